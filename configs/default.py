@@ -1,0 +1,154 @@
+"""Every hyper-parameter, with its source; the other configurations change a few of them.
+
+"paper" is Luo et al., "Normalized Total Gradient for Contrast-Robust 3D Medical
+Image Registration" (the section follows); "program" is what the authors' own
+program does where the paper is silent; "ours" is a choice of this project.
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """MDViT with NTG at 128³, reference-based; `data.root` is still to be named."""
+    config = ml_collections.ConfigDict()
+    config.seed = (
+        0  # ours: draws the split, the pairs, the weights and the augmentation
+    )
+    config.workdir = (
+        "runs/default"  # ours: checkpoints, metrics, pictures, the configuration
+    )
+
+    data = config.data = ml_collections.ConfigDict()
+    # Where the scans are: freesurfer | neurite_oasis | lpba40 | bids | folder | csv | synthetic
+    data.layout = "folder"
+    data.root = ""  # the folder (csv: the manifest file; synthetic: not needed)
+    # Layout `folder` only: the images' glob, and the file names of labels and mask, in
+    # which {subject} stands for what the * of the glob matched. Empty: there are none.
+    data.image = "*.nii.gz"
+    data.labels = ""
+    data.mask = ""
+    # Which table of regions the label values follow (evaluation/regions.py); empty: none.
+    data.label_scheme = ""
+    # Scans of one person are never split. A regular expression whose first group names
+    # the person within the subject's name (empty: the layout's own rule), and lists of
+    # subjects that are known to be one person.
+    data.person = ""
+    data.same_person = ()
+    # Scans for training, validation and test: counts, or fractions that sum to at most 1.
+    data.split = (0.8, 0.1, 0.1)
+    data.field_of_view = (
+        256.0  # paper 3.1: 256³ voxels of 1 mm, so 256 mm along each axis
+    )
+    data.size = 128  # paper 3.1: reduced to 128³
+    data.task = "reference"  # paper 3.1: "template" (MNI152 is fixed) or "reference" (two people)
+    data.template = (
+        "mni152"  # program: MNI152; or the path of a skull-stripped NIfTI file
+    )
+    data.cache = (
+        ""  # ours: the folder that `python -m mdvit_jax prepare` wrote; empty: none
+    )
+    data.workers = (
+        2  # ours: Grain worker processes that load pairs; 0 loads in the main one
+    )
+
+    synthetic = data.synthetic = (
+        ml_collections.ConfigDict()
+    )  # ours: layout `synthetic` only
+    synthetic.people = 40
+    synthetic.rotation = 15.0  # degrees about each axis, uniform in ±
+    synthetic.translation = 10.0  # mm along each axis, uniform in ±
+    synthetic.scale = 0.15  # uniform in 1 ± scale along each axis
+    synthetic.shear = 0.05  # uniform in ±
+    synthetic.deformation = 2.0  # mm, standard deviation of the smooth deformation
+    synthetic.gamma = 0.3  # gamma is exp(uniform in ± this)
+    synthetic.bias = 0.2  # amplitude of the smooth multiplicative field
+    synthetic.noise = 0.01  # standard deviation, in units of the brightest tissue
+
+    model = config.model = ml_collections.ConfigDict()
+    model.dilated_form = (
+        "channels"  # paper 2: "channels"; the program's: "tokens"; C2FViT: "none"
+    )
+    model.embedding = 256  # program
+    model.heads = 2  # program
+    model.mlp_ratio = 2  # program
+    model.depth = 4  # program: transformer blocks in each stage
+    model.patches = (
+        3,
+        7,
+        15,
+    )  # program: kernel of the patch embedding, coarse stage first
+    model.strides = (2, 4, 8)  # program: so that every stage has the same tokens
+    model.dilations = (1, 2, 3)  # paper 2: receptive fields of 3, 5 and 7
+    model.dropout = 0.0  # paper 3.1: no dropout
+    model.compute_dtype = "float32"  # ours: "bfloat16" for the dense layers only
+    model.remat = (
+        False  # ours: recompute each block in the backward pass, to save memory
+    )
+    # Imported PyTorch weights think in its coordinates: corner-aligned, x along the last axis.
+    model.torch_coordinates = False
+
+    loss = config.loss = ml_collections.ConfigDict()
+    loss.name = "ntg"  # paper Eq. 2; or "ncc", its baseline
+    loss.levels = 3  # paper Eq. 3
+    loss.stride = 4  # program: Δ along each derivative's own axis (ntg)
+    loss.pool = 5  # program: kernel of the pooling between levels (ncc: 3)
+    loss.windows = (7, 5, 3)  # program: windows of the levels, fine first (ncc)
+
+    optim = config.optim = ml_collections.ConfigDict()
+    optim.steps = 250_000  # paper 3.1: reference-based; 150,000 template-based; 30,000 fine-tuning
+    optim.batch = 1  # program: pairs in one step, over all devices
+    optim.lr = 1e-4  # ours for pre-training; paper 3.1: 1e-5 for fine-tuning
+    optim.decay_factor = 0.8  # program: StepLR
+    optim.decay_every = (
+        500 * 3453
+    )  # program: 500 epochs, in steps (3453 pairs an epoch)
+    optim.weight_decay = (
+        1e-3  # paper 3.1: coupled L2, added to the gradient as in the program
+    )
+    optim.clip = 10.0  # paper 3.1: gradients clipped by value
+    optim.betas = (0.9, 0.999)  # program: Adam with AMSGrad
+    optim.epsilon = 1e-8  # program
+    # Only parameters whose path holds one of these patterns are trained; () trains all.
+    optim.trained = ()
+    optim.start_from = (
+        ""  # fine-tuning: the run folder whose best checkpoint is the start
+    )
+
+    augment = config.augment = ml_collections.ConfigDict()
+    augment.flip = 0.5  # paper 3.1: probability of a flip of both along one random axis
+    augment.rotate = 0.5  # paper 3.1: probability of a rotation of both about x
+    augment.degrees = 30.0  # paper 3.1: the angle is uniform in ±30°
+    augment.gamma = (
+        0.0  # ours: the moving image's gamma is exp(uniform in ± this); 0: off
+    )
+
+    validation = config.validation = ml_collections.ConfigDict()
+    validation.every = 1000  # ours, in steps
+    validation.cases = 0  # ours: how many validation pairs; 0: all
+
+    checkpoint = config.checkpoint = ml_collections.ConfigDict()
+    checkpoint.every = 500  # ours, in steps
+    checkpoint.keep = (
+        2  # ours: the newest ones; the best by validation DSC is kept besides
+    )
+
+    evaluation = config.evaluation = ml_collections.ConfigDict()
+    evaluation.split = "test"
+    evaluation.hausdorff_unit = (
+        "mm"  # the program prints "voxels" of the conformed grid
+    )
+    evaluation.mask_threshold = 0.5  # of the linearly warped mask; the program uses > 0
+    evaluation.pictures = 4  # how many cases get an overlay
+    return config
+
+
+def finetuning(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """Change a configuration to the paper's fine-tuning (3.1); return it."""
+    optim = config.optim
+    optim.steps = 30_000  # paper 3.1
+    optim.lr = 1e-5  # paper 3.1
+    # paper 3.1: convolutional patch embeddings, multi-scale dilated layers, the layer that
+    # predicts the affine. The program trains all but attention:
+    # ("patch_embedding", "msda", "head", "mlp", "squeeze").
+    optim.trained = ("patch_embedding", "msda", "head")
+    return config

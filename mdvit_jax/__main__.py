@@ -1,0 +1,46 @@
+"""`python -m mdvit_jax COMMAND`, also installed as `mdvit`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from mdvit_jax import configuration, errors
+
+
+@errors.told_in_a_sentence
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(
+        prog="mdvit",
+        description="Affine brain-MRI registration with MDViT and the 3D Normalized "
+        "Total Gradient. Training and evaluation are train.py and eval.py.",
+        epilog="Help on a command: python -m mdvit_jax COMMAND --help",
+    )
+    parser.add_argument("command", choices=list(_COMMANDS), help=_HELP)
+    command = parser.parse_args(words[:1]).command
+    return _COMMANDS[command](words[1:])
+
+
+def _prepare(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="mdvit prepare",
+        description="Conform every scan of a cohort once, in parallel, into the folder "
+        "data.cache of the configuration, from which training reads them at once. "
+        "Interrupted, it goes on where it was. A scan that cannot be read is named, "
+        "left out and counted; the exit code is then 1.",
+    )
+    _, config = configuration.parse(parser, arguments)
+    from mdvit_jax import runtime
+    from mdvit_jax.data import prepare
+
+    runtime.start()
+    return 1 if prepare.prepare(config) else 0
+
+
+_COMMANDS = {"prepare": _prepare}
+_HELP = "prepare: conform a cohort once into a cache that training reads"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,184 @@
+"""Who is in a cohort, and who trains, validates and tests.
+
+`layouts` finds the scans. Here they get the person whom they show, and the people get
+their part. Two scans of one person never end up in different parts: a network that was
+trained on one of them has seen the other.
+"""
+
+import logging
+import re
+from collections.abc import Sequence
+
+import ml_collections
+import numpy as np
+
+from mdvit_jax import errors
+from mdvit_jax.data import layouts
+from mdvit_jax.data.scan import Scan
+
+__all__ = ["PARTS", "Scan", "read", "split"]
+
+PARTS = ("train", "validation", "test")
+
+_log = logging.getLogger(__name__)
+
+
+def read(config: ml_collections.ConfigDict) -> list[Scan]:
+    """All scans of the cohort, in order of their names, each with its person.
+
+    The person is, in this order: what the first group of `config.data.person` finds in
+    the subject's name; the manifest's column; the layout's own rule (the person in
+    names of ADNI, OASIS and BIDS); the subject. `config.data.same_person` then joins.
+
+    Raises:
+        UserError: the data are missing (`layouts.read`), or a setting is wrong.
+    """
+    data = config.data
+    scans = layouts.read(data)
+    if data.person:
+        scans = [
+            scan._replace(person=_person(data.person, scan.subject)) for scan in scans
+        ]
+    scans = _join_people(scans, data.same_person)
+    without = [scan.subject for scan in scans if scan.labels is None]
+    if 0 < len(without) < len(scans):
+        _log.warning(
+            "%d of %d scans have no labels; the first is %s.",
+            len(without),
+            len(scans),
+            without[0],
+        )
+    return scans
+
+
+def split(
+    scans: Sequence[Scan], config: ml_collections.ConfigDict
+) -> dict[str, list[Scan]]:
+    """The scans of each of `PARTS`, in the order of `scans`.
+
+    Where the cohort itself says who belongs where (a manifest's split column), that
+    holds. Otherwise the people are put in a random order, which depends on
+    `config.seed` and their names alone, and every part takes the first of them with
+    whom it gets exactly the number of scans that `config.data.split` says, or, where
+    whole people cannot make up that number, the nearest one that they can; the log
+    says so. If the parts are to use up the cohort, the last one takes who is left.
+
+    Raises:
+        UserError: the counts are more than the cohort has, the fractions more than 1,
+            or a manifest puts one person in two parts.
+    """
+    if any(scan.split for scan in scans):
+        return _as_said(scans)
+    wanted = _counts(config.data.split, len(scans))
+    people: dict[str, int] = {}
+    for scan in scans:
+        people[scan.person] = people.get(scan.person, 0) + 1
+    order = np.random.default_rng(config.seed).permutation(sorted(people)).tolist()
+    taken: dict[str, str] = {}
+    for part, count in zip(PARTS, wanted, strict=True):
+        left = [person for person in order if person not in taken]
+        last = sum(wanted) == len(scans) and not any(wanted[PARTS.index(part) + 1 :])
+        chosen = left if last else _take(left, people, count)
+        if count:
+            taken |= dict.fromkeys(chosen, part)
+            got = sum(people[person] for person in chosen)
+            if got != count:
+                _log.warning(
+                    "The %s part gets %d scans instead of %d, as no person is split.",
+                    part,
+                    got,
+                    count,
+                )
+    return {part: [s for s in scans if taken.get(s.person) == part] for part in PARTS}
+
+
+def _take(order: list[str], scans_of: dict[str, int], count: int) -> list[str]:
+    """The first people in `order` whose scans sum to `count`, or as near as can be."""
+    # Bit s of sums[i] is set where some of the people from i on have s scans together.
+    sums = [1]
+    for person in reversed(order):
+        sums.append(sums[-1] | sums[-1] << scans_of[person])
+    sums.reverse()
+    possible = [s for s in range(sums[0].bit_length()) if sums[0] >> s & 1]
+    missing = min(possible, key=lambda total: abs(total - count))
+    chosen = []
+    for person, rest in zip(order, sums[1:], strict=True):
+        if scans_of[person] <= missing and rest >> (missing - scans_of[person]) & 1:
+            chosen.append(person)
+            missing -= scans_of[person]
+    return chosen
+
+
+def _counts(wanted: Sequence[float], scans: int) -> list[int]:
+    """Numbers of scans for the three parts, from counts or fractions."""
+    words = f"data.split is {tuple(wanted)}"
+    if len(wanted) != len(PARTS) or min(wanted) < 0:
+        raise errors.UserError(
+            f"{words}, but needs three counts or fractions: training, validation, test."
+        )
+    if all(isinstance(number, int) for number in wanted):
+        if sum(wanted) > scans:
+            raise errors.UserError(
+                f"{words}, {sum(wanted)} scans together, but the cohort has {scans}; "
+                "lower the counts, or give fractions such as (0.8, 0.1, 0.1)."
+            )
+        return [int(number) for number in wanted]
+    if sum(wanted) > 1 + 1e-6:
+        raise errors.UserError(
+            f"{words}, fractions that sum to more than 1; give whole numbers for "
+            "counts, or fractions such as (0.8, 0.1, 0.1)."
+        )
+    ends = np.floor(np.cumsum([0, *wanted]) * scans + 0.5 + 1e-6).astype(int)
+    return np.diff(ends).tolist()
+
+
+def _as_said(scans: Sequence[Scan]) -> dict[str, list[Scan]]:
+    parts: dict[str, str] = {}
+    for scan in scans:
+        if scan.split and parts.setdefault(scan.person, scan.split) != scan.split:
+            raise errors.UserError(
+                f"The manifest puts {scan.person} in two parts, {parts[scan.person]} "
+                f"and {scan.split} ({scan.subject}); a person belongs to one."
+            )
+    nowhere = sum(not scan.split for scan in scans)
+    if nowhere:
+        _log.warning("%d scans have no split in the manifest and stay out.", nowhere)
+    return {part: [scan for scan in scans if scan.split == part] for part in PARTS}
+
+
+def _person(pattern: str, subject: str) -> str:
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise errors.UserError(
+            f'data.person is "{pattern}", which is no regular expression ({error}).'
+        ) from error
+    found = expression.search(subject)
+    if not expression.groups or found is None or found.group(1) is None:
+        raise errors.UserError(
+            f'data.person is "{pattern}", whose first group must name the person, but '
+            f'finds none in "{subject}".'
+        )
+    return found.group(1)
+
+
+def _join_people(scans: list[Scan], same_person: Sequence[Sequence[str]]) -> list[Scan]:
+    person = {scan.subject: scan.person for scan in scans}
+    absent = []
+    for subjects in same_person:
+        if isinstance(subjects, str):
+            raise errors.UserError(
+                f'data.same_person holds "{subjects}", but needs lists of subjects, '
+                'such as (("1003", "1023"),).'
+            )
+        absent += [subject for subject in subjects if subject not in person]
+        joined = {person[subject] for subject in subjects if subject in person}
+        for subject, who in person.items():
+            if who in joined:
+                person[subject] = min(joined)
+    if absent:
+        _log.warning(
+            "data.same_person names %s, which the cohort does not have.",
+            ", ".join(absent),
+        )
+    return [scan._replace(person=person[scan.subject]) for scan in scans]

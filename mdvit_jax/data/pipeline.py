@@ -1,0 +1,252 @@
+"""The stream of training batches: pairs of scans loaded ahead by Grain's workers.
+
+Every batch is a function of its global step alone (`pairs.draw`). Resuming is starting
+at another step, and neither the number of workers nor that of processes changes what
+a step sees; no iterator state needs to be saved.
+"""
+
+import atexit
+import gc
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import threading
+import weakref
+from collections.abc import Generator, Sequence
+from typing import NamedTuple, Protocol, TypedDict
+
+import grain
+import numpy as np
+from absl import flags
+
+from mdvit_jax import errors
+from mdvit_jax.data import conform, pairs
+
+# Batches that each worker has ready besides the one it is at. One is enough to keep
+# the device fed, and a batch at 128³ is 17 MB a pair.
+_AHEAD = 1
+_SMALL = 4096  # bytes; smaller arrays travel faster with the message itself
+_SHARED_MEMORY = "/dev/shm"  # where Linux keeps it; other systems have no such limit
+
+
+class Store(Protocol):
+    """What batches are made from: conformed scans by index; it can be pickled."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> conform.Conformed: ...
+
+
+class Batch(TypedDict):
+    """This process's rows of one global batch; volumes are [0, 1], RAS+, conformed."""
+
+    step: int
+    fixed: np.ndarray  # float32 [rows, n, n, n]
+    moving: np.ndarray  # float32 [rows, n, n, n]
+    fixed_index: np.ndarray  # int32 [rows], `pairs.TEMPLATE` for the template
+    moving_index: np.ndarray  # int32 [rows]
+
+
+def batches(
+    store: Store,
+    template: conform.Conformed | None,
+    *,
+    persons: Sequence[str],
+    seed: int,
+    task: str,
+    first_step: int,
+    steps: int,
+    batch: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    workers: int,
+) -> Generator[Batch, None, None]:
+    """Yield the batches of the steps first_step … steps - 1, in order.
+
+    The workers start with the first batch and end when the stream is exhausted,
+    closed (`close()`, or `contextlib.closing` around it) or has raised.
+
+    Args:
+        store: the scans, for `task` "reference" of two people at least.
+        template: the fixed scan of the task "template"; else None.
+        persons: the person that each scan of the store shows (`pairs.draw`).
+        seed, task: as in `pairs.draw`.
+        first_step: global step of the first batch; when resuming, the number of
+            steps already done.
+        steps: number of steps of the whole run.
+        batch: pairs in one step over all processes, a multiple of `process_count`.
+        process_index: which process this is; it gets the rows
+            index · batch/count … (index + 1) · batch/count - 1.
+        process_count: how many processes share the global batch.
+        workers: number of worker processes that load ahead; 0 loads in this one.
+
+    Raises:
+        UserError: there is no pair to draw; or, while iterating, what the store
+            raised for a scan, whichever process it was read in.
+        ValueError: the batch cannot be shared out, or the template is missing.
+    """
+    pairs.check(persons, task)
+    if len(persons) != len(store):
+        raise ValueError(f"{len(persons)} persons are named for {len(store)} scans")
+    if task == "template" and template is None:
+        raise ValueError("the task template needs a template")
+    if batch % process_count:
+        raise ValueError(f"a batch of {batch} cannot be shared by {process_count}")
+    rows = batch // process_count
+    load = _Load(
+        store=store,
+        template=None if template is None else template.image,
+        persons=tuple(persons),
+        seed=seed,
+        task=task,
+        batch=batch,
+        rows=slice(process_index * rows, (process_index + 1) * rows),
+        shared=False,
+    )
+    stream = _stream(load, range(first_step, steps), workers)
+    # A stream that nobody closed must end its workers while Python is still whole.
+    atexit.register(_close, weakref.ref(stream))
+    return stream
+
+
+class _Load(NamedTuple):
+    """Loads the batch of a step; pickled into the workers."""
+
+    store: Store
+    template: np.ndarray | None
+    persons: tuple[str, ...]
+    seed: int
+    task: str
+    batch: int
+    rows: slice
+    shared: bool  # whether the volumes are to be laid in shared memory, in a worker
+
+    def __call__(self, step: int) -> Batch:
+        drawn = pairs.draw(self.seed, step, self.batch, self.persons, self.task)
+        fixed, moving = drawn[self.rows].T
+        # All scans are opened before any shared memory is taken: what a failing one
+        # left behind, nobody would free.
+        fixed_images = [self._image(index) for index in fixed.tolist()]
+        moving_images = [self._image(index) for index in moving.tolist()]
+        return Batch(
+            step=int(step),
+            fixed=self._stack(fixed_images),
+            moving=self._stack(moving_images),
+            fixed_index=np.ascontiguousarray(fixed),
+            moving_index=np.ascontiguousarray(moving),
+        )
+
+    def _stack(self, images: list[np.ndarray]) -> np.ndarray:
+        # Straight into the memory that the parent reads: a worker copies a
+        # memory-mapped scan once.
+        new = grain.multiprocessing.SharedMemoryArray if self.shared else np.empty
+        stacked = new((len(images), *images[0].shape), np.float32)
+        return np.stack(images, out=stacked)
+
+    def _image(self, index: int) -> np.ndarray:
+        if index != pairs.TEMPLATE:
+            return self.store[index].image
+        assert self.template is not None  # `batches` has seen to it
+        return self.template
+
+
+def _stream(load: _Load, steps: range, workers: int) -> Generator[Batch, None, None]:
+    if workers and steps:
+        workers = min(_workers_with_room(load, workers), len(steps))
+        if not flags.FLAGS.is_parsed():  # in a notebook or a test; Grain insists
+            flags.FLAGS.mark_as_parsed()
+    dataset = (
+        grain.MapDataset.range(steps.start, steps.stop)
+        .map(load._replace(shared=workers > 0))
+        # No threads within a process: Grain's default would hold 500 batches.
+        .to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
+    )
+    dataset = grain.experimental.WithOptionsIterDataset(
+        dataset, grain.experimental.DatasetOptions(min_shm_size=_SMALL)
+    ).mp_prefetch(
+        grain.MultiprocessingOptions(
+            num_workers=workers, per_worker_buffer_size=_AHEAD
+        ),
+        worker_init_fn=_start_worker,
+    )
+    iterator = iter(dataset)
+    refusal = None
+    try:
+        # `map` and not a loop's body: between batches no name holds shared memory.
+        yield from map(_own, iterator) if workers else iterator
+    except errors.UserError as error:
+        refusal = str(error)
+    finally:
+        iterator.close()
+    if refusal is not None:
+        # Raised anew: the old one's traceback is a wall of Grain's frames, and they
+        # keep batches in shared memory.
+        del iterator, dataset
+        gc.collect()
+        raise errors.UserError(refusal)
+
+
+def _close(stream: weakref.ref[Generator]) -> None:
+    alive = stream()
+    if alive is not None:
+        alive.close()
+
+
+def _own(batch: Batch) -> Batch:
+    """Copy the volumes out of shared memory, which is freed at once.
+
+    A batch that outlived the workers, say in a traceback or a device buffer that
+    borrows it, would leave its segment behind when the program ends.
+    """
+    fixed, moving = np.array(batch["fixed"]), np.array(batch["moving"])
+    return {**batch, "fixed": fixed, "moving": moving}
+
+
+def _start_worker(worker: int, count: int) -> None:
+    """Runs first in each worker process; leaves ending it to the parent.
+
+    Ctrl-C and a batch system's SIGTERM reach the workers too, while the parent may
+    still want batches until it has saved; and a parent that was killed ends nobody.
+    """
+    del worker, count
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Grain itself imports JAX. That starts no backend, and never shall: an accelerator
+    # belongs to the parent.
+    if "jax" in sys.modules:
+        sys.modules["jax"].config.update("jax_platforms", "cpu")
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _workers_with_room(load: _Load, workers: int) -> int:
+    """How many workers the shared memory has room for; says so when it is fewer.
+
+    Containers often have 64 MB of it, and a worker that finds it full dies of a bus
+    error that explains nothing.
+    """
+    if not os.path.isdir(_SHARED_MEMORY):
+        return workers
+    pair = 2 * 4 * load.store[0].image.size * (load.rows.stop - load.rows.start)
+    # A worker holds the batch it is at, those ahead, and one that the parent took over;
+    # two more may be with the caller.
+    room = shutil.disk_usage(_SHARED_MEMORY).free // pair - 2
+    fitting = max(0, min(workers, room // (2 + _AHEAD)))
+    if fitting < workers:
+        logging.getLogger(__name__).warning(
+            "%s has room for the batches of %d of the %d workers of data.workers; give "
+            "the container more shared memory (docker run --shm-size=2g).",
+            _SHARED_MEMORY,
+            fitting,
+            workers,
+        )
+    return fitting

@@ -1,0 +1,61 @@
+"""The template of template-based registration: MNI152 or a file of the user's."""
+
+import functools
+from pathlib import Path
+
+import ml_collections
+import numpy as np
+
+from mdvit_jax.data import conform, nifti
+
+CSF, GREY, WHITE = 1, 2, 3  # label values of the tissue maps made from MNI152
+
+
+def load(data_config: ml_collections.ConfigDict) -> tuple[conform.Conformed, str]:
+    """The conformed template and its name.
+
+    Args:
+        data_config: `config.data`; of it `template`, `size` and `field_of_view` are
+            used. `template` is "mni152", or the path of a skull-stripped image file,
+            which has no labels and whose mask is where the image is above 0.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    grid = {"size": data_config.size, "field_of_view": data_config.field_of_view}
+    if data_config.template == "mni152":
+        image, labels, mask = mni152()
+        return conform.conform(image, labels, mask, **grid), "mni152"
+    path = Path(data_config.template).expanduser()
+    image = nifti.load(path)
+    return conform.conform(image, None, None, **grid, name=str(path)), path.name.split(
+        "."
+    )[0]
+
+
+@functools.lru_cache(maxsize=1)
+def mni152() -> tuple[nifti.Volume, nifti.Volume, nifti.Volume]:
+    """MNI152 as nilearn ships it: image, tissue labels, brain mask; 1 mm, RAS+.
+
+    The image (ICBM 2009a, non-linear symmetric) is float32 in [0, 1], 0 outside the
+    brain mask. The labels give each voxel of the mask its most probable tissue by
+    nilearn's grey and white matter maps, the rest of the probability being that of
+    fluid: 1 cerebrospinal fluid, 2 grey matter, 3 white matter; 0 outside. Nothing is
+    downloaded. The arrays are shared by all callers and cannot be written to.
+    """
+    # Imported here: it takes a second or two, and only this function needs it.
+    from nilearn import datasets
+
+    template = datasets.load_mni152_template(resolution=1)
+    affine = np.asarray(template.affine, np.float64)
+    mask = np.asarray(datasets.load_mni152_brain_mask(resolution=1).dataobj) > 0
+    image = np.where(mask, np.asarray(template.dataobj, np.float32), np.float32(0))
+    grey = np.asarray(datasets.load_mni152_gm_template(resolution=1).dataobj)
+    white = np.asarray(datasets.load_mni152_wm_template(resolution=1).dataobj)
+    # In the order fluid, grey, white; a tie goes to the first.
+    labels = (np.argmax([1 - grey - white, grey, white], axis=0) + CSF) * mask
+    arrays = [image, labels.astype(np.int32), mask.astype(np.uint8)]
+    for array in arrays:
+        array.setflags(write=False)
+    volumes = [nifti.Volume(array, affine) for array in arrays]
+    return volumes[0], volumes[1], volumes[2]

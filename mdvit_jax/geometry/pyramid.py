@@ -1,0 +1,71 @@
+"""Coarser copies of a volume: halving for the network's stages, pooling for Eq. 3.
+
+Means are taken in float32 at least, whatever the dtype of the volume.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+
+def halve(volume: Array) -> Array:
+    """Mean of each 2×2×2 block, [*batch, x, y, z] → [*batch, x/2, y/2, z/2]."""
+    *batch, x, y, z = volume.shape
+    if x % 2 or y % 2 or z % 2:
+        raise ValueError(f"only even sizes can be halved, not {(x, y, z)}")
+    volume = volume.astype(jnp.promote_types(volume.dtype, jnp.float32))
+    # One axis after the other: strided slices of the innermost axis come last, when
+    # the volume is a quarter of its size.
+    for axis in (-3, -2, -1):
+        first, second = (
+            lax.slice_in_dim(volume, k, None, stride=2, axis=volume.ndim + axis)
+            for k in (0, 1)
+        )
+        volume = (first + second) / 2
+    return volume
+
+
+def image_pyramid(volume: Array, levels: int) -> list[Array]:
+    """The volume and its `levels - 1` halvings, coarsest first."""
+    volumes = [volume]
+    for _ in range(levels - 1):
+        volumes.append(halve(volumes[-1]))
+    return volumes[::-1]
+
+
+def pool(volume: Array, *, kernel: int) -> Array:
+    """Average pooling with stride 2, the window centred and cut off at the border.
+
+    The mean is taken over the voxels inside the volume only ("padding not counted").
+
+    Args:
+        volume: [*batch, x, y, z].
+        kernel: odd width of the window in voxels.
+
+    Returns:
+        [*batch, ⌈x/2⌉, ⌈y/2⌉, ⌈z/2⌉].
+
+    Separable: three passes of `kernel` strided additions instead of kernel³.
+    """
+    if kernel < 1 or kernel % 2 == 0:
+        raise ValueError(f"the pooling kernel is an odd number, not {kernel}")
+    volume = volume.astype(jnp.promote_types(volume.dtype, jnp.float32))
+    reach = kernel // 2
+    for axis in (-3, -2, -1):
+        dimension = volume.ndim + axis
+        size = volume.shape[dimension]
+        widths = [(0, 0)] * volume.ndim
+        widths[dimension] = (reach, reach)
+        padded = jnp.pad(volume, widths)
+        total = sum(
+            lax.slice_in_dim(padded, k, k + size, stride=2, axis=dimension)
+            for k in range(kernel)
+        )
+        centres = np.arange(0, size, 2)
+        low, high = (
+            np.maximum(centres - reach, 0),
+            np.minimum(centres + reach, size - 1),
+        )
+        inside = (high - low + 1).reshape((-1,) + (1,) * (-1 - axis))
+        volume = total / jnp.asarray(inside, volume.dtype)
+    return volume

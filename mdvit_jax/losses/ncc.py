@@ -1,0 +1,105 @@
+"""Local normalised cross-correlation, the baseline of the paper."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+EPSILON = 1e-5  # in the denominator, as in the authors' program
+
+
+def ncc(fixed: Array, warped: Array, *, window: int = 7) -> Array:
+    """Dissimilarity 1 − mean(cc²), one value per pair.
+
+    cc² is the squared correlation of the two images within the window about each
+    voxel, cross² / (variance · variance + ε); voxels outside the volume count as zero
+    (as in C2FViT, Mok & Chung 2022).
+
+    Args:
+        fixed, warped: [*batch, x, y, z] of equal shapes. Computed in float32 at least.
+        window: odd width of the window in voxels.
+
+    Returns:
+        [*batch]; 0 for images that agree up to a local scale and shift, 1 for
+        unrelated ones, so in [0, 1] up to rounding.
+
+    Raises:
+        ValueError: shapes that differ, or an even window.
+    """
+    if fixed.shape != warped.shape:
+        raise ValueError(f"the shapes {fixed.shape} and {warped.shape} differ")
+    if fixed.ndim < 3:
+        raise ValueError(f"volumes [*batch, x, y, z] are expected, not {fixed.shape}")
+    if window < 1 or window % 2 == 0:
+        raise ValueError(f"the window is an odd number of voxels, not {window}")
+    dtype = jnp.promote_types(jnp.promote_types(fixed.dtype, warped.dtype), jnp.float32)
+    fixed, warped = fixed.astype(dtype), warped.astype(dtype)
+    return _dissimilarity(window, fixed, warped)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _dissimilarity(window: int, fixed: Array, warped: Array) -> Array:
+    cross, variance_f, variance_w, _, _ = _moments(window, fixed, warped)
+    squared = cross * cross / (variance_f * variance_w + EPSILON)
+    return 1 - squared.mean((-3, -2, -1))
+
+
+def _moments(window: int, fixed: Array, warped: Array):
+    """Windowed sums of products of deviations, and the windowed means.
+
+    A variance within the rounding of the sums it is the difference of is none: the
+    quotient of two such leftovers would be a gradient out of nothing, a large one.
+    """
+    mean_f, mean_w = (_box_sum(v, window) / window**3 for v in (fixed, warped))
+    power_f, power_w = (_box_sum(v * v, window) for v in (fixed, warped))
+    cross = _box_sum(fixed * warped, window) - mean_f * mean_w * window**3
+    variance_f = power_f - mean_f * mean_f * window**3
+    variance_w = power_w - mean_w * mean_w * window**3
+    rounding = 10 * jnp.finfo(fixed.dtype).eps
+    varies = (variance_f > rounding * power_f) & (variance_w > rounding * power_w)
+    cross, variance_f, variance_w = (
+        jnp.where(varies, moment, 0) for moment in (cross, variance_f, variance_w)
+    )
+    return cross, variance_f, variance_w, mean_f, mean_w
+
+
+def _dissimilarity_jvp(window: int, primals, tangents):
+    """Gradient by three more box sums, S, which are their own transpose.
+
+    With a = ∂cc²/∂cross and b = ∂cc²/∂variance_w at each voxel,
+    ∂Σcc²/∂w = f·S(a) + 2w·S(b) − S(a·mean_f + 2b·mean_w).
+    """
+    cross, *moments = _moments(window, *primals)
+    variances, means = moments[:2], moments[2:]
+    denominator = variances[0] * variances[1] + EPSILON
+    value = 1 - (cross * cross / denominator).mean((-3, -2, -1))
+    tangent = jnp.zeros_like(value)
+    for own, other in ((0, 1), (1, 0)):
+        if isinstance(tangents[own], jax.custom_derivatives.SymbolicZero):
+            continue
+        a = 2 * cross / denominator
+        b = -variances[other] * (cross / denominator) ** 2
+        gradient = (
+            primals[other] * _box_sum(a, window)
+            + 2 * primals[own] * _box_sum(b, window)
+            - _box_sum(a * means[other] + 2 * b * means[own], window)
+        )
+        tangent -= (gradient * tangents[own]).mean((-3, -2, -1))
+    return value, tangent
+
+
+_dissimilarity.defjvp(_dissimilarity_jvp, symbolic_zeros=True)
+
+
+def _box_sum(volume: Array, window: int) -> Array:
+    """Sum over the window about each voxel: 3·window additions instead of window³."""
+    for dimension in range(volume.ndim - 3, volume.ndim):
+        size = volume.shape[dimension]
+        widths = [(0, 0)] * volume.ndim
+        widths[dimension] = (window // 2, window // 2)
+        padded = jnp.pad(volume, widths)
+        volume = lax.slice_in_dim(padded, 0, size, axis=dimension)
+        for k in range(1, window):
+            volume += lax.slice_in_dim(padded, k, k + size, axis=dimension)
+    return volume

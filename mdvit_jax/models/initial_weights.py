@@ -1,0 +1,54 @@
+"""How weights start out, as in the authors' program (after PVT and C2FViT).
+
+Linear maps are normal with standard deviation 0.02 (the program truncates them at 100
+deviations: not at all), convolutions normal with variance 2 / fan_out, where fan_out
+is the number of outputs that one input reaches. Biases are 0, scales of norms 1.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+LINEAR_DEVIATION = 0.02
+
+
+def draw(key: Array, shapes: Any) -> Any:
+    """Random parameters for a nested dict of shapes (`jax.eval_shape` of an init).
+
+    All of them come from one draw, which compiles in a second; 75 draws take 15.
+    """
+    return _draw(key, jax.tree.structure(shapes), tuple(_kinds(shapes)))
+
+
+def _kinds(shapes: Any):
+    for path, leaf in jax.tree.leaves_with_path(shapes):
+        yield path[-1].key, leaf.shape
+
+
+@jax.jit(static_argnums=(1, 2))
+def _draw(key: Array, structure, kinds: tuple[tuple[str, tuple[int, ...]], ...]):
+    sizes = [math.prod(shape) if name == "kernel" else 0 for name, shape in kinds]
+    noise = jax.random.normal(key, (sum(sizes),))
+    leaves, start = [], 0
+    for (name, shape), size in zip(kinds, sizes, strict=True):
+        if name == "kernel":
+            values = _deviation(shape) * noise[start : start + size].reshape(shape)
+        else:
+            values = jnp.full(shape, {"bias": 0.0, "scale": 1.0}[name])
+        leaves.append(values)
+        start += size
+    return jax.tree.unflatten(structure, leaves)
+
+
+def _deviation(shape: tuple[int, ...]) -> float:
+    """Standard deviation of a kernel, whose kind shows in the number of its axes."""
+    match len(shape):
+        case 2:  # linear [in, out]
+            return LINEAR_DEVIATION
+        case 4:  # depthwise [x, y, z, channels]
+            return math.sqrt(2 / math.prod(shape[:3]))
+        case _:  # convolution [*window, in, out]
+            return math.sqrt(2 / (math.prod(shape[:-2]) * shape[-1]))

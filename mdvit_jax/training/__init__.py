@@ -1,0 +1,1 @@
+"""Training: the step, the optimiser, the mesh of devices, checkpoints, the loop."""

@@ -1,0 +1,174 @@
+"""A training run from its configuration: where it starts, its steps, what it leaves.
+
+The run's folder (`config.workdir`) holds config.json, metrics.jsonl, curves.png,
+validation/ with a picture for each validation, and checkpoints/. Started again with the
+same configuration, a run goes on after its newest checkpoint.
+"""
+
+import contextlib
+import math
+import sys
+from pathlib import Path
+
+import jax
+import ml_collections
+import numpy as np
+import tqdm
+
+from mdvit_jax import configuration, errors, models
+from mdvit_jax.data import pairs, pipeline, store, template
+from mdvit_jax.evaluation import evaluate, figures
+from mdvit_jax.training import (
+    checkpoint,
+    interrupt,
+    log,
+    optimizer,
+    sharding,
+    start,
+    step,
+    validation,
+)
+
+
+def train(config: ml_collections.ConfigDict) -> int:
+    """Train as configured; return 0, or 130 / 143 when a signal ended the run early.
+
+    Raises:
+        UserError: a configuration or data that cannot be used, or a loss that is no
+            longer finite; what was saved before stays.
+    """
+    workdir = Path(config.workdir)
+    start.check_same_run(config, workdir)
+
+    # Data: the scans of both parts, and the fixed list of validation pairs.
+    training, held_out = (store.open_part(config, p) for p in ("train", "validation"))
+    fixed_template = None
+    if config.data.task == "template":
+        fixed_template, _ = template.load(config.data)
+    cases = pairs.cases(held_out.persons, config.data.task, config.seed)
+    cases = cases[: config.validation.cases or None]
+    pairs.check(training.persons, config.data.task)
+
+    # Model, optimiser, and the step, compiled once.
+    mesh = sharding.create_mesh(config.optim.batch)
+    network = models.create(config)
+    shapes = start.parameter_shapes(config, network)
+    descent, schedule = optimizer.create(config.optim, shapes)
+    train_step = step.create_step(config, network, descent, mesh)
+    validate = validation.create(config, network)
+
+    with contextlib.ExitStack() as stack:
+        saved = stack.enter_context(
+            checkpoint.Checkpoints(workdir, keep=config.checkpoint.keep)
+        )
+        state, first = start.first_state(config, network, descent, mesh, saved)
+        if first >= config.optim.steps:
+            print(
+                f"{workdir} has all its {config.optim.steps} steps; nothing to train."
+            )
+            return 0
+        configuration.save(config, workdir)
+        record = stack.enter_context(log.MetricsLog(workdir, from_step=first))
+        batches = stack.enter_context(
+            contextlib.closing(
+                pipeline.batches(
+                    training,
+                    fixed_template,
+                    persons=training.persons,
+                    seed=config.seed,
+                    task=config.data.task,
+                    first_step=first,
+                    steps=config.optim.steps,
+                    batch=config.optim.batch,
+                    process_index=jax.process_index(),
+                    process_count=jax.process_count(),
+                    workers=config.data.workers,
+                )
+            )
+        )
+        bar = stack.enter_context(_progress_bar(first, config.optim.steps))
+        stop = stack.enter_context(interrupt.Interrupt())
+
+        # The newest step whose loss was not yet read, which waits for the device.
+        pending: list[tuple[int, pipeline.Batch, step.Measurements]] = []
+
+        def settle() -> None:
+            while pending:
+                _record(*pending.pop(), record, schedule, bar, training, saved)
+
+        for batch in batches:
+            fixed, moving = (
+                sharding.to_devices(mesh, batch[name]) for name in ("fixed", "moving")
+            )
+            state, measured = train_step(state, fixed, moving)
+            settle()  # the step before, while the device is at this one
+            done = batch["step"] + 1
+            pending.append((done, batch, measured))
+            last = done == config.optim.steps or stop.received is not None
+            due_validation = done % config.validation.every == 0 or last
+            if due_validation or done % config.checkpoint.every == 0:
+                settle()
+                scores = None
+                if due_validation and stop.received is None:
+                    named = evaluate.pairs_of(cases, held_out, fixed_template)
+                    scores, picture = validate(state.params, named)
+                    record.write(done, scores)
+                    bar.set_postfix_str(f"DSC {scores['dsc']:.3f}", refresh=False)
+                    figures.save(picture, workdir / "validation" / f"{done:07d}.png")
+                    figures.save(
+                        figures.training_curves(record.path), workdir / "curves.png"
+                    )
+                saved.save(done, state, metrics=scores)
+            if stop.received is not None:
+                break
+    if stop.received is not None:
+        print(
+            f"Saved step {done} in {workdir}; the same command goes on from there.",
+            file=sys.stderr,
+        )
+    return stop.exit_code
+
+
+def _progress_bar(first: int, steps: int) -> tqdm.tqdm:
+    """Steps done, steps/s and time left; in a log file a line now and then."""
+    terminal = sys.stderr.isatty()
+    return tqdm.tqdm(
+        initial=first,
+        total=steps,
+        unit="step",
+        dynamic_ncols=True,
+        mininterval=0.5 if terminal else 30,
+        disable=jax.process_index() != 0,
+    )
+
+
+def _record(done, batch, measured, record, schedule, bar, training, saved) -> None:
+    """Write a step's row; a loss that is not finite ends the run."""
+    loss, norm = np.asarray(measured.loss), float(measured.gradient_norm)
+    bad = ~np.isfinite(loss)
+    if bad.any() or not math.isfinite(norm):
+        # A gradient that alone is not finite may come from any of the pairs.
+        rows = np.flatnonzero(bad if bad.any() else ~bad)
+        names = [_pair_name(batch, row, training) for row in rows[:3]]
+        kept = f"step {saved.latest}" if saved.latest is not None else "none yet"
+        raise errors.UserError(
+            f"The loss or its gradient is not finite at step {done}, pair "
+            f"{' and '.join(names)}; the newest checkpoint ({kept}) is intact. Look at "
+            "these scans, or lower optim.lr."
+        )
+    record.write(
+        done,
+        {
+            "loss": float(loss.mean()),
+            "gradient_norm": norm,
+            "lr": float(schedule(done - 1)),
+        },
+    )
+    bar.set_description(f"loss {loss.mean():.4f}", refresh=False)
+    bar.update()
+
+
+def _pair_name(batch: pipeline.Batch, row: int, training: store.Store) -> str:
+    fixed, moving = int(batch["fixed_index"][row]), int(batch["moving_index"][row])
+    of_fixed = "the template" if fixed == pairs.TEMPLATE else training.subjects[fixed]
+    return f"{training.subjects[moving]} to {of_fixed}"

@@ -1,0 +1,71 @@
+"""The optimiser that a configuration describes, and which parameters it trains."""
+
+import re
+from collections.abc import Sequence
+
+import jax
+import ml_collections
+import optax
+
+from mdvit_jax import errors
+
+
+def create(
+    optim: ml_collections.ConfigDict, params
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """Adam with AMSGrad as the authors use it, and its learning rate by step.
+
+    In this order: the gradient is clipped by value, L2 weight decay is added to it
+    (coupled, as in PyTorch's Adam), AMSGrad scales it, the schedule's rate is applied.
+    Unlike PyTorch, Optax corrects the bias of the second moment before it takes the
+    maximum. Frozen parameters get no update, and no state is kept for them.
+
+    Args:
+        optim: `config.optim`.
+        params: the parameters, or their shapes.
+
+    Raises:
+        UserError: a pattern of `optim.trained` that fits no parameter.
+    """
+    schedule = optax.exponential_decay(
+        optim.lr, optim.decay_every, optim.decay_factor, staircase=True
+    )
+    first, second = optim.betas
+    chain = optax.chain(
+        optax.clip(optim.clip),
+        optax.add_decayed_weights(optim.weight_decay),
+        optax.scale_by_amsgrad(first, second, eps=optim.epsilon),
+        optax.scale_by_learning_rate(schedule),
+    )
+    if not optim.trained:
+        return chain, schedule
+    trained = trained_mask(params, optim.trained)
+    frozen = jax.tree.map(lambda is_trained: not is_trained, trained)
+    return optax.selective_transform(chain, freeze_mask=frozen), schedule
+
+
+def trained_mask(params, patterns: Sequence[str]):
+    """The tree of parameters with True where a pattern is found in its path.
+
+    Args:
+        params: nested dict of arrays or of their shapes.
+        patterns: regular expressions, searched in paths such as
+            "stage_1/msda/compress/kernel".
+
+    Raises:
+        UserError: a pattern that fits no parameter.
+    """
+    paths = jax.tree_util.tree_map_with_path(
+        lambda path, _: jax.tree_util.keystr(path, simple=True, separator="/"), params
+    )
+    names = jax.tree.leaves(paths)
+    for pattern in patterns:
+        if not any(re.search(pattern, name) for name in names):
+            groups = ", ".join(dict.fromkeys("/".join(n.split("/")[:2]) for n in names))
+            raise errors.UserError(
+                f'optim.trained has the pattern "{pattern}", which fits none of the '
+                f"network's parameters; they begin with {groups}."
+            )
+    return jax.tree.map(
+        lambda name: any(re.search(pattern, name) for pattern in patterns), paths
+    )

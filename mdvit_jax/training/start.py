@@ -1,0 +1,99 @@
+"""Where a run starts: its newest checkpoint, another run's parameters, or a seed."""
+
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+from jax.sharding import Mesh
+
+from mdvit_jax import configuration, errors, models
+from mdvit_jax.training import checkpoint, step
+
+_logger = logging.getLogger(__name__)
+
+# What may differ when a run is resumed: where things lie, and how long it goes on.
+_MAY_DIFFER = ("workdir", "data.root", "data.cache", "data.workers", "optim.steps")
+_GROUPS_THAT_MAY_DIFFER = ("checkpoint.", "evaluation.")
+
+
+def check_same_run(config: ml_collections.ConfigDict, workdir: Path) -> None:
+    """Raise a UserError if the folder holds a run under another configuration."""
+    if not (workdir / "config.json").exists():
+        return
+    before = configuration.saved(workdir)
+    changed = ", ".join(
+        f"{name} {old!r} (now {new!r})"
+        for name, (old, new) in configuration.differences(before, config).items()
+        if name not in _MAY_DIFFER and not name.startswith(_GROUPS_THAT_MAY_DIFFER)
+    )
+    if changed:
+        raise errors.UserError(
+            f"{workdir} holds a run with {changed}; go on with its configuration, or "
+            "name another folder with --config.workdir."
+        )
+
+
+def first_state(
+    config: ml_collections.ConfigDict,
+    network: models.Network,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    saved: checkpoint.Checkpoints,
+) -> tuple[step.TrainState, int]:
+    """The state to go on from, and the steps it has behind it.
+
+    In this order: the run's own newest checkpoint; the best parameters of the run that
+    `optim.start_from` names; parameters drawn from the seed.
+    """
+    state = step.create_state(config, network, optimizer, mesh)
+    if saved.latest is not None:
+        _logger.info("Going on after step %d of %s.", saved.latest, config.workdir)
+        return saved.load(saved.latest, state), saved.latest
+    if config.optim.start_from:
+        params, _ = _best_params(config.optim.start_from, state.params)
+        _logger.info("Starting from the parameters of %s.", config.optim.start_from)
+        state = state._replace(params=params)
+    return state, 0
+
+
+class Trained(NamedTuple):
+    """A network as a run left it, and what to call it."""
+
+    name: str
+    network: models.Network
+    params: Any
+    step: int
+
+
+def trained_network(run: str | Path) -> Trained:
+    """The network of a run with the parameters of its best checkpoint.
+
+    Raises:
+        UserError: no such run, or no checkpoint in it.
+    """
+    config = configuration.saved(run)
+    network = models.create(config)
+    params, step = _best_params(run, parameter_shapes(config, network))
+    kind = "C2FViT" if config.model.dilated_form == "none" else "MDViT"
+    return Trained(f"{kind} ({config.loss.name.upper()})", network, params, step)
+
+
+def parameter_shapes(config: ml_collections.ConfigDict, network: models.Network):
+    """The tree of parameters as shapes; nothing is computed."""
+    volume = jax.ShapeDtypeStruct((1, *[config.data.size] * 3), jnp.float32)
+    return jax.eval_shape(network.init, jax.random.key(0), volume, volume)
+
+
+def _best_params(run: str | Path, like) -> tuple[Any, int]:
+    """Parameters of a run's best checkpoint by validation DSC, placed as `like` is."""
+    configuration.saved(run)
+    with checkpoint.Checkpoints(run, keep=None) as saved:
+        if saved.best is None:
+            raise errors.UserError(
+                f"{run} holds no checkpoint yet; train it first, or name another run."
+            )
+        return saved.load_params(saved.best, like), saved.best

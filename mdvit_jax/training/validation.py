@@ -1,0 +1,71 @@
+"""How well a network under training registers people it does not learn from."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from mdvit_jax import geometry, models
+from mdvit_jax.evaluation import evaluate, figures, metrics
+from mdvit_jax.training import step
+
+
+def create(
+    config: ml_collections.ConfigDict, network: models.Network
+) -> Callable[[Any, Iterable[evaluate.Pair]], tuple[dict[str, float], figures.Figure]]:
+    """Validation of parameters: (params, pairs) → (metrics, picture of the worst pair).
+
+    The metrics are means over the pairs: `validation_loss`, and of the masks `dsc`,
+    `dsc30`, `hd95` (in the unit of `evaluation.hausdorff_unit`) and `jaccard`, and
+    `region_dsc` where the scans have labels.
+    """
+    loss_of_pairs = step.objective(config.loss)
+    settings, compared = config.evaluation, evaluate.regions_of(config)
+
+    @jax.jit
+    def register(params, fixed, moving):
+        start = geometry.centre_shift(fixed, moving)
+        estimate = network.apply(params, fixed, moving, initial=start)
+        return loss_of_pairs(fixed, estimate.warped)[0], estimate.matrix[0]
+
+    def validate(params, pairs: Iterable[evaluate.Pair]):
+        loss, rows, worst = [], [], None
+        for pair in pairs:
+            images = (jnp.asarray(s.image)[None] for s in (pair.fixed, pair.moving))
+            value, matrix = register(params, *images)
+            warped = evaluate.warp(
+                pair.moving, np.asarray(matrix), threshold=settings.mask_threshold
+            )
+            row = evaluate.measure(
+                pair.fixed, warped, compared, hausdorff_unit=settings.hausdorff_unit
+            )
+            loss.append(float(value))
+            rows.append(row)
+            if worst is None or row["dsc"] < worst[0]:
+                worst = row["dsc"], pair, warped
+        overlap = [row["dsc"] for row in rows]
+        means = {
+            "validation_loss": float(np.mean(loss)),
+            "dsc": float(np.nanmean(overlap)),
+            "dsc30": float(metrics.lowest30(overlap).mean()),
+            "hd95": float(np.mean([row["hd95"] for row in rows])),
+            "jaccard": float(np.nanmean([row["jaccard"] for row in rows])),
+        }
+        region = [v for row in rows for v in row["regions"].values()]
+        if region:
+            means["region_dsc"] = float(np.nanmean(region))
+        assert worst is not None  # there is a pair, `pairs.cases` has seen to it
+        lowest, pair, warped = worst
+        picture = figures.registration_figure(
+            pair.fixed.image,
+            pair.moving.image,
+            warped.image,
+            title=f"{pair.moving_name} to {pair.fixed_name}, DSC {lowest:.3f}",
+            fixed_mask=pair.fixed.mask,
+        )
+        return means, picture
+
+    return validate

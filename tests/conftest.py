@@ -1,0 +1,29 @@
+"""Fixtures that several test files share."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+_SHARED = Path(__file__).resolve().parents[2] / "shared"
+_DATA = Path(os.environ.get("MDVIT_DATA", _SHARED / "data"))
+_GOLDEN = Path(os.environ.get("MDVIT_GOLDEN", _SHARED / "golden"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder with the public scans ds002748/ and oasis1_malf/."""
+    if not (_DATA / "oasis1_malf").is_dir() or not (_DATA / "ds002748").is_dir():
+        pytest.skip(f"no real scans in {_DATA}; MDVIT_DATA names another folder")
+    return _DATA
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict[str, np.ndarray]:
+    """Outputs of an independent PyTorch C2FViT on two small volumes, by name."""
+    path = _GOLDEN / "c2fvit_small.npz"
+    if not path.is_file():
+        pytest.skip(f"no golden values in {_GOLDEN}; MDVIT_GOLDEN names another folder")
+    with np.load(path) as archive:
+        return dict(archive)

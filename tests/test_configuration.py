@@ -1,0 +1,139 @@
+"""Configurations: overrides, what people mistype, and the record of a run."""
+
+import argparse
+import glob
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mdvit_jax import configuration, errors
+
+ROOT = Path(__file__).resolve().parents[1]
+DEFAULT = ROOT / "configs/default.py"
+
+
+@pytest.mark.parametrize("path", sorted(glob.glob(str(ROOT / "configs/*.py"))))
+def test_every_file_loads_and_names_no_new_value(path):
+    default, config = configuration.load(DEFAULT), configuration.load(path)
+    assert {name for name, _ in configuration._leaves(config)} == {
+        name for name, _ in configuration._leaves(default)
+    }
+    assert config.is_locked
+
+
+def test_overrides_have_the_type_of_the_file():
+    config = configuration.load(
+        DEFAULT,
+        {
+            "optim.steps": "2e5",
+            "optim.batch": "4",
+            "optim.lr": "1",
+            "model.remat": "True",
+            "data.root": "12",
+            "data.split": "[10, 2, 3]",
+            "data.same_person": "(('1003', '1023'),)",
+            "optim.trained": "'msda'",
+        },
+    )
+    assert config.optim.steps == 200_000 and isinstance(config.optim.steps, int)
+    assert config.optim.batch == 4
+    assert config.optim.lr == 1.0 and isinstance(config.optim.lr, float)
+    assert config.model.remat is True
+    assert config.data.root == "12"
+    assert config.data.split == (10, 2, 3)
+    assert config.data.same_person == (("1003", "1023"),)
+    assert config.optim.trained == ("msda",)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("optim.lrr", "optim.lr"),
+        ("steps", "optim.steps"),
+        ("data.spilt", "data.split"),
+        ("model.dilated_from", "model.dilated_form"),
+    ],
+)
+def test_a_mistyped_name_suggests_the_right_one(name, meant):
+    with pytest.raises(errors.UserError, match=f"did you mean --config.{meant}"):
+        configuration.load(DEFAULT, {name: "1"})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("optim.steps", "many"),
+        ("optim.steps", "1.5"),
+        ("optim.steps", "inf"),
+        ("optim.lr", "small"),
+        ("model.remat", "1"),
+        ("data.split", "(1, 2"),
+    ],
+)
+def test_a_wrong_value_is_named(name, text):
+    with pytest.raises(errors.UserError, match=f"--config.{name}="):
+        configuration.load(DEFAULT, {name: text})
+
+
+def test_command_line_takes_both_spellings_and_no_other_words():
+    arguments = ["--config", str(DEFAULT), "--config.optim.lr=3e-4"]
+    arguments += ["--config.data.root", "some where", "--note", "x"]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--note")
+    options, config = configuration.parse(parser, arguments)
+    assert options.note == "x"
+    assert config.optim.lr == 3e-4 and config.data.root == "some where"
+    with pytest.raises(SystemExit):
+        configuration.parse(
+            argparse.ArgumentParser(), [*arguments[:2], "--confg.optim.lr=1"]
+        )
+
+
+def test_missing_and_broken_files(tmp_path):
+    with pytest.raises(errors.UserError, match=r"does not exist; beside it .*adni"):
+        configuration.load(ROOT / "configs/adnii.py")
+    broken = tmp_path / "broken.py"
+    broken.write_text("def get_config():\n    return 1 / 0\n")
+    with pytest.raises(errors.UserError, match=r"broken.py cannot be used \(ZeroDiv"):
+        configuration.load(broken)
+
+
+def test_what_is_saved_comes_back(tmp_path):
+    config = configuration.load(DEFAULT, {"data.same_person": "(('a', 'b'), ('c',))"})
+    configuration.save(config, tmp_path)
+    found = configuration.saved(tmp_path)
+    assert configuration.differences(config, found) == {}
+    other = configuration.load(DEFAULT, {"optim.lr": "3e-4"})
+    assert configuration.differences(found, other) == {
+        "data.same_person": ((("a", "b"), ("c",)), ()),
+        "optim.lr": (1e-4, 3e-4),
+    }
+    with pytest.raises(errors.UserError, match="not the folder of a run"):
+        configuration.saved(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["train.py"], ["eval.py", "--checkpoint", "x"], ["-m", "mdvit_jax", "prepare"]],
+)
+def test_commands_tell_a_mistake_in_one_sentence(command):
+    program = [sys.executable, *command, "--config", "configs/oasis.py"]
+    run = subprocess.run(
+        [*program, "--config.optim.stepz=3"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert run.returncode == 2
+    assert run.stderr.startswith("error: --config.optim.stepz names no value")
+    assert run.stderr.count("\n") == 1 and run.stdout == ""
+
+
+def test_commands_explain_themselves():
+    for command in (["train.py"], ["eval.py"], ["-m", "mdvit_jax", "prepare"]):
+        run = subprocess.run(
+            [sys.executable, *command, "--help"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert run.returncode == 0 and "--config.GROUP.NAME=VALUE" in run.stdout

@@ -1,0 +1,34 @@
+"""The record of a run after it was cut off."""
+
+import json
+
+from mdvit_jax.training import log
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_rows_after_the_checkpoint_are_dropped_when_a_run_goes_on(tmp_path):
+    with log.MetricsLog(tmp_path, from_step=0) as record:
+        for step in range(1, 6):
+            record.write(step, {"loss": step / 10})
+            if step == 3:
+                record.write(step, {"dsc": 0.5})
+    with record.path.open("a") as file:
+        file.write('{"step": 3, "lo')  # cut short by a kill
+    with log.MetricsLog(tmp_path, from_step=3) as record:
+        record.write(4, {"loss": 0.7})
+    found = rows(record.path)
+    assert [row["step"] for row in found] == [1, 2, 3, 3, 4]
+    assert found[-1] == {"step": 4, "loss": 0.7}
+
+
+def test_a_new_run_begins_empty(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 1}\n')
+    with log.MetricsLog(tmp_path / "new", from_step=0) as record:
+        pass
+    assert rows(record.path) == []
+    with log.MetricsLog(tmp_path, from_step=0) as record:
+        pass
+    assert rows(record.path) == []

@@ -1,0 +1,304 @@
+"""NTG: against its formula, golden values and SciPy; laws, gradients, both forms."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import test_util
+from oracle import images, similarity
+from scipy import ndimage
+
+from mdvit_jax import losses
+from mdvit_jax.losses import sobel
+from mdvit_jax.losses.ntg import PROGRAM_STRIDE, ntg_by
+
+SHAPE = images.SHAPE
+FORMS = {"slices": sobel.SLICES, "convolution": sobel.CONVOLUTION}
+STRIDES = {"1": 1, "2": 2, "4": 4, "program": PROGRAM_STRIDE}
+by_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+by_stride = pytest.mark.parametrize("stride", STRIDES.values(), ids=STRIDES)
+
+
+def pair(seed: int, shape=SHAPE):
+    return images.smooth(seed, shape), images.smooth(seed + 50, shape)
+
+
+# The Sobel filter
+
+
+@by_form
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("strides", [(1, 1, 1), (4, 1, 1), (1, 3, 2), (2, 5, 4)])
+def test_responses_equal_the_printed_kernels(form, axis, strides):
+    volume = images.noise(1)
+    expected = similarity.sobel(volume, axis, strides)
+    found = form.response(jnp.asarray(volume), axis, strides)
+    assert found == pytest.approx(expected, abs=3e-6)
+
+
+@by_form
+@pytest.mark.parametrize("axis", range(3))
+def test_responses_equal_scipy(form, axis):
+    volume = images.noise(2)
+    expected = ndimage.sobel(volume.astype(float), axis)[1:-1, 1:-1, 1:-1]
+    found = form.response(jnp.asarray(volume), axis, (1, 1, 1))
+    assert found == pytest.approx(expected, abs=3e-6)
+
+
+@by_form
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("strides", [(1, 1, 1), (4, 1, 1), (1, 3, 2), (2, 5, 4)])
+def test_the_adjoint_is_the_transpose(form, axis, strides):
+    """⟨S v, u⟩ = ⟨v, Sᵀ u⟩, in batches."""
+    shape = (2, *SHAPE)
+    with jax.enable_x64(True):
+        volume = jnp.asarray(images.noise(3, shape), float)
+        response = form.response(volume, axis, strides)
+        other = jnp.asarray(images.noise(4, response.shape), float)
+        adjoint = form.adjoint(other, axis, strides, shape)
+    assert adjoint.shape == shape
+    assert np.vdot(response, other) == pytest.approx(
+        np.vdot(volume, adjoint), rel=1e-13
+    )
+
+
+# The value
+
+
+@by_form
+@by_stride
+def test_value_equals_the_formula(form, stride):
+    fixed, warped = pair(5)
+    expected = similarity.ntg(fixed, warped, stride)
+    assert 0.1 < expected < 0.9
+    found = ntg_by(form, jnp.asarray(fixed), jnp.asarray(warped), stride=stride)
+    assert float(found) == pytest.approx(expected, rel=2e-6)
+
+
+@by_stride
+@pytest.mark.parametrize("shape", [(3, 3, 3), (2, 9, 5, 31), (2, 2, *SHAPE)])
+def test_both_forms_agree_in_value_and_gradient(stride, shape):
+    fixed, warped = images.smooth(6, shape), images.smooth(7, shape)
+    values, gradients = [], []
+    for form in FORMS.values():
+        loss = functools.partial(ntg_by, form, stride=stride)
+        values.append(np.asarray(loss(fixed, warped)))
+        _, transpose = jax.vjp(jax.jit(loss), fixed, warped)
+        gradients.append(np.stack(transpose(jnp.ones(shape[:-3]))))
+    assert values[0].shape == shape[:-3]
+    assert values[0] == pytest.approx(values[1], rel=1e-6)
+    apart = np.linalg.norm(gradients[0] - gradients[1])
+    assert apart < 1e-6 * np.linalg.norm(gradients[1])
+
+
+@pytest.mark.parametrize("delta", [1, 2, 4])
+def test_golden(golden, delta):
+    """The program reads the printed kernels as (depth, height, width): each derivative
+    is strided along the axis before its own."""
+    program = np.roll(np.eye(3, dtype=int) * (delta - 1) + 1, -1, axis=1).tolist()
+    found = losses.ntg(golden["fixed"], golden["moving"], stride=program)
+    assert float(found) == pytest.approx(golden[f"loss/ntg_stride{delta}"], abs=1e-5)
+    if delta == 4:
+        assert tuple(map(tuple, program)) == PROGRAM_STRIDE
+
+
+def test_golden_in_the_papers_own_reading(golden):
+    """Without a stride there is nothing to read; with 4 the two are 1e-2 apart."""
+    fixed, moving = golden["fixed"], golden["moving"]
+    assert float(losses.ntg(fixed, moving)) == pytest.approx(
+        golden["loss/ntg_stride1"], abs=1e-5
+    )
+    own = float(losses.ntg(fixed, moving, stride=4))
+    assert 5e-3 < abs(own - golden["loss/ntg_stride4"]) < 2e-2
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    stride=st.sampled_from([1, 2, 4]),
+    contrast=st.floats(0.01, 100),
+    blend=st.floats(-1, 1),
+)
+def test_laws(seed, stride, contrast, blend):
+    fixed, other = images.noise(seed, (5, 6, 7)), images.noise(seed + 1, (5, 6, 7))
+    warped = (blend * fixed + (1 - abs(blend)) * other).astype(np.float32)
+    value = losses.ntg(fixed, warped, stride=stride)
+    assert 0 <= value <= 1
+    # Symmetric, and blind to a common contrast, common mirror and own brightness.
+    assert losses.ntg(warped, fixed, stride=stride) == value
+    scaled = losses.ntg(contrast * fixed, contrast * warped, stride=stride)
+    assert float(scaled) == pytest.approx(float(value), rel=1e-4, abs=1e-6)
+    brighter = losses.ntg(fixed + 0.5, warped - 0.25, stride=stride)
+    assert float(brighter) == pytest.approx(float(value), abs=1e-5)
+    mirrored = losses.ntg(-fixed, -warped, stride=stride)
+    assert mirrored == value
+
+
+def test_axes_are_treated_alike():
+    fixed, warped = pair(8)
+    value = float(losses.ntg(fixed, warped, stride=2))
+    turned = losses.ntg(fixed.transpose(2, 0, 1), warped.transpose(2, 0, 1), stride=2)
+    assert float(turned) == pytest.approx(value, rel=1e-6)
+
+
+def test_ends_of_the_range():
+    image = images.noise(9)
+    assert float(losses.ntg(image, image)) == 0
+    assert float(losses.ntg(image, -image)) == pytest.approx(1, abs=1e-6)
+    flat = np.full(SHAPE, 0.5, np.float32)
+    assert float(losses.ntg(image, flat)) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_no_gradient_is_lost_or_infinite_on_flat_and_equal_images(form):
+    image = jnp.asarray(images.noise(10))
+    flat, empty = jnp.full(SHAPE, 0.5), jnp.zeros(SHAPE)
+    both = jax.jit(
+        jax.value_and_grad(functools.partial(ntg_by, form, stride=2), argnums=(0, 1))
+    )
+    for fixed, warped, expected in (
+        (empty, empty, 0),
+        (flat, flat, 0),
+        (flat, empty, 0),
+        (image, image, 0),
+        (image, empty, 1),
+        (empty, image, 1),
+    ):
+        value, gradients = both(fixed, warped)
+        assert float(value) == pytest.approx(expected, abs=1e-6)
+        assert all(np.isfinite(g).all() for g in gradients)
+
+
+def test_each_pair_has_its_own_value():
+    fixed, warped = images.smooth(11, (2, 3, *SHAPE)), images.smooth(12, (2, 3, *SHAPE))
+    warped[1, 2] = fixed[1, 2]
+    together = np.asarray(losses.ntg(fixed, warped))
+    assert together.shape == (2, 3) and together[1, 2] == 0
+    for index in np.ndindex(2, 3):
+        alone = losses.ntg(fixed[index], warped[index])
+        assert together[index] == pytest.approx(float(alone), rel=2e-6)
+    mapped = jax.jit(jax.vmap(jax.vmap(losses.ntg)))(fixed, warped)
+    assert mapped == pytest.approx(together, rel=2e-6)
+
+
+# Derivatives
+
+
+@by_form
+@by_stride
+def test_gradients_equal_differences(form, stride):
+    with jax.enable_x64(True):
+        fixed, warped = (jnp.asarray(v, float) for v in pair(13, (6, 7, 9)))
+        loss = jax.jit(functools.partial(ntg_by, form, stride=stride))
+        test_util.check_grads(loss, (fixed, warped), order=1, eps=1e-7)
+
+
+def test_gradient_of_a_batch_stays_with_its_pair():
+    fixed, warped = images.smooth(14, (3, *SHAPE)), images.smooth(15, (3, *SHAPE))
+    jacobian = jax.jit(jax.jacrev(losses.ntg, argnums=1))(fixed, warped)
+    for one in range(3):
+        for other in range(3):
+            assert np.asarray(jacobian[one, other]).any() == (one == other)
+
+
+def test_every_mode_gives_the_same_derivative():
+    with jax.enable_x64(True):
+        fixed, warped = (jnp.asarray(v, float) for v in pair(16, (4, 5, 6)))
+        gradient = jax.jit(jax.grad(losses.ntg, argnums=1))
+        expected = np.asarray(gradient(fixed, warped))
+        forward = jax.jit(jax.jacfwd(losses.ntg, argnums=1))(fixed, warped)
+        assert forward == pytest.approx(expected, abs=1e-14)
+        direction = jnp.asarray(images.noise(17, (4, 5, 6)), float)
+        change = float((expected * direction).sum())
+        value, tangent = jax.jvp(
+            lambda w: losses.ntg(fixed, w), (warped,), (direction,)
+        )
+        assert float(tangent) == pytest.approx(change)
+        again, linear = jax.linearize(lambda w: losses.ntg(fixed, w), warped)
+        assert float(linear(direction)) == pytest.approx(change)
+        assert float(value) == float(again) == float(losses.ntg(fixed, warped))
+        # The second derivative along a direction, where no sign changes.
+        _, second = jax.jvp(lambda w: gradient(fixed, w), (warped,), (direction,))
+        step = 1e-7 * direction
+        difference = (
+            gradient(fixed, warped + step) - gradient(fixed, warped - step)
+        ) / 2e-7
+        assert second == pytest.approx(np.asarray(difference), abs=1e-6)
+        kept = jax.grad(jax.checkpoint(losses.ntg), argnums=1)(fixed, warped)
+        assert kept == pytest.approx(expected, abs=1e-14)
+
+
+def test_descending_the_gradient_brings_the_images_together():
+    fixed, warped = map(jnp.asarray, pair(18))
+    step = jax.jit(jax.value_and_grad(losses.ntg, argnums=1))
+    before, gradient = step(fixed, warped)
+    after, _ = step(fixed, warped - 1.0 * gradient)
+    assert after < before
+
+
+# Cost
+
+
+@pytest.mark.parametrize("stride", [1, 4])
+def test_the_gradient_takes_less_than_six_volumes(stride):
+    shape = (48, 44, 52)
+    volume = jnp.zeros(shape)
+    step = jax.jit(
+        jax.value_and_grad(functools.partial(losses.ntg, stride=stride), argnums=1)
+    )
+    memory = step.lower(volume, volume).compile().memory_analysis()
+    extra = memory.temp_size_in_bytes / volume.nbytes
+    assert extra < 6
+
+
+def test_what_is_not_differentiated_costs_nothing():
+    """The gradient to the warped image alone filters no signs for the fixed one."""
+    fixed, warped = map(jnp.asarray, pair(19))
+
+    def flops(argnums):
+        step = jax.jit(jax.grad(losses.ntg, argnums=argnums))
+        return step.lower(fixed, warped).compile().cost_analysis()["flops"]
+
+    assert flops(1) < 0.75 * flops((0, 1))
+
+
+# Types and errors
+
+
+def test_computed_in_single_precision_at_least():
+    fixed, warped = (jnp.asarray(v, jnp.bfloat16) for v in pair(20))
+    found, gradient = jax.value_and_grad(losses.ntg, argnums=1)(fixed, warped)
+    expected = losses.ntg(fixed.astype(jnp.float32), warped.astype(jnp.float32))
+    assert found.dtype == jnp.float32 and found == expected
+    assert gradient.dtype == jnp.bfloat16
+    counts = (images.noise(21) * 255).astype(np.uint8)
+    mixed = losses.ntg(counts, counts.astype(np.float32))
+    assert mixed.dtype == jnp.float32 and mixed == 0
+    with jax.enable_x64(True):
+        precise = losses.ntg(*(jnp.asarray(v, float) for v in pair(20)))
+        assert precise.dtype == jnp.float64
+        expected = similarity.ntg(*pair(20))
+        assert float(precise) == pytest.approx(expected, rel=1e-12)
+
+
+def test_wrong_arguments_are_named():
+    volume = images.noise(22)
+    with pytest.raises(ValueError, match=r"\(12, 14, 17\) and \(1, 14, 17\) differ"):
+        losses.ntg(volume, volume[:1])
+    with pytest.raises(ValueError, match=r"at least 3 voxels .* not \(2, 14, 17\)"):
+        losses.ntg(volume[:2], volume[:2])
+    with pytest.raises(ValueError, match=r"of 3 axes .* not \(14, 17\)"):
+        losses.ntg(volume[0], volume[0])
+    for stride in (0, -1, [(1, 1, 1), (1, 0, 1), (1, 1, 1)]):
+        with pytest.raises(ValueError, match="strides are at least 1"):
+            losses.ntg(volume, volume, stride=stride)
+    for stride in ((4, 4, 4), [(1, 1), (1, 1), (1, 1)], [(1, 1, 1)], 1.5):
+        with pytest.raises(ValueError, match="a whole number or three times three"):
+            losses.ntg(volume, volume, stride=stride)
+    assert losses.ntg(volume, volume[::-1], stride=np.int64(2)) == losses.ntg(
+        volume, volume[::-1], stride=2
+    )

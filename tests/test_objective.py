@@ -1,0 +1,112 @@
+"""The similarity pyramid (Eq. 3) against its formula and golden values."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracle import images, similarity
+
+from mdvit_jax import geometry, losses
+from mdvit_jax.losses.ntg import PROGRAM_STRIDE
+
+SHAPE = (17, 14, 20)
+NTG4 = functools.partial(losses.ntg, stride=4)
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3])
+def test_value_equals_the_formula(levels):
+    fixed, warped = images.smooth(1, SHAPE), images.smooth(2, SHAPE)
+    found = losses.similarity_pyramid(NTG4, fixed, warped, levels=levels)
+    slow = functools.partial(similarity.ntg, stride=4)
+    expected = similarity.pyramid(slow, fixed, warped, levels, kernel=5)
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+def test_any_loss_and_one_for_each_level():
+    def squares(fixed, warped):
+        return ((fixed - warped) ** 2).mean((-3, -2, -1))
+
+    def largest(fixed, warped):
+        return jnp.abs(fixed - warped).max((-3, -2, -1))
+
+    fixed, warped = images.noise(3, (2, *SHAPE)), images.noise(4, (2, *SHAPE))
+    found = losses.similarity_pyramid(
+        [squares, largest], fixed, warped, levels=2, pool=3
+    )
+    coarse = [geometry.pool(v, kernel=3) for v in (fixed, warped)]
+    expected = squares(fixed, warped) + largest(*coarse) / 2
+    assert found.shape == (2,)
+    assert found == pytest.approx(np.asarray(expected), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "stride"), [("stride4", PROGRAM_STRIDE), ("stride1", 1)]
+)
+def test_golden_ntg(golden, name, stride):
+    loss = functools.partial(losses.ntg, stride=stride)
+    found = losses.similarity_pyramid(loss, golden["fixed"], golden["moving"])
+    expected = golden[f"loss/ntg_pyramid_{name}_kernel5"]
+    assert float(found) == pytest.approx(expected, abs=1e-5)
+
+
+def test_golden_ncc(golden):
+    """Three levels of weight 1, ½ and ¼: ours is 1¾ above minus the mean of cc²."""
+    levels = [functools.partial(losses.ncc, window=w) for w in (7, 5, 3)]
+    found = losses.similarity_pyramid(
+        levels, golden["fixed"], golden["moving"], pool=3
+    )
+    expected = golden["loss/ncc_pyramid_window7"]
+    assert float(found) - 1.75 == pytest.approx(expected, abs=1e-5)
+
+
+def test_equal_images_are_at_zero_and_the_gradient_is_finite():
+    image = jnp.asarray(images.noise(5, SHAPE))
+    value, gradient = jax.jit(
+        jax.value_and_grad(functools.partial(losses.similarity_pyramid, NTG4))
+    )(image, image)
+    assert value == 0 and np.isfinite(gradient).all()
+
+
+def test_levels_are_pooled_in_single_precision():
+    fixed, warped = (jnp.asarray(images.noise(s, SHAPE), jnp.bfloat16) for s in (6, 7))
+    found = losses.similarity_pyramid(NTG4, fixed, warped)
+    expected = losses.similarity_pyramid(
+        NTG4, fixed.astype(jnp.float32), warped.astype(jnp.float32)
+    )
+    assert found.dtype == jnp.float32 and found == expected
+
+
+def test_registers_a_translation_by_descent():
+    """The whole way: matrix → warp → pyramid → gradient, on an asymmetric volume."""
+    moving = jnp.asarray(images.smooth(8, (24, 28, 32), sigma=3))
+    true = jnp.array([0.10, -0.07, 0.05])
+    fixed = geometry.warp_affine(moving, geometry.translation_matrix(true))
+
+    @jax.jit
+    def step(offset):
+        def value(offset):
+            warped = geometry.warp_affine(moving, geometry.translation_matrix(offset))
+            return losses.similarity_pyramid(losses.ntg, fixed, warped, levels=2)
+
+        return jax.value_and_grad(value)(offset)
+
+    offset, rate = jnp.zeros(3), 0.02
+    start, _ = step(offset)
+    for _ in range(60):
+        value, gradient = step(offset)
+        offset -= rate * gradient / jnp.linalg.norm(gradient)
+        rate *= 0.94
+    assert value < 0.1 * start
+    assert offset == pytest.approx(np.asarray(true), abs=5e-3)
+
+
+def test_wrong_arguments_are_named():
+    volume = images.noise(9, SHAPE)
+    with pytest.raises(ValueError, match="3 levels need 3 losses, not 2"):
+        losses.similarity_pyramid([NTG4, NTG4], volume, volume)
+    with pytest.raises(ValueError, match="one level at least, not 0"):
+        losses.similarity_pyramid(NTG4, volume, volume, levels=0)
+    with pytest.raises(ValueError, match=r"\(17, 14, 20\) and \(1, 14, 20\) differ"):
+        losses.similarity_pyramid(NTG4, volume, volume[:1])

@@ -1,0 +1,98 @@
+"""The optimiser against its formulas in NumPy, and freezing."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mdvit_jax import errors
+from mdvit_jax.training import optimizer
+
+
+def settings(**changes):
+    from configs import default
+
+    optim = default.get_config().optim
+    optim.update(changes)
+    return optim
+
+
+def params():
+    key = jax.random.split(jax.random.key(0), 3)
+    return {
+        "stage_1": {
+            "msda": {"kernel": jax.random.normal(key[0], (3, 4))},
+            "block_1": {"attention": {"query": jax.random.normal(key[1], (2, 5))}},
+        },
+        "head": {"kernel": jax.random.normal(key[2], (7,))},
+    }
+
+
+def run(optim, values, gradients):
+    descent, _ = optimizer.create(optim, values)
+    state = descent.init(values)
+    for gradient in gradients:
+        updates, state = descent.update(gradient, state, values)
+        values = optax.apply_updates(values, updates)
+    return values, state
+
+
+def gradients_like(values, count, scale):
+    return [
+        jax.tree.map(
+            lambda v, k=k: scale * jax.random.normal(jax.random.key(k), v.shape), values
+        )
+        for k in range(count)
+    ]
+
+
+def test_five_steps_equal_the_formulas():
+    optim = settings(lr=1e-2, decay_every=2, decay_factor=0.5, weight_decay=0.1)
+    gradients = gradients_like(params(), 5, 8.0)  # some beyond the clipping at 10
+    found, _ = run(optim, params(), gradients)
+    leaves = jax.tree.leaves(params())
+    rows = [jax.tree.leaves(g) for g in gradients]
+    assert max(np.abs(g).max() for row in rows for g in row) > 10
+    for i, leaf in enumerate(leaves):
+        value = np.asarray(leaf, np.float64)
+        m = v = v_max = 0.0
+        for t, row in enumerate(rows, start=1):
+            g = np.clip(np.asarray(row[i], np.float64), -10, 10) + 0.1 * value
+            m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+            v_max = np.maximum(v_max, v / (1 - 0.999**t))
+            rate = 1e-2 * 0.5 ** ((t - 1) // 2)
+            value = value - rate * m / (1 - 0.9**t) / (np.sqrt(v_max) + 1e-8)
+        np.testing.assert_allclose(jax.tree.leaves(found)[i], value, rtol=2e-5)
+
+
+def test_the_schedule_is_a_staircase():
+    _, schedule = optimizer.create(
+        settings(lr=1.0, decay_every=10, decay_factor=0.8), params()
+    )
+    assert float(schedule(0)) == float(schedule(9)) == 1.0
+    assert float(schedule(10)) == pytest.approx(0.8)
+    assert float(schedule(29)) == pytest.approx(0.64)
+
+
+def test_frozen_parameters_keep_their_bits_and_have_no_state():
+    optim = settings(trained=("msda", "head"), lr=1e-2, weight_decay=0.5)
+    before = params()
+    after, state = run(optim, before, gradients_like(before, 3, 1.0))
+    frozen = before["stage_1"]["block_1"]["attention"]["query"]
+    assert (
+        np.asarray(after["stage_1"]["block_1"]["attention"]["query"]).tobytes()
+        == np.asarray(frozen).tobytes()
+    )
+    for name in ("msda",):
+        assert not jnp.array_equal(
+            after["stage_1"][name]["kernel"], before["stage_1"][name]["kernel"]
+        )
+    assert not jnp.array_equal(after["head"]["kernel"], before["head"]["kernel"])
+    shapes = {leaf.shape for leaf in jax.tree.leaves(state)}
+    assert (2, 5) not in shapes and {(3, 4), (7,)} <= shapes
+
+
+def test_a_pattern_that_fits_nothing_is_named():
+    with pytest.raises(errors.UserError, match='"msdaa".*stage_1/msda'):
+        optimizer.create(settings(trained=("head", "msdaa")), params())

@@ -1,0 +1,103 @@
+"""The region tables against the protocols' own lists of names."""
+
+import csv
+
+import numpy as np
+import pytest
+from nibabel import nifti1
+
+from mdvit_jax import errors
+from mdvit_jax.evaluation import regions
+
+# Names in Neuromorphometrics' list, less the side.
+NEUROMORPHOMETRICS_NAMES = {
+    "cerebellum cortex": {
+        "Cerebellum Exterior",
+        "Cerebellar Vermal Lobules I-V",
+        "Cerebellar Vermal Lobules VI-VII",
+        "Cerebellar Vermal Lobules VIII-X",
+    },
+    "brain stem": {"Brain Stem"},
+    "cerebellum white matter": {"Cerebellum White Matter"},
+    "thalamus": {"Thalamus Proper"},
+    "putamen": {"Putamen"},
+    "lateral ventricle": {"Lateral Ventricle"},
+    "caudate": {"Caudate"},
+    "hippocampus": {"Hippocampus"},
+    "pallidum": {"Pallidum"},
+    "amygdala": {"Amygdala"},
+    "4th ventricle": {"4th Ventricle"},
+    "3rd ventricle": {"3rd Ventricle"},
+}
+
+
+@pytest.mark.parametrize("scheme", regions.SCHEMES)
+def test_a_label_belongs_to_one_region_and_is_not_background(scheme):
+    values = [v for region in regions.table(scheme).values() for v in region]
+    assert len(values) == len(set(values)) and min(values) > 0
+
+
+def test_which_protocols_draw_the_papers_regions():
+    for scheme in ("freesurfer", "neurite_oasis", "neuromorphometrics"):
+        assert tuple(regions.table(scheme)) == regions.PAPER_REGIONS
+        assert regions.missing(scheme) == ()
+    assert regions.missing("lpba40") == (
+        "cerebellum cortex",
+        "cerebellum white matter",
+        "thalamus",
+        "lateral ventricle",
+        "pallidum",
+        "amygdala",
+        "4th ventricle",
+        "3rd ventricle",
+    )
+    assert regions.missing("harvard_oxford") == (
+        "cerebellum cortex",
+        "cerebellum white matter",
+        "4th ventricle",
+        "3rd ventricle",
+    )
+    assert regions.missing("tissue") == regions.PAPER_REGIONS
+    assert list(regions.table("tissue").values()) == [(1,), (2,), (3,)]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "offset", "midline"),
+    [("neurite_oasis", None, 3), ("harvard_oxford", None, 1), ("lpba40", 1, 2)],
+)
+def test_every_region_off_the_midline_has_two_sides(scheme, offset, midline):
+    table = regions.table(scheme)
+    pairs = [values for values in table.values() if len(values) == 2]
+    assert len(table) - len(pairs) == midline
+    if offset:
+        assert all(right - left == offset for left, right in pairs)
+
+
+def test_an_unknown_scheme_suggests_the_nearest():
+    with pytest.raises(errors.UserError, match="did you mean 'freesurfer'"):
+        regions.table("FreeSurf")
+    with pytest.raises(errors.UserError, match="did you mean 'neuromorphometrics'"):
+        regions.missing("neuromorphometric")
+
+
+def test_neuromorphometrics_names(real_data):
+    with open(real_data / "oasis1_malf/labels.csv", newline="") as file:
+        names = {int(r["Label Number"]): r["Label Name"] for r in csv.DictReader(file)}
+    for region, values in regions.table("neuromorphometrics").items():
+        found = [names[v].removeprefix("Left ").removeprefix("Right ") for v in values]
+        assert set(found) == NEUROMORPHOMETRICS_NAMES[region]
+        sided = [names[v] for v in values if names[v].startswith(("Left ", "Right "))]
+        assert len(sided) in (0, 2)  # both or none
+
+
+def test_every_neuromorphometrics_region_is_in_a_real_scan(real_data):
+    path = sorted((real_data / "oasis1_malf").glob("*_glm.nii.gz"))[0]
+    labels = np.asarray(nifti1.load(path).dataobj)
+    present = set(np.unique(labels).tolist())
+    table = regions.table("neuromorphometrics")
+    assert all(set(values) <= present for values in table.values())
+    volume = {r: int(np.isin(labels, v).sum()) for r, v in table.items()}  # mm³
+    assert 80_000 < volume["cerebellum cortex"] < 160_000
+    assert 10_000 < volume["brain stem"] < 30_000
+    assert 4_000 < volume["hippocampus"] < 12_000
+    assert volume["3rd ventricle"] < volume["lateral ventricle"]

@@ -1,0 +1,204 @@
+"""The training step: what it computes, what it may depend on, its sharding."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from scipy import ndimage
+
+from configs import default
+from mdvit_jax import errors, geometry, losses, models
+from mdvit_jax.training import optimizer, sharding, step
+
+SIZE = 32
+
+
+def small_config(**changes):
+    """A network of a few thousand parameters on 32³."""
+    config = default.get_config()
+    config.data.size = SIZE
+    config.model.update({"embedding": 8, "depth": 1})
+    config.loss.stride = 1
+    for name, value in changes.items():
+        group, key = name.split("__")
+        config[group][key] = value
+    return config
+
+
+def heads(count: int, seed: int = 0) -> np.ndarray:
+    """Smooth blobs in [0, 1], [count, n, n, n]."""
+    noise = np.random.default_rng(seed).random((count, SIZE, SIZE, SIZE))
+    smooth = ndimage.gaussian_filter(noise, (0, 3, 3, 3))
+    smooth = (smooth - smooth.min()) / np.ptp(smooth)
+    x = np.linspace(-1, 1, SIZE)
+    inside = x[:, None, None] ** 2 + x[:, None] ** 2 + x**2 < 0.6
+    return (smooth * inside).astype(np.float32)
+
+
+def set_up(config):
+    mesh = sharding.create_mesh(config.optim.batch)
+    network = models.create(config)
+    volume = jax.ShapeDtypeStruct((1, SIZE, SIZE, SIZE), jnp.float32)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), volume, volume)
+    descent, _ = optimizer.create(config.optim, shapes)
+    state = step.create_state(config, network, descent, mesh)
+    return network, state, step.create_step(config, network, descent, mesh)
+
+
+def copy(tree):
+    return jax.tree.map(np.array, tree)
+
+
+@pytest.mark.parametrize(
+    ("name", "loss"),
+    [
+        ("ntg", lambda f, w: losses.ntg(f, w, stride=1)),
+        ("ncc", [lambda f, w, k=k: losses.ncc(f, w, window=k) for k in (7, 5, 3)]),
+    ],
+)
+def test_the_measured_loss_is_that_of_the_library_calls(name, loss):
+    config = small_config(
+        loss__name=name, augment__flip=0.0, augment__rotate=0.0, optim__batch=2
+    )
+    network, state, train_step = set_up(config)
+    fixed, moving = heads(2), heads(2, seed=1)
+    initial = geometry.centre_shift(fixed, moving)
+    estimate = network.apply(state.params, fixed, moving, initial=initial)
+    expected = losses.similarity_pyramid(loss, fixed, estimate.warped)
+    state, measured = train_step(state, fixed, moving)
+    np.testing.assert_allclose(measured.loss, expected, rtol=1e-5)
+    assert int(state.step) == 1
+
+
+def test_one_step_is_the_optimiser_applied_to_the_gradient():
+    config = small_config(augment__flip=0.0, augment__rotate=0.0)
+    network, state, train_step = set_up(config)
+    fixed, moving = heads(1), heads(1, seed=1)
+    initial = geometry.centre_shift(fixed, moving)
+
+    def loss(params):
+        warped = network.apply(params, fixed, moving, initial=initial).warped
+        by_ntg = lambda f, w: losses.ntg(f, w, stride=1)  # noqa: E731
+        return losses.similarity_pyramid(by_ntg, fixed, warped).mean()
+
+    gradient = jax.jit(jax.grad(loss))(state.params)
+    descent, _ = optimizer.create(config.optim, state.params)
+    updates, _ = descent.update(gradient, descent.init(state.params), state.params)
+    expected = copy(optax.apply_updates(state.params, updates))
+    before = copy(state.params)
+    state, measured = train_step(state, fixed, moving)
+    norm = float(optax.tree.norm(gradient))
+    assert float(measured.gradient_norm) == pytest.approx(norm, rel=1e-4)
+    moved = 0
+    for found, goal, start in zip(
+        *map(jax.tree.leaves, (state.params, expected, before)), strict=True
+    ):
+        # Adam's first step is the sign of the gradient: where that is next to nothing,
+        # the order of a sum decides it.
+        same = np.isclose(found, goal, rtol=1e-4, atol=1e-7)
+        assert same.mean() > 0.98
+        moved += np.abs(found - start).max() > 0
+    assert moved > 10
+
+
+def test_a_step_depends_on_seed_and_step_alone():
+    config = small_config(augment__gamma=0.3)
+    _, state, train_step = set_up(config)
+    fixed, moving = heads(1), heads(1, seed=1)
+    start = copy(state)
+    first, measured = train_step(jax.tree.map(jnp.array, start), fixed, moving)
+    again, same = train_step(jax.tree.map(jnp.array, start), fixed, moving)
+    for one, other in zip(*map(jax.tree.leaves, (first, again)), strict=True):
+        assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
+    np.testing.assert_array_equal(measured.loss, same.loss)
+    later = jax.tree.map(jnp.array, start)._replace(step=jnp.int32(7))
+    _, other = train_step(later, fixed, moving)
+    assert float(other.loss[0]) != float(measured.loss[0])  # another augmentation
+
+
+def test_frozen_parameters_stay_bit_identical():
+    config = small_config(optim__trained=("patch_embedding", "msda", "head"))
+    _, state, train_step = set_up(config)
+    before = copy(state.params)
+    trained = optimizer.trained_mask(state.params, config.optim.trained)
+    for _ in range(3):
+        state, _ = train_step(state, heads(1), heads(1, seed=1))
+    for old, new, is_trained in zip(
+        *map(jax.tree.leaves, (before, state.params, trained)), strict=True
+    ):
+        if not is_trained:
+            assert old.tobytes() == np.asarray(new).tobytes()
+        elif old.any():  # biases that begin at zero may have no gradient yet
+            assert old.tobytes() != np.asarray(new).tobytes()
+
+
+def test_the_step_lowers_the_loss_of_a_pair_and_is_compiled_once():
+    config = small_config(
+        augment__flip=0.0, augment__rotate=0.0, optim__lr=3e-3, model__embedding=16
+    )
+    _, state, train_step = set_up(config)
+    moving = heads(1)
+    fixed = np.roll(moving, 2, axis=1) ** 0.7
+    values = []
+    for _ in range(30):
+        state, measured = train_step(state, fixed, moving)
+        values.append(float(measured.loss[0]))
+    assert min(values[-5:]) < 0.9 * values[0]
+    assert train_step._cache_size() == 1
+
+
+def test_unknown_loss_and_uneven_batch_are_refused():
+    with pytest.raises(errors.UserError, match='loss.name is "mse"'):
+        step.objective(small_config(loss__name="mse").loss)
+
+
+SHARDED = """
+import sys; sys.path[:0] = [{root!r}, {root!r} + "/tests"]
+import jax; jax.config.update("jax_num_cpu_devices", 4)
+import numpy as np, test_step as t
+from mdvit_jax import errors
+from mdvit_jax.training import sharding
+config = t.small_config(optim__batch=4)
+_, state, train_step = t.set_up(config)
+fixed, moving = t.heads(4), t.heads(4, seed=1)
+mesh = sharding.create_mesh(4)
+placed = [sharding.to_devices(mesh, v) for v in (fixed, moving)]
+assert len(placed[0].addressable_shards) == 4
+text = train_step.lower(state, *placed).compile().as_text()
+state, measured = train_step(state, *placed)
+np.save({out!r}, np.concatenate([np.asarray(measured.loss), [measured.gradient_norm],
+    *[np.ravel(leaf) for leaf in jax.tree.leaves(state.params)]]))
+open({out!r} + ".hlo", "w").write(text)
+try:
+    sharding.create_mesh(6)
+except errors.UserError as error:
+    print(error)
+"""
+
+
+def test_four_devices_do_the_arithmetic_of_one(tmp_path):
+    out = str(tmp_path / "sharded.npy")
+    root = str(Path(__file__).resolve().parents[1])
+    run = subprocess.run(
+        [sys.executable, "-c", SHARDED.format(root=root, out=out)],
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "optim.batch is 6, which 4 devices cannot share evenly" in run.stdout
+    found = np.load(out)
+    _, state, train_step = set_up(small_config(optim__batch=4))
+    _, measured = train_step(state, heads(4), heads(4, seed=1))
+    np.testing.assert_allclose(found[:4], measured.loss, rtol=1e-5)
+    assert found[4] == pytest.approx(float(measured.gradient_norm), rel=1e-4)
+    # Volumes stay where they are: the devices exchange gradients and losses only.
+    text = Path(out + ".hlo").read_text()
+    assert "all-reduce" in text
+    gathered = re.findall(r"= \S*f32\[([\d,]*)\]\S* all-gather\(", text)
+    assert all(np.prod([int(n) for n in g.split(",") if n]) < SIZE**3 for g in gathered)

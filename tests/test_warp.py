@@ -1,0 +1,330 @@
+"""`warp_affine` against SciPy, JAX and algebra; its gradients; labels."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import test_util
+from jax.scipy import ndimage as jax_ndimage
+from oracle import affine, images, resample
+
+from mdvit_jax import geometry
+
+SHAPE = images.SHAPE
+
+
+def generic(seed: int, size: float = 0.12) -> np.ndarray:
+    """An affine under which no sample falls on a voxel centre."""
+    parameters = np.random.default_rng(seed).uniform(-size, size, 12)
+    return affine.matrix(parameters, (0.1, -0.05, 0.02))
+
+
+def single(matrix) -> jax.Array:
+    return jnp.asarray(matrix, jnp.float32)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_linear_equals_scipy(seed):
+    moving, matrix = images.noise(seed), generic(seed)
+    found = geometry.warp_affine(moving, single(matrix))
+    assert found == pytest.approx(resample.warp(moving, matrix), abs=3e-5)
+    with jax.enable_x64(True):
+        precise = geometry.warp_affine(jnp.asarray(moving, float), jnp.asarray(matrix))
+    expected = resample.warp(moving.astype(float), matrix)
+    assert precise == pytest.approx(expected, abs=1e-12)
+
+
+def test_beyond_the_border_it_fades_to_zero_as_in_scipy():
+    """A matrix that shrinks shows all sides of the volume, and the far outside."""
+    moving = images.noise(1) + 1
+    matrix = generic(2) @ np.diag([1.9, 2.1, 1.7, 1])
+    found = np.asarray(geometry.warp_affine(moving, single(matrix)))
+    assert found == pytest.approx(resample.warp(moving, matrix), abs=1e-4)
+    landed = resample.voxel_positions(matrix, SHAPE)
+    outside = ((landed <= -1) | (landed >= np.array(SHAPE))).any(-1)
+    assert outside.mean() > 0.3 and not found[outside].any()
+
+
+def test_linear_equals_jax():
+    moving, matrix = images.noise(3), generic(4, 0.3)
+    positions = np.moveaxis(resample.voxel_positions(matrix, SHAPE), -1, 0)
+    expected = jax_ndimage.map_coordinates(
+        moving, list(positions.astype(np.float32)), order=1, mode="constant"
+    )
+    found = geometry.warp_affine(moving, single(matrix))
+    assert found == pytest.approx(np.asarray(expected), abs=3e-5)
+
+
+@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize("shape", [SHAPE, (8, 8, 8), (1, 5, 3), (33, 10, 6)])
+def test_the_identity_changes_no_bit(order, shape):
+    moving = images.noise(5, shape)
+    assert np.array_equal(geometry.warp_affine(moving, jnp.eye(4), order=order), moving)
+
+
+@pytest.mark.parametrize("order", [0, 1])
+@settings(max_examples=25, deadline=None)
+@given(shift=st.tuples(*(st.integers(-n - 2, n + 2) for n in SHAPE)))
+def test_whole_voxels_are_moved_whole(order, shift):
+    """out(x) = moving(x + shift), and zero where there is no such voxel."""
+    moving = images.noise(6)
+    offset = jnp.asarray([2 * s / n for s, n in zip(shift, SHAPE, strict=True)])
+    matrix = geometry.translation_matrix(offset)
+    expected = np.zeros(SHAPE, np.float32)
+    for index in np.ndindex(*SHAPE):
+        source = tuple(np.add(index, shift))
+        if all(0 <= s < n for s, n in zip(source, SHAPE, strict=True)):
+            expected[index] = moving[source]
+    found = geometry.warp_affine(moving, matrix, order=order)
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_mirroring_is_exact(axis):
+    flip = np.eye(4, dtype=np.float32)
+    flip[axis, axis] = -1
+    moving = images.noise(7)
+    for order in (0, 1):
+        found = geometry.warp_affine(moving, jnp.asarray(flip), order=order)
+        assert found == pytest.approx(np.flip(moving, axis), abs=1e-5)
+
+
+def ramp() -> np.ndarray:
+    """A linear image, which linear interpolation does not blur."""
+    index = np.moveaxis(np.indices(SHAPE), 0, -1)
+    return ((2 * index + 1) / SHAPE - 1) @ [0.5, -0.8, 1.1] + 4.0
+
+
+def inside(matrix, margin=0) -> np.ndarray:
+    landed = resample.voxel_positions(matrix, SHAPE)
+    return ((landed >= margin) & (landed <= np.array(SHAPE) - 1 - margin)).all(-1)
+
+
+def test_a_linear_image_is_transformed_exactly():
+    """out(x) = moving(A · x) by the formula: the direction, without an oracle."""
+    matrix = generic(8)
+    index = np.moveaxis(np.indices(SHAPE), 0, -1)
+    landed = affine.apply(matrix, (2 * index + 1) / SHAPE - 1)
+    expected = landed @ [0.5, -0.8, 1.1] + 4.0
+    found = np.asarray(geometry.warp_affine(single(ramp()), single(matrix)))
+    kept = inside(matrix)
+    assert found[kept] == pytest.approx(expected[kept], abs=1e-4)
+
+
+def test_two_warps_are_one_through_the_product():
+    """Seen through B what was seen through A: that is A · B, in this order."""
+    a, b = generic(9, 0.08), generic(10, 0.08)
+    moving = single(ramp())
+    twice = geometry.warp_affine(geometry.warp_affine(moving, single(a)), single(b))
+    once = geometry.warp_affine(moving, geometry.compose(single(a), single(b)))
+    kept = inside(b, margin=3) & inside(a @ b)
+    assert kept.mean() > 0.1
+    assert np.asarray(twice)[kept] == pytest.approx(np.asarray(once)[kept], abs=1e-4)
+
+
+def test_the_inverse_undoes():
+    matrix = generic(11, 0.08)
+    moving = single(ramp())
+    there = geometry.warp_affine(moving, single(matrix))
+    back = geometry.warp_affine(there, single(np.linalg.inv(matrix)))
+    kept = inside(np.linalg.inv(matrix), margin=3)
+    assert kept.mean() > 0.1
+    assert np.asarray(back)[kept] == pytest.approx(ramp()[kept], abs=1e-4)
+
+
+def test_batches_jit_and_vmap_agree():
+    moving = images.noise(12, (2, 3, *SHAPE))
+    matrices = np.stack([single(generic(s)) for s in range(6)]).reshape(2, 3, 4, 4)
+    for order in (0, 1):
+        batched = geometry.warp_affine(moving, matrices, order=order)
+        for index in np.ndindex(2, 3):
+            alone = geometry.warp_affine(moving[index], matrices[index], order=order)
+            assert np.array_equal(batched[index], alone)
+    compiled = jax.jit(jax.vmap(geometry.warp_affine))(moving, matrices)
+    expected = geometry.warp_affine(moving, matrices)
+    assert compiled == pytest.approx(np.asarray(expected), abs=1e-5)
+
+
+# Gradients
+
+
+def test_gradients_at_a_generic_affine():
+    with jax.enable_x64(True):
+        moving = jnp.asarray(images.smooth(13), float)
+        weights = jnp.asarray(images.noise(14), float)
+        matrix = jnp.asarray(generic(15))
+
+        def value(moving, matrix):
+            return (weights * geometry.warp_affine(moving, matrix)).sum()
+
+        test_util.check_grads(jax.jit(value), (moving, matrix), order=1, eps=1e-7)
+
+        @jax.jit
+        def of_matrix(matrix):
+            return value(moving, matrix)
+
+        # Other modes, and the second derivative along one direction.
+        gradient = jax.jit(jax.grad(of_matrix))
+        forward = jax.jit(jax.jacfwd(of_matrix))(matrix)
+        assert forward == pytest.approx(np.asarray(gradient(matrix)))
+        _, linear = jax.linearize(of_matrix, matrix)
+        assert float(linear(jnp.ones((4, 4)))) == pytest.approx(float(forward.sum()))
+        direction = jnp.asarray(generic(33) - np.eye(4))
+        _, second = jax.jvp(gradient, (matrix,), (direction,))
+        step = 1e-6 * direction
+        difference = (gradient(matrix + step) - gradient(matrix - step)) / 2e-6
+        assert second == pytest.approx(np.asarray(difference), rel=1e-4, abs=1e-5)
+
+
+def test_gradient_equals_that_of_map_coordinates():
+    """At a generic affine and at the identity, where both take the slope above."""
+    with jax.enable_x64(True):
+        moving = jnp.asarray(images.noise(16), float)
+        weights = jnp.asarray(images.noise(17), float)
+        size = np.array(SHAPE)
+        index = np.moveaxis(np.indices(SHAPE), 0, -1)
+        centres = jnp.asarray((2 * index + 1) / size - 1)
+
+        def by_map_coordinates(moving, matrix):
+            landed = centres @ matrix[:3, :3].T + matrix[:3, 3]
+            positions = (size * landed + (size - 1)) / 2
+            # Without rounding the identity's positions are whole numbers.
+            rounded = jax.lax.stop_gradient(jnp.round(positions) - positions)
+            close = jax.lax.stop_gradient(
+                jnp.abs(positions - jnp.round(positions)) < 1e-9
+            )
+            positions = jnp.where(close, positions + rounded, positions)
+            warped = jax_ndimage.map_coordinates(
+                moving, list(jnp.moveaxis(positions, -1, 0)), order=1, mode="constant"
+            )
+            return (weights * warped).sum()
+
+        def ours(moving, matrix):
+            return (weights * geometry.warp_affine(moving, matrix)).sum()
+
+        for matrix in (jnp.asarray(generic(18)), jnp.eye(4)):
+            found, expected = (
+                jax.jit(jax.grad(value, argnums=(0, 1)))(moving, matrix)
+                for value in (ours, by_map_coordinates)
+            )
+            for one, other in zip(found, expected, strict=True):
+                assert one == pytest.approx(np.asarray(other), abs=1e-9)
+
+
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("column", range(4))
+def test_gradient_at_the_identity_is_the_slope_above(axis, column):
+    """Equal to a difference towards larger positions; a central one would be wrong."""
+    with jax.enable_x64(True):
+        moving = jnp.asarray(images.noise(19), float)
+        weights = images.noise(20).astype(float)
+        if column < 3:  # where the change of this entry moves the samples upwards
+            centres = np.asarray(geometry.voxel_centres(SHAPE[column]))
+            upwards = np.expand_dims(centres > 0, [k for k in range(3) if k != column])
+            weights = weights * upwards
+
+        @jax.jit
+        def value(matrix):
+            return (weights * geometry.warp_affine(moving, matrix)).sum()
+
+        eps = 1e-6
+        above = value(jnp.eye(4).at[axis, column].add(eps))
+        difference = (above - value(jnp.eye(4))) / eps
+        gradient = jax.grad(value)(jnp.eye(4))[axis, column]
+        assert abs(gradient) > 1e-2
+        assert float(gradient) == pytest.approx(float(difference), rel=1e-5, abs=1e-6)
+
+
+def test_the_gradient_to_the_matrix_never_scatters():
+    moving, fixed = images.noise(21, (2, *SHAPE)), images.noise(22, (2, *SHAPE))
+    matrices = np.stack([single(generic(s)) for s in (23, 24)])
+
+    def value(matrices, moving):
+        return ((geometry.warp_affine(moving, matrices) - fixed) ** 2).sum()
+
+    to_matrix = jax.jit(jax.value_and_grad(value))
+    assert "scatter" not in str(jax.make_jaxpr(to_matrix)(matrices, moving))
+    compiled = to_matrix.lower(matrices, moving).compile().as_text()
+    assert " gather(" in compiled and " scatter(" not in compiled
+    # And the test can tell: the gradient to the image does scatter.
+    to_image = jax.grad(value, argnums=1)
+    assert "scatter" in str(jax.make_jaxpr(to_image)(matrices, moving))
+
+
+def test_outside_the_gradient_is_zero():
+    far = jnp.eye(4).at[0, 3].set(5.0)
+    moving = images.noise(25)
+    gradient = jax.jit(jax.grad(lambda m: geometry.warp_affine(moving, m).sum()))(far)
+    assert not np.asarray(gradient).any()
+
+
+def test_a_diverged_affine_gives_nan_and_touches_no_foreign_memory():
+    moving = images.noise(26)
+    of_matrix = jax.jit(
+        jax.value_and_grad(lambda m: geometry.warp_affine(moving, m).sum())
+    )
+    for bad in (jnp.nan, jnp.inf):
+        matrix = jnp.eye(4).at[1, 1].set(bad)
+        value, gradient = of_matrix(matrix)
+        assert not np.isfinite(value) and not np.isfinite(gradient).all()
+    huge = jnp.eye(4).at[1, 3].set(1e30)
+    assert not np.asarray(geometry.warp_affine(moving, huge)).any()
+    assert not np.asarray(geometry.warp_affine(moving, huge, order=0)).any()
+
+
+# Labels and other types
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.uint8, np.float32, bool])
+def test_nearest_equals_scipy_and_keeps_type_and_values(dtype):
+    values = np.array([0, 2, 17, 53, 255, 2035]).astype(dtype)
+    choice = np.random.default_rng(27).integers(0, len(values), SHAPE)
+    labels, matrix = values[choice], generic(28, 0.3)
+    found = np.asarray(geometry.warp_affine(labels, single(matrix), order=0))
+    expected = resample.warp(labels.astype(float), matrix, order=0)
+    # Off the ties, which both round in their own way.
+    parts = resample.voxel_positions(matrix, SHAPE) % 1
+    clear = (np.abs(parts - 0.5) > 1e-4).all(-1)
+    assert found.dtype == dtype and clear.mean() > 0.9
+    assert np.array_equal(found[clear], expected[clear].astype(dtype))
+    assert set(np.unique(found)) <= {*values.tolist(), dtype(0)}
+
+
+def test_nearest_makes_no_new_label_and_keeps_large_ones():
+    labels = np.zeros(SHAPE, np.int32)
+    labels[3:9, 3:9, 3:9] = 2**31 - 1
+    labels[9:, 3:9, 3:9] = 2**24 + 1  # float32 has no such number
+    found = geometry.warp_affine(labels, single(generic(29)), order=0)
+    assert set(np.unique(found).tolist()) == {0, 2**24 + 1, 2**31 - 1}
+
+
+def test_nearest_rounds_halves_up():
+    half_a_voxel = geometry.translation_matrix(jnp.array([1 / 8, 0, 0]))
+    labels = np.arange(8, dtype=np.int32)[:, None, None] * np.ones((8, 3, 3), np.int32)
+    found = np.asarray(geometry.warp_affine(labels, half_a_voxel, order=0))
+    assert found[:, 1, 1].tolist() == [1, 2, 3, 4, 5, 6, 7, 0]
+
+
+def test_coordinates_are_single_precision_whatever_the_image():
+    """bfloat16 coordinates could not tell two voxels apart."""
+    moving, matrix = images.noise(30), single(generic(31))
+    half = jnp.asarray(moving, jnp.bfloat16)
+    found = geometry.warp_affine(half, matrix)
+    expected = geometry.warp_affine(half.astype(jnp.float32), matrix)
+    assert found.dtype == jnp.float32 and np.array_equal(found, expected)
+    counts = np.arange(np.prod(SHAPE), dtype=np.int32).reshape(SHAPE)
+    assert geometry.warp_affine(counts, matrix).dtype == jnp.float32
+
+
+def test_wrong_arguments_are_named():
+    moving = images.noise(32)
+    with pytest.raises(ValueError, match=r"must have \(4, 4\), not \(3, 4\)"):
+        geometry.warp_affine(moving, jnp.eye(4)[:3])
+    with pytest.raises(ValueError, match=r"\(2, 4, 4\), not \(4, 4\)"):
+        geometry.warp_affine(np.stack([moving] * 2), jnp.eye(4))
+    with pytest.raises(ValueError, match="order is 0 .* not 3"):
+        geometry.warp_affine(moving, jnp.eye(4), order=3)
+    with pytest.raises(ValueError, match=r"\[\*batch, x, y, z\] are expected"):
+        geometry.warp_affine(moving[0], jnp.eye(4))

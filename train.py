@@ -1,0 +1,31 @@
+"""Train a registration network.
+
+    python train.py --config configs/quickstart.py
+    python train.py --config configs/adni.py --config.optim.batch=8
+
+The run's folder is `config.workdir`. Started again with the same command, a run goes on
+after its newest checkpoint. Exit codes: 0 done, 2 wrong input, 130 or 143 stopped by
+Ctrl-C or SIGTERM after saving.
+"""
+
+import argparse
+import sys
+
+from mdvit_jax import configuration, errors, runtime
+
+
+@errors.told_in_a_sentence
+def main() -> int:
+    """Read the configuration and train."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    _, config = configuration.parse(parser)
+    runtime.start()
+    from mdvit_jax.training import loop
+
+    return loop.train(config)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
