@@ -3,6 +3,13 @@
 import os
 from pathlib import Path
 
+# What one test has compiled, others and the commands that they start need not compile
+# again; set before JAX is imported.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR",
+    str(Path(__file__).resolve().parents[1] / ".pytest_cache" / "jax"),
+)
+
 import numpy as np
 import pytest
 

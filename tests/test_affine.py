@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import test_util
-from oracle import affine, images
 from scipy import ndimage
 
 from mdvit_jax import geometry
+from oracle import affine, images
 
 parameter_sets = st.lists(
     st.floats(-1, 1, width=32), min_size=12, max_size=12, unique=False
@@ -195,9 +195,7 @@ def test_centre_shift_lays_the_centres_on_each_other():
     shift = geometry.centre_shift(fixed, moving)
     assert geometry.warp_affine(moving, shift) == pytest.approx(fixed, abs=1e-5)
     assert shift == pytest.approx(
-        np.asarray(
-            geometry.translation_matrix(jnp.array([-4 / 12, 2 / 14, -6 / 17]))
-        ),
+        np.asarray(geometry.translation_matrix(jnp.array([-4 / 12, 2 / 14, -6 / 17]))),
         abs=1e-6,
     )
 

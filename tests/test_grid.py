@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from nibabel import orientations
-from oracle import affine, resample
 
 from mdvit_jax import geometry
+from oracle import affine, resample
 
 SHAPE = (12, 14, 17)
 GENERIC = affine.matrix(
@@ -124,9 +124,7 @@ def test_direction_and_frame_equal_simpleitk_on_real_headers(real_data, tmp_path
         shape = (24, 28, 30)
         begin = [(n - 4 * m) // 2 for n, m in zip(image.shape, shape, strict=True)]
         assert min(begin) >= 0
-        block = tuple(
-            slice(b, b + 4 * m, 4) for b, m in zip(begin, shape, strict=True)
-        )
+        block = tuple(slice(b, b + 4 * m, 4) for b, m in zip(begin, shape, strict=True))
         paths.append(tmp_path / f"{person}.nii.gz")
         # The slicer keeps the header's affine true to the voxels that are left.
         nibabel.save(image.slicer[block], paths[-1])

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import test_util
-from oracle import images, similarity
 
 from mdvit_jax import losses
+from oracle import images, similarity
 
 SHAPE = (8, 9, 11)
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import test_util
-from oracle import images, similarity
 from scipy import ndimage
 
 from mdvit_jax import losses
 from mdvit_jax.losses import sobel
 from mdvit_jax.losses.ntg import PROGRAM_STRIDE, ntg_by
+from oracle import images, similarity
 
 SHAPE = images.SHAPE
 FORMS = {"slices": sobel.SLICES, "convolution": sobel.CONVOLUTION}

@@ -1,24 +1,32 @@
 """The similarity pyramid (Eq. 3) against its formula and golden values."""
 
 import functools
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracle import images, similarity
 
 from mdvit_jax import geometry, losses
 from mdvit_jax.losses.ntg import PROGRAM_STRIDE
+from oracle import images, similarity
 
 SHAPE = (17, 14, 20)
 NTG4 = functools.partial(losses.ntg, stride=4)
 
 
+def compiled(loss, fixed, warped, **options):
+    of_images = functools.partial(losses.similarity_pyramid, loss, **options)
+    return jax.jit(of_images)(fixed, warped)
+
+
 @pytest.mark.parametrize("levels", [1, 2, 3])
 def test_value_equals_the_formula(levels):
     fixed, warped = images.smooth(1, SHAPE), images.smooth(2, SHAPE)
-    found = losses.similarity_pyramid(NTG4, fixed, warped, levels=levels)
+    found = compiled(NTG4, fixed, warped, levels=levels)
     slow = functools.partial(similarity.ntg, stride=4)
     expected = similarity.pyramid(slow, fixed, warped, levels, kernel=5)
     assert float(found) == pytest.approx(expected, rel=1e-5)
@@ -32,9 +40,7 @@ def test_any_loss_and_one_for_each_level():
         return jnp.abs(fixed - warped).max((-3, -2, -1))
 
     fixed, warped = images.noise(3, (2, *SHAPE)), images.noise(4, (2, *SHAPE))
-    found = losses.similarity_pyramid(
-        [squares, largest], fixed, warped, levels=2, pool=3
-    )
+    found = compiled([squares, largest], fixed, warped, levels=2, pool=3)
     coarse = [geometry.pool(v, kernel=3) for v in (fixed, warped)]
     expected = squares(fixed, warped) + largest(*coarse) / 2
     assert found.shape == (2,)
@@ -46,7 +52,7 @@ def test_any_loss_and_one_for_each_level():
 )
 def test_golden_ntg(golden, name, stride):
     loss = functools.partial(losses.ntg, stride=stride)
-    found = losses.similarity_pyramid(loss, golden["fixed"], golden["moving"])
+    found = compiled(loss, golden["fixed"], golden["moving"])
     expected = golden[f"loss/ntg_pyramid_{name}_kernel5"]
     assert float(found) == pytest.approx(expected, abs=1e-5)
 
@@ -54,9 +60,7 @@ def test_golden_ntg(golden, name, stride):
 def test_golden_ncc(golden):
     """Three levels of weight 1, ½ and ¼: ours is 1¾ above minus the mean of cc²."""
     levels = [functools.partial(losses.ncc, window=w) for w in (7, 5, 3)]
-    found = losses.similarity_pyramid(
-        levels, golden["fixed"], golden["moving"], pool=3
-    )
+    found = compiled(levels, golden["fixed"], golden["moving"], pool=3)
     expected = golden["loss/ncc_pyramid_window7"]
     assert float(found) - 1.75 == pytest.approx(expected, abs=1e-5)
 
@@ -71,10 +75,8 @@ def test_equal_images_are_at_zero_and_the_gradient_is_finite():
 
 def test_levels_are_pooled_in_single_precision():
     fixed, warped = (jnp.asarray(images.noise(s, SHAPE), jnp.bfloat16) for s in (6, 7))
-    found = losses.similarity_pyramid(NTG4, fixed, warped)
-    expected = losses.similarity_pyramid(
-        NTG4, fixed.astype(jnp.float32), warped.astype(jnp.float32)
-    )
+    found = compiled(NTG4, fixed, warped)
+    expected = compiled(NTG4, fixed.astype(jnp.float32), warped.astype(jnp.float32))
     assert found.dtype == jnp.float32 and found == expected
 
 
@@ -110,3 +112,59 @@ def test_wrong_arguments_are_named():
         losses.similarity_pyramid(NTG4, volume, volume, levels=0)
     with pytest.raises(ValueError, match=r"\(17, 14, 20\) and \(1, 14, 20\) differ"):
         losses.similarity_pyramid(NTG4, volume, volume[:1])
+
+
+def test_pairs_on_several_devices_stay_where_they_are():
+    """Sharded over four devices by pair: the same result, and nothing is exchanged."""
+    program = """
+import functools
+import jax
+jax.config.update("jax_num_cpu_devices", 4)
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from mdvit_jax import geometry, losses
+
+mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+by_pair = NamedSharding(mesh, PartitionSpec("data"))
+fixed, moving = np.random.default_rng(0).random((2, 4, 12, 14, 17), np.float32)
+matrices = geometry.affine_matrix(
+    jnp.asarray(np.random.default_rng(1).uniform(-0.1, 0.1, (4, 12)), jnp.float32)
+)
+
+def objective(loss):
+    def value(matrices, fixed, moving):
+        warped = geometry.warp_affine(moving, matrices)
+        return losses.similarity_pyramid(loss, fixed, warped, levels=2).sum()
+    return jax.value_and_grad(value)
+
+def everything(matrices, fixed, moving):
+    return {
+        "ntg": objective(losses.ntg)(matrices, fixed, moving),
+        "ncc": objective(losses.ncc)(matrices, fixed, moving),
+        "to the image": jax.grad(lambda w: losses.ntg(fixed, w, stride=2).sum())(moving),
+        "labels": geometry.warp_affine(moving, matrices, order=0),
+        "centre": geometry.centre_shift(fixed, moving),
+    }
+
+arguments = matrices, fixed, moving
+alone = jax.jit(everything)(*arguments)
+shared = [jax.device_put(a, by_pair) for a in arguments]
+compiled = jax.jit(everything).lower(*shared).compile()
+for exchange in ("all-gather", "all-to-all", "collective-permute"):
+    assert exchange not in compiled.as_text(), exchange
+jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6),
+    compiled(*shared), alone,
+)
+print("equal")
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == "equal\n"

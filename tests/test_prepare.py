@@ -40,7 +40,7 @@ def configuration(folder: Path, scans: int):
 
 
 def contents(config) -> dict[str, bytes]:
-    """All files of the cache but the recipes' container; its name → its bytes."""
+    """Every file of the cache: its name → its bytes."""
     cache = Path(config.data.cache)
     return {
         path.relative_to(cache).as_posix(): path.read_bytes()

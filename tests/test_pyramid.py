@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import test_util
-from oracle import images, pooling
 
 from mdvit_jax import geometry
+from oracle import images, pooling
 
 
 def test_halve_is_the_mean_of_each_block():

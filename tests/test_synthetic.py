@@ -12,8 +12,8 @@ from configs import default
 from mdvit_jax.data import synthetic, template
 
 STILL = {
-    "rotation": 0.0, "translation": 0.0, "scale": 0.0, "shear": 0.0,
-    "deformation": 0.0, "gamma": 0.0, "bias": 0.0, "noise": 0.0,
+    "rotation": 0.0, "translation": 0.0, "relative_size": 1.0, "scale": 0.0,
+    "shear": 0.0, "deformation": 0.0, "gamma": 0.0, "bias": 0.0, "noise": 0.0,
 }  # fmt: skip
 
 
@@ -81,7 +81,9 @@ def test_the_known_affine_is_the_persons(index):
 
 
 def test_affines_stay_within_their_bounds():
-    data = settings(rotation=20.0, translation=12.0, scale=0.1, shear=0.05)
+    data = settings(
+        rotation=20.0, translation=12.0, relative_size=1.0, scale=0.1, shear=0.05
+    )
     _, _, mask = template.mni152()
     brain = centre_of_mass(mask.data, mask.affine)
     shifts = []

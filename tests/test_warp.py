@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import test_util
 from jax.scipy import ndimage as jax_ndimage
-from oracle import affine, images, resample
 
 from mdvit_jax import geometry
+from oracle import affine, images, resample
 
 SHAPE = images.SHAPE
 

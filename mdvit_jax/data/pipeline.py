@@ -181,11 +181,13 @@ def _stream(load: _Load, steps: range, workers: int) -> Generator[Batch, None, N
         refusal = str(error)
     finally:
         iterator.close()
+        # Grain's objects refer to each other, and to the last batch of each worker:
+        # collected late, its shared memory is called leaked when the program ends.
+        del iterator, dataset
+        gc.collect()
     if refusal is not None:
         # Raised anew: the old one's traceback is a wall of Grain's frames, and they
         # keep batches in shared memory.
-        del iterator, dataset
-        gc.collect()
         raise errors.UserError(refusal)
 
 

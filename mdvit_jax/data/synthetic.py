@@ -172,8 +172,9 @@ def _random_affine(random: np.random.Generator, settings, centre) -> np.ndarray:
         rotation = turn @ rotation
     shear = np.eye(3)
     shear[np.triu_indices(3, 1)] = settings.shear * uniform[3]
+    sizes = settings.relative_size * (1 + settings.scale * uniform[2])
     affine = np.eye(4)
-    affine[:3, :3] = rotation @ shear @ np.diag(1 + settings.scale * uniform[2])
+    affine[:3, :3] = rotation @ shear @ np.diag(sizes)
     affine[:3, 3] = centre + settings.translation * uniform[1]
     affine[:3, 3] -= affine[:3, :3] @ centre
     return affine

@@ -1,10 +1,11 @@
-"""The networks: fixed and moving volume in, affine matrix out. The only place with Flax.
+"""The networks: fixed and moving volume in, affine out. The only place with Flax.
 
 network = models.create(config)
 params = network.init(key, fixed, moving)
 estimate = network.apply(params, fixed, moving)     # .matrix, .warped, .parameters
 """
 
-from mdvit_jax.models.mdvit import AffineEstimate, Network, StageEstimate, create
+from mdvit_jax.models.mdvit import AffineEstimate, StageEstimate
+from mdvit_jax.models.network import Network, Params, create
 
-__all__ = ["AffineEstimate", "Network", "StageEstimate", "create"]
+__all__ = ["AffineEstimate", "Network", "Params", "StageEstimate", "create"]

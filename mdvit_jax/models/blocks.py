@@ -1,4 +1,7 @@
-"""The parts of a stage around the attention; features are [batch, x, y, z, channels]."""
+"""The parts of a stage around the attention.
+
+Features are [batch, x, y, z, channels], in the compute dtype between the parts.
+"""
 
 import flax.linen as nn
 import jax
@@ -9,25 +12,25 @@ from mdvit_jax.models import attention, convolution
 
 
 def gelu(x: Array) -> Array:
-    """The exact x · Φ(x) with the normal distribution function Φ."""
+    """The exact x · Φ(x), Φ the normal distribution function.
+
+    With erf rather than the erfc of `jax.nn.gelu`, which has branches.
+    """
     return x * (0.5 * (1 + jax.lax.erf(x * 2**-0.5)))
 
 
 class DepthwiseConvolution(nn.Module):
     """Depthwise 3×3×3 convolution without bias (`convolution.depthwise`)."""
 
+    dtype: jnp.dtype
     dilation: int = 1
     padding: int | None = None
-    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, features: Array) -> Array:
-        kernel = self.param(
-            "kernel",
-            nn.initializers.zeros,
-            (3, 3, 3, features.shape[-1]),
-            jnp.float32,
-        )
+        """[batch, x, y, z, channels] → the same, smaller with too little padding."""
+        shape = (3, 3, 3, features.shape[-1])
+        kernel = self.param("kernel", nn.initializers.zeros, shape)
         return convolution.depthwise(
             features.astype(self.dtype),
             kernel.astype(self.dtype),
@@ -37,10 +40,7 @@ class DepthwiseConvolution(nn.Module):
 
 
 class PatchEmbedding(nn.Module):
-    """Overlapping patches of an image pair, embedded by a strided convolution and GELU.
-
-    [batch, x, y, z, 2] → [batch, ⌈x/stride⌉, ⌈y/stride⌉, ⌈z/stride⌉, embedding].
-    """
+    """Overlapping patches of an image pair, embedded by a strided convolution."""
 
     embedding: int
     patch: int
@@ -49,15 +49,14 @@ class PatchEmbedding(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array) -> Array:
-        embedded = nn.Conv(
-            self.embedding,
-            (self.patch,) * 3,
-            strides=self.stride,
-            padding=self.patch // 2,
-            dtype=self.dtype,
-            name="convolution",
-        )(images)
-        return gelu(embedded)
+        """[batch, x, y, z, 2] → [batch, x/stride, y/stride, z/stride, embedding]."""
+        shape = (*(self.patch,) * 3, images.shape[-1], self.embedding)
+        kernel = self.param("kernel", nn.initializers.zeros, shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.embedding,))
+        embedded = convolution.strided(
+            images.astype(self.dtype), kernel.astype(self.dtype), stride=self.stride
+        )
+        return gelu(embedded + bias.astype(self.dtype))
 
 
 class Mlp(nn.Module):
@@ -69,16 +68,14 @@ class Mlp(nn.Module):
 
     @nn.compact
     def __call__(self, features: Array, deterministic: bool) -> Array:
+        """[batch, x, y, z, channels] → the same shape."""
         channels = features.shape[-1]
-
-        def linear(width: int, name: str) -> nn.Dense:
-            return nn.Dense(width, dtype=self.dtype, name=name)
-
-        hidden = gelu(linear(channels * self.ratio, "expand")(features))
-        hidden = DepthwiseConvolution(dtype=self.dtype, name="depthwise")(hidden)
-        hidden = nn.Dropout(self.dropout)(gelu(hidden), deterministic=deterministic)
-        projected = linear(channels, "project")(hidden)
-        return nn.Dropout(self.dropout)(projected, deterministic=deterministic)
+        dropout = nn.Dropout(self.dropout, deterministic=deterministic)
+        expand = nn.Dense(channels * self.ratio, dtype=self.dtype, name="expand")
+        depthwise = DepthwiseConvolution(self.dtype, name="depthwise")
+        project = nn.Dense(channels, dtype=self.dtype, name="project")
+        hidden = gelu(depthwise(gelu(expand(features))))
+        return dropout(project(dropout(hidden)))
 
 
 class Block(nn.Module):
@@ -91,25 +88,23 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, features: Array, deterministic: bool) -> Array:
-        attended = attention.Attention(
+        """[batch, x, y, z, channels] → the same shape."""
+        attend = attention.Attention(
             self.heads, self.dropout, self.dtype, name="attention"
         )
         mlp = Mlp(self.mlp_ratio, self.dropout, self.dtype, name="mlp")
-        features = features + attended(features, deterministic)
+        features = features + attend(features, deterministic)
         return features + mlp(features, deterministic)
 
 
 class Head(nn.Module):
-    """Mean over positions → linear → ReLU → linear → tanh, in float32.
-
-    [batch, x, y, z, channels] → the 12 affine parameters [batch, 12] in (-1, 1).
-    """
+    """Mean over positions → linear → ReLU → linear → tanh, in float32, no biases."""
 
     @nn.compact
     def __call__(self, features: Array) -> Array:
-        def linear(width: int, name: str) -> nn.Dense:
-            return nn.Dense(width, use_bias=False, name=name)
-
+        """[batch, x, y, z, channels] → the 12 affine parameters [batch, 12]."""
+        width = features.shape[-1] // 2
         mean = features.mean((1, 2, 3), dtype=jnp.float32)
-        hidden = jax.nn.relu(linear(features.shape[-1] // 2, "hidden")(mean))
-        return jnp.tanh(linear(12, "parameters")(hidden))
+        hidden = nn.Dense(width, use_bias=False, name="hidden")(mean)
+        twelve = nn.Dense(12, use_bias=False, name="parameters")(nn.relu(hidden))
+        return jnp.tanh(twelve)

@@ -1,17 +1,24 @@
-"""Depthwise 3×3×3 convolution, dilated or not, as 27 shifted multiply-adds.
+"""The two convolutions that XLA's own operation does slowly, in forms that are fast.
 
-Features are `[batch, x, y, z, channels]`. As everywhere in deep learning the kernel
-is not flipped.
+Features are `[batch, x, y, z, channels]`. As everywhere in deep learning a kernel is
+not flipped. Measured on two CPU cores; `tests` hold both against
+`lax.conv_general_dilated`.
 """
 
+import functools
+import itertools
+
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
+
+_DIMENSIONS = ("NXYZC", "XYZIO", "NXYZC")
 
 
 def depthwise(
     features: Array, kernel: Array, *, dilation: int = 1, padding: int | None = None
 ) -> Array:
-    """Each channel filtered with its own 3×3×3 kernel.
+    """Each channel filtered with its own 3×3×3 kernel, as 27 shifted multiply-adds.
 
     Args:
         features: [batch, x, y, z, channels].
@@ -21,16 +28,125 @@ def depthwise(
 
     Returns:
         [batch, x + 2·(padding − dilation), …, channels].
+
+    At 16³ × 256 channels this takes 5 ms, `feature_group_count` 720 ms.
     """
-    padding = dilation if padding is None else padding
-    padded = jnp.pad(features, [(0, 0), *[(padding, padding)] * 3, (0, 0)])
+    return _depthwise(
+        dilation, dilation if padding is None else padding, features, kernel
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _depthwise(dilation: int, padding: int, features: Array, kernel: Array) -> Array:
+    padded = _pad(features, padding)
     batch, *sizes, channels = padded.shape
-    x, y, z = (size - 2 * dilation for size in sizes)
-    total = jnp.zeros((batch, x, y, z, channels), features.dtype)
-    for i in range(3):
-        for j in range(3):
-            for k in range(3):
-                start = (0, i * dilation, j * dilation, k * dilation, 0)
-                shifted = lax.dynamic_slice(padded, start, total.shape)
-                total += kernel[i, j, k] * shifted
+    shape = (batch, *(size - 2 * dilation for size in sizes), channels)
+    total = jnp.zeros(shape, features.dtype)
+    for tap in itertools.product(range(3), repeat=3):
+        total += kernel[tap] * _shifted(padded, tap, dilation, shape)
     return total
+
+
+def _depthwise_forward(dilation, padding, features, kernel):
+    return _depthwise(dilation, padding, features, kernel), (features, kernel)
+
+
+def _depthwise_backward(dilation: int, padding: int, residuals, gradient: Array):
+    """To the features the same filter turned round, to the kernel 27 correlations."""
+    features, kernel = residuals
+    of_features = _depthwise(
+        dilation, 2 * dilation - padding, gradient, kernel[::-1, ::-1, ::-1]
+    )
+    correlate = _correlate_rows if jax.default_backend() == "cpu" else _correlate
+    of_kernel = correlate(_pad(features, padding), gradient, dilation)
+    return of_features, of_kernel.astype(kernel.dtype)
+
+
+_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+def _correlate(padded: Array, gradient: Array, dilation: int) -> Array:
+    """Σ over positions of shifted features · gradient, [3, 3, 3, channels]."""
+    sums = [
+        (_shifted(padded, tap, dilation, gradient.shape) * gradient).sum(
+            (0, 1, 2, 3), dtype=_wide(gradient)
+        )
+        for tap in itertools.product(range(3), repeat=3)
+    ]
+    return jnp.stack(sums).reshape(3, 3, 3, -1)
+
+
+def _correlate_rows(padded: Array, gradient: Array, dilation: int) -> Array:
+    """`_correlate` row by row: all taps add up at once, in the processor's cache.
+
+    At 16³ × 512 channels this takes 25 ms, the 27 reductions 190 ms.
+    """
+    batch, x, y, z, channels = gradient.shape
+    reach = 2 * dilation + 1
+
+    def add_row(total: Array, row: Array) -> tuple[Array, None]:
+        i, j, k = row // (x * y), row // y % x, row % y
+        window = (1, reach, reach, padded.shape[3], channels)
+        around = lax.dynamic_slice(padded, (i, j, k, 0, 0), window)
+        around = around[0, ::dilation, ::dilation].astype(total.dtype)
+        of_row = lax.dynamic_slice(gradient, (i, j, k, 0, 0), (1, 1, 1, z, channels))
+        for at in range(z):
+            taps = around[:, :, at : at + reach : dilation]
+            total += taps * of_row[0, 0, 0, at].astype(total.dtype)
+        return total, None
+
+    start = jnp.zeros((3, 3, 3, channels), _wide(gradient))
+    return lax.scan(add_row, start, jnp.arange(batch * x * y))[0]
+
+
+def _wide(array: Array) -> jnp.dtype:
+    """Sums over the volume are float32 at least."""
+    return jnp.promote_types(array.dtype, jnp.float32)
+
+
+def _pad(features: Array, padding: int) -> Array:
+    """Zeros about each axis; a negative number takes positions away."""
+    widths = [(0, 0, 0), *[(padding, padding, 0)] * 3, (0, 0, 0)]
+    return lax.pad(features, jnp.zeros((), features.dtype), widths)
+
+
+def _shifted(padded: Array, tap: tuple[int, ...], dilation: int, shape) -> Array:
+    start = (0, *(i * dilation for i in tap), 0)
+    stop = tuple(a + b for a, b in zip(start, shape, strict=True))
+    return lax.slice(padded, start, stop)
+
+
+def strided(features: Array, kernel: Array, *, stride: int) -> Array:
+    """Convolution with a stride, zeros about the volume as wide as half the kernel.
+
+    Args:
+        features: [batch, x, y, z, in], sizes that the stride divides.
+        kernel: [k, k, k, in, out], k odd.
+
+    Returns:
+        [batch, x/stride, y/stride, z/stride, out].
+
+    Blocks of stride³ voxels become channels, so that a small dense convolution with
+    stride 1 is left. At 128³, 15³/8, two channels, this takes 0.17 s and the gradients
+    to kernel and volume 0.35 s; the plain form takes 0.22 s, but its gradient to the
+    volume (a convolution dilated by the stride) did not end in half an hour.
+    """
+    batch, *sizes, channels = features.shape
+    half = kernel.shape[0] // 2
+    before, after = -(-half // stride), half // stride
+    window = before + after + 1
+    padded = jnp.pad(
+        features, [(0, 0), *[(before * stride, after * stride)] * 3, (0, 0)]
+    )
+    front = before * stride - half
+    back = window * stride - kernel.shape[0] - front
+    kernel = jnp.pad(kernel, [*[(front, back)] * 3, (0, 0), (0, 0)])
+    x, y, z = (size // stride + before + after for size in sizes)
+    blocks = padded.reshape(batch, x, stride, y, stride, z, stride, channels)
+    blocks = blocks.transpose(0, 1, 3, 5, 2, 4, 6, 7).reshape(batch, x, y, z, -1)
+    taps = kernel.reshape(*(window, stride) * 3, channels, -1)
+    taps = taps.transpose(0, 2, 4, 1, 3, 5, 6, 7)
+    taps = taps.reshape(window, window, window, -1, kernel.shape[-1])
+    return lax.conv_general_dilated(
+        blocks, taps, (1, 1, 1), "VALID", dimension_numbers=_DIMENSIONS
+    )

@@ -15,11 +15,11 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from mdvit_jax import errors
-from mdvit_jax.models import mdvit
+from mdvit_jax.models import network
 
 # Our layers within a stage → theirs; {i} is the stage.
 _OF_STAGE = {
-    "patch_embedding/convolution": "patch_embed_{i}_xy.proj",
+    "patch_embedding": "patch_embed_{i}_xy.proj",
     "head/hidden": "head_{i}.0",
     "head/parameters": "head_{i}.2",
     "msda/norm": "stage_{i}.0.norm1",
@@ -38,7 +38,7 @@ _OF_BLOCK = {
 }
 
 
-def load(path: str | Path, config: ConfigDict) -> mdvit.Params:
+def load(path: str | Path, config: ConfigDict) -> network.Params:
     """Parameters for `models.create(config)` from a file of PyTorch weights.
 
     Args:
@@ -58,12 +58,12 @@ def load(path: str | Path, config: ConfigDict) -> mdvit.Params:
 
 def convert(
     state: dict[str, np.ndarray], config: ConfigDict, *, origin: str = "state dict"
-) -> mdvit.Params:
+) -> network.Params:
     """`load` for a state dict of NumPy arrays; `origin` names it in errors."""
-    network = mdvit.create(config)
-    model = network.module.config
+    net = network.create(config)
+    model = net.module.config
     volume = jax.ShapeDtypeStruct((1, *_input_shape(state, model)), jnp.float32)
-    shapes = jax.eval_shape(network.init, jax.random.key(0), volume, volume)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), volume, volume)
     remaining = dict(state)
     params = {}
     for ours, leaf in traverse_util.flatten_dict(shapes, sep="/").items():
@@ -93,8 +93,8 @@ def _name(ours: str, *, blocks_from: int) -> str:
         return f"{layer}.{leaf}"
     stage, layer = layer.removeprefix("stage_").split("/", 1)
     if layer.startswith("block_"):
-        block, layer = layer.removeprefix("block_").split("/", 1)
-        block = int(block) - 1 + blocks_from
+        number, layer = layer.removeprefix("block_").split("/", 1)
+        block = int(number) - 1 + blocks_from
         return f"stage_{stage}.{block}.{_OF_BLOCK[layer]}.{leaf}"
     if layer.startswith("msda/dilated_"):
         scale = layer.removeprefix("msda/dilated_")
@@ -137,7 +137,7 @@ def _input_shape(state: dict[str, np.ndarray], model) -> tuple[int, int, int]:
     weight = state.get("stage_1.0.conv_1d.0.weight")
     if model.dilated_form == "tokens" and weight is not None:
         side = round(len(weight) ** (1 / 3))
-    return (side * mdvit.voxels_per_token(model),) * 3
+    return (side * network.token_spacing(model),) * 3
 
 
 def _check_remaining(remaining, state, model, origin: str) -> None:

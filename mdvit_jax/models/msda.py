@@ -1,9 +1,9 @@
 """Multi-scale dilated attention (MSDA; paper, section 2 and Fig. 2a).
 
 Features seen through receptive fields of 3, 5 and 7 positions are joined, compressed
-and added to the input:
+and added to the input, LN being a layer norm over the channels:
 
-    x + GELU(LN(compress(concat_r GELU(depthwise_r(LN(x))))))
+    x + GELU(LN(compress(concat_d GELU(depthwise_d(LN(x))))))    d = dilation 1, 2, 3
 
 The paper says "concatenating all different dilated features along the channel axis
 may lead to large and redundant feature maps, so we apply a 1D convolution to compress
@@ -31,34 +31,28 @@ class ChannelMsda(nn.Module):
 
     @nn.compact
     def __call__(self, features: Array) -> Array:
-        normed = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm")(features)
-        scales = [
-            blocks.gelu(
-                blocks.DepthwiseConvolution(
-                    dilation, dtype=self.dtype, name=f"dilated_{i}"
-                )(normed)
-            )
-            for i, dilation in enumerate(self.dilations, start=1)
-        ]
-        compressed = nn.Dense(
-            features.shape[-1],
-            dtype=self.dtype,
-            name="compress",
-        )(jnp.concatenate(scales, axis=-1))
-        normed = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="compressed_norm")(
-            compressed
+        """[batch, x, y, z, channels] → the same shape."""
+        normed = _norm("norm", self.dtype)(features)
+        joined = jnp.concatenate(
+            [
+                blocks.gelu(convolve(normed))
+                for convolve in _dilated(self.dilations, self.dtype)
+            ],
+            axis=-1,
         )
-        return features + blocks.gelu(normed)
+        compress = nn.Dense(features.shape[-1], dtype=self.dtype, name="compress")
+        compressed = _norm("compressed_norm", self.dtype)(compress(joined))
+        return features + blocks.gelu(compressed)
 
 
 class TokenMsda(nn.Module):
-    """The authors' program's form, for importing its weights.
+    """The authors' program's form, to use its weights.
 
     The dilated convolutions are padded by one whatever their dilation, so that their
-    outputs shrink; their positions (tokens) are joined, and a convolution that takes
-    tokens as channels slides along the embedding (window 3) to bring the tokens back
-    to as many as there were. Both norms are one. The weights, 105 million for 16³
-    tokens, fit one input size.
+    outputs shrink; their positions ("tokens") are joined, and a convolution that takes
+    tokens as channels slides along the embedding (window 3) and brings the tokens back
+    to as many as there were. Both norms are one. The weights fit one input size: at
+    16³ positions they are 105 million.
     """
 
     dilations: tuple[int, ...]
@@ -66,34 +60,46 @@ class TokenMsda(nn.Module):
 
     @nn.compact
     def __call__(self, features: Array) -> Array:
-        batch, *grid, channels = features.shape
-        norm = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm")
+        """[batch, x, y, z, channels] → the same shape."""
+        batch, *_, channels = features.shape
+        norm = _norm("norm", self.dtype)
         normed = norm(features)
-        scales = [
-            blocks.gelu(
-                blocks.DepthwiseConvolution(
-                    dilation, padding=1, dtype=self.dtype, name=f"dilated_{i}"
-                )(normed)
-            ).reshape(batch, -1, channels)
-            for i, dilation in enumerate(self.dilations, start=1)
-        ]
-        compressed = _TokenCompression(features.size // (batch * channels), self.dtype)
-        tokens = compressed(jnp.concatenate(scales, axis=1))
-        return features + blocks.gelu(norm(tokens.reshape(features.shape)))
+        joined = jnp.concatenate(
+            [
+                blocks.gelu(convolve(normed)).reshape(batch, -1, channels)
+                for convolve in _dilated(self.dilations, self.dtype, padding=1)
+            ],
+            axis=1,
+        )
+        tokens = features.size // (batch * channels)
+        compress = _TokenCompression(tokens, self.dtype, name="compress")
+        compressed = norm(compress(joined).reshape(features.shape))
+        return features + blocks.gelu(compressed)
+
+
+def joined_tokens(
+    grid: tuple[int, int, int], dilations: tuple[int, ...]
+) -> tuple[int, int]:
+    """How many tokens the token form joins on a grid of positions, and how many remain.
+
+    The smallest output has no positions, or a negative size, on too small a grid.
+    """
+    x, y, z = grid
+    shrinks = [2 * dilation - 2 for dilation in dilations]
+    return sum((x - s) * (y - s) * (z - s) for s in shrinks), x * y * z
 
 
 class _TokenCompression(nn.Module):
-    """[batch, tokens in, channels] → [batch, tokens, channels], window 3 in channels."""
+    """[batch, tokens in, channels] → [batch, tokens, channels]."""
 
     tokens: int
     dtype: jnp.dtype
-    name: str | None = "compress"
 
     @nn.compact
     def __call__(self, features: Array) -> Array:
         shape = (3, features.shape[1], self.tokens)
-        kernel = self.param("kernel", nn.initializers.zeros, shape, jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, (self.tokens,), jnp.float32)
+        kernel = self.param("kernel", nn.initializers.zeros, shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.tokens,))
         compressed = lax.conv_general_dilated(
             features.astype(self.dtype),
             kernel.astype(self.dtype),
@@ -102,3 +108,14 @@ class _TokenCompression(nn.Module):
             dimension_numbers=("NCW", "WIO", "NCW"),
         )
         return compressed + bias.astype(self.dtype)[:, None]
+
+
+def _norm(name: str, dtype) -> nn.LayerNorm:
+    return nn.LayerNorm(epsilon=1e-5, dtype=dtype, name=name)
+
+
+def _dilated(dilations: tuple[int, ...], dtype, *, padding: int | None = None):
+    return [
+        blocks.DepthwiseConvolution(dtype, dilation, padding, name=f"dilated_{i}")
+        for i, dilation in enumerate(dilations, start=1)
+    ]

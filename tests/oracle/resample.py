@@ -1,8 +1,9 @@
 """Resampling through a normalised affine, by SciPy."""
 
 import numpy as np
-from oracle import affine
 from scipy import ndimage
+
+from oracle import affine
 
 
 def voxel_positions(fixed_to_moving, shape) -> np.ndarray:

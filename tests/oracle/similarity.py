@@ -1,6 +1,7 @@
 """The paper's dissimilarities, written from their formulas."""
 
 import numpy as np
+
 from oracle import pooling
 
 # Eqs. 8–10 as printed: three matrices one behind the other along z, each with x down
@@ -56,7 +57,9 @@ def ncc(fixed, warped, window: int) -> float:
     squared = []
     for index in np.ndindex(*(n - window + 1 for n in fixed.shape)):
         here = tuple(slice(i, i + window) for i in index)
-        f, w = (v[here].astype(float) - v[here].mean(dtype=float) for v in (fixed, warped))
+        f, w = (
+            v[here].astype(float) - v[here].mean(dtype=float) for v in (fixed, warped)
+        )
         squared.append((f * w).sum() ** 2 / ((f * f).sum() * (w * w).sum() + 1e-5))
     return 1 - np.mean(squared)
 

@@ -1,0 +1,1 @@
+"""One file for each experiment; `default` holds every value."""

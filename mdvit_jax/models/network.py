@@ -1,0 +1,159 @@
+"""A network as two pure functions, made and checked from a configuration."""
+
+import dataclasses
+from typing import Any, cast
+
+import jax
+from jax import Array
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from mdvit_jax import errors
+from mdvit_jax.models import initial_weights, mdvit, msda
+
+Params = dict[str, Any]
+
+_DILATED_FORMS = ("channels", "tokens", "none")
+_COMPUTE_DTYPES = ("float32", "bfloat16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """Fixed and moving volume → affine; `create` makes it from a configuration."""
+
+    module: mdvit.MDViT
+
+    def init(self, key: Array, fixed: Array, moving: Array) -> Params:
+        """Random parameters, a nested dict; nothing is computed with the volumes.
+
+        Args:
+            key: of `jax.random.key`.
+            fixed, moving: [batch, x, y, z], or their `jax.ShapeDtypeStruct`.
+
+        Raises:
+            UserError: a size of volumes that the network cannot take.
+        """
+        self._check_volumes(fixed, moving)
+        shapes = jax.eval_shape(self.module.init, key, fixed, moving, None, True)
+        return initial_weights.draw(key, shapes["params"])
+
+    def apply(
+        self,
+        params: Params,
+        fixed: Array,
+        moving: Array,
+        *,
+        initial: Array | None = None,
+        dropout_key: Array | None = None,
+    ) -> mdvit.AffineEstimate:
+        """Estimate `fixed_to_moving` of each pair.
+
+        Args:
+            params: of `init` or `import_torch.load`.
+            fixed, moving: [batch, x, y, z], intensities in [0, 1].
+            initial: [batch, 4, 4] normalised `fixed_to_moving` to start from, a shift
+                of the centre of mass for instance. The estimate includes it: the
+                result is as if the moving volume had been warped with it beforehand,
+                but every warp resamples the original volume once.
+            dropout_key: switches dropout on.
+
+        Raises:
+            UserError: a size of volumes that the network or its weights cannot take.
+        """
+        self._check_volumes(fixed, moving)
+        self._check_weights(params, fixed.shape[1:])
+        rngs = {} if dropout_key is None else {"dropout": dropout_key}
+        estimate = self.module.apply(
+            {"params": params}, fixed, moving, initial, dropout_key is None, rngs=rngs
+        )
+        return cast(mdvit.AffineEstimate, estimate)
+
+    def _check_volumes(self, fixed: Array, moving: Array) -> None:
+        if fixed.shape != moving.shape or len(fixed.shape) != 4:
+            raise ValueError(
+                "fixed and moving must be [batch, x, y, z] of equal shapes, not "
+                f"{fixed.shape} and {moving.shape}"
+            )
+        model, shape = self.module.config, fixed.shape[1:]
+        spacing = token_spacing(model)
+        if min(shape) < 1 or any(n % spacing for n in shape):
+            raise errors.UserError(
+                f"Volumes of {_by(shape)} voxels do not fit the network: every axis "
+                f"must be a multiple of {spacing}; choose another data.size, 64 or 128 "
+                "for instance."
+            )
+        grid = [n // spacing for n in shape]
+        smallest = 2 * max(model.dilations) - 1
+        if model.dilated_form == "tokens" and min(grid) < smallest:
+            raise errors.UserError(
+                f"Volumes of {_by(shape)} voxels are too small for "
+                f'model.dilated_form "tokens" with dilation {max(model.dilations)}; '
+                f"{smallest * spacing} voxels along each axis is the least."
+            )
+
+    def _check_weights(self, params: Params, shape: tuple[int, ...]) -> None:
+        """The token form's weights fit one number of tokens only."""
+        model = self.module.config
+        if model.dilated_form != "tokens":
+            return
+        x, y, z = (n // token_spacing(model) for n in shape)
+        needed = msda.joined_tokens((x, y, z), model.dilations)
+        found = params["stage_1"]["msda"]["compress"]["kernel"].shape[1:]
+        if found != needed:
+            raise errors.UserError(
+                f"The weights bring {found[0]} tokens to {found[1]}, but volumes of "
+                f"{_by(shape)} voxels have {needed[0]} and {needed[1]}: with "
+                'model.dilated_form "tokens" a network takes one size only; use '
+                "volumes of the size it was made for."
+            )
+
+
+def create(config: ConfigDict) -> Network:
+    """Network of a configuration or of its `model` part (`configs/default.py`).
+
+    Raises:
+        UserError: a value that no network can have.
+    """
+    model = FrozenConfigDict(config.model if "model" in config else config)
+    if model.dilated_form not in _DILATED_FORMS:
+        raise errors.UserError(
+            f'model.dilated_form is "{model.dilated_form}"; choose '
+            f"{_choice(_DILATED_FORMS)}."
+        )
+    if model.compute_dtype not in _COMPUTE_DTYPES:
+        raise errors.UserError(
+            f'model.compute_dtype is "{model.compute_dtype}"; choose '
+            f"{_choice(_COMPUTE_DTYPES)}."
+        )
+    if model.embedding % model.heads:
+        raise errors.UserError(
+            f"model.embedding {model.embedding} cannot be shared out among "
+            f"{model.heads} heads; make it a multiple of model.heads."
+        )
+    spacings = [
+        stride * 2**halvings for halvings, stride in enumerate(reversed(model.strides))
+    ]
+    if len(model.patches) != len(model.strides) or len(set(spacings)) != 1:
+        raise errors.UserError(
+            f"model.patches {model.patches} and model.strides {model.strides} must "
+            "have a number for each stage, each stride twice the one before, so that "
+            "all stages have the same tokens."
+        )
+    if any(patch % 2 == 0 for patch in model.patches):
+        raise errors.UserError(
+            f"model.patches {model.patches} must be odd numbers, so that a patch has "
+            "a voxel at its centre."
+        )
+    return Network(mdvit.MDViT(model))
+
+
+def token_spacing(model: FrozenConfigDict) -> int:
+    """Voxels of the full volume from one token to the next, along each axis."""
+    return model.strides[-1]
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape))
+
+
+def _choice(names: tuple[str, ...]) -> str:
+    return ", ".join(f'"{name}"' for name in names[:-1]) + f' or "{names[-1]}"'

@@ -1,0 +1,162 @@
+"""Evaluation of pairs whose answer is known, and the table of a trained run."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mdvit_jax import configuration, errors, geometry
+from mdvit_jax.data import conform, pairs, store, synthetic, template
+from mdvit_jax.evaluation import evaluate, methods, table1
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = {
+    "data.layout": "synthetic",
+    "data.label_scheme": "tissue",
+    "data.size": "48",
+    "data.split": "(2, 2, 3)",
+    "data.task": "template",
+    "data.synthetic.people": "7",
+    "data.synthetic.deformation": "0",
+}
+
+
+def config(**changes):
+    overrides = SMALL | {name.replace("__", "."): v for name, v in changes.items()}
+    return configuration.load(ROOT / "configs/default.py", overrides)
+
+
+def box(shift=0) -> conform.Conformed:
+    """A brain of 8 × 10 × 12 voxels of 2 mm with two labels."""
+    mask = np.zeros((24, 24, 24), np.uint8)
+    mask[6 + shift : 14 + shift, 5:15, 4:16] = 1
+    labels = mask.astype(np.int32)
+    labels[6 + shift : 10 + shift] *= 2
+    return conform.Conformed(
+        mask.astype(np.float32), mask, labels, np.diag([2.0, 2, 2, 1])
+    )
+
+
+def shift_by(voxels: float) -> np.ndarray:
+    matrix = np.eye(4, dtype=np.float32)
+    matrix[0, 3] = voxels * 2 / 24
+    return matrix
+
+
+def test_a_known_shift_is_undone_exactly():
+    fixed, moving = box(), box(shift=3)
+    aligned = evaluate.warp(moving, shift_by(3), threshold=0.5)
+    np.testing.assert_array_equal(aligned.mask, fixed.mask)
+    np.testing.assert_array_equal(aligned.labels, fixed.labels)
+    found = evaluate.measure(fixed, aligned, {"a": (1,), "b": (2,)})
+    assert found["dsc"] == found["jaccard"] == 1 and found["hd95"] == 0
+    assert found["regions"] == {"a": 1.0, "b": 1.0}
+
+
+def test_what_is_left_of_a_shift_is_measured_in_mm_or_voxels():
+    fixed, moving = box(), box(shift=2)
+    warped = evaluate.warp(moving, np.eye(4, dtype=np.float32), threshold=0.5)
+    found = evaluate.measure(fixed, warped, {"b": (2,)})
+    assert found["dsc"] == pytest.approx(6 / 8)
+    assert found["regions"]["b"] == pytest.approx(2 / 4)
+    assert found["hd95"] == pytest.approx(4)
+    voxels = evaluate.measure(fixed, warped, {}, hausdorff_unit="voxels")
+    assert voxels["hd95"] == pytest.approx(2) and voxels["regions"] == {}
+    with pytest.raises(errors.UserError, match="hausdorff_unit"):
+        evaluate.measure(fixed, warped, {}, hausdorff_unit="inch")
+
+
+def test_the_authors_threshold_grows_the_mask():
+    half = shift_by(3.25)
+    ours = evaluate.warp(box(shift=3), half, threshold=0.5).mask
+    theirs = evaluate.warp(box(shift=3), half, threshold=0.0).mask
+    assert ours.sum() == box().mask.sum() and theirs.sum() > ours.sum()
+
+
+def test_methods_place_the_centres():
+    fixed, moving = box(), box(shift=3)
+    np.testing.assert_array_equal(methods.initial(fixed, moving), np.eye(4))
+    np.testing.assert_allclose(
+        methods.centres_of_mass(fixed, moving), shift_by(3), atol=1e-6
+    )
+
+
+def test_the_known_affine_beats_the_centres_of_mass_on_synthetic_people():
+    settings = config()
+    scans = store.open_part(settings, "test")
+    fixed, _ = template.load(settings.data)
+    cases = pairs.cases(scans.persons, "template", 0).tolist()
+    people = [synthetic.generate(settings.data, i, settings.seed) for i in range(7)]
+
+    def truth(fixed_scan, moving_scan):
+        (world,) = (
+            person.template_to_person
+            for person in people
+            if np.array_equal(person.scan.image, moving_scan.image)
+        )
+        to_fixed, to_moving = (
+            geometry.normalised_to_world(s.image.shape, s.to_world)
+            for s in (fixed_scan, moving_scan)
+        )
+        return (np.linalg.inv(to_moving) @ world @ to_fixed).astype(np.float32)
+
+    table = {"CoM": methods.centres_of_mass, "truth": truth}
+    results = evaluate.evaluate(evaluate.pairs_of(cases, scans, fixed), table, settings)
+    rows = [case for case, _, _ in results]
+    best = [case.dsc for case in rows if case.method == "truth"]
+    start = [case.dsc for case in rows if case.method == "CoM"]
+    assert min(best) > 0.97 and max(start) < min(best)
+    assert all(case.seconds > 0 for case in rows)
+
+
+def test_only_labels_of_one_scheme_are_compared():
+    assert set(evaluate.regions_of(config())) == {
+        "cerebrospinal fluid", "grey matter", "white matter"
+    }  # fmt: skip
+    assert evaluate.regions_of(config(data__label_scheme="freesurfer")) == {}
+    reference = config(data__label_scheme="freesurfer", data__task="reference")
+    assert len(evaluate.regions_of(reference)) == 12
+    assert evaluate.regions_of(config(data__label_scheme="")) == {}
+
+
+def test_the_table_of_a_method(tmp_path):
+    settings = config(evaluation__pictures="2")
+    text = table1.run(
+        settings,
+        "Mine",
+        methods.centres_of_mass,
+        tmp_path,
+        description={"network": "none"},
+    )
+    for row in ("| Initial |", "| Initial (CoM) |", "| Mine |", "| white matter |"):
+        assert row in text
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    rows = summary["methods"]
+    assert rows["Mine"]["dsc"] == rows["Initial (CoM)"]["dsc"]
+    assert rows["Mine"]["cases"] == 3
+    pictures = sorted((tmp_path / "pictures").iterdir())
+    assert len(pictures) == 2
+    with Image.open(pictures[0]) as picture:
+        assert min(picture.size) > 300
+    assert len((tmp_path / "cases.csv").read_text().splitlines()) == 1 + 3 * 3
+    with pytest.raises(errors.UserError, match='evaluation.split is "tests"'):
+        table1.run(
+            config(evaluation__split="tests"), "", methods.initial, tmp_path,
+            description={},
+        )  # fmt: skip
+
+
+def test_eval_names_what_is_no_run(tmp_path):
+    command = [sys.executable, "eval.py", "--config", "configs/quickstart.py"]
+    run = subprocess.run(
+        [*command, "--checkpoint", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 2
+    assert "is not the folder of a run" in run.stderr and run.stderr.count("\n") == 1

@@ -1,0 +1,116 @@
+"""Imports point one way, and the losses come without the rest of the house."""
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mdvit_jax
+from mdvit_jax import geometry, losses
+
+PACKAGE = Path(mdvit_jax.__file__).parent
+
+# What each part may import of the package, besides itself.
+MAY_IMPORT = {
+    "geometry": set(),
+    "losses": {"geometry"},
+    "models": {"geometry", "losses", "errors"},
+    "data": {"errors"},
+    "evaluation": {"geometry", "losses", "models", "data", "configuration", "errors"},
+    "training": {
+        *("geometry", "losses", "models", "data", "evaluation"),
+        *("configuration", "errors"),
+    },
+}
+# The libraries that one part keeps to itself.
+ONLY_IN = {"flax": "models", "grain": "data", "orbax": "training"}
+
+
+def imported(path: Path) -> set[str]:
+    """Dotted names of all modules that a file imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def files(part: str) -> list[Path]:
+    found = sorted((PACKAGE / part).rglob("*.py"))
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("part", MAY_IMPORT)
+def test_imports_point_one_way(part):
+    for path in files(part):
+        own = {n.split(".")[1] for n in imported(path) if n.startswith("mdvit_jax.")}
+        assert own <= MAY_IMPORT[part] | {part}, path
+
+
+def test_every_part_is_known():
+    parts = {p.parent.name for p in PACKAGE.glob("*/__init__.py")}
+    assert parts == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("library", ONLY_IN)
+def test_a_library_stays_in_its_part(library):
+    users = {
+        path.relative_to(PACKAGE).parts[0]
+        for path in PACKAGE.rglob("*.py")
+        if any(name.split(".")[0] == library for name in imported(path))
+    }
+    assert users <= {ONLY_IN[library]}
+
+
+def test_losses_and_geometry_need_only_jax_and_numpy():
+    """As an import and at work, with the other libraries out of reach."""
+    program = """
+import sys
+for name in ("flax", "orbax", "grain", "nibabel", "nilearn", "optax", "ml_collections",
+             "matplotlib", "absl", "tqdm"):
+    sys.modules[name] = None  # importing it now raises ImportError
+import mdvit_jax
+assert "jax" not in sys.modules
+import jax
+from mdvit_jax import geometry, losses
+image = jax.numpy.arange(210.0).reshape(5, 6, 7) % 13
+def value(matrix):
+    warped = geometry.warp_affine(image, matrix)
+    return losses.similarity_pyramid(losses.ntg, image, warped, levels=1)
+print(jax.jit(jax.grad(value))(jax.numpy.eye(4).at[0, 3].set(0.1)).shape)
+print(losses.ncc(image, image).shape)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=PACKAGE.parent,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split("\n")[:2] == ["(4, 4)", "()"]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [getattr(m, name) for m in (geometry, losses) for name in m.__all__],
+    ids=lambda function: function.__name__,
+)
+def test_options_are_named(function):
+    """What has a default is keyword-only; and everything public says what it does."""
+    assert function.__doc__
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.default is not parameter.empty:
+            assert parameter.kind is parameter.KEYWORD_ONLY
+
+
+@pytest.mark.parametrize("module", [geometry, losses], ids=lambda m: m.__name__)
+def test_public_names_are_in_order(module):
+    assert module.__all__ == sorted(module.__all__)

@@ -1,0 +1,280 @@
+"""Every layer against its formula, its gradient, and JAX's own slow operations."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax, test_util
+
+from mdvit_jax.models import attention, blocks, convolution, initial_weights, msda
+from oracle import layers
+
+GRID = (5, 4, 7)
+F32, BF16 = jnp.dtype("float32"), jnp.dtype("bfloat16")
+NAMES = ("NXYZC", "XYZIO", "NXYZC")
+
+
+def noise(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def randomised(module, seed: int, *inputs):
+    """Parameters of a layer with noise everywhere, biases and norms too."""
+    shapes = jax.eval_shape(module.init, jax.random.key(0), *inputs)["params"]
+    leaves, structure = jax.tree.flatten(shapes)
+    drawn = [0.3 * noise(seed + i, *leaf.shape) for i, leaf in enumerate(leaves)]
+    return jax.tree.unflatten(structure, drawn)
+
+
+def grouped(features, kernel, dilation, padding):
+    channels = features.shape[-1]
+    return lax.conv_general_dilated(
+        features,
+        kernel.reshape(3, 3, 3, 1, channels),
+        (1, 1, 1),
+        [(padding, padding)] * 3,
+        rhs_dilation=(dilation,) * 3,
+        dimension_numbers=NAMES,
+        feature_group_count=channels,
+    )
+
+
+# Convolutions
+
+
+@pytest.mark.parametrize(("dilation", "padding"), [(1, 1), (2, 2), (3, 3), (2, 1)])
+def test_depthwise_equals_its_formula_and_the_grouped_convolution(dilation, padding):
+    features, kernel = noise(1, 2, *GRID, 3), noise(2, 3, 3, 3, 3)
+    found = convolution.depthwise(
+        jnp.asarray(features), jnp.asarray(kernel), dilation=dilation, padding=padding
+    )
+    theirs = grouped(features, kernel, dilation, padding)
+    for one, of_one in zip(found, features, strict=True):
+        expected = layers.depthwise(of_one, kernel, dilation=dilation, padding=padding)
+        assert one == pytest.approx(expected, abs=1e-5)
+    assert found == pytest.approx(np.asarray(theirs), abs=1e-5)
+
+
+@pytest.mark.parametrize(("dilation", "padding"), [(1, 1), (2, 2), (3, 3), (2, 1)])
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_depthwise_gradients(dilation, padding, backend, monkeypatch):
+    """Of both forms of the kernel's gradient."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    features, kernel = noise(3, 2, *GRID, 3), noise(4, 3, 3, 3, 3)
+    ours = functools.partial(convolution.depthwise, dilation=dilation, padding=padding)
+    value, pull = jax.vjp(ours, features, kernel)
+    _, expected = jax.vjp(
+        lambda f, k: grouped(f, k, dilation, padding), features, kernel
+    )
+    cotangent = noise(5, *value.shape)
+    for found, wanted in zip(pull(cotangent), expected(cotangent), strict=True):
+        assert found == pytest.approx(np.asarray(wanted), abs=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("patch", "stride", "sizes"),
+    [(3, 2, (8, 6, 4)), (7, 4, (8, 16, 4)), (15, 8, (24, 8, 16)), (5, 1, (3, 4, 5))],
+)
+def test_strided_convolution(patch, stride, sizes):
+    volume, kernel = noise(6, 2, *sizes, 2), noise(7, *(patch,) * 3, 2, 3)
+    found = convolution.strided(jnp.asarray(volume), jnp.asarray(kernel), stride=stride)
+    expected = layers.convolution(volume[1], kernel, stride=stride, padding=patch // 2)
+    assert found[1] == pytest.approx(expected, abs=1e-3)
+    plain = lax.conv_general_dilated(
+        volume,
+        kernel,
+        (stride,) * 3,
+        [(patch // 2,) * 2] * 3,
+        dimension_numbers=NAMES,
+    )
+    assert found == pytest.approx(np.asarray(plain), abs=1e-3)
+
+
+def test_the_gradient_has_no_grouped_convolution():
+    features, kernel = jnp.zeros((1, 8, 8, 8, 4)), jnp.zeros((3, 3, 3, 4))
+
+    def program(function, *options):
+        value = lambda f, k: function(f, k, *options).sum()  # noqa: E731
+        gradient = jax.grad(value, argnums=(0, 1))
+        return jax.jit(gradient).lower(features, kernel).as_text()
+
+    assert "stablehlo.convolution" in program(grouped, 2, 2)
+    assert "stablehlo.convolution" not in program(convolution.depthwise)
+
+
+# Attention
+
+
+@pytest.mark.parametrize("tokens", [1, 35, 512])
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_attention_equals_its_formula_and_gradient(tokens, backend, monkeypatch):
+    """In blocks and whole; 35 tokens in blocks of 7, 512 of 16."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(attention, "CPU_BLOCK", 16)
+    arrays = [3 * noise(i, 2, 3, tokens, 8) for i in range(3)]
+
+    def plain(query, key, value):
+        scores = jnp.einsum("bhqd,bhkd->bhqk", query, key) / np.sqrt(8)
+        return jnp.einsum("bhqk,bhkd->bhqd", jax.nn.softmax(scores, -1), value)
+
+    expected, expected_pull = jax.vjp(plain, *arrays)
+    found, pull = jax.vjp(attention.attend, *arrays)
+    assert found == pytest.approx(np.asarray(expected), abs=5e-5)
+    cotangent = noise(9, *found.shape)
+    for ours, theirs in zip(pull(cotangent), expected_pull(cotangent), strict=True):
+        assert ours == pytest.approx(np.asarray(theirs), abs=3e-4)
+
+
+def test_attention_gradients_in_float64(monkeypatch):
+    monkeypatch.setattr(attention, "CPU_BLOCK", 5)
+    with jax.enable_x64(True):
+        arrays = [noise(i, 1, 2, 15, 4).astype(np.float64) for i in range(3)]
+        test_util.check_grads(attention.attend, arrays, order=1, modes=["rev"])
+
+
+def test_attention_of_huge_scores_is_finite():
+    query = jnp.full((1, 1, 4, 2), 1e4)
+    value, pull = jax.vjp(attention.attend, query, query, query)
+    assert np.isfinite(value).all()
+    assert all(np.isfinite(g).all() for g in pull(value))
+
+
+def test_attention_layer():
+    features = noise(1, *GRID, 6)
+    layer = attention.Attention(3, 0.0, F32)
+    params = randomised(layer, 2, features[None], True)
+    found = layer.apply({"params": params}, features[None], True)
+    assert found[0] == pytest.approx(layers.attention(features, params, 3), abs=1e-4)
+
+
+# Blocks and MSDA
+
+
+def test_gelu_and_its_slope():
+    x = jnp.linspace(-6, 6, 101)
+    assert blocks.gelu(x) == pytest.approx(layers.gelu(np.asarray(x, float)), abs=1e-6)
+    with jax.enable_x64(True):
+        test_util.check_grads(blocks.gelu, (np.linspace(-4.0, 4, 9),), order=1)
+
+
+@pytest.mark.parametrize(("patch", "stride"), [(3, 2), (7, 4), (15, 8)])
+def test_patch_embedding(patch, stride):
+    images = noise(1, 16, 8, 24, 2)
+    layer = blocks.PatchEmbedding(5, patch, stride, F32)
+    params = randomised(layer, 2, images[None])
+    found = layer.apply({"params": params}, images[None])[0]
+    convolved = layers.convolution(
+        images, params["kernel"], stride=stride, padding=patch // 2
+    )
+    assert found == pytest.approx(layers.gelu(convolved + params["bias"]), abs=2e-4)
+
+
+def test_mlp_and_block():
+    features = noise(1, *GRID, 6)
+    block = blocks.Block(2, 3, 0.0, F32)
+    params = randomised(block, 2, features[None], True)
+    attended = features + layers.attention(features, params["attention"], 2)
+    expected = attended + layers.mlp(attended, params["mlp"])
+    found = block.apply({"params": params}, features[None], True)
+    assert found[0] == pytest.approx(expected, abs=1e-3)
+
+
+def test_head():
+    features = noise(1, *GRID, 6)
+    params = randomised(blocks.Head(), 2, features[None])
+    found = blocks.Head().apply({"params": params}, features[None])
+    assert found.shape == (1, 12)
+    assert found[0] == pytest.approx(layers.head(features, params), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("form", "oracle"),
+    [
+        (msda.ChannelMsda, layers.channel_msda),
+        (msda.TokenMsda, layers.token_msda),
+    ],
+)
+def test_msda(form, oracle):
+    features = noise(1, 2, 6, 5, 7, 4)
+    layer = form((1, 2, 3), F32)
+    params = randomised(layer, 2, features)
+    found = layer.apply({"params": params}, features)
+    for one, of_one in zip(found, features, strict=True):
+        assert one == pytest.approx(oracle(of_one, params, (1, 2, 3)), abs=2e-4)
+
+
+@pytest.mark.parametrize("form", [msda.ChannelMsda, msda.TokenMsda])
+def test_msda_gradients(form):
+    with jax.enable_x64(True):
+        features = noise(1, 1, 5, 5, 6, 3).astype(np.float64)
+        layer = form((1, 2, 3), jnp.dtype("float64"))
+        params = randomised(layer, 2, features)
+        params = jax.tree.map(lambda leaf: leaf.astype(np.float64), params)
+        test_util.check_grads(
+            lambda p, f: layer.apply({"params": p}, f),
+            (params, features),
+            order=1,
+            modes=["rev"],
+        )
+
+
+def test_the_token_form_is_as_large_as_the_programs():
+    """At 16³ positions 16³ + 14³ + 12³ tokens are brought to 4,096: 105 million."""
+    features = jax.ShapeDtypeStruct((1, 16, 16, 16, 256), F32)
+    layer = msda.TokenMsda((1, 2, 3), F32)
+    params = jax.eval_shape(layer.init, jax.random.key(0), features)["params"]
+    assert msda.joined_tokens((16, 16, 16), (1, 2, 3)) == (8568, 4096)
+    assert params["compress"]["kernel"].shape == (3, 8568, 4096)
+    sizes = [leaf.size for leaf in jax.tree.leaves(params["compress"])]
+    assert sum(sizes) == 3 * 8568 * 4096 + 4096 == 105_287_680
+
+
+def test_layers_in_bfloat16_are_close():
+    features = noise(1, 1, 3, 4, 2, 8)
+    for make, extra in (
+        (lambda dtype: msda.ChannelMsda((1, 2, 3), dtype), ()),
+        (lambda dtype: blocks.Block(2, 2, 0.0, dtype), (True,)),
+    ):
+        params = randomised(make(F32), 2, features, *extra)
+        params = jax.tree.map(lambda leaf: 0.5 * leaf, params)
+        full, half = (
+            make(d).apply({"params": params}, features.astype(d), *extra)
+            for d in (F32, BF16)
+        )
+        assert half.dtype == BF16
+        assert np.abs(half - full).max() < 0.03 * np.abs(full).max()
+
+
+# How weights start out
+
+
+def test_initial_weights():
+    shapes = {
+        "linear": {"kernel": (200, 300), "bias": (300,)},
+        "depthwise": {"kernel": (3, 3, 3, 2000)},
+        "convolution": {"kernel": (3, 3, 3, 20, 100)},
+        "norm": {"scale": (9,), "bias": (9,)},
+    }
+    abstract = jax.tree.map(
+        lambda shape: jax.ShapeDtypeStruct(shape, F32),
+        shapes,
+        is_leaf=lambda node: isinstance(node, tuple),
+    )
+    drawn = initial_weights.draw(jax.random.key(1), abstract)
+    assert jax.tree.map(jnp.shape, drawn) == shapes
+    for layer, deviation in (
+        ("linear", 0.02),
+        ("depthwise", np.sqrt(2 / 27)),
+        ("convolution", np.sqrt(2 / (27 * 100))),
+    ):
+        kernel = drawn[layer]["kernel"]
+        assert kernel.std() == pytest.approx(deviation, rel=0.02)
+        assert abs(kernel.mean()) < 0.02 * deviation
+    assert not drawn["linear"]["bias"].any() and not drawn["norm"]["bias"].any()
+    assert (drawn["norm"]["scale"] == 1).all()
+    kernels = [drawn[k]["kernel"].ravel()[:50] for k in ("linear", "convolution")]
+    for one, other in itertools.combinations(kernels, 2):
+        assert abs(np.corrcoef(one, other)[0, 1]) < 0.5

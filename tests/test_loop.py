@@ -1,0 +1,206 @@
+"""A training run as a whole: resumed, interrupted, fine-tuned, refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import default
+from mdvit_jax import configuration, errors
+from mdvit_jax.data import store
+from mdvit_jax.training import checkpoint, loop, optimizer, start
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = {
+    "data.layout": "synthetic",
+    "data.label_scheme": "tissue",
+    "data.size": "32",
+    "data.split": "(4, 2, 2)",
+    "data.workers": "0",
+    "data.synthetic.people": "8",
+    "model.embedding": "8",
+    "model.depth": "1",
+    "model.dilations": "(1,)",
+    "loss.stride": "1",
+    "loss.levels": "2",
+    "optim.steps": "8",
+    "optim.lr": "1e-3",
+    "validation.every": "4",
+    "checkpoint.every": "3",
+}
+
+
+def config(workdir, **changes):
+    overrides = TINY | {name.replace("__", "."): v for name, v in changes.items()}
+    return configuration.load(
+        ROOT / "configs/default.py", overrides | {"workdir": str(workdir)}
+    )
+
+
+def final_bytes(workdir):
+    """The parameters and the optimiser's state of the newest checkpoint, as bytes."""
+    run = configuration.saved(workdir)
+    trained = start.trained_network(workdir)
+    with checkpoint.Checkpoints(workdir, keep=None) as saved:
+        newest = saved.latest
+        params = saved.load_params(newest, trained.params)
+    assert run.workdir == str(workdir)
+    return newest, [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(params)]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "unbroken"
+    assert loop.train(config(workdir)) == 0
+    return workdir
+
+
+def test_a_run_leaves_what_it_promises(unbroken):
+    rows = [
+        json.loads(r) for r in (unbroken / "metrics.jsonl").read_text().splitlines()
+    ]
+    losses = [row for row in rows if "loss" in row]
+    assert [row["step"] for row in losses] == list(range(1, 9))
+    scores = [row for row in rows if "dsc" in row]
+    assert [row["step"] for row in scores] == [4, 8]
+    assert {"validation_loss", "dsc", "dsc30", "hd95", "jaccard"} <= scores[0].keys()
+    assert (unbroken / "curves.png").stat().st_size > 10_000
+    pictures = sorted(p.name for p in (unbroken / "validation").iterdir())
+    assert pictures == ["0000004.png", "0000008.png"]
+    with checkpoint.Checkpoints(unbroken, keep=None) as saved:
+        assert saved.latest == 8
+        best = max(scores, key=lambda row: (row["dsc"], row["step"]))
+        assert saved.best == best["step"]
+    found = configuration.saved(unbroken)
+    assert configuration.differences(found, config(unbroken)) == {}
+
+
+def test_a_run_that_was_killed_ends_bit_identical(unbroken, tmp_path):
+    """SIGKILL in the middle, so that a row or a save may be cut off anywhere."""
+    workdir = tmp_path / "killed"
+    arguments = [f"--config.{name}={value}" for name, value in TINY.items()]
+    command = [sys.executable, "train.py", "--config", "configs/default.py", *arguments]
+    process = subprocess.Popen(
+        [*command, f"--config.workdir={workdir}"], cwd=ROOT, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 400
+    record = workdir / "metrics.jsonl"
+    while time.monotonic() < deadline and process.poll() is None:
+        if record.exists() and record.read_text().count("\n") >= 6:
+            break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (workdir / "checkpoints" / "8" / "commit_success.txt").exists()
+    assert loop.train(config(workdir)) == 0
+    assert record.read_text() == (unbroken / "metrics.jsonl").read_text()
+    assert final_bytes(workdir) == final_bytes(unbroken)
+
+
+def test_a_signal_saves_first_and_the_run_goes_on(unbroken, tmp_path, monkeypatch):
+    workdir = tmp_path / "stopped"
+    write = loop.log.MetricsLog.write
+
+    def write_and_signal(self, step, values):
+        write(self, step, values)
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(loop.log.MetricsLog, "write", write_and_signal)
+    assert loop.train(config(workdir)) == 143
+    monkeypatch.undo()
+    newest, _ = final_bytes(workdir)
+    assert 2 <= newest <= 4
+    assert loop.train(config(workdir)) == 0
+    rows = (workdir / "metrics.jsonl").read_text()
+    assert rows == (unbroken / "metrics.jsonl").read_text()
+    assert final_bytes(workdir) == final_bytes(unbroken)
+
+
+def test_a_finished_run_is_left_alone(unbroken, capsys):
+    before = (unbroken / "metrics.jsonl").read_bytes()
+    assert loop.train(config(unbroken)) == 0
+    assert "nothing to train" in capsys.readouterr().out
+    assert (unbroken / "metrics.jsonl").read_bytes() == before
+
+
+def test_another_configuration_does_not_touch_a_run(unbroken):
+    with pytest.raises(errors.UserError, match=r"optim.lr 0.001 \(now 0.01\)"):
+        loop.train(config(unbroken, optim__lr="1e-2"))
+
+
+def test_fine_tuning_starts_from_a_run_and_keeps_what_is_frozen(unbroken, tmp_path):
+    workdir = tmp_path / "finetuned"
+    changes = {"optim__start_from": str(unbroken), "optim__steps": "2"}
+    changes["optim__trained"] = "('patch_embedding', 'msda', 'head')"
+    assert loop.train(config(workdir, **changes)) == 0
+    old, new = (start.trained_network(run) for run in (unbroken, workdir))
+    mask = optimizer.trained_mask(old.params, ("patch_embedding", "msda", "head"))
+    changed = 0
+    for before, after, trained in zip(
+        *map(jax.tree.leaves, (old.params, new.params, mask)), strict=True
+    ):
+        same = np.array_equal(before, after)
+        assert same or trained
+        changed += not same
+    assert changed > 5
+    with pytest.raises(errors.UserError, match="not the folder of a run"):
+        loop.train(config(tmp_path / "x", optim__start_from=str(tmp_path / "none")))
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_step_and_pair(tmp_path, monkeypatch):
+    workdir = tmp_path / "diverged"
+    read = store.open_part
+
+    def poisoned(configuration, part):
+        scans = read(configuration, part)
+        if part != "train":
+            return scans
+        images = [scans[i] for i in range(len(scans))]
+        images[1].image[:] = np.nan
+
+        class Poisoned:
+            subjects, persons = scans.subjects, scans.persons
+
+            def __len__(self):
+                return len(images)
+
+            def __getitem__(self, index):
+                return images[index]
+
+        return Poisoned()
+
+    monkeypatch.setattr(loop.store, "open_part", poisoned)
+    changes = {"optim__steps": "30", "checkpoint__every": "1"}
+    with pytest.raises(errors.UserError, match="not finite at step") as caught:
+        loop.train(config(workdir, **changes))
+    bad = read(config(workdir), "train").subjects[1]
+    assert bad in str(caught.value)
+    with checkpoint.Checkpoints(workdir, keep=None) as saved:
+        if saved.latest is not None:
+            params = saved.load_params(
+                saved.latest, start.trained_network(workdir).params
+            )
+            for leaf in jax.tree.leaves(params):
+                assert jnp.isfinite(leaf).all()
+
+
+def test_a_missing_folder_is_one_sentence(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "train.py", "--config", "configs/adni.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 2
+    assert run.stderr.startswith("error: ") and run.stderr.count("\n") == 1
+    assert "data/adni" in run.stderr
+    assert default.get_config().workdir == "runs/default"

@@ -1,0 +1,188 @@
+"""The stream of batches: the same with any number of workers and processes."""
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from mdvit_jax import errors
+from mdvit_jax.data import conform, pairs, pipeline
+
+SIZE = 12  # 12³ float32 is above the size from which shared memory is used
+PERSONS = ("a", "b", "c", "b", "d")
+
+
+def scan(value: float) -> conform.Conformed:
+    image = np.full((SIZE,) * 3, value, np.float32)
+    image[0] = np.arange(SIZE)  # not the same in all directions
+    return conform.Conformed(image, np.ones((SIZE,) * 3, np.uint8), None, np.eye(4))
+
+
+class Store:
+    """Scan i is of brightness i; the worst part of it is named when asked for."""
+
+    def __init__(self, refuse: int | None = None):
+        self.refuse = refuse
+
+    def __len__(self) -> int:
+        return len(PERSONS)
+
+    def __getitem__(self, index: int) -> conform.Conformed:
+        if index == self.refuse:
+            raise errors.UserError(f"scan {index} is damaged; copy it again.")
+        return scan(index)
+
+
+class Witness(Store):
+    """Its images tell which process they were read in, and whether JAX ran there."""
+
+    def __getitem__(self, index: int) -> conform.Conformed:
+        bridge = sys.modules.get("jax._src.xla_bridge")
+        started = bridge is not None and bridge.backends_are_initialized()
+        told = scan(float(started))
+        told.image[1] = os.getpid()
+        return told
+
+
+def stream(store=None, template=None, **changes):
+    options = {
+        "persons": PERSONS,
+        "seed": 3,
+        "task": "reference",
+        "first_step": 0,
+        "steps": 5,
+        "batch": 4,
+        "workers": 0,
+    }
+    return pipeline.batches(store or Store(), template, **options | changes)
+
+
+def read(**changes) -> list[pipeline.Batch]:
+    with contextlib.closing(stream(**changes)) as batches:
+        return list(batches)
+
+
+def assert_same(found, expected):
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert one["step"] == other["step"]
+        for name in ("fixed", "moving", "fixed_index", "moving_index"):
+            assert one[name].dtype == other[name].dtype
+            assert np.array_equal(one[name], other[name])
+
+
+def assert_all_ended():
+    """No worker is left after a moment's grace."""
+    for _ in range(100):
+        if not multiprocessing.active_children():
+            return
+        time.sleep(0.1)
+    raise AssertionError(multiprocessing.active_children())
+
+
+def shared_memory() -> set[str]:
+    folder = "/dev/shm"
+    return set(os.listdir(folder)) if os.path.isdir(folder) else set()
+
+
+@pytest.fixture
+def nothing_left():
+    before = shared_memory()
+    yield
+    assert_all_ended()
+    left = {n for n in shared_memory() - before if not n.startswith("sem.")}
+    assert not left
+
+
+def test_batches_hold_the_drawn_scans():
+    for step, batch in enumerate(read()):
+        drawn = pairs.draw(3, step, 4, PERSONS, "reference")
+        assert batch["step"] == step
+        assert np.array_equal(batch["fixed_index"], drawn[:, 0])
+        assert np.array_equal(batch["moving_index"], drawn[:, 1])
+        for name, column in (("fixed", 0), ("moving", 1)):
+            expected = np.stack([scan(i).image for i in drawn[:, column]])
+            assert batch[name].dtype == np.float32
+            assert np.array_equal(batch[name], expected)
+
+
+def test_the_template_is_the_fixed_image():
+    template = scan(77.0)
+    for batch in read(template=template, task="template"):
+        assert (batch["fixed_index"] == pairs.TEMPLATE).all()
+        assert np.array_equal(batch["fixed"], np.stack([template.image] * 4))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_nothing(workers, nothing_left):
+    assert_same(read(workers=workers), read())
+
+
+def test_processes_share_the_batch():
+    whole = read()
+    halves = [read(process_index=i, process_count=2) for i in (0, 1)]
+    joined = [
+        {
+            name: np.concatenate([a[name], b[name]]) if name != "step" else a[name]
+            for name in a
+        }
+        for a, b in zip(*halves, strict=True)
+    ]
+    assert_same(joined, whole)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resuming_is_starting_later(workers, nothing_left):
+    assert_same(read(first_step=3, workers=workers), read()[3:])
+    assert read(first_step=5, workers=workers) == []
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_stores_error_comes_through_whole(workers, nothing_left):
+    batches = stream(store=Store(refuse=2), steps=50, workers=workers)
+    with pytest.raises(errors.UserError) as caught:
+        list(batches)
+    assert str(caught.value) == "scan 2 is damaged; copy it again."
+
+
+def test_closing_early_ends_the_workers(nothing_left):
+    batches = stream(steps=1000, workers=2)
+    first = next(batches)
+    assert len(multiprocessing.active_children()) == 2
+    batches.close()
+    assert_all_ended()
+    # What was taken out stays whole.
+    assert_same([first], read()[:1])
+
+
+def test_the_device_is_left_to_the_parent(nothing_left):
+    (batch,) = read(store=Witness(), steps=1, workers=1)
+    assert (batch["moving"][:, 2] == 0).all()  # no backend of JAX was started
+    assert (batch["moving"][:, 1] != os.getpid()).all()
+
+
+def test_a_small_shared_memory_means_fewer_workers(monkeypatch, caplog):
+    class Usage:
+        free = 4096
+
+    monkeypatch.setattr(pipeline.shutil, "disk_usage", lambda path: Usage)
+    monkeypatch.setattr(pipeline, "_SHARED_MEMORY", "/")
+    with caplog.at_level(logging.WARNING):
+        assert_same(read(workers=2), read())
+    assert "room for the batches of 0 of the 2 workers" in caplog.text
+
+
+def test_wrong_arguments_are_named():
+    with pytest.raises(ValueError, match="batch of 4 cannot be shared by 3"):
+        stream(process_count=3)
+    with pytest.raises(ValueError, match="needs a template"):
+        stream(task="template")
+    with pytest.raises(ValueError, match="4 persons are named for 5 scans"):
+        stream(persons=PERSONS[:4])
+    with pytest.raises(errors.UserError, match="two people at least"):
+        stream(persons=("a",) * 5)
