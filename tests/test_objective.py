@@ -142,7 +142,7 @@ def everything(matrices, fixed, moving):
     return {
         "ntg": objective(losses.ntg)(matrices, fixed, moving),
         "ncc": objective(losses.ncc)(matrices, fixed, moving),
-        "to the image": jax.grad(lambda w: losses.ntg(fixed, w, stride=2).sum())(moving),
+        "to the image": jax.grad(lambda w: losses.ntg(fixed, w).sum())(moving),
         "labels": geometry.warp_affine(moving, matrices, order=0),
         "centre": geometry.centre_shift(fixed, moving),
     }

@@ -23,7 +23,7 @@ def small_config(**changes):
     """A network of a few thousand parameters on 32³."""
     config = default.get_config()
     config.data.size = SIZE
-    config.model.update({"embedding": 8, "depth": 1})
+    config.model.update({"embedding": 8, "depth": 1, "dilations": (2,)})
     config.loss.stride = 1
     for name, value in changes.items():
         group, key = name.split("__")

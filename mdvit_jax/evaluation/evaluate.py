@@ -84,14 +84,14 @@ def measure(
         )
     millimetres = np.linalg.norm(fixed.to_world[:3, :3], axis=0)
     spacing = millimetres if hausdorff_unit == "mm" else np.ones(3)
-    labelled = fixed.labels is not None and warped.labels is not None
+    of_regions: dict[str, float] = {}
+    if regions and fixed.labels is not None and warped.labels is not None:
+        of_regions = metrics.region_dice(fixed.labels, warped.labels, regions)
     return {
         "dsc": metrics.dice(fixed.mask, warped.mask),
         "hd95": metrics.hausdorff95(fixed.mask, warped.mask, spacing=tuple(spacing)),
         "jaccard": metrics.jaccard(fixed.mask, warped.mask),
-        "regions": metrics.region_dice(fixed.labels, warped.labels, regions)
-        if labelled and regions
-        else {},
+        "regions": of_regions,
     }
 
 

@@ -133,7 +133,7 @@ def _from_torch(ours: str, weight: np.ndarray, shape: tuple[int, ...]) -> np.nda
 
 def _input_shape(state: dict[str, np.ndarray], model) -> tuple[int, int, int]:
     """A size of the volumes that the weights fit: the token form fits one cube only."""
-    side = 4
+    side = 2 * max(model.dilations)
     weight = state.get("stage_1.0.conv_1d.0.weight")
     if model.dilated_form == "tokens" and weight is not None:
         side = round(len(weight) ** (1 / 3))

@@ -1,6 +1,7 @@
 """A network as two pure functions, made and checked from a configuration."""
 
 import dataclasses
+import functools
 from typing import Any, cast
 
 import jax
@@ -33,7 +34,8 @@ class Network:
             UserError: a size of volumes that the network cannot take.
         """
         self._check_volumes(fixed, moving)
-        shapes = jax.eval_shape(self.module.init, key, fixed, moving, None, True)
+        init = functools.partial(self.module.init, initial=None, deterministic=True)
+        shapes = jax.eval_shape(init, key, fixed, moving)
         return initial_weights.draw(key, shapes["params"])
 
     def apply(

@@ -46,7 +46,7 @@ def train(config: ml_collections.ConfigDict) -> int:
     if config.data.task == "template":
         fixed_template, _ = template.load(config.data)
     cases = pairs.cases(held_out.persons, config.data.task, config.seed)
-    cases = cases[: config.validation.cases or None]
+    cases = cases[: config.validation.cases or None].tolist()
     pairs.check(training.persons, config.data.task)
 
     # Model, optimiser, and the step, compiled once.

@@ -105,6 +105,6 @@ def create_step(
     return jax.jit(
         step,
         in_shardings=(copied, shared, shared),
-        out_shardings=(copied, Measurements(copied, copied)),
+        out_shardings=copied,
         donate_argnums=0,
     )

@@ -1,0 +1,76 @@
+"""NTG by its definition and by slices; local NCC by dense convolutions and box sums.
+
+    python -m benchmarks.losses [--size 128] [--repeats 15] [--output losses.json]
+
+NTG by the plain convolution takes 5 s forward and 14 s with its gradient at 128³ on 2
+cores, NCC's dense convolution longer still: three minutes in all.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from benchmarks import timing
+from mdvit_jax import losses
+from mdvit_jax.losses import sobel
+from mdvit_jax.losses.ncc import EPSILON
+from mdvit_jax.losses.ntg import ntg_by
+
+FORMS = {"convolution": sobel.CONVOLUTION, "slices": sobel.SLICES}
+
+
+def dense_ncc(fixed: Array, warped: Array, *, window: int) -> Array:
+    """Local NCC as it is usually written: five convolutions with a kernel of ones."""
+    ones = jnp.ones((1, 1, *[window] * 3), fixed.dtype)
+
+    def windowed(volume):
+        summed = lax.conv_general_dilated(
+            volume[None, None], ones, window_strides=(1, 1, 1), padding="SAME"
+        )
+        return summed[0, 0]
+
+    sum_f, sum_w = windowed(fixed), windowed(warped)
+    cross = windowed(fixed * warped) - sum_f * sum_w / window**3
+    variance_f = windowed(fixed * fixed) - sum_f * sum_f / window**3
+    variance_w = windowed(warped * warped) - sum_w * sum_w / window**3
+    return 1 - (cross * cross / (variance_f * variance_w + EPSILON)).mean()
+
+
+def main() -> None:
+    """Compare the forms, value alone and value with gradient to the warped image."""
+    options = timing.arguments(__doc__).parse_args()
+    key = jax.random.key(0)
+    pair = jax.random.uniform(key, (2, *[options.size] * 3))
+    inputs = [pair[0], pair[1]]
+    cases = {
+        f"ntg, stride {stride}": {
+            name: functools.partial(ntg_by, form, stride=stride)
+            for name, form in FORMS.items()
+        }
+        for stride in (1, 4)
+    }
+    cases["ncc, window 7"] = {
+        "dense convolution": functools.partial(dense_ncc, window=7),
+        "box sums": functools.partial(losses.ncc, window=7),
+    }
+    cases["pyramid of ntg, stride 4"] = {
+        "default": functools.partial(
+            losses.similarity_pyramid, functools.partial(losses.ntg, stride=4)
+        )
+    }
+    rows = []
+    for name, forms in cases.items():
+        rows += timing.compare(name, forms, inputs, options.repeats)
+        with_gradient = {
+            form: jax.value_and_grad(loss, argnums=1) for form, loss in forms.items()
+        }
+        rows += timing.compare(
+            f"{name}, gradient", with_gradient, inputs, options.repeats
+        )
+    timing.report(rows, inputs[0].nbytes, options.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,308 @@
+"""The whole network: against its formula, its laws, and what it refuses."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from configs import default
+from mdvit_jax import errors, geometry, losses, models
+from mdvit_jax.models import torch_coordinates
+from oracle import images, layers
+
+SHAPE = (16, 24, 32)
+
+
+def configuration(**changes):
+    config = default.get_config().model
+    config.update(embedding=16, depth=1)
+    config.update(changes)
+    return config
+
+
+def brains(seed: int, shape=SHAPE, batch: int = 2):
+    """Smooth blobs that fade out well before the border, so that no shift cuts them."""
+    fixed, moving = (
+        np.stack([images.smooth(s + 10 * b, shape) for b in range(batch)])
+        for s in (seed, seed + 1)
+    )
+    axes = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
+    fade = np.clip(1.5 - 2.5 * np.sqrt(sum(a**2 for a in axes)), 0, 1)
+    return tuple(
+        jnp.asarray(fade * (v - v.min()), jnp.float32) for v in (fixed, moving)
+    )
+
+
+@functools.cache
+def made(head: float = 1.0, **changes):
+    """A network, its parameters with heads that move things, and `apply` compiled."""
+    network = models.create(configuration(**changes))
+    volume = jax.ShapeDtypeStruct((1, *SHAPE), jnp.float32)
+    params = network.init(jax.random.key(1), volume, volume)
+    random = np.random.default_rng(1)
+    for stage in ("stage_1", "stage_2", "stage_3"):
+        for layer, scale in (("hidden", 1.0), ("parameters", 0.03 * head)):
+            kernel = params[stage]["head"][layer]["kernel"]
+            drawn = random.normal(scale=scale, size=kernel.shape)
+            params[stage]["head"][layer]["kernel"] = jnp.asarray(drawn, jnp.float32)
+    return network, params, jax.jit(network.apply)
+
+
+def test_what_it_returns():
+    _, params, apply = made()
+    fixed, moving = brains(1)
+    estimate = apply(params, fixed, moving)
+    assert estimate.parameters.shape == (2, 12) and estimate.matrix.shape == (2, 4, 4)
+    assert estimate.warped.shape == (2, *SHAPE)
+    sizes = [stage.warped.shape[1:] for stage in estimate.stages]
+    assert sizes == [(8, 12, 16), SHAPE, SHAPE]
+    assert (estimate.matrix == estimate.stages[-1].matrix).all()
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(estimate))
+    for stage in estimate.stages:
+        assert 0.05 < np.abs(stage.parameters).max() < 0.5  # the tests are of moves
+    warped = geometry.warp_affine(moving, estimate.matrix)
+    assert estimate.warped == pytest.approx(np.asarray(warped), abs=1e-5)
+
+
+@pytest.mark.parametrize("form", ["channels", "none"])
+def test_it_equals_its_formula(form):
+    """Stage by stage from the oracle's layers; the geometry has its own tests."""
+    _, params, apply = made(dilated_form=form)
+    fixed, moving = brains(2)
+    estimate = apply(params, fixed, moving)
+    params = jax.tree.map(np.asarray, params)
+    levels = [geometry.image_pyramid(v[:1], 3) for v in (fixed, moving)]
+    carried, warped = 0, levels[1][0]
+    for i, (patch, stride) in enumerate(zip((3, 7, 15), (2, 4, 8), strict=True)):
+        stage, of_stage = params[f"stage_{i + 1}"], estimate.stages[i]
+        embedding = stage["patch_embedding"]
+        pair = np.stack([warped[0], levels[0][i][0]], axis=-1)
+        features = carried + layers.gelu(
+            layers.convolution(
+                pair, embedding["kernel"], stride=stride, padding=patch // 2
+            )
+            + embedding["bias"]
+        )
+        if form == "channels":
+            features = layers.channel_msda(features, stage["msda"], (1, 2, 3))
+        block = stage["block_1"]
+        features = features + layers.attention(features, block["attention"], 2)
+        features = features + layers.mlp(features, block["mlp"])
+        found = layers.head(features, stage["head"])
+        assert of_stage.parameters[0] == pytest.approx(found, abs=1e-4)
+        level = levels[1][min(i + 1, 2)]
+        matrix = geometry.affine_matrix(
+            jnp.asarray(found[None], jnp.float32),
+            centre=geometry.centre_of_mass(level),
+        )
+        assert of_stage.matrix[0] == pytest.approx(np.asarray(matrix[0]), abs=1e-4)
+        warped = geometry.warp_affine(level, matrix)
+        if i < 2:
+            squeeze = params[f"squeeze_{i + 1}"]
+            carried = layers.convolution(features, squeeze["kernel"], padding=1)
+            carried = carried + squeeze["bias"]
+
+
+@pytest.mark.parametrize("coordinates", [False, True])
+def test_a_head_of_zeros_leaves_everything_in_place(coordinates):
+    _, params, apply = made(head=0.0, torch_coordinates=coordinates)
+    fixed, moving = brains(3)
+    estimate = apply(params, fixed, moving)
+    assert (estimate.parameters == 0).all()
+    assert estimate.matrix == pytest.approx(np.stack([np.eye(4)] * 2), abs=1e-6)
+    assert estimate.warped == pytest.approx(np.asarray(moving), abs=1e-5)
+    initial = geometry.centre_shift(fixed, moving)
+    moved = apply(params, fixed, moving, initial=initial)
+    assert moved.matrix == pytest.approx(np.asarray(initial), abs=1e-6)
+
+
+@pytest.mark.parametrize("coordinates", [False, True])
+def test_initial_is_as_if_the_moving_volume_had_been_warped_before(coordinates):
+    """A shift of whole voxels at every level, which the interpolation does not blur."""
+    _, params, apply = made(torch_coordinates=coordinates)
+    fixed, moving = brains(4, (32, 32, 48))
+    shift = jnp.array([4, -4, 8]) * 2 / jnp.array([32, 32, 48])
+    initial = geometry.translation_matrix(jnp.stack([shift, 0 * shift]))
+    found = apply(params, fixed, moving, initial=initial)
+    before = geometry.warp_affine(moving, initial)
+    wanted = apply(params, fixed, before)
+    for ours, theirs in zip(found.stages, wanted.stages, strict=True):
+        assert ours.parameters == pytest.approx(np.asarray(theirs.parameters), abs=1e-4)
+        composed = geometry.compose(initial, theirs.matrix)
+        assert ours.matrix == pytest.approx(np.asarray(composed), abs=1e-4)
+        assert ours.warped == pytest.approx(np.asarray(theirs.warped), abs=1e-3)
+
+
+def test_a_batch_equals_its_pairs():
+    _, params, apply = made()
+    fixed, moving = brains(5)
+    both = apply(params, fixed, moving)
+    for i in (0, 1):
+        one = apply(params, fixed[i : i + 1], moving[i : i + 1])
+        assert both.matrix[i] == pytest.approx(np.asarray(one.matrix[0]), abs=1e-5)
+        assert both.warped[i] == pytest.approx(np.asarray(one.warped[0]), abs=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(32, 64, 96), (8, 8, 8), (40, 8, 16)])
+def test_any_size_with_one_set_of_parameters(shape):
+    _, params, apply = made()
+    estimate = apply(params, *brains(6, shape, batch=1))
+    assert estimate.warped.shape == (1, *shape)
+    assert np.isfinite(estimate.matrix).all()
+
+
+def test_bfloat16_is_close_and_its_results_are_float32():
+    _, params, apply = made()
+    _, _, apply_half = made(compute_dtype="bfloat16")
+    fixed, moving = brains(7)
+    full, half = (f(params, fixed, moving) for f in (apply, apply_half))
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(half))
+    difference = np.abs(half.parameters - full.parameters).max()
+    assert 0 < difference < 0.05 * np.abs(full.parameters).max() + 0.005
+
+
+def objective(network, fixed, moving, **options):
+    def value(params):
+        warped = network.apply(params, fixed, moving, **options).warped
+        return losses.similarity_pyramid(losses.ntg, fixed, warped, levels=2).mean()
+
+    return jax.jit(jax.value_and_grad(value))
+
+
+def test_the_gradient_reaches_every_parameter_and_goes_downhill():
+    network, params, _ = made()
+    value_and_gradient = objective(network, *brains(8, batch=1))
+    value, gradient = value_and_gradient(params)
+    flat = traverse_util.flatten_dict(gradient, sep="/")
+    for path, leaf in flat.items():
+        assert np.isfinite(leaf).all(), path
+        assert np.abs(leaf).max() > 0, path
+    squared = sum(float((leaf**2).sum()) for leaf in flat.values())
+    step = 1e-3 * float(value) / squared
+    there = jax.tree.map(lambda p, g: p - step * g, params, gradient)
+    drop = float(value - value_and_gradient(there)[0])
+    assert drop == pytest.approx(step * squared, rel=0.2)
+
+
+def test_recomputing_blocks_changes_no_gradient():
+    network, params, _ = made(dropout=0.2)
+    recomputing, _, _ = made(dropout=0.2, remat=True)
+    pair, key = brains(9, batch=1), jax.random.key(3)
+    plain = objective(network, *pair, dropout_key=key)(params)
+    again = objective(recomputing, *pair, dropout_key=key)(params)
+    assert plain[0] == pytest.approx(float(again[0]), abs=1e-6)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6),
+        plain[1],
+        again[1],
+    )
+
+
+def test_dropout_needs_its_key():
+    network, params, apply = made(dropout=0.5)
+    _, _, without = made()
+    pair = brains(10)
+    assert (apply(params, *pair).matrix == without(params, *pair).matrix).all()
+    one, same, other = (
+        apply(params, *pair, dropout_key=jax.random.key(k)).matrix for k in (1, 1, 2)
+    )
+    assert (one == same).all() and not (one == other).all()
+
+
+def test_the_token_form_fits_one_size():
+    network = models.create(configuration(dilated_form="tokens"))
+    fixed, moving = brains(11, (40, 40, 48), batch=1)
+    params = network.init(jax.random.key(0), fixed, moving)
+    assert params["stage_1"]["msda"]["compress"]["kernel"].shape[2] == 5 * 5 * 6
+    assert np.isfinite(jax.jit(network.apply)(params, fixed, moving).matrix).all()
+    with pytest.raises(errors.UserError, match="48 × 40 × 48 voxels have 232 and 180"):
+        network.apply(params, *brains(11, (48, 40, 48), batch=1))
+    with pytest.raises(errors.UserError, match="40 voxels along each axis"):
+        network.init(jax.random.key(0), *brains(11, (32, 40, 40), batch=1))
+
+
+def test_names_that_fine_tuning_relies_on():
+    _, params, _ = made()
+    names = traverse_util.flatten_dict(params, sep="/")
+    assert {name.split("/")[0] for name in names} == {
+        *("stage_1", "stage_2", "stage_3", "squeeze_1", "squeeze_2")
+    }
+    parts = {name.split("/")[1] for name in names if name.startswith("stage_")}
+    assert parts == {"patch_embedding", "msda", "block_1", "head"}
+    block = {n.split("/")[2] for n in names if n.startswith("stage_2/block_1")}
+    assert block == {"attention", "mlp"}
+
+
+def test_parameters_depend_on_the_key_and_not_on_the_size():
+    network, *_ = made()
+    drawn = [
+        network.init(jax.random.key(k), *[jnp.zeros((1, n, n, n))] * 2)
+        for k, n in ((1, 16), (1, 32), (2, 16))
+    ]
+    equal = [
+        jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()), drawn[0], d))
+        for d in drawn[1:]
+    ]
+    assert all(equal[0]) and not all(equal[1])
+
+
+def test_the_default_network_has_as_many_parameters_as_the_papers_layers():
+    """Counted by hand; nothing is computed."""
+    volume = jax.ShapeDtypeStruct((1, 128, 128, 128), jnp.float32)
+    network = models.create(default.get_config())
+    shapes = jax.eval_shape(network.init, jax.random.key(0), volume, volume)
+    c = 256
+    block = 4 * c * c + c + 4 * c * c + 3 * c + 27 * 2 * c
+    msda = 2 * 2 * c + 3 * 27 * c + 3 * c * c + c
+    head = c * c // 2 + 12 * c // 2
+    patches = sum(2 * k**3 * c + c for k in (3, 7, 15))
+    squeezes = 2 * (27 * c * c + c)
+    total = 3 * (4 * block + msda + head) + patches + squeezes
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == total
+
+
+def test_torch_coordinates():
+    """Voxel (i, j, k) of an array is PyTorch's (x, y, z) = corners of (k, j, i)."""
+    shape = np.array(SHAPE)
+    matrix = np.eye(4)
+    matrix[:3] += np.random.default_rng(1).normal(scale=0.2, size=(3, 4))
+    ours = torch_coordinates.from_torch(jnp.asarray(matrix, jnp.float32), SHAPE)
+    voxel = np.array([3.0, 17, 8])
+    theirs = matrix @ [*(2 * voxel / (shape - 1) - 1)[::-1], 1]
+    expected = (theirs[:3][::-1] + 1) * (shape - 1) / 2
+    found = np.asarray(ours) @ [*((2 * voxel + 1) / shape - 1), 1]
+    assert ((found[:3] + 1) * shape - 1) / 2 == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"dilated_form": "channel"}, '"channel"; choose "channels", "tokens" or'),
+        ({"compute_dtype": "float16"}, '"float16"; choose "float32" or "bfloat16"'),
+        ({"heads": 3}, "16 cannot be shared out among 3 heads"),
+        ({"strides": (2, 4)}, "a number for each stage"),
+        ({"strides": (2, 4, 4)}, "twice the one before"),
+        ({"patches": (3, 8, 15)}, "odd numbers"),
+    ],
+)
+def test_configurations_that_no_network_has(changes, says):
+    with pytest.raises(errors.UserError, match=says):
+        models.create(configuration(**changes))
+
+
+def test_volumes_that_do_not_fit():
+    network, params, _ = made()
+    with pytest.raises(errors.UserError, match="16 × 24 × 33 .* multiple of 8"):
+        network.apply(params, *[jnp.zeros((1, 16, 24, 33))] * 2)
+    with pytest.raises(errors.UserError, match="50 × 50 × 50"):
+        network.init(jax.random.key(0), *[jnp.zeros((1, 50, 50, 50))] * 2)
+    with pytest.raises(ValueError, match="of equal shapes"):
+        network.apply(params, jnp.zeros((1, 16, 16, 16)), jnp.zeros((16, 16, 16)))
+
+
+def test_create_takes_the_whole_configuration_or_its_part():
+    config = default.get_config()
+    assert models.create(config) == models.create(config.model)
