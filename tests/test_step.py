@@ -153,6 +153,17 @@ def test_the_step_lowers_the_loss_of_a_pair_and_is_compiled_once():
     assert train_step._cache_size() == 1
 
 
+def test_the_state_keeps_its_types_so_that_nothing_is_compiled_twice():
+    config = small_config()
+    network, state, train_step = set_up(config)
+    volume = jax.ShapeDtypeStruct((1, SIZE, SIZE, SIZE), jnp.float32)
+    before = jax.tree.map(jax.typeof, state)
+    after, _ = jax.eval_shape(train_step, state, volume, volume)
+    for old, new in zip(*map(jax.tree.leaves, (before, after)), strict=True):
+        assert (old.shape, old.dtype) == (new.shape, new.dtype)
+        assert old.weak_type == new.weak_type
+
+
 def test_unknown_loss_and_uneven_batch_are_refused():
     with pytest.raises(errors.UserError, match='loss.name is "mse"'):
         step.objective(small_config(loss__name="mse").loss)

@@ -45,27 +45,28 @@ def pool(volume: Array, *, kernel: int) -> Array:
     Returns:
         [*batch, ⌈x/2⌉, ⌈y/2⌉, ⌈z/2⌉].
 
-    Separable: three passes of `kernel` strided additions instead of kernel³.
+    Separable: three passes of `kernel` additions instead of kernel³. As windowed
+    reductions, whose gradient is one again; that of shifted slices takes five times as
+    long.
     """
     if kernel < 1 or kernel % 2 == 0:
         raise ValueError(f"the pooling kernel is an odd number, not {kernel}")
     volume = volume.astype(jnp.promote_types(volume.dtype, jnp.float32))
     reach = kernel // 2
     for axis in (-3, -2, -1):
-        dimension = volume.ndim + axis
-        size = volume.shape[dimension]
-        widths = [(0, 0)] * volume.ndim
-        widths[dimension] = (reach, reach)
-        padded = jnp.pad(volume, widths)
-        total = sum(
-            lax.slice_in_dim(padded, k, k + size, stride=2, axis=dimension)
-            for k in range(kernel)
+        size = volume.shape[axis]
+        window, strides, padding = (
+            [
+                of_axis if k == volume.ndim + axis else of_others
+                for k in range(volume.ndim)
+            ]
+            for of_axis, of_others in ((kernel, 1), (2, 1), ((reach, reach), (0, 0)))
         )
+        zero = np.zeros((), volume.dtype)
+        total = lax.reduce_window(volume, zero, lax.add, window, strides, padding)
         centres = np.arange(0, size, 2)
-        low, high = (
-            np.maximum(centres - reach, 0),
-            np.minimum(centres + reach, size - 1),
-        )
-        inside = (high - low + 1).reshape((-1,) + (1,) * (-1 - axis))
+        first = np.maximum(centres - reach, 0)
+        last = np.minimum(centres + reach, size - 1)
+        inside = (last - first + 1).reshape((-1,) + (1,) * (-1 - axis))
         volume = total / jnp.asarray(inside, volume.dtype)
     return volume

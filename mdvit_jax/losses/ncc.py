@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 EPSILON = 1e-5  # in the denominator, as in the authors' program
@@ -93,13 +94,19 @@ _dissimilarity.defjvp(_dissimilarity_jvp, symbolic_zeros=True)
 
 
 def _box_sum(volume: Array, window: int) -> Array:
-    """Sum over the window about each voxel: 3·window additions instead of window³."""
+    """Sum over the window about each voxel: 3·window additions instead of window³.
+
+    As windowed reductions, whose passes XLA does not merge: sums of shifted slices
+    take three times the memory and, on a CPU, two to five times as long.
+    """
     for dimension in range(volume.ndim - 3, volume.ndim):
-        size = volume.shape[dimension]
-        widths = [(0, 0)] * volume.ndim
-        widths[dimension] = (window // 2, window // 2)
-        padded = jnp.pad(volume, widths)
-        volume = lax.slice_in_dim(padded, 0, size, axis=dimension)
-        for k in range(1, window):
-            volume += lax.slice_in_dim(padded, k, k + size, axis=dimension)
+        extent = [window if k == dimension else 1 for k in range(volume.ndim)]
+        volume = lax.reduce_window(
+            volume,
+            np.zeros((), volume.dtype),
+            lax.add,
+            extent,
+            [1] * len(extent),
+            "SAME",
+        )
     return volume

@@ -37,7 +37,9 @@ def _draw(key: Array, structure, kinds: tuple[tuple[str, tuple[int, ...]], ...])
         if name == "kernel":
             values = _deviation(shape) * noise[start : start + size].reshape(shape)
         else:
-            values = jnp.full(shape, {"bias": 0.0, "scale": 1.0}[name])
+            # The dtype is named: a weak one would change with the first update, and the
+            # training step be compiled again.
+            values = jnp.full(shape, {"bias": 0.0, "scale": 1.0}[name], jnp.float32)
         leaves.append(values)
         start += size
     return jax.tree.unflatten(structure, leaves)
