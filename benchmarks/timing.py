@@ -36,11 +36,11 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
 def compare(
     what: str, forms: Mapping[str, Callable], inputs: Sequence[jax.Array], repeats: int
 ) -> list[dict[str, Any]]:
-    """Time jitted forms of `what` on the same inputs; one row for each form.
+    """Time jitted forms of `what` on the same inputs; print and return a row for each.
 
-    Rows hold seconds, and the memory beside inputs and outputs in bytes (None where
-    the backend does not say). The ratio is the time of the first form, the reference,
-    divided by the form's own.
+    Rows hold seconds, and the memory beside inputs and outputs in bytes and in volumes
+    of the first input's size (NaN where the backend does not say). The ratio is the
+    time of the first form, the reference, divided by the form's own.
     """
     compiled: dict[str, Callable] = {}
     rows: list[dict[str, Any]] = []
@@ -49,10 +49,10 @@ def compare(
         compiled[name] = executable = jax.jit(form).lower(*inputs).compile()
         taken = time.perf_counter() - start
         memory = executable.memory_analysis()
-        extra = memory.temp_size_in_bytes if memory else None
-        rows.append(
-            {"what": what, "form": name, "compile_s": taken, "extra_bytes": extra}
-        )
+        extra = memory.temp_size_in_bytes if memory else math.nan
+        rows.append({"what": what, "form": name, "compile_s": taken})
+        rows[-1]["extra_bytes"] = extra
+        rows[-1]["extra_volumes"] = extra / inputs[0].nbytes
         jax.block_until_ready(executable(*inputs))
     times: dict[str, list[float]] = {name: [] for name in forms}
     for _ in range(repeats):
@@ -66,41 +66,39 @@ def compare(
     for row, turns in zip(rows, times.values(), strict=True):
         row["min_s"], row["median_s"] = min(turns), statistics.median(turns)
         row["turns"], row["ratio"] = len(turns), reference / min(turns)
+        print(
+            f"{what:40}{row['form']:20}{1e3 * row['min_s']:9.1f}"
+            f"{1e3 * row['median_s']:9.1f}{row['ratio']:8.1f}"
+            f"{row['extra_volumes']:15.2f}{row['compile_s']:11.2f}",
+            flush=True,
+        )
     return rows
 
 
-def report(rows: list[dict[str, Any]], volume_bytes: int, output: Path | None) -> None:
-    """Print the table, and write or print the JSON with what was measured on."""
-    header = f"{'what':34}{'form':24}{'min ms':>9}{'median':>9}{'ratio':>8}"
-    print(header + f"{'extra volumes':>15}{'compile s':>11}")
-    for row in rows:
-        extra = (row["extra_bytes"] or math.nan) / volume_bytes
-        print(
-            f"{row['what']:34}{row['form']:24}{1e3 * row['min_s']:9.1f}"
-            f"{1e3 * row['median_s']:9.1f}{row['ratio']:8.1f}"
-            f"{extra:15.2f}{row['compile_s']:11.2f}"
-        )
+def print_header() -> None:
+    """The head of the table whose rows `compare` prints."""
+    print(
+        f"{'what':40}{'form':20}{'min ms':>9}{'median':>9}{'ratio':>8}"
+        f"{'extra volumes':>15}{'compile s':>11}"
+    )
+
+
+def report(rows: list[dict[str, Any]], output: Path | None) -> None:
+    """Print the peak memory; write or print the JSON with what was measured on."""
     # ru_maxrss counts kilobytes, on macOS bytes.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     peak *= 1 if sys.platform == "darwin" else 1024
     print(f"peak memory of the process: {peak / 2**20:.0f} MB")
-    device = jax.devices()[0]
     machine = {
         "backend": jax.default_backend(),
-        "device": device.device_kind,
+        "device": jax.devices()[0].device_kind,
         "devices": jax.device_count(),
         "cores": os.cpu_count(),
-        "machine": platform.platform(),
+        "platform": platform.platform(),
         "python": platform.python_version(),
         "jax": jax.__version__,
     }
-    found = {
-        "machine": machine,
-        "volume_bytes": volume_bytes,
-        "peak_bytes": peak,
-        "rows": rows,
-    }
-    text = json.dumps(found, indent=1)
+    text = json.dumps({"machine": machine, "peak_bytes": peak, "rows": rows}, indent=1)
     if output is None:
         print(text)
     else:

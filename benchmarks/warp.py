@@ -46,6 +46,7 @@ def main() -> None:
 
         return jax.value_and_grad(squared, argnums=to)
 
+    timing.print_header()
     rows = []
     for what, form in {
         "warp": forward,
@@ -54,7 +55,7 @@ def main() -> None:
     }.items():
         forms = {name: form(warp) for name, warp in warps.items()}
         rows += timing.compare(what, forms, inputs, options.repeats)
-    timing.report(rows, pair[0].nbytes, options.output)
+    timing.report(rows, options.output)
 
 
 if __name__ == "__main__":

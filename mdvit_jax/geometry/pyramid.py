@@ -55,13 +55,9 @@ def pool(volume: Array, *, kernel: int) -> Array:
     reach = kernel // 2
     for axis in (-3, -2, -1):
         size = volume.shape[axis]
-        window, strides, padding = (
-            [
-                of_axis if k == volume.ndim + axis else of_others
-                for k in range(volume.ndim)
-            ]
-            for of_axis, of_others in ((kernel, 1), (2, 1), ((reach, reach), (0, 0)))
-        )
+        window, strides = [1] * volume.ndim, [1] * volume.ndim
+        padding = [(0, 0)] * volume.ndim
+        window[axis], strides[axis], padding[axis] = kernel, 2, (reach, reach)
         zero = np.zeros((), volume.dtype)
         total = lax.reduce_window(volume, zero, lax.add, window, strides, padding)
         centres = np.arange(0, size, 2)

@@ -6,6 +6,7 @@ volumes out as PyTorch has them (depth, height, width): the weights were trained
 
 import zipfile
 from pathlib import Path
+from pickle import PickleError
 from typing import Any
 
 import jax
@@ -179,7 +180,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise errors.UserError(f"{path} is damaged or no .npz file: {error}") from error
 
 
@@ -191,10 +192,15 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
             f"{path} can only be read with PyTorch; install torch, or save the state "
             "dict as .npz with numpy.savez."
         ) from None
-    content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    for key in ("model", "state_dict"):
-        content = content.get(key, content)
-    return {name: tensor.numpy() for name, tensor in content.items()}
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        for key in ("model", "state_dict"):
+            content = content.get(key, content)
+        return {name: tensor.float().numpy() for name, tensor in content.items()}
+    except (OSError, EOFError, RuntimeError, AttributeError, PickleError) as error:
+        raise errors.UserError(
+            f"{path} is damaged or holds no state dict of tensors: {error}"
+        ) from error
 
 
 def _only_under(prefix: str, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
