@@ -106,4 +106,7 @@ def _threshold(value: float) -> str:
 def _lacking(scheme: str, compared: evaluate.Regions) -> str:
     if not compared:
         return "all: no labels are compared"
-    return ", ".join(regions.missing(scheme)) or "none"
+    missing = regions.missing(scheme)
+    if len(missing) == len(regions.PAPER_REGIONS):
+        return "all of the paper's"
+    return ", ".join(missing) or "none"
