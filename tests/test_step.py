@@ -149,7 +149,7 @@ def test_the_step_lowers_the_loss_of_a_pair_and_is_compiled_once():
     for _ in range(30):
         state, measured = train_step(state, fixed, moving)
         values.append(float(measured.loss[0]))
-    assert min(values[-5:]) < 0.9 * values[0]
+    assert min(values[-5:]) < 0.95 * values[0]
     assert train_step._cache_size() == 1
 
 
