@@ -74,7 +74,7 @@ def load(
     """
     path = Path(path)
     if not path.is_file():
-        others = ", ".join(sorted(str(p) for p in path.parent.glob("*.py")))
+        others = ", ".join(sorted(str(p) for p in path.parent.glob("[!_]*.py")))
         known = f"; beside it there are {others}" if others else ""
         raise errors.UserError(
             f"The configuration file {path} does not exist{known}; name "

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = ROOT / "configs/default.py"
 
 
-@pytest.mark.parametrize("path", sorted(glob.glob(str(ROOT / "configs/*.py"))))
+@pytest.mark.parametrize("path", sorted(glob.glob(str(ROOT / "configs/[!_]*.py"))))
 def test_every_file_loads_and_names_no_new_value(path):
     default, config = configuration.load(DEFAULT), configuration.load(path)
     assert {name for name, _ in configuration._leaves(config)} == {
@@ -94,6 +94,9 @@ def test_command_line_takes_both_spellings_and_no_other_words():
 def test_missing_and_broken_files(tmp_path):
     with pytest.raises(errors.UserError, match=r"does not exist; beside it .*adni"):
         configuration.load(ROOT / "configs/adnii.py")
+    with pytest.raises(errors.UserError) as caught:
+        configuration.load(ROOT / "configs/adnii.py")
+    assert "__init__" not in str(caught.value)
     broken = tmp_path / "broken.py"
     broken.write_text("def get_config():\n    return 1 / 0\n")
     with pytest.raises(errors.UserError, match=r"broken.py cannot be used \(ZeroDiv"):
