@@ -57,9 +57,7 @@ def get_config() -> ml_collections.ConfigDict:
     synthetic.people = 40
     synthetic.rotation = 15.0  # degrees about each axis, uniform in ±
     synthetic.translation = 10.0  # mm along each axis, uniform in ±
-    synthetic.relative_size = (
-        0.9  # of people over that of MNI152, which is larger than most brains
-    )
+    synthetic.relative_size = 0.9  # people over MNI152, which is larger than most
     synthetic.scale = 0.15  # size · uniform in 1 ± scale along each axis
     synthetic.shear = 0.05  # uniform in ±
     synthetic.deformation = 2.0  # mm, standard deviation of the smooth deformation

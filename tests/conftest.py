@@ -1,6 +1,8 @@
 """Fixtures that several test files share."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 # What one test has compiled, others and the commands that they start need not compile
@@ -27,10 +29,34 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def golden() -> dict[str, np.ndarray]:
-    """Outputs of an independent PyTorch C2FViT on two small volumes, by name."""
+def golden_file() -> Path:
+    """Weights and outputs of an independent PyTorch C2FViT on two small volumes."""
     path = _GOLDEN / "c2fvit_small.npz"
     if not path.is_file():
         pytest.skip(f"no golden values in {_GOLDEN}; MDVIT_GOLDEN names another folder")
-    with np.load(path) as archive:
+    return path
+
+
+@pytest.fixture(scope="session")
+def golden(golden_file) -> dict[str, np.ndarray]:
+    """The arrays of `golden_file` by name."""
+    with np.load(golden_file) as archive:
         return dict(archive)
+
+
+@pytest.fixture(scope="session")
+def run_python():
+    """Run a program in a Python of its own, at the root; it must end well."""
+
+    def run(program: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).resolve().parents[1],
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done
+
+    return run

@@ -1,8 +1,6 @@
 """Imported PyTorch weights: golden values of an independent program, and bad files."""
 
-import os
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,20 +11,6 @@ from flax import traverse_util
 from configs import default
 from mdvit_jax import errors, geometry, models
 from mdvit_jax.models import import_torch, torch_coordinates
-
-_GOLDEN = Path(
-    os.environ.get(
-        "MDVIT_GOLDEN", Path(__file__).resolve().parents[2] / "shared/golden"
-    )
-)
-
-
-@pytest.fixture(scope="module")
-def golden() -> Path:
-    path = _GOLDEN / "c2fvit_small.npz"
-    if not path.is_file():
-        pytest.skip(f"no golden values in {_GOLDEN}; MDVIT_GOLDEN names another folder")
-    return path
 
 
 def configuration(**changes):
@@ -86,10 +70,10 @@ def state_dict(form: str, *, seed: int = 0, depth: int = 2, side: int = 5):
 # Golden values
 
 
-def test_the_golden_c2fvit_gives_the_same_affines_and_images(golden):
+def test_the_golden_c2fvit_gives_the_same_affines_and_images(golden_file):
     config = configuration(dilated_form="none", embedding=32)
-    params = import_torch.load(golden, config)
-    with np.load(golden) as values:
+    params = import_torch.load(golden_file, config)
+    with np.load(golden_file) as values:
         network = models.create(config)
         estimate = jax.jit(network.apply)(
             params, values["fixed"][None], values["moving"][None]
@@ -104,8 +88,8 @@ def test_the_golden_c2fvit_gives_the_same_affines_and_images(golden):
         assert estimate.matrix[0] == pytest.approx(np.asarray(matrix), abs=1e-5)
 
 
-def test_the_golden_affine(golden):
-    with np.load(golden) as values:
+def test_the_golden_affine(golden_file):
+    with np.load(golden_file) as values:
         moving, parameters = values["moving"], values["affine/parameters"]
         matrix = torch_coordinates.affine_matrix(
             jnp.asarray(parameters),

@@ -2,8 +2,6 @@
 
 import ast
 import inspect
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -69,7 +67,7 @@ def test_a_library_stays_in_its_part(library):
     assert users <= {ONLY_IN[library]}
 
 
-def test_losses_and_geometry_need_only_jax_and_numpy():
+def test_losses_and_geometry_need_only_jax_and_numpy(run_python):
     """As an import and at work, with the other libraries out of reach."""
     program = """
 import sys
@@ -87,14 +85,7 @@ def value(matrix):
 print(jax.jit(jax.grad(value))(jax.numpy.eye(4).at[0, 3].set(0.1)).shape)
 print(losses.ncc(image, image).shape)
 """
-    run = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        cwd=PACKAGE.parent,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
+    run = run_python(program)
     assert run.stdout.split("\n")[:2] == ["(4, 4)", "()"]
 
 

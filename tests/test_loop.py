@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +15,17 @@ import numpy as np
 import pytest
 
 from configs import default
-from mdvit_jax import configuration, errors
+from mdvit_jax import configuration, errors, models
 from mdvit_jax.data import store
-from mdvit_jax.training import checkpoint, loop, optimizer, start
+from mdvit_jax.training import (
+    checkpoint,
+    interrupt,
+    loop,
+    optimizer,
+    sharding,
+    start,
+    step,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = {
@@ -45,15 +54,23 @@ def config(workdir, **changes):
     )
 
 
-def final_bytes(workdir):
-    """The parameters and the optimiser's state of the newest checkpoint, as bytes."""
+def newest_checkpoint(workdir):
+    """Its step and its state, the optimiser's too."""
     run = configuration.saved(workdir)
-    trained = start.trained_network(workdir)
+    network = models.create(run)
+    shapes = start.parameter_shapes(run, network)
+    descent, _ = optimizer.create(run.optim, shapes)
+    mesh = sharding.create_mesh(run.optim.batch)
+    like = step.create_state(run, network, descent, mesh)
     with checkpoint.Checkpoints(workdir, keep=None) as saved:
-        newest = saved.latest
-        params = saved.load_params(newest, trained.params)
-    assert run.workdir == str(workdir)
-    return newest, [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(params)]
+        return saved.latest, saved.load(saved.latest, like)
+
+
+def final_bytes(workdir):
+    """Step and bytes of all that the newest checkpoint holds."""
+    newest, state = newest_checkpoint(workdir)
+    assert len(jax.tree.leaves(state)) > 2 * len(jax.tree.leaves(state.params))
+    return newest, [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state)]
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +140,62 @@ def test_a_signal_saves_first_and_the_run_goes_on(unbroken, tmp_path, monkeypatc
     rows = (workdir / "metrics.jsonl").read_text()
     assert rows == (unbroken / "metrics.jsonl").read_text()
     assert final_bytes(workdir) == final_bytes(unbroken)
+
+
+def test_a_signal_that_comes_late_in_a_step_ends_the_next_one(
+    tmp_path, monkeypatch, capsys
+):
+    class Late(interrupt.Interrupt):
+        """Is looked at once before the signal comes."""
+
+        looks = 0
+
+        @property
+        def received(self):
+            self.looks += 1
+            return signal.SIGTERM if self.looks > 1 else None
+
+        @received.setter
+        def received(self, value):
+            pass
+
+    monkeypatch.setattr(interrupt, "Interrupt", Late)
+    workdir = tmp_path / "late"
+    assert loop.train(config(workdir)) == 143
+    newest, _ = final_bytes(workdir)  # what is said to be saved is saved
+    assert f"Saved step {newest} in" in capsys.readouterr().err
+
+
+def test_a_signal_during_the_last_save_finds_the_run_complete(
+    unbroken, tmp_path, monkeypatch
+):
+    save = checkpoint.Checkpoints.save
+
+    def save_and_signal(self, step, state, *, metrics):
+        save(self, step, state, metrics=metrics)
+        if step == 8:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(checkpoint.Checkpoints, "save", save_and_signal)
+    workdir = tmp_path / "complete"
+    assert loop.train(config(workdir)) == 0
+    assert final_bytes(workdir) == final_bytes(unbroken)
+
+
+def test_reading_a_run_leaves_the_save_of_another_process_alone(unbroken, tmp_path):
+    _, state = newest_checkpoint(unbroken)
+    workdir = tmp_path / "saving"
+    shutil.copytree(unbroken, workdir)
+    under_way = workdir / "checkpoints" / "9.orbax-checkpoint-tmp"
+    under_way.mkdir()
+    with checkpoint.Checkpoints(workdir, keep=None) as saved:
+        assert saved.latest == 8
+    start.trained_network(workdir)
+    assert under_way.exists()
+    # The run itself removes what a kill has left behind, before it saves.
+    with checkpoint.Checkpoints(workdir, keep=2) as saved:
+        saved.save(10, state, metrics=None)
+    assert not under_way.exists()
 
 
 def test_a_finished_run_is_left_alone(unbroken, capsys):

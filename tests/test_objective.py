@@ -1,9 +1,6 @@
 """The similarity pyramid (Eq. 3) against its formula and golden values."""
 
 import functools
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -114,7 +111,7 @@ def test_wrong_arguments_are_named():
         losses.similarity_pyramid(NTG4, volume, volume[:1])
 
 
-def test_pairs_on_several_devices_stay_where_they_are():
+def test_pairs_on_several_devices_stay_where_they_are(run_python):
     """Sharded over four devices by pair: the same result, and nothing is exchanged."""
     program = """
 import functools
@@ -159,12 +156,5 @@ jax.tree.map(
 )
 print("equal")
 """
-    run = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[1],
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
+    run = run_python(program)
     assert run.stdout == "equal\n"

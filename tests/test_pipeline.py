@@ -4,10 +4,8 @@ import contextlib
 import logging
 import multiprocessing
 import os
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,7 +152,7 @@ def test_closing_early_ends_the_workers(nobody_left):
     assert_same([first], read()[:1])
 
 
-def test_no_shared_memory_is_left():
+def test_no_shared_memory_is_left(run_python):
     """Python's tracker counts at the end of the program what nobody has freed."""
     program = """
 import sys
@@ -174,14 +172,7 @@ if __name__ == "__main__":
     abandoned = test_pipeline.stream(steps=50, workers=1)
     kept.append(next(abandoned))
 """
-    run = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[1],
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
+    run = run_python(program)
     assert run.stdout == "scan 2 is damaged; copy it again.\n"
     assert "leaked" not in run.stderr and "Traceback" not in run.stderr
 

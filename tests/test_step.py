@@ -1,8 +1,6 @@
 """The training step: what it computes, what it may depend on, its sharding."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -193,15 +191,10 @@ except errors.UserError as error:
 """
 
 
-def test_four_devices_do_the_arithmetic_of_one(tmp_path):
+def test_four_devices_do_the_arithmetic_of_one(tmp_path, run_python):
     out = str(tmp_path / "sharded.npy")
     root = str(Path(__file__).resolve().parents[1])
-    run = subprocess.run(
-        [sys.executable, "-c", SHARDED.format(root=root, out=out)],
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr
+    run = run_python(SHARDED.format(root=root, out=out))
     assert "optim.batch is 6, which 4 devices cannot share evenly" in run.stdout
     found = np.load(out)
     _, state, train_step = set_up(small_config(optim__batch=4))

@@ -95,6 +95,22 @@ def measure(
     }
 
 
+def align(
+    pair: Pair, matrix: np.ndarray, config: ml_collections.ConfigDict
+) -> tuple[conform.Conformed, dict]:
+    """The moving scan of a pair, warped, and what `measure` says of it.
+
+    Args:
+        pair: the conformed scans.
+        matrix: 4×4 normalised `fixed_to_moving`.
+        config: of it `data.task`, `data.label_scheme` and `evaluation`.
+    """
+    settings = config.evaluation
+    warped = warp(pair.moving, matrix, threshold=settings.mask_threshold)
+    unit = settings.hausdorff_unit
+    return warped, measure(pair.fixed, warped, regions_of(config), hausdorff_unit=unit)
+
+
 def pairs_of(
     cases: Sequence[tuple[int, int]],
     scans: store.Store,
@@ -120,12 +136,11 @@ def evaluate(
     Args:
         of_pairs: the pairs of conformed scans.
         table: name → method.
-        config: of it `data.task`, `data.label_scheme` and `evaluation`.
+        config: as in `align`.
 
     The time is that of the method alone, from conformed arrays to a matrix; a first
     call, which compiles, is not counted.
     """
-    settings, compared = config.evaluation, regions_of(config)
     for number, pair in enumerate(of_pairs):
         for name, method in table.items():
             if number == 0:
@@ -133,9 +148,6 @@ def evaluate(
             start = time.perf_counter()
             matrix = method(pair.fixed, pair.moving)
             seconds = time.perf_counter() - start
-            warped = warp(pair.moving, matrix, threshold=settings.mask_threshold)
-            values = measure(
-                pair.fixed, warped, compared, hausdorff_unit=settings.hausdorff_unit
-            )
+            warped, values = align(pair, matrix, config)
             names = pair.fixed_name, pair.moving_name
             yield report.Case(name, *names, seconds=seconds, **values), pair, warped

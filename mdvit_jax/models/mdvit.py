@@ -42,7 +42,8 @@ class AffineEstimate(NamedTuple):
     stages: tuple[StageEstimate, ...]
 
 
-_DILATED_FORMS = {"channels": msda.ChannelMsda, "tokens": msda.TokenMsda}
+# What `model.dilated_form` names, besides "none".
+DILATED_FORMS = {"channels": msda.ChannelMsda, "tokens": msda.TokenMsda}
 
 
 class Stage(nn.Module):
@@ -68,7 +69,7 @@ class Stage(nn.Module):
         if carried is not None:
             features += carried
         if config.dilated_form != "none":
-            form = _DILATED_FORMS[config.dilated_form]
+            form = DILATED_FORMS[config.dilated_form]
             features = form(config.dilations, dtype, name="msda")(features)
         block = blocks.Block
         if config.remat:

@@ -13,7 +13,7 @@ from mdvit_jax.models import initial_weights, mdvit, msda
 
 Params = dict[str, Any]
 
-_DILATED_FORMS = ("channels", "tokens", "none")
+_DILATED_FORMS = (*mdvit.DILATED_FORMS, "none")
 _COMPUTE_DTYPES = ("float32", "bfloat16")
 
 

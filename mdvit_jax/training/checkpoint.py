@@ -22,7 +22,14 @@ class Checkpoints:
     """The checkpoints of one run; its `with` block ends when the last is written."""
 
     def __init__(self, workdir: str | Path, *, keep: int | None):
-        """Open those of the run in `workdir`; `keep` counts the newest, None is all."""
+        """Open those of the run in `workdir`.
+
+        Args:
+            workdir: the run's folder.
+            keep: how many of the newest are kept, besides the best; what a killed save
+                left behind is removed. None is for reading only: nothing is removed,
+                as another process may be saving there.
+        """
         self._checkpointer = ocp.training.Checkpointer(
             Path(workdir).resolve() / "checkpoints",
             preservation_policy=_POLICIES.AnyPreservationPolicy(
@@ -35,7 +42,7 @@ class Checkpoints:
                     ),
                 ]
             ),
-            cleanup_tmp_directories=True,
+            cleanup_tmp_directories=keep is not None,
         )
 
     def __enter__(self) -> "Checkpoints":

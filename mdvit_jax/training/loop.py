@@ -104,12 +104,14 @@ def train(config: ml_collections.ConfigDict) -> int:
             settle()  # the step before, while the device is at this one
             done = batch["step"] + 1
             pending.append((done, batch, measured))
-            last = done == config.optim.steps or stop.received is not None
-            due_validation = done % config.validation.every == 0 or last
-            if due_validation or done % config.checkpoint.every == 0:
+            # Read once: a signal that comes later ends the next step, after its save.
+            stopping = stop.received is not None
+            last = done == config.optim.steps
+            validating = not stopping and (last or done % config.validation.every == 0)
+            if stopping or validating or done % config.checkpoint.every == 0:
                 settle()
                 scores = None
-                if due_validation and stop.received is None:
+                if validating:
                     named = evaluate.pairs_of(cases, held_out, fixed_template)
                     scores, picture = validate(state.params, named)
                     record.write(done, scores)
@@ -119,13 +121,14 @@ def train(config: ml_collections.ConfigDict) -> int:
                         figures.training_curves(record.path), workdir / "curves.png"
                     )
                 saved.save(done, state, metrics=scores)
-            if stop.received is not None:
+            if stopping:
                 break
-    if stop.received is not None:
-        print(
-            f"Saved step {done} in {workdir}; the same command goes on from there.",
-            file=sys.stderr,
-        )
+    if not stopping:
+        return 0
+    print(
+        f"Saved step {done} in {workdir}; the same command goes on from there.",
+        file=sys.stderr,
+    )
     return stop.exit_code
 
 

@@ -23,7 +23,6 @@ def create(
     `region_dsc` where the scans have labels.
     """
     loss_of_pairs = step.objective(config.loss)
-    settings, compared = config.evaluation, evaluate.regions_of(config)
 
     @jax.jit
     def register(params, fixed, moving):
@@ -36,12 +35,7 @@ def create(
         for pair in pairs:
             images = (jnp.asarray(s.image)[None] for s in (pair.fixed, pair.moving))
             value, matrix = register(params, *images)
-            warped = evaluate.warp(
-                pair.moving, np.asarray(matrix), threshold=settings.mask_threshold
-            )
-            row = evaluate.measure(
-                pair.fixed, warped, compared, hausdorff_unit=settings.hausdorff_unit
-            )
+            warped, row = evaluate.align(pair, np.asarray(matrix), config)
             loss.append(float(value))
             rows.append(row)
             if worst is None or row["dsc"] < worst[0]:
