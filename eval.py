@@ -34,6 +34,7 @@ def main() -> int:
     from mdvit_jax.evaluation import methods, table1
     from mdvit_jax.training import start
 
+    start.check_held_out(config, options.checkpoint)
     trained = start.trained_network(options.checkpoint)
     output = Path(options.output or Path(options.checkpoint) / "evaluation")
     table = table1.run(

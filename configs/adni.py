@@ -23,4 +23,5 @@ def get_config():
     config.data.person = r"^(\d+_S_\d+)"  # one person has many visits
     config.data.split = (3453, 433, 0)
     config.validation.cases = 100
+    config.evaluation.split = "validation"  # the paper tests on other cohorts
     return config

@@ -5,32 +5,34 @@
     python eval.py --config configs/quickstart.py --checkpoint runs/quickstart
 
 The cohort is synthetic: people made from MNI152 by random affines, smooth deformations,
-contrast, bias field and noise. A demonstration at 64³, not the paper's experiment.
+contrast, bias field and noise. A demonstration at 32³, where thousands of steps take
+minutes, not the paper's experiment.
 """
 
 from configs import default
 
 
 def get_config():
-    """64³, template-based, with a network of a fraction of the paper's size."""
+    """32³, template-based, with a network of a fraction of the paper's size."""
     config = default.get_config()
     config.workdir = "runs/quickstart"
     config.data.layout = "synthetic"
     config.data.label_scheme = "tissue"
-    config.data.split = (32, 4, 4)
-    config.data.size = 64
+    config.data.synthetic.people = 128
+    config.data.split = (112, 8, 8)
+    config.data.size = 32
     config.data.task = "template"
     config.data.cache = "cache/quickstart"
     config.data.workers = 0  # a cached pair of this size is read in a millisecond
     config.model.embedding = 96
     config.model.depth = 1
     config.loss.stride = 1
-    config.optim.steps = 600
+    config.optim.steps = 2500
     config.optim.lr = 3e-4
-    config.optim.decay_every = 200
+    config.optim.decay_every = 1000
     config.optim.decay_factor = 0.5
     config.augment.flip = 0.0
     config.augment.rotate = 0.0
-    config.validation.every = 150
-    config.checkpoint.every = 150
+    config.validation.every = 500
+    config.checkpoint.every = 500
     return config

@@ -23,6 +23,26 @@ from mdvit_jax import errors
 
 _PREFIX = "--config."
 
+# The smallest value of those that would fail late, or without a word, below it.
+_LEAST = {
+    "seed": 0,
+    "data.size": 1,
+    "data.workers": 0,
+    "model.depth": 1,
+    "model.embedding": 1,
+    "loss.levels": 1,
+    "loss.stride": 1,
+    "optim.steps": 1,
+    "optim.batch": 1,
+    "optim.lr": 0,
+    "optim.decay_every": 1,
+    "validation.every": 1,
+    "validation.cases": 0,
+    "checkpoint.every": 1,
+    "checkpoint.keep": 1,
+    "evaluation.pictures": 0,
+}
+
 
 def parse(
     parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None
@@ -53,7 +73,10 @@ def parse(
         if not name.startswith(_PREFIX):
             unknown.append(word)
         else:
-            overrides[name.removeprefix(_PREFIX)] = value if equals else next(words, "")
+            value = value if equals else next(words, "--")
+            if not equals and value.startswith("--"):
+                parser.error(f"{name} needs a value: {name}=VALUE")
+            overrides[name.removeprefix(_PREFIX)] = value
     if unknown:
         parser.error(f"unrecognised arguments: {' '.join(unknown)}")
     return options, load(options.config, overrides)
@@ -97,8 +120,19 @@ def load(
         sys.path.remove(root)
     for name, text in (overrides or {}).items():
         _override(config, name, text)
+    _check_least(config)
     config.lock()
     return config
+
+
+def _check_least(config: ml_collections.ConfigDict) -> None:
+    values = dict(_leaves(config))
+    for name, least in _LEAST.items():
+        value = values.get(name, least)
+        if not value >= least:  # NaN too
+            raise errors.UserError(
+                f"{name} is {value}; give it a value of {least} at least."
+            )
 
 
 def save(config: ml_collections.ConfigDict, folder: str | Path) -> None:

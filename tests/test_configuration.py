@@ -77,6 +77,30 @@ def test_a_wrong_value_is_named(name, text):
         configuration.load(DEFAULT, {name: text})
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("seed", "-1"),
+        ("optim.batch", "0"),
+        ("optim.lr", "nan"),
+        ("model.depth", "-1"),
+        ("validation.every", "0"),
+    ],
+)
+def test_a_value_that_is_too_small_is_named(name, text):
+    with pytest.raises(errors.UserError, match=f"{name} is {text}; give it a value"):
+        configuration.load(DEFAULT, {name: text})
+
+
+def test_an_override_without_a_value_does_not_swallow_the_next(capsys):
+    for rest in (["--config.workdir", "--config.seed=3"], ["--config.workdir"]):
+        with pytest.raises(SystemExit):
+            configuration.parse(
+                argparse.ArgumentParser(), ["--config", str(DEFAULT), *rest]
+            )
+        assert "--config.workdir needs a value" in capsys.readouterr().err
+
+
 def test_command_line_takes_both_spellings_and_no_other_words():
     arguments = ["--config", str(DEFAULT), "--config.optim.lr=3e-4"]
     arguments += ["--config.data.root", "some where", "--note", "x"]

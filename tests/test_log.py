@@ -32,3 +32,24 @@ def test_a_new_run_begins_empty(tmp_path):
     with log.MetricsLog(tmp_path, from_step=0) as record:
         pass
     assert rows(record.path) == []
+
+
+def test_rows_are_json_even_of_what_is_not_finite(tmp_path):
+    with log.MetricsLog(tmp_path, from_step=0) as record:
+        record.write(1, {"hd95": float("inf"), "dsc": float("nan"), "loss": 0.5})
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    text = (tmp_path / "metrics.jsonl").read_text()
+    row = json.loads(text, parse_constant=refuse)
+    assert row == {"step": 1, "hd95": None, "dsc": None, "loss": 0.5}
+
+
+def test_the_record_says_which_steps_were_validated(tmp_path):
+    assert not log.validated(tmp_path, 1)
+    with log.MetricsLog(tmp_path, from_step=0) as record:
+        record.write(1, {"loss": 0.5})
+        record.write(2, {"dsc": 0.9})
+    (tmp_path / "metrics.jsonl").open("a").write('{"step": 3, "ds')
+    assert [log.validated(tmp_path, step) for step in (1, 2, 3)] == [False, True, False]

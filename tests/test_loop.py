@@ -17,9 +17,11 @@ import pytest
 from configs import default
 from mdvit_jax import configuration, errors, models
 from mdvit_jax.data import store
+from mdvit_jax.evaluation import evaluate
 from mdvit_jax.training import (
     checkpoint,
     interrupt,
+    log,
     loop,
     optimizer,
     sharding,
@@ -122,24 +124,53 @@ def test_a_run_that_was_killed_ends_bit_identical(unbroken, tmp_path):
     assert final_bytes(workdir) == final_bytes(unbroken)
 
 
-def test_a_signal_saves_first_and_the_run_goes_on(unbroken, tmp_path, monkeypatch):
-    workdir = tmp_path / "stopped"
-    write = loop.log.MetricsLog.write
+def signal_when(monkeypatch, module, name, wanted):
+    """Send SIGTERM as soon as a function has been called with arguments as wanted."""
+    function = getattr(module, name)
 
-    def write_and_signal(self, step, values):
-        write(self, step, values)
-        if step == 2:
+    def call_and_signal(*arguments, **options):
+        result = function(*arguments, **options)
+        if wanted(*arguments):
             os.kill(os.getpid(), signal.SIGTERM)
+        return result
 
-    monkeypatch.setattr(loop.log.MetricsLog, "write", write_and_signal)
+    monkeypatch.setattr(module, name, call_and_signal)
+
+
+@pytest.mark.parametrize(
+    ("row", "saved"),
+    [(2, 3), (7, 8)],  # step 3 needs no validation; step 8 does, and is the last
+)
+def test_a_signal_saves_first_and_the_run_goes_on(
+    unbroken, tmp_path, monkeypatch, row, saved
+):
+    signal_when(monkeypatch, log.MetricsLog, "write", lambda _, step, __: step == row)
+    assert_goes_on(unbroken, tmp_path / "stopped", monkeypatch, saved=saved)
+
+
+def test_a_signal_during_a_validation_saves_and_validates_later(
+    unbroken, tmp_path, monkeypatch
+):
+    signal_when(monkeypatch, evaluate, "align", lambda *_: True)
+    assert_goes_on(unbroken, tmp_path / "stopped", monkeypatch, saved=4)
+
+
+def assert_goes_on(unbroken, workdir, monkeypatch, *, saved):
     assert loop.train(config(workdir)) == 143
     monkeypatch.undo()
-    newest, _ = final_bytes(workdir)
-    assert 2 <= newest <= 4
+    assert final_bytes(workdir)[0] == saved
+    assert not (workdir / f"validation/{saved:07d}.png").exists()
     assert loop.train(config(workdir)) == 0
     rows = (workdir / "metrics.jsonl").read_text()
     assert rows == (unbroken / "metrics.jsonl").read_text()
     assert final_bytes(workdir) == final_bytes(unbroken)
+    pictures = [sorted(p.name for p in w.glob("**/*.png")) for w in (workdir, unbroken)]
+    assert pictures[0] == pictures[1]
+    best = []
+    for run in (workdir, unbroken):
+        with checkpoint.Checkpoints(run, keep=None) as kept:
+            best.append(kept.best)
+    assert best[0] == best[1]
 
 
 def test_a_signal_that_comes_late_in_a_step_ends_the_next_one(
@@ -203,6 +234,20 @@ def test_a_finished_run_is_left_alone(unbroken, capsys):
     assert loop.train(config(unbroken)) == 0
     assert "nothing to train" in capsys.readouterr().out
     assert (unbroken / "metrics.jsonl").read_bytes() == before
+
+
+def test_what_was_trained_on_another_split_is_not_tested(unbroken):
+    start.check_held_out(config(unbroken), unbroken)
+    start.check_held_out(config(unbroken, optim__steps="9", data__size="64"), unbroken)
+    elsewhere = config(unbroken, data__layout="bids", seed="1")
+    start.check_held_out(elsewhere, unbroken)
+    for change in (
+        {"seed": "1"},
+        {"data__split": "(2, 2, 4)"},
+        {"data__synthetic__scale": "0.2"},
+    ):
+        with pytest.raises(errors.UserError, match="people it learned from"):
+            start.check_held_out(config(unbroken, **change), unbroken)
 
 
 def test_another_configuration_does_not_touch_a_run(unbroken):

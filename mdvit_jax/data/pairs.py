@@ -78,13 +78,14 @@ def check(persons: Sequence[str], task: str) -> None:
             '"template".'
         )
     people = len(set(persons))
+    if people == 0:
+        raise errors.UserError(
+            "This part of the cohort holds no scans; add scans, change data.split, or "
+            "name another part with evaluation.split."
+        )
     if task == "reference" and people < 2:
         raise errors.UserError(
             f"data.task reference needs scans of two people at least, but this part of "
             f"the cohort has {people}; add scans, change data.split, or set "
             "data.task to template."
-        )
-    if people == 0:
-        raise errors.UserError(
-            "This part of the cohort holds no scans; add scans or change data.split."
         )

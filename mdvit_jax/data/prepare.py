@@ -120,6 +120,8 @@ def _conform_one(scan: cohort.Scan, config: ml_collections.ConfigDict) -> _Outco
         conformed = store.make(scan, config)
     except errors.UserError as error:
         bad = str(error)
+    except Exception as error:  # one odd file must not end a cohort
+        bad = f"{scan.image} cannot be used ({type(error).__name__}: {error})."
     else:
         store.write(scan, conformed, config)
     finally:

@@ -1,6 +1,7 @@
 """The record of a run: one JSON row for each step and each validation."""
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,12 +43,29 @@ class MetricsLog:
             self._board.close()
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Append one row."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        """Append one row; JSON has no infinity and no NaN, which become null."""
+        row = {k: v if math.isfinite(v) else None for k, v in values.items()}
+        text = json.dumps({"step": step, **row}, allow_nan=False)
+        self._file.write(text + "\n")
         self._file.flush()
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(name, value, step)
+
+
+def validated(workdir: str | Path, step: int) -> bool:
+    """Whether the record of a run has the validation of this step."""
+    path = Path(workdir) / "metrics.jsonl"
+    if not path.exists():
+        return False
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:  # cut short
+            continue
+        if row["step"] == step and "dsc" in row:
+            return True
+    return False
 
 
 def _drop_after(path: Path, step: int) -> None:

@@ -62,7 +62,14 @@ def train(config: ml_collections.ConfigDict) -> int:
             checkpoint.Checkpoints(workdir, keep=config.checkpoint.keep)
         )
         state, first = start.first_state(config, network, descent, mesh, saved)
-        if first >= config.optim.steps:
+
+        def due(done: int) -> bool:
+            last = done == config.optim.steps
+            return last or done % config.validation.every == 0
+
+        # A signal may have ended the run between a step and its validation.
+        behind = first > 0 and due(first) and not log.validated(workdir, first)
+        if first >= config.optim.steps and not behind:
             print(
                 f"{workdir} has all its {config.optim.steps} steps; nothing to train."
             )
@@ -86,7 +93,7 @@ def train(config: ml_collections.ConfigDict) -> int:
                 )
             )
         )
-        bar = stack.enter_context(_progress_bar(first, config.optim.steps))
+        bar = stack.enter_context(_progress_bar(first, config.optim))
         stop = stack.enter_context(interrupt.Interrupt())
 
         # The newest step whose loss was not yet read, which waits for the device.
@@ -96,7 +103,24 @@ def train(config: ml_collections.ConfigDict) -> int:
             while pending:
                 _record(*pending.pop(), record, schedule, bar, training, saved)
 
-        for batch in batches:
+        def validate_and_save(done: int, *, validating: bool) -> bool:
+            """Save, scored by a validation; False: a signal came before its end."""
+            scores = None
+            if validating:
+                named = evaluate.pairs_of(cases, held_out, fixed_template)
+                found = validate(state.params, named, lambda: stop.received is not None)
+                if found is not None:
+                    scores, picture = found
+                    record.write(done, scores)
+                    bar.set_postfix_str(f"DSC {scores['dsc']:.3f}", refresh=False)
+                    figures.save(picture, workdir / "validation" / f"{done:07d}.png")
+                    curves = figures.training_curves(record.path)
+                    figures.save(curves, workdir / "curves.png")
+            saved.save(done, state, metrics=scores)
+            return scores is not None
+
+        done, stopping = first, behind and not validate_and_save(first, validating=True)
+        for batch in () if stopping else batches:
             fixed, moving = (
                 sharding.to_devices(mesh, batch[name]) for name in ("fixed", "moving")
             )
@@ -106,21 +130,11 @@ def train(config: ml_collections.ConfigDict) -> int:
             pending.append((done, batch, measured))
             # Read once: a signal that comes later ends the next step, after its save.
             stopping = stop.received is not None
-            last = done == config.optim.steps
-            validating = not stopping and (last or done % config.validation.every == 0)
+            validating = due(done) and not stopping
             if stopping or validating or done % config.checkpoint.every == 0:
                 settle()
-                scores = None
-                if validating:
-                    named = evaluate.pairs_of(cases, held_out, fixed_template)
-                    scores, picture = validate(state.params, named)
-                    record.write(done, scores)
-                    bar.set_postfix_str(f"DSC {scores['dsc']:.3f}", refresh=False)
-                    figures.save(picture, workdir / "validation" / f"{done:07d}.png")
-                    figures.save(
-                        figures.training_curves(record.path), workdir / "curves.png"
-                    )
-                saved.save(done, state, metrics=scores)
+                scored = validate_and_save(done, validating=validating)
+                stopping = stopping or (validating and not scored)
             if stopping:
                 break
     if not stopping:
@@ -132,13 +146,13 @@ def train(config: ml_collections.ConfigDict) -> int:
     return stop.exit_code
 
 
-def _progress_bar(first: int, steps: int) -> tqdm.tqdm:
-    """Steps done, steps/s and time left; in a log file a line now and then."""
+def _progress_bar(first: int, optim: ml_collections.ConfigDict) -> tqdm.tqdm:
+    """Pairs seen, pairs/s and time left; in a log file a line now and then."""
     terminal = sys.stderr.isatty()
     return tqdm.tqdm(
-        initial=first,
-        total=steps,
-        unit="step",
+        initial=first * optim.batch,
+        total=optim.steps * optim.batch,
+        unit="pair",
         dynamic_ncols=True,
         mininterval=0.5 if terminal else 30,
         disable=jax.process_index() != 0,
@@ -168,7 +182,7 @@ def _record(done, batch, measured, record, schedule, bar, training, saved) -> No
         },
     )
     bar.set_description(f"loss {loss.mean():.4f}", refresh=False)
-    bar.update()
+    bar.update(len(loss))
 
 
 def _pair_name(batch: pipeline.Batch, row: int, training: store.Store) -> str:

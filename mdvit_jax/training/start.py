@@ -17,6 +17,7 @@ _logger = logging.getLogger(__name__)
 
 # What may differ when a run is resumed: where things lie, and how long it goes on.
 _MAY_DIFFER = ("workdir", "data.root", "data.cache", "data.workers", "optim.steps")
+_DECIDE_THE_SPLIT = ("seed", "data.split", "data.person", "data.same_person")
 _GROUPS_THAT_MAY_DIFFER = ("checkpoint.", "evaluation.")
 
 
@@ -34,6 +35,26 @@ def check_same_run(config: ml_collections.ConfigDict, workdir: Path) -> None:
         raise errors.UserError(
             f"{workdir} holds a run with {changed}; go on with its configuration, or "
             "name another folder with --config.workdir."
+        )
+
+
+def check_held_out(config: ml_collections.ConfigDict, run: str | Path) -> None:
+    """Raise a UserError if the cohort that trained a run is now split otherwise.
+
+    People whom the network learned from would be among those that test it.
+    """
+    before = configuration.saved(run)
+    if any(before.data[name] != config.data[name] for name in ("layout", "root")):
+        return
+    changed = ", ".join(
+        f"{name} {old!r} (now {new!r})"
+        for name, (old, new) in configuration.differences(before, config).items()
+        if name in _DECIDE_THE_SPLIT or name.startswith("data.synthetic.")
+    )
+    if changed:
+        raise errors.UserError(
+            f"{run} was trained with {changed}, so that people it learned from may be "
+            "among those to be tested; evaluate it with the values it was trained with."
         )
 
 

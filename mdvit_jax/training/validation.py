@@ -15,8 +15,10 @@ from mdvit_jax.training import step
 
 def create(
     config: ml_collections.ConfigDict, network: models.Network
-) -> Callable[[Any, Iterable[evaluate.Pair]], tuple[dict[str, float], figures.Figure]]:
-    """Validation of parameters: (params, pairs) → (metrics, picture of the worst pair).
+) -> Callable[..., tuple[dict[str, float], figures.Figure] | None]:
+    """Validation: (params, pairs, stopped) → (metrics, picture of the worst pair).
+
+    It ends early, with None, if `stopped()`, which is asked before each pair, is true.
 
     The metrics are means over the pairs: `validation_loss`, and of the masks `dsc`,
     `dsc30`, `hd95` (in the unit of `evaluation.hausdorff_unit`) and `jaccard`, and
@@ -30,9 +32,11 @@ def create(
         estimate = network.apply(params, fixed, moving, initial=start)
         return loss_of_pairs(fixed, estimate.warped)[0], estimate.matrix[0]
 
-    def validate(params, pairs: Iterable[evaluate.Pair]):
+    def validate(params: Any, pairs: Iterable[evaluate.Pair], stopped: Callable):
         loss, rows, worst = [], [], None
         for pair in pairs:
+            if stopped():
+                return None
             images = (jnp.asarray(s.image)[None] for s in (pair.fixed, pair.moving))
             value, matrix = register(params, *images)
             warped, row = evaluate.align(pair, np.asarray(matrix), config)
