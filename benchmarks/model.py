@@ -5,7 +5,7 @@
 The default network, batch 1; the step is value and gradient of the NTG pyramid with
 respect to all parameters. The last row of each table is the time that its dense
 arithmetic takes in products of large matrices: the limit to hold the others against.
-On 2 cores at 128³: forward 2.6 s, the limit 1.9; step 9.8 s, 5.7; a process of 2.8 GB.
+On 2 cores at 128³: forward 2.8 s, the limit 1.9; step 11.0 s, 5.5; a process of 2.8 GB.
 """
 
 import functools

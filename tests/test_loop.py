@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import default
 from mdvit_jax import configuration, errors, models
 from mdvit_jax.data import store
 from mdvit_jax.evaluation import evaluate
@@ -312,8 +311,9 @@ def test_a_loss_that_is_not_finite_stops_and_names_step_and_pair(tmp_path, monke
 
 
 def test_a_missing_folder_is_one_sentence(tmp_path):
+    command = [sys.executable, "train.py", "--config", "configs/adni.py"]
     run = subprocess.run(
-        [sys.executable, "train.py", "--config", "configs/adni.py"],
+        [*command, f"--config.workdir={tmp_path / 'run'}"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -321,4 +321,4 @@ def test_a_missing_folder_is_one_sentence(tmp_path):
     assert run.returncode == 2
     assert run.stderr.startswith("error: ") and run.stderr.count("\n") == 1
     assert "data/adni" in run.stderr
-    assert default.get_config().workdir == "runs/default"
+    assert not any(tmp_path.iterdir())
