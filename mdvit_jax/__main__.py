@@ -38,8 +38,17 @@ def _prepare(arguments: Sequence[str]) -> int:
     return 1 if prepare.prepare(config) else 0
 
 
-_COMMANDS = {"prepare": _prepare}
-_HELP = "prepare: conform a cohort once into a cache that training reads"
+def _convert(arguments: Sequence[str]) -> int:
+    from mdvit_jax.registration import convert
+
+    return convert.main(arguments)
+
+
+_COMMANDS = {"prepare": _prepare, "convert": _convert}
+_HELP = (
+    "prepare: conform a cohort once into a cache that training reads; "
+    "convert: an affine transform from one program's file into another's"
+)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "models": {"geometry", "losses", "errors"},
     "data": {"errors"},
     "evaluation": {"geometry", "losses", "models", "data", "configuration", "errors"},
+    "registration": {"geometry", "losses", "models", "data", "errors"},
     "training": {
         *("geometry", "losses", "models", "data", "evaluation"),
         *("configuration", "errors"),

@@ -1,0 +1,1 @@
+"""Affine transforms between images, and the files that hold them."""

@@ -1,0 +1,22 @@
+"""The grid of an image: what two formats need to know besides the matrix."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Grid(NamedTuple):
+    """Where an image's voxels lie.
+
+    Attributes:
+        shape: voxels along the three axes of the file.
+        affine: 4×4 float64, voxel indices → world RAS+ mm.
+    """
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+
+    @property
+    def voxel_sizes(self) -> np.ndarray:
+        """Millimetres along the three axes, [3]."""
+        return np.linalg.norm(self.affine[:3, :3], axis=0)

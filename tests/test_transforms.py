@@ -1,0 +1,291 @@
+"""Transform files against nitransforms and SimpleITK, on odd grids; laws; bad files."""
+
+import nibabel as nib
+import nitransforms
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from nitransforms.io import fsl as fsl_peer
+from nitransforms.io import itk as itk_peer
+from nitransforms.io import lta as lta_peer
+from scipy.spatial.transform import Rotation
+
+from mdvit_jax import __main__, errors
+from mdvit_jax.registration import transforms
+
+ENDINGS = {"itk": ".tfm", "fsl": ".mat", "lta": ".lta", "x5": ".x5", "text": ".txt"}
+FILES = [*ENDINGS.items(), ("itk", ".mat")]
+
+
+def grid(shape, sizes, angles, *, flip=(1, 1, 1), axes=(0, 1, 2), origin=(3, -40, 25)):
+    """Oblique, anisotropic, flipped, and with its axes in any order."""
+    affine = np.eye(4)
+    rotation = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
+    affine[:3, :3] = (rotation * np.array(flip) * sizes)[:, axes]
+    affine[:3, 3] = origin
+    return transforms.Grid(shape, affine)
+
+
+GRIDS = {
+    "straight": grid((20, 30, 25), (1, 1, 1), (0, 0, 0)),
+    "oblique": grid((17, 23, 31), (0.9, 1.1, 3), (12, -25, 40)),
+    "radiological": grid((24, 18, 20), (2, 1, 1.5), (-7, 3, 9), flip=(-1, 1, 1)),
+    "coronal": grid(
+        (21, 19, 33), (1, 4, 0.8), (5, 6, -7), flip=(1, 1, -1), axes=(0, 2, 1)
+    ),
+}
+PAIRS = [("straight", "oblique"), ("oblique", "radiological"), ("coronal", "oblique"),
+         ("radiological", "coronal")]  # fmt: skip
+
+
+def affine(seed: int) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    matrix = np.eye(4)
+    turn = Rotation.from_euler("xyz", random.uniform(-60, 60, 3), degrees=True)
+    stretch = np.diag(random.uniform(0.8, 1.2, 3)) + np.triu(
+        random.uniform(-0.1, 0.1, (3, 3)), 1
+    )
+    matrix[:3, :3] = turn.as_matrix() @ stretch
+    matrix[:3, 3] = random.uniform(-30, 30, 3)
+    return matrix
+
+
+def corners(of: transforms.Grid) -> np.ndarray:
+    """World coordinates [3, 8] of the corner voxels."""
+    index = np.array(np.meshgrid(*[(0, n - 1) for n in of.shape])).reshape(3, -1)
+    return of.affine[:3, :3] @ index + of.affine[:3, 3:]
+
+
+def moved(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    return matrix[:3, :3] @ points + matrix[:3, 3:]
+
+
+def image(of: transforms.Grid) -> nib.Nifti1Image:
+    data = np.arange(np.prod(of.shape), dtype=np.float32).reshape(of.shape)
+    header = nib.Nifti1Image(data, of.affine)
+    header.set_sform(of.affine, 1)
+    header.set_qform(of.affine, 1)
+    return header
+
+
+# Laws
+
+
+@pytest.mark.parametrize(("format", "ending"), FILES)
+@pytest.mark.parametrize(("fixed", "moving"), PAIRS)
+def test_what_is_written_comes_back(tmp_path, format, ending, fixed, moving):
+    grids = {"fixed": GRIDS[fixed], "moving": GRIDS[moving]}
+    matrix, path = affine(1), tmp_path / f"transform{ending}"
+    transforms.write(path, matrix, format=format, **grids)
+    again = transforms.read(path, **grids)
+    assert np.abs(again - matrix).max() < 1e-10
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("format", "ending"), FILES)
+def test_the_way_back_is_the_inverse(tmp_path, format, ending):
+    one, other = GRIDS["oblique"], GRIDS["coronal"]
+    matrix, path = affine(2), tmp_path / f"transform{ending}"
+    back = np.linalg.inv(matrix)
+    transforms.write(path, back, format=format, fixed=one, moving=other)
+    back = transforms.read(path, fixed=one, moving=other)
+    assert np.abs(back @ matrix - np.eye(4)).max() < 1e-9
+
+
+# Against other programs
+
+
+@pytest.mark.parametrize(("fixed", "moving"), PAIRS)
+@pytest.mark.parametrize("format", ["itk", "fsl", "lta"])
+def test_nitransforms_reads_the_same(tmp_path, format, fixed, moving):
+    fixed, moving = GRIDS[fixed], GRIDS[moving]
+    matrix, path = affine(3), tmp_path / f"transform{ENDINGS[format]}"
+    transforms.write(path, matrix, format=format, fixed=fixed, moving=moving)
+    reader = {
+        "itk": itk_peer.ITKLinearTransform,
+        "fsl": fsl_peer.FSLLinearTransform,
+        "lta": lta_peer.FSLinearTransform,
+    }[format]
+    found = reader.from_filename(path).to_ras(
+        moving=image(moving), reference=image(fixed)
+    )
+    points = corners(fixed)
+    assert np.abs(moved(found, points) - moved(matrix, points)).max() < 1e-4
+
+
+@pytest.mark.parametrize(("fixed", "moving"), PAIRS)
+@pytest.mark.parametrize("format", ["itk", "fsl", "lta"])
+def test_what_nitransforms_writes_is_read_the_same(tmp_path, format, fixed, moving):
+    fixed, moving = GRIDS[fixed], GRIDS[moving]
+    matrix, path = affine(4), tmp_path / f"transform{ENDINGS[format]}"
+    writer = {
+        "itk": itk_peer.ITKLinearTransform,
+        "fsl": fsl_peer.FSLLinearTransform,
+        "lta": lta_peer.FSLinearTransform,
+    }[format]
+    made = writer.from_ras(matrix, moving=image(moving), reference=image(fixed))
+    if format == "lta":
+        matrix = made.to_ras()
+    made.to_filename(path)
+    found = transforms.read(path, fixed=fixed, moving=moving)
+    points = corners(fixed)
+    assert np.abs(moved(found, points) - moved(matrix, points)).max() < 1e-4
+
+
+def test_x5_is_that_of_nitransforms(tmp_path):
+    matrix = affine(5)
+    transforms.write(tmp_path / "ours.x5", matrix)
+    found = nitransforms.linear.load(tmp_path / "ours.x5", fmt="X5")
+    assert np.abs(found.matrix - matrix).max() < 1e-12
+    nitransforms.linear.Affine(matrix).to_filename(tmp_path / "peer.x5", fmt="X5")
+    assert np.abs(transforms.read(tmp_path / "peer.x5") - matrix).max() < 1e-12
+
+
+def test_voxel_to_voxel_lta(tmp_path):
+    fixed, moving, matrix = GRIDS["oblique"], GRIDS["radiological"], affine(6)
+    path = tmp_path / "ras.lta"
+    transforms.write(path, matrix, fixed=fixed, moving=moving)
+    voxels = np.linalg.inv(matrix @ fixed.affine) @ moving.affine
+    lines = path.read_text().replace("type      = 1", "type      = 0").split("\n")
+    at = lines.index("1 4 4") + 1
+    lines[at : at + 4] = [" ".join(map(str, row)) for row in voxels]
+    (tmp_path / "voxels.lta").write_text("\n".join(lines))
+    assert np.abs(transforms.read(tmp_path / "voxels.lta") - matrix).max() < 1e-9
+    peer = lta_peer.FSLinearTransform.from_filename(tmp_path / "voxels.lta").to_ras()
+    points = corners(fixed)
+    assert np.abs(moved(peer, points) - moved(matrix, points)).max() < 1e-3  # float32
+
+
+def as_lps(points):
+    return points * np.array([[-1], [-1], [1]])
+
+
+@pytest.mark.parametrize("ending", [".tfm", ".mat"])
+def test_simpleitk_moves_points_the_same(tmp_path, ending):
+    matrix, path = affine(7), tmp_path / f"transform{ending}"
+    transforms.write(path, matrix, format="itk")
+    peer, points = sitk.ReadTransform(str(path)), corners(GRIDS["oblique"])
+    found = [peer.TransformPoint(p) for p in as_lps(points).T.tolist()]
+    assert np.abs(as_lps(np.array(found).T) - moved(matrix, points)).max() < 1e-9
+
+
+def itk_transforms():
+    centre, shift = (5.0, -8.0, 3.0), (1.0, 2.0, -4.0)
+    linear = [1.1, 0.1, 0, -0.2, 0.9, 0.1, 0, 0.05, 1]
+    full = sitk.AffineTransform(linear, shift, centre)
+    euler = sitk.Euler3DTransform(centre, 0.3, -0.5, 0.8, shift)
+    other_order = sitk.Euler3DTransform(centre, 0.3, -0.5, 0.8, shift)
+    other_order.SetComputeZYX(True)
+    versor = sitk.VersorRigid3DTransform((1, 2, 3), 0.7, shift, centre)
+    similar = sitk.Similarity3DTransform(1.3, (1, 2, 3), 0.7, shift, centre)
+    several = sitk.CompositeTransform([full, euler, versor])
+    return [full, euler, other_order, versor, similar, several,
+            sitk.TranslationTransform(3, shift)]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_every_kind_that_simpleitk_writes(tmp_path, number):
+    peer, points = itk_transforms()[number], corners(GRIDS["oblique"])
+    sitk.WriteTransform(peer, str(tmp_path / "peer.tfm"))
+    expected = [peer.TransformPoint(p) for p in as_lps(points).T.tolist()]
+    found = moved(transforms.read(tmp_path / "peer.tfm"), points)
+    assert np.abs(as_lps(np.array(expected).T) - found).max() < 1e-9
+    if number not in (2, 5):  # level 4 holds neither an order of angles nor several
+        sitk.WriteTransform(peer, str(tmp_path / "peer.mat"))
+        found = moved(transforms.read(tmp_path / "peer.mat"), points)
+        assert np.abs(as_lps(np.array(expected).T) - found).max() < 1e-9
+
+
+# Bad files
+
+
+GOOD = "0.9 0 0 1\n0 1 0 2\n0 0 1.1 3\n0 0 0 1\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("a.txt", "", "holds no affine"),
+        ("a.txt", "1 2 3\n", "not 4×4"),
+        ("a.txt", GOOD.replace("0.9", "nine"), "holds no affine"),
+        ("a.txt", GOOD.replace("0.9", "nan"), "finite"),
+        ("a.txt", GOOD.replace("0.9", "0"), "no inverse"),
+        ("a.txt", GOOD.replace("0 0 0 1", "0 0 1 1"), "last row"),
+        ("a.mat", GOOD, "needs the grids"),
+        ("a.tfm", "#Insight Transform File V1.0\n", "no transform"),
+        (
+            "a.tfm",
+            "#Insight Transform File V1.0\nTransform: BSplineTransform_double_3_3\n"
+            "Parameters: 1 2\nFixedParameters: 1\n",
+            "no affine transform of a known kind",
+        ),
+        ("a.lta", "type = 1\nnxforms = 1\nsrc volume info\n", "matrix is missing"),
+        ("a.x5", b"\x89HDF\r\n\x1a\n1234", "damaged"),
+        ("a.tfm", b"\xff\xfe\x00", "holds no affine"),
+    ],
+)
+def test_bad_files_get_one_sentence(tmp_path, name, content, why):
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(errors.UserError, match=why) as caught:
+        transforms.read(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("format", "ending"), FILES)
+def test_damaged_files_never_crash(tmp_path, format, ending):
+    """Cut off anywhere, or with a byte changed: a sentence, or an affine."""
+    grids = {"fixed": GRIDS["oblique"], "moving": GRIDS["coronal"]}
+    path = tmp_path / f"whole{ending}"
+    transforms.write(path, affine(8), format=format, **grids)
+    whole, random = path.read_bytes(), np.random.default_rng(0)
+    damaged = [whole[:n] for n in random.integers(0, len(whole), 20)]
+    for at, value in random.integers(0, (len(whole), 256), (20, 2)):
+        damaged.append(whole[:at] + bytes([value]) + whole[at + 1 :])
+    for content in damaged:
+        path.write_bytes(content)
+        try:
+            matrix = transforms.read(path, **grids)
+        except errors.UserError:
+            continue
+        assert np.isfinite(matrix).all() and matrix.shape == (4, 4)
+
+
+def test_refusals_leave_nothing_behind(tmp_path):
+    for path, options, why in (
+        (tmp_path / "a.mat", {}, "choose the format itk or fsl"),
+        (tmp_path / "a.nii", {}, "has none of the endings"),
+        (tmp_path / "a.lta", {}, "needs the grids"),
+        (tmp_path / "a.txt", {"format": "ants"}, "is no format"),
+        (tmp_path / "missing/a.txt", {}, "cannot be written"),
+    ):
+        with pytest.raises(errors.UserError, match=why):
+            transforms.write(path, np.eye(4), **options)
+    with pytest.raises(errors.UserError, match="no inverse"):
+        transforms.write(tmp_path / "a.txt", np.diag([1.0, 1, 0, 1]))
+    assert not any(tmp_path.iterdir())
+
+
+# The command
+
+
+def test_convert(tmp_path, capsys):
+    fixed, moving, matrix = GRIDS["oblique"], GRIDS["radiological"], affine(9)
+    for name, of in (("fixed", fixed), ("moving", moving)):
+        nib.save(image(of), tmp_path / f"{name}.nii.gz")
+    images = [f"--{n}={tmp_path / n}.nii.gz" for n in ("fixed", "moving")]
+    transforms.write(tmp_path / "a.tfm", matrix)
+
+    def convert(source, target, *options):
+        names = [f"--input={tmp_path / source}", f"--output={tmp_path / target}"]
+        return __main__.main(["convert", *names, *options])
+
+    assert convert("a.tfm", "b.mat", "--to=fsl", *images) == 0
+    assert convert("b.mat", "c.lta", *images) == 0
+    assert convert("c.lta", "d.x5", "--invert") == 0
+    assert convert("d.x5", "e.txt", "--invert") == 0
+    found = transforms.read(tmp_path / "e.txt")
+    points = corners(fixed)
+    assert np.abs(moved(found, points) - moved(matrix, points)).max() < 1e-3
+    assert convert("b.mat", "f.txt") == 2
+    assert "needs the grids of both images" in capsys.readouterr().err
