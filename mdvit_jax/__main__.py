@@ -44,9 +44,16 @@ def _convert(arguments: Sequence[str]) -> int:
     return convert.main(arguments)
 
 
-_COMMANDS = {"prepare": _prepare, "convert": _convert}
+def _apply(arguments: Sequence[str]) -> int:
+    from mdvit_jax.registration import apply
+
+    return apply.main(arguments)
+
+
+_COMMANDS = {"prepare": _prepare, "apply": _apply, "convert": _convert}
 _HELP = (
     "prepare: conform a cohort once into a cache that training reads; "
+    "apply: an image through affine transforms that are there; "
     "convert: an affine transform from one program's file into another's"
 )
 

@@ -17,12 +17,12 @@ ENDINGS = {"itk": ".tfm", "fsl": ".mat", "lta": ".lta", "x5": ".x5", "text": ".t
 FILES = [*ENDINGS.items(), ("itk", ".mat")]
 
 
-def grid(shape, sizes, angles, *, flip=(1, 1, 1), axes=(0, 1, 2), origin=(3, -40, 25)):
+def grid(shape, sizes, angles, *, flip=(1, 1, 1), axes=(0, 1, 2), centre=(3, -4, 5)):
     """Oblique, anisotropic, flipped, and with its axes in any order."""
     affine = np.eye(4)
     rotation = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
     affine[:3, :3] = (rotation * np.array(flip) * sizes)[:, axes]
-    affine[:3, 3] = origin
+    affine[:3, 3] = centre - affine[:3, :3] @ (np.array(shape) - 1) / 2
     return transforms.Grid(shape, affine)
 
 

@@ -1,0 +1,86 @@
+"""`mdvit apply`: an image or a label map through affine transforms that are there."""
+
+import argparse
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from mdvit_jax import errors
+from mdvit_jax.registration import images, resample, transforms
+
+_DESCRIPTION = """\
+Bring an image onto the grid of another through affine transforms.
+
+  mdvit apply --transform T.tfm --moving M.nii.gz --reference F.nii.gz --output W.nii.gz
+  mdvit apply --transform T.tfm --moving labels.nii.gz --labels --reference F.nii.gz
+              --output labels_in_F.nii.gz
+  mdvit apply --transform T.tfm --invert --moving F.nii.gz --reference M.nii.gz
+              --output F_in_M.nii.gz
+
+A transform goes from the fixed image to the moving one (`mdvit convert --help` lists
+the files). Several are composed; the first is that of the reference: with
+--transform A.tfm B.tfm, A goes from the reference to some image, B on from there.
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command and return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="mdvit apply",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--transform", metavar="FILE", nargs="+", required=True, help="one or several"
+    )
+    parser.add_argument(
+        "--moving", metavar="IMAGE", required=True, help="the image that is resampled"
+    )
+    parser.add_argument(
+        "--reference", metavar="IMAGE", required=True, help="the output is on its grid"
+    )
+    parser.add_argument(
+        "--output", metavar="IMAGE", required=True, help=".nii.gz, .nii, .mgz or .mgh"
+    )
+    parser.add_argument(
+        "--labels",
+        action="store_true",
+        help="the moving image is a label map: nearest voxel, no new values",
+    )
+    parser.add_argument(
+        "--invert", action="store_true", help="go the way back through the transforms"
+    )
+    options = parser.parse_args(arguments)
+    for name in (options.moving, options.reference, *options.transform):
+        if os.path.exists(options.output) and os.path.samefile(name, options.output):
+            raise errors.UserError(
+                f"{options.output} would be written over {name}, which is read; name "
+                "another output."
+            )
+    moving = images.load(options.moving, labels=options.labels)
+    reference = images.load(options.reference)
+    matrix = _composed(options, reference.grid, moving.grid)
+    warped = resample.resample(
+        moving.data,
+        moving.affine,
+        matrix,
+        reference.grid,
+        order=0 if options.labels else 1,
+    )
+    images.save(options.output, warped, reference, moving.dtype)
+    return 0
+
+
+def _composed(options: argparse.Namespace, reference, moving) -> np.ndarray:
+    """The way of a point of the reference to the moving image."""
+    paths = options.transform
+    if len(paths) == 1:
+        grids = (moving, reference) if options.invert else (reference, moving)
+        matrix = transforms.read(paths[0], fixed=grids[0], moving=grids[1])
+    else:
+        # Between which images an FSL matrix stands is not known here.
+        matrix = np.eye(4)
+        for path in paths:
+            matrix = transforms.read(path) @ matrix
+    return np.linalg.inv(matrix) if options.invert else matrix
