@@ -78,15 +78,17 @@ def test_both_happen_with_their_probability():
 
 
 def test_labels_follow_the_image():
-    labels = np.zeros((N, N, N), np.int32)
-    labels[2:5, 3:9, 6:11] = 1035
-    matrix = augment.random_matrix(
-        jax.random.key(4), NONE._replace(flip=1.0, rotate=1.0)
-    )
-    warped = np.asarray(geometry.warp_affine(labels, matrix, order=0))
-    soft = np.asarray(geometry.warp_affine((labels > 0).astype(np.float32), matrix))
+    """The matrix that a pair's key draws moves its labels as `augment` moves it."""
+    labels = np.zeros((1, N, N, N), np.int32)
+    labels[0, 2:5, 3:9, 6:11] = 1035
+    settings, image = NONE._replace(flip=1.0, rotate=1.0), (labels > 0).astype("f4")
+    key = jax.random.key(4)
+    moved, _ = augment.augment(key, image, image, settings)
+    matrix = augment.random_matrix(jax.random.split(key, (1, 2))[0, 0], settings)
+    warped = np.asarray(geometry.warp_affine(labels[0], matrix, order=0))
     assert set(np.unique(warped)) == {0, 1035} and warped.dtype == np.int32
-    assert ((warped > 0) == (soft > 0.5)).mean() > 0.98
+    assert ((warped > 0) == (np.asarray(moved[0]) > 0.5)).mean() > 0.98
+    assert (warped != labels[0]).any()
 
 
 def test_gamma_changes_the_moving_image_alone():

@@ -57,6 +57,7 @@ def test_freesurfer(tmp_path, caplog):
         "002_S_0295_m12/mri/brain.mgz",
         "002_S_0295_m12/mri/aseg.mgz",
         "bert/mri/norm.mgz",
+        "bert_t1.long.bert/mri/norm.mgz",
         "broken/mri/orig.mgz",
         "fsaverage/mri/norm.mgz",
         ".trash/mri/norm.mgz",
@@ -68,9 +69,10 @@ def test_freesurfer(tmp_path, caplog):
         "002_S_0295_m00": ("002_S_0295", f"{m00}/norm.mgz", f"{m00}/aseg.mgz", None),
         "002_S_0295_m12": ("002_S_0295", f"{m12}/brain.mgz", f"{m12}/aseg.mgz", None),
         "bert": ("bert", "bert/mri/norm.mgz", None, None),
+        "bert_t1.long.bert": ("bert", "bert_t1.long.bert/mri/norm.mgz", None, None),
     }
     assert "1 folders" in caplog.text and "broken" in caplog.text
-    assert "1 of 3 scans have no labels; the first is bert" in caplog.text
+    assert "2 of 4 scans have no labels; the first is bert" in caplog.text
 
 
 def test_neurite_oasis(tmp_path, caplog):
@@ -148,6 +150,7 @@ def test_bids(tmp_path):
 def test_folder(tmp_path, caplog):
     touch(tmp_path, *(f"{n}{end}.nii.gz" for n in "ab" for end in ("", "_seg", "_m")))
     touch(tmp_path, "c.nii.gz", "c_m.nii.gz", "._c.nii.gz", "notes.txt")
+    touch(tmp_path, "d_seg.nii.gz")  # its image is missing
     config = configuration(
         "folder", tmp_path, labels="{subject}_seg.nii.gz", mask="{subject}_m.nii.gz"
     )
@@ -158,8 +161,10 @@ def test_folder(tmp_path, caplog):
         "c": ("c", "c.nii.gz", None, "c_m.nii.gz"),
     }
     assert "1 of 3 scans have no labels" in caplog.text
+    assert "labels or masks without an image" in caplog.text
+    assert "d_seg.nii.gz" in caplog.text
     touch(tmp_path, "deep/x/T1.nii.gz", "deep/y/T1.nii.gz", "deep/.z/T1.nii.gz")
-    config = configuration("folder", tmp_path, image="deep/*/T1.nii.gz")
+    config = configuration("folder", tmp_path, image="./deep//*/T1.nii.gz")
     assert summary(tmp_path, cohort.read(config)) == {
         name: (name, f"deep/{name}/T1.nii.gz", None, None) for name in "xy"
     }
@@ -167,7 +172,15 @@ def test_folder(tmp_path, caplog):
 
 def test_folder_refusals(tmp_path):
     touch(tmp_path, "a.nii.gz")
-    for image in ("a.nii.gz", "*/*.nii.gz", "**/*.nii.gz", "", "/data/*.nii.gz"):
+    for image in (
+        "a.nii.gz",
+        "[ab]*.nii.gz",
+        "?*.nii.gz",
+        "*/*.nii.gz",
+        "**/*.nii.gz",
+        "",
+        "/data/*.nii.gz",
+    ):
         assert "exactly one *" in refusal(
             configuration("folder", tmp_path, image=image)
         )
@@ -177,6 +190,10 @@ def test_folder_refusals(tmp_path):
     message = refusal(configuration("folder", tmp_path, mask="{subject}_m.nii.gz"))
     assert "data.mask" in message and '"a"' in message
     assert "holds no scan" in refusal(configuration("folder", tmp_path, image="*.mgz"))
+    assert "no name" in refusal(configuration("folder", tmp_path, image="a*.nii.gz"))
+    for setting in ({"labels": "{subject}_seg.nii.gz"}, {"mask": "{subject}_m.nii.gz"}):
+        message = refusal(configuration("bids", tmp_path, **setting))
+        assert "layout bids does not use" in message
 
 
 def test_real_folders(real_data):

@@ -433,3 +433,12 @@ def test_real_labels_survive(real_data, caplog):
         assert 8 * np.count_nonzero(got.labels == label) == pytest.approx(
             volume, rel=0.06
         )
+
+
+def test_a_brain_that_fills_no_voxel_is_an_error():
+    image = np.zeros((64, 64, 64), np.float32)
+    image[31:33, 31:33, 31:33] = 1
+    with pytest.raises(errors.UserError, match="fills no voxel of 8 mm"):
+        conform.conform(
+            nifti.Volume(image, np.eye(4)), None, None, size=8, field_of_view=64.0
+        )

@@ -163,3 +163,10 @@ def test_pyplot_is_never_imported():
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+def test_a_name_is_no_formula(tmp_path):
+    volume = head(0)
+    figure = figures.overlay_figure(volume, volume, volume, title="a$x_{$ to b")
+    figures.save(figure, tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 0

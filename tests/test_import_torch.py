@@ -157,6 +157,14 @@ def test_prefixes_and_formats(tmp_path):
         )
 
 
+def test_a_weight_beside_a_prefix_is_left_over(tmp_path):
+    state, config = state_dict("none"), configuration(dilated_form="none")
+    prefixed = {f"module.{name}": value for name, value in state.items()}
+    np.savez(tmp_path / "a.npz", **prefixed, junk=np.zeros(3))
+    with pytest.raises(errors.UserError):
+        import_torch.load(tmp_path / "a.npz", config)
+
+
 def test_pytorch_files(tmp_path):
     torch = pytest.importorskip("torch")
     state, config = state_dict("tokens"), configuration(dilated_form="tokens")

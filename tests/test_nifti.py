@@ -287,3 +287,17 @@ def test_nibabels_own_messages_stay_out(tmp_path, capfd):
     nifti.load(save(tmp_path / "a.nii", qform_code=77))
     refusal(save(tmp_path / "b.nii", datatype=77))
     assert not capfd.readouterr().err
+
+
+def test_a_mask_may_be_full_but_not_empty(tmp_path):
+    save(tmp_path / "full.nii", np.ones((4, 5, 6), np.uint8))
+    save(tmp_path / "empty.nii", np.zeros((4, 5, 6), np.uint8))
+    assert nifti.load_mask(tmp_path / "full.nii").data.all()
+    assert "nothing in it" in refusal(tmp_path / "empty.nii", nifti.load_mask)
+
+
+def test_the_label_that_does_not_fit_is_the_one_named(tmp_path):
+    data = np.zeros((4, 5, 6), np.float64)
+    data[0] = -3e9
+    save(tmp_path / "a.nii", data)
+    assert "the label -3000000000" in refusal(tmp_path / "a.nii", nifti.load_labels)

@@ -31,6 +31,31 @@ NEUROMORPHOMETRICS_NAMES = {
 }
 
 
+# FreeSurferColorLUT.txt and seg35_labels.txt: region → left and right, or middle.
+BY_SIDE = {
+    "freesurfer": {
+        "Lateral-Ventricle": (4, 43), "Cerebellum-White-Matter": (7, 46),
+        "Cerebellum-Cortex": (8, 47), "Thalamus": (10, 49), "Caudate": (11, 50),
+        "Putamen": (12, 51), "Pallidum": (13, 52), "3rd-Ventricle": (14,),
+        "4th-Ventricle": (15,), "Brain-Stem": (16,), "Hippocampus": (17, 53),
+        "Amygdala": (18, 54),
+    },
+    "neurite_oasis": {
+        "Lateral-Ventricle": (3, 22), "Cerebellum-White-Matter": (5, 24),
+        "Cerebellum-Cortex": (6, 25), "Thalamus": (7, 26), "Caudate": (8, 27),
+        "Putamen": (9, 28), "Pallidum": (10, 29), "3rd-Ventricle": (11,),
+        "4th-Ventricle": (12,), "Brain-Stem": (13,), "Hippocampus": (14, 30),
+        "Amygdala": (15, 31),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", BY_SIDE)
+def test_values_are_those_of_the_protocols_names(scheme):
+    named = {name.replace("-", " ").lower(): v for name, v in BY_SIDE[scheme].items()}
+    assert regions.table(scheme) == named
+
+
 @pytest.mark.parametrize("scheme", regions.SCHEMES)
 def test_a_label_belongs_to_one_region_and_is_not_background(scheme):
     values = [v for region in regions.table(scheme).values() for v in region]

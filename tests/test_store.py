@@ -261,3 +261,11 @@ def test_writing_replaces_and_leaves_nothing_else(config):
 def test_unknown_part(config):
     with pytest.raises(errors.UserError, match='"tset" is no part'):
         store.open_part(config, "tset")
+
+
+def test_a_damaged_list_of_bad_scans_is_one_sentence(config):
+    folder = Path(config.data.cache)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "bad.json").write_text('{"s0')
+    with pytest.raises(errors.UserError, match=r"bad\.json is damaged"):
+        store.read_bad(config)

@@ -10,7 +10,7 @@ import difflib
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import ml_collections
@@ -37,6 +37,12 @@ def read(data_config: ml_collections.ConfigDict) -> list[Scan]:
             f'mean "{near[0]}"?'
         )
     layout = _LAYOUTS[name]
+    for setting in ("labels", "mask"):
+        if data_config[setting] and name != "folder":
+            raise errors.UserError(
+                f'data.{setting} is "{data_config[setting]}", which layout {name} does '
+                "not use; use layout folder, or name the files in a CSV manifest."
+            )
     root = Path(data_config.root).expanduser()
     if layout.expected and not (data_config.root and root.exists()):
         where = f'"{root}", which does not exist' if data_config.root else "empty"
@@ -69,7 +75,10 @@ def _freesurfer(root: Path, data_config) -> Iterable[Scan]:
         if image is None:
             unfinished.append(subject)
         else:
-            yield named(subject, image, labels=_first(folder / "aseg.mgz"))
+            scan = named(subject, image, labels=_first(folder / "aseg.mgz"))
+            # FreeSurfer names the visits of a longitudinal study so.
+            base = subject.partition(".long.")[2]
+            yield scan._replace(person=named(base, image).person) if base else scan
     if unfinished:
         _log.warning(
             "%d folders in %s have neither mri/norm.mgz nor mri/brain.mgz and are left "
@@ -129,24 +138,30 @@ def _lpba40(root: Path, data_config) -> Iterable[Scan]:
 def _bids(root: Path, data_config) -> Iterable[Scan]:
     for folder in ("", "sub-*/anat/", "sub-*/ses-*/anat/"):
         for path in _found(root, f"{folder}sub-*_T1w.nii*"):
-            subject, ending = path.name.split("_T1w")
+            subject, ending = path.name.rsplit("_T1w", 1)
             if ending in (".nii", ".nii.gz"):
                 yield named(subject, path)
 
 
 def _folder(root: Path, data_config) -> Iterable[Scan]:
-    pattern = data_config.image
-    if pattern.count("*") != 1 or Path(pattern).is_absolute():
+    pattern = PurePosixPath(data_config.image).as_posix()  # without a ./ or //
+    others = any(character in pattern for character in "?[")
+    if pattern.count("*") != 1 or others or Path(pattern).is_absolute():
         raise errors.UserError(
             f'data.image is "{pattern}", but needs exactly one *, which stands for the '
-            "subject's name, and to start within data.root; list more involved layouts "
-            "in a CSV manifest (layout csv)."
+            "subject's name, no ? and no [, and to start within data.root; list more "
+            "involved layouts in a CSV manifest (layout csv)."
         )
     before, after = pattern.split("*")
     images = {
         path.relative_to(root).as_posix()[len(before) : -len(after) or None]: path
         for path in _found(root, pattern)
     }
+    if "" in images:
+        raise errors.UserError(
+            f"{images['']} leaves no name for its subject, as data.image is "
+            f'"{pattern}"; rename the file or change the pattern.'
+        )
 
     def partners(setting: str) -> dict[str, Path]:
         """Subject → its file by the template `data.<setting>`, where there is one."""
@@ -168,12 +183,29 @@ def _folder(root: Path, data_config) -> Iterable[Scan]:
         return found
 
     labels, masks = partners("labels"), partners("mask")
-    # The default glob finds them too; they are no scans.
-    others = {*labels.values(), *masks.values()}
+    # The default glob finds them too; with an image or without one, they are no scans.
+    partner = {*labels.values(), *masks.values()}
+    templates = [data_config[s].replace("{subject}", "*") for s in ("labels", "mask")]
+    # One that says more about a name than the images' own does.
+    templates = [t for t in templates if len(t) > len(pattern)]
+    alone = [
+        path
+        for path in images.values()
+        if path not in partner
+        and any(path.relative_to(root).match(template) for template in templates)
+    ]
+    if alone:
+        _log.warning(
+            "%d files in %s are labels or masks without an image and are left out; the "
+            "first is %s.",
+            len(alone),
+            root,
+            alone[0].name,
+        )
     return [
         named(subject, path, labels=labels.get(subject), mask=masks.get(subject))
         for subject, path in images.items()
-        if path not in others
+        if path not in partner and path not in alone
     ]
 
 

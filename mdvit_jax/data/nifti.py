@@ -90,10 +90,10 @@ def load_labels(path: str | Path) -> Volume:
                 "map; name the file with the labels, resampled by nearest neighbour."
             )
         values = whole
-    limits = np.iinfo(np.int32)
+    limits, extreme = np.iinfo(np.int32), max(values.min(), values.max(), key=abs)
     if values.min() < limits.min or values.max() > limits.max:
         raise errors.UserError(
-            f"{path} holds the label {values.max():.0f}, which does not fit 32 bits; "
+            f"{path} holds the label {extreme:.0f}, which does not fit 32 bits; "
             "renumber the labels."
         )
     if not values.any():
@@ -101,6 +101,21 @@ def load_labels(path: str | Path) -> Volume:
             f"{path} holds no label, only 0; replace the file or leave the scan out."
         )
     return Volume(values.astype(np.int32), affine)
+
+
+def load_mask(path: str | Path) -> Volume:
+    """Read a mask; `data` is bool, true where the file is above 0, and somewhere is.
+
+    Raises:
+        UserError: as in `load`, but a mask may be true everywhere.
+    """
+    values, affine = _read(Path(path))
+    inside = values > 0
+    if not inside.any():
+        raise errors.UserError(
+            f"{path} is a mask with nothing in it; replace the file or leave it out."
+        )
+    return Volume(inside, affine)
 
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:

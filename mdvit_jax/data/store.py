@@ -126,7 +126,7 @@ def make(scan: cohort.Scan, config: ml_collections.ConfigDict) -> conform.Confor
     return conform.conform(
         nifti.load(scan.image),
         None if scan.labels is None else nifti.load_labels(scan.labels),
-        None if scan.mask is None else nifti.load(scan.mask),
+        None if scan.mask is None else nifti.load_mask(scan.mask),
         size=config.data.size,
         field_of_view=config.data.field_of_view,
         name=str(scan.image),
@@ -215,10 +215,15 @@ def write(
 
 def read_bad(config: ml_collections.ConfigDict) -> dict[str, dict[str, Any]]:
     """Subject → {"why": a sentence, "recipe": what it was tried with} of bad scans."""
+    path = _cache(config) / "bad.json"
     try:
-        return json.loads((_cache(config) / "bad.json").read_text())
+        return json.loads(path.read_text())
     except FileNotFoundError:
         return {}
+    except ValueError as error:
+        raise errors.UserError(
+            f"{path} is damaged ({error}); remove it, and prepare the cohort again."
+        ) from error
 
 
 def write_bad(

@@ -37,7 +37,10 @@ def regions_of(config: ml_collections.ConfigDict) -> Regions:
         UserError: `data.label_scheme` names no scheme.
     """
     scheme = config.data.label_scheme
-    if not scheme or (config.data.task == "template" and scheme != "tissue"):
+    if not scheme:
+        return {}
+    labelled = config.data.template == "mni152" and scheme == "tissue"
+    if config.data.task == "template" and not labelled:
         return {}
     return regions.table(scheme)
 

@@ -187,6 +187,7 @@ def _panels(
         fontsize=min(12.0, 72 * (width - 0.4) / (0.65 * max(len(title), 1))),
         va="center",
         weight="bold",
+        parse_math=False,  # names may hold a $
     )
     figure.text(left_edge, 0.08 / height, note, color=_FAINT, fontsize=8)
     axes: list[list[Axes]] = []

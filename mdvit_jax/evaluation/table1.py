@@ -5,6 +5,7 @@ Rows are Initial, Initial (CoM) and the method; Fig. 5's regions stand below.
 
 from collections.abc import Iterable
 from pathlib import Path
+from urllib import parse
 
 import ml_collections
 import tqdm
@@ -89,12 +90,15 @@ def _keep_worst(
         if case.method == name:
             worst.append((case.dsc, len(cases), case, pair, warped))
             worst = sorted(worst, key=lambda w: w[:2])[:count]
+    for old in folder.glob("[0-9]*_*_to_*.png"):  # of another checkpoint
+        old.unlink()
     for rank, (dsc, _, case, pair, warped) in enumerate(worst, start=1):
         title = f"{case.moving} to {case.fixed}, {name}, DSC {dsc:.3f}"
         figure = figures.overlay_figure(
             pair.fixed.image, pair.moving.image, warped.image, title=title
         )
-        figures.save(figure, folder / f"{rank}_{case.moving}_to_{case.fixed}.png")
+        file = f"{rank}_{case.moving}_to_{case.fixed}.png"
+        figures.save(figure, folder / parse.quote(file, safe=" ,+=@"))
     return cases
 
 

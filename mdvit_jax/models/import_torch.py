@@ -168,9 +168,12 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise errors.UserError(f"There is no weight file {path}.")
     if path.suffix == ".npz":
-        return _only_under("module.", _only_under("weights/", _read_npz(path)))
+        state = _read_npz(path)
+        # Weights under this prefix may lie beside other arrays.
+        weights = {k: v for k, v in state.items() if k.startswith("weights/")}
+        return _without("module.", _without("weights/", weights or state))
     if path.suffix in (".pt", ".pth"):
-        return _only_under("module.", _read_torch(path))
+        return _without("module.", _read_torch(path))
     raise errors.UserError(
         f"{path} is no weight file that can be read; give a .npz, .pt or .pth file."
     )
@@ -203,9 +206,8 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-def _only_under(prefix: str, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The weights whose names start so, less the prefix; all if there are none."""
-    under = {
-        k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)
-    }
-    return under or state
+def _without(prefix: str, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The weights under their names less the prefix, if all have it."""
+    if not all(name.startswith(prefix) for name in state):
+        return state
+    return {name.removeprefix(prefix): value for name, value in state.items()}

@@ -48,7 +48,7 @@ def _draw(key: Array, structure, kinds: tuple[tuple[str, tuple[int, ...]], ...])
 def _deviation(shape: tuple[int, ...]) -> float:
     """Standard deviation of a kernel, whose kind shows in the number of its axes."""
     match len(shape):
-        case 2:  # linear [in, out]
+        case 2:  # linear [in, out], and the 1D convolution of MSDA, whose window is one
             return LINEAR_DEVIATION
         case 4:  # depthwise [x, y, z, channels]
             return math.sqrt(2 / math.prod(shape[:3]))
