@@ -58,6 +58,7 @@ def main(arguments: Sequence[str]) -> int:
                 f"{options.output} would be written over {name}, which is read; name "
                 "another output."
             )
+    images.ending_of(options.output)
     moving = images.load(options.moving, labels=options.labels)
     reference = images.load(options.reference)
     matrix = _composed(options, reference.grid, moving.grid)

@@ -56,6 +56,17 @@ def load(path: str | Path, *, labels: bool = False) -> Image:
     return Image(volume.data, volume.affine, image.header, dtype.newbyteorder("="))
 
 
+def ending_of(path: str | Path) -> str:
+    """The ending by which an image can be written; a UserError if it has none."""
+    name = Path(path).name.lower()
+    ending = next((e for e in _ENDINGS if name.endswith(e)), None)
+    if ending is None:
+        raise errors.UserError(
+            f"{path} has none of the endings {', '.join(_ENDINGS)}; choose one."
+        )
+    return ending
+
+
 def save(path: str | Path, data: np.ndarray, like: Image, dtype: np.dtype) -> None:
     """Write data on the grid of another image, whose header is kept, all at once.
 
@@ -69,11 +80,7 @@ def save(path: str | Path, data: np.ndarray, like: Image, dtype: np.dtype) -> No
         UserError: another ending, or a folder that cannot be written to.
     """
     path = Path(path)
-    ending = next((e for e in _ENDINGS if path.name.lower().endswith(e)), None)
-    if ending is None:
-        raise errors.UserError(
-            f"{path} has none of the endings {', '.join(_ENDINGS)}; choose one."
-        )
+    ending = ending_of(path)
     kind = _ENDINGS[ending]
     if kind is nib.freesurfer.MGHImage and dtype not in _MGH_TYPES:
         dtype = np.dtype(np.float32)
