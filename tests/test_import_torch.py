@@ -169,10 +169,20 @@ def test_pytorch_files(tmp_path):
     torch = pytest.importorskip("torch")
     state, config = state_dict("tokens"), configuration(dilated_form="tokens")
     tensors = {f"module.{k}": torch.from_numpy(v) for k, v in state.items()}
-    torch.save({"model": tensors}, tmp_path / "a.pt")
-    found = import_torch.load(tmp_path / "a.pt", config)
+    trained = {k: torch.nn.Parameter(v) for k, v in tensors.items()}
     expected = import_torch.convert(state, config)
-    assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), found, expected))
+    for content in (
+        tensors,
+        {"model": tensors},
+        {"model": "mdvit", "state_dict": trained},
+        {"epoch": 3, "model_state_dict": tensors},
+    ):
+        torch.save(content, tmp_path / "a.pt")
+        found = import_torch.load(tmp_path / "a.pt", config)
+        assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), found, expected))
+    torch.save({"epoch": 3}, tmp_path / "b.pt")
+    with pytest.raises(errors.UserError, match=r"b\.pt is damaged or holds no state"):
+        import_torch.load(tmp_path / "b.pt", config)
 
 
 def test_pytorch_files_without_pytorch(tmp_path, monkeypatch):

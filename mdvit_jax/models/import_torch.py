@@ -197,9 +197,11 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
         ) from None
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
-        for key in ("model", "state_dict"):
-            content = content.get(key, content)
-        return {name: tensor.float().numpy() for name, tensor in content.items()}
+        # A training checkpoint holds the weights beside its epoch and optimiser.
+        for key in ("model", "state_dict", "model_state_dict"):
+            if isinstance(content.get(key), dict):
+                content = content[key]
+        return {k: tensor.detach().float().numpy() for k, tensor in content.items()}
     except (OSError, EOFError, RuntimeError, AttributeError, PickleError) as error:
         raise errors.UserError(
             f"{path} is damaged or holds no state dict of tensors: {error}"
