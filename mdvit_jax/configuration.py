@@ -11,7 +11,6 @@ import ast
 import difflib
 import importlib.util
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 
 import ml_collections
 
-from mdvit_jax import errors
+from mdvit_jax import atomic, errors
 
 _PREFIX = "--config."
 
@@ -139,9 +138,9 @@ def save(config: ml_collections.ConfigDict, folder: str | Path) -> None:
     """Write the resolved configuration as `config.json` into a run's folder."""
     path = Path(folder) / "config.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(".config.json.partial")
-    beside.write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    text = json.dumps(config.to_dict(), indent=2) + "\n"
+    with atomic.replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8")
 
 
 def saved(folder: str | Path) -> ml_collections.ConfigDict:

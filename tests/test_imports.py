@@ -17,11 +17,14 @@ MAY_IMPORT = {
     "losses": {"geometry"},
     "models": {"geometry", "losses", "errors"},
     "data": {"errors"},
-    "evaluation": {"geometry", "losses", "models", "data", "configuration", "errors"},
-    "registration": {"geometry", "losses", "models", "data", "errors"},
+    "evaluation": {
+        *("geometry", "losses", "models", "data"),
+        *("configuration", "errors", "atomic"),
+    },
+    "registration": {"geometry", "losses", "models", "data", "errors", "atomic"},
     "training": {
         *("geometry", "losses", "models", "data", "evaluation"),
-        *("configuration", "errors"),
+        *("configuration", "errors", "atomic"),
     },
 }
 # The libraries that one part keeps to itself.

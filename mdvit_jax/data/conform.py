@@ -101,8 +101,8 @@ def conform(
             f"{name} has no voxel above 0 within {field_of_view:g} mm around its "
             "centre; look at its voxel size and its mask, or leave it out."
         )
-    mask_there = resample.average(brain, to_world, size, fine) >= 0.5
-    if not mask_there.any():
+    brain_mask = resample.average(brain, to_world, size, fine) >= 0.5
+    if not brain_mask.any():
         raise errors.UserError(
             f"{name} has a brain that fills no voxel of {field_of_view / size:g} mm; "
             "look at its voxel size and its mask, or leave it out."
@@ -110,7 +110,7 @@ def conform(
     averaged /= np.float32(np.percentile(values[values > 0], _BRIGHTEST))
     conformed = Conformed(
         image=np.minimum(averaged, 1, out=averaged),
-        mask=mask_there.astype(np.uint8),
+        mask=brain_mask.astype(np.uint8),
         labels=None if labels is None else resample.vote(labels, to_world, size, fine),
         to_world=to_world,
     )

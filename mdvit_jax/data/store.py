@@ -253,8 +253,13 @@ def _stamp(path: Path | None) -> list[Any] | None:
     return stamp
 
 
+def quoted(name: str) -> str:
+    """A name as that of a file: without /, :, * and the like."""
+    return parse.quote(name, safe=" ,+=@")
+
+
 def _folder(scan: cohort.Scan, config: ml_collections.ConfigDict) -> Path:
-    name = parse.quote(scan.subject, safe=" ,+=@")
+    name = quoted(scan.subject)
     return _cache(config) / (name.replace(".", "%2E", 1) if name[0] == "." else name)
 
 

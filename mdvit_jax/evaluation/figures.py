@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mdvit_jax import errors
+from mdvit_jax import atomic, errors
 
 # Name, axis that is cut, letters at the left, right and top of the picture.
 _PLANES = (
@@ -153,9 +152,8 @@ def save(figure: Figure, path: str | Path) -> None:
         dpi=110,
         facecolor=figure.get_facecolor(),
     )
-    beside = path.with_name(f".{path.name}.partial")
-    beside.write_bytes(drawn.getvalue())
-    os.replace(beside, path)
+    with atomic.replacing(path) as beside:
+        beside.write_bytes(drawn.getvalue())
 
 
 # Panels of a registration picture

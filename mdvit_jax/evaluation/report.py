@@ -13,12 +13,12 @@ import dataclasses
 import io
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from mdvit_jax import atomic
 from mdvit_jax.evaluation import metrics
 
 _METRICS = ("dsc", "hd95", "jaccard", "seconds")
@@ -245,6 +245,5 @@ def _left_out(cases: Sequence[Case]) -> list[str]:
 
 def _replace(path: Path, text: str) -> None:
     """Write beside and rename, so that a reader never sees half a file."""
-    beside = path.with_name(f".{path.name}.partial")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
+    with atomic.replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8")

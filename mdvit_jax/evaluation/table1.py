@@ -5,7 +5,6 @@ Rows are Initial, Initial (CoM) and the method; Fig. 5's regions stand below.
 
 from collections.abc import Iterable
 from pathlib import Path
-from urllib import parse
 
 import ml_collections
 import tqdm
@@ -98,7 +97,7 @@ def _keep_worst(
             pair.fixed.image, pair.moving.image, warped.image, title=title
         )
         file = f"{rank}_{case.moving}_to_{case.fixed}.png"
-        figures.save(figure, folder / parse.quote(file, safe=" ,+=@"))
+        figures.save(figure, folder / store.quoted(file))
     return cases
 
 

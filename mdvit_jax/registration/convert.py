@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mdvit_jax.data import nifti
-from mdvit_jax.registration import transforms
+from mdvit_jax.registration import images, transforms
 
 _DESCRIPTION = """\
 Convert an affine transform between the files of ITK and ANTs (.tfm, .mat), FSL (.mat),
@@ -52,8 +51,8 @@ def main(arguments: Sequence[str]) -> int:
         help="write the way back; --fixed and --moving are those of the input",
     )
     options = parser.parse_args(arguments)
-    images = options.fixed, options.moving
-    fixed, moving = (None if path is None else _grid(path) for path in images)
+    named = options.fixed, options.moving
+    fixed, moving = (None if p is None else images.load(p).grid for p in named)
     matrix = transforms.read(
         options.input, fixed=fixed, moving=moving, format=options.source
     )
@@ -63,8 +62,3 @@ def main(arguments: Sequence[str]) -> int:
         options.output, matrix, fixed=fixed, moving=moving, format=options.target
     )
     return 0
-
-
-def _grid(path: str) -> transforms.Grid:
-    volume = nifti.load(path)
-    return transforms.Grid(volume.data.shape, volume.affine)

@@ -1,13 +1,12 @@
 """Images as files that a registration reads and writes."""
 
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
 
-from mdvit_jax import errors
+from mdvit_jax import atomic, errors
 from mdvit_jax.data import nifti
 from mdvit_jax.registration.transforms import Grid
 
@@ -92,13 +91,10 @@ def save(path: str | Path, data: np.ndarray, like: Image, dtype: np.dtype) -> No
     if kind is nib.Nifti1Image:
         header["cal_max"] = header["cal_min"] = 0  # were the other image's brightness
     image = kind(data.astype(dtype), like.affine, header)
-    beside = path.with_name(f".partial_{path.name}")
     try:
-        nib.save(image, beside)
-        os.replace(beside, path)
+        with atomic.replacing(path) as beside:
+            nib.save(image, beside)
     except OSError as error:
         raise errors.UserError(
             f"{path} cannot be written ({error.strerror}); name another place."
         ) from error
-    finally:
-        beside.unlink(missing_ok=True)

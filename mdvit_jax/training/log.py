@@ -1,10 +1,12 @@
 """The record of a run: one JSON row for each step and each validation."""
 
+import contextlib
 import json
 import math
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from mdvit_jax import atomic
 
 
 class MetricsLog:
@@ -55,30 +57,24 @@ class MetricsLog:
 
 def validated(workdir: str | Path, step: int) -> bool:
     """Whether the record of a run has the validation of this step."""
-    path = Path(workdir) / "metrics.jsonl"
-    if not path.exists():
-        return False
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:  # cut short
-            continue
-        if row["step"] == step and "dsc" in row:
-            return True
-    return False
+    rows = _rows(Path(workdir) / "metrics.jsonl")
+    return any(row["step"] == step and "dsc" in row for _, row in rows)
 
 
 def _drop_after(path: Path, step: int) -> None:
     """Remove the rows of later steps, and a last row that was cut short."""
     if not path.exists():
         return
-    kept = []
+    kept = [line for line, row in _rows(path) if row["step"] <= step]
+    with atomic.replacing(path) as beside:
+        beside.write_text("".join(kept), encoding="utf-8")
+
+
+def _rows(path: Path) -> Iterator[tuple[str, dict]]:
+    """The lines of a record, if there is one, with their content; none cut short."""
+    if not path.exists():
+        return
     for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        try:
-            if json.loads(line)["step"] <= step and line.endswith("\n"):
-                kept.append(line)
-        except ValueError:
-            continue
-    beside = path.with_name(f".{path.name}.partial")
-    beside.write_text("".join(kept), encoding="utf-8")
-    os.replace(beside, path)
+        if line.endswith("\n"):
+            with contextlib.suppress(ValueError):
+                yield line, json.loads(line)

@@ -103,12 +103,13 @@ def train(config: ml_collections.ConfigDict) -> int:
             while pending:
                 _record(*pending.pop(), record, schedule, bar, training, saved)
 
-        def validate_and_save(done: int, *, validating: bool) -> bool:
-            """Save, scored by a validation; False: a signal came before its end."""
-            scores = None
-            if validating:
+        def validate_and_save(done: int) -> bool:
+            """Validate if it is due, and save; False: a signal came before that."""
+            scores, going_on = None, stop.received is None
+            if going_on and due(done):
                 named = evaluate.pairs_of(cases, held_out, fixed_template)
                 found = validate(state.params, named, lambda: stop.received is not None)
+                going_on = found is not None
                 if found is not None:
                     scores, picture = found
                     record.write(done, scores)
@@ -117,10 +118,10 @@ def train(config: ml_collections.ConfigDict) -> int:
                     curves = figures.training_curves(record.path)
                     figures.save(curves, workdir / "curves.png")
             saved.save(done, state, metrics=scores)
-            return scores is not None
+            return going_on
 
-        done, stopping = first, behind and not validate_and_save(first, validating=True)
-        for batch in () if stopping else batches:
+        done, going_on = first, not behind or validate_and_save(first)
+        for batch in batches if going_on else ():
             fixed, moving = (
                 sharding.to_devices(mesh, batch[name]) for name in ("fixed", "moving")
             )
@@ -128,16 +129,12 @@ def train(config: ml_collections.ConfigDict) -> int:
             settle()  # the step before, while the device is at this one
             done = batch["step"] + 1
             pending.append((done, batch, measured))
-            # Read once: a signal that comes later ends the next step, after its save.
-            stopping = stop.received is not None
-            validating = due(done) and not stopping
-            if stopping or validating or done % config.checkpoint.every == 0:
+            if stop.received or due(done) or done % config.checkpoint.every == 0:
                 settle()
-                scored = validate_and_save(done, validating=validating)
-                stopping = stopping or (validating and not scored)
-            if stopping:
+                going_on = validate_and_save(done)
+            if not going_on:  # not `stop.received`: that may be newer than the save
                 break
-    if not stopping:
+    if going_on:
         return 0
     print(
         f"Saved step {done} in {workdir}; the same command goes on from there.",

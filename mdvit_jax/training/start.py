@@ -1,6 +1,7 @@
 """Where a run starts: its newest checkpoint, another run's parameters, or a seed."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +18,9 @@ _logger = logging.getLogger(__name__)
 
 # What may differ when a run is resumed: where things lie, and how long it goes on.
 _MAY_DIFFER = ("workdir", "data.root", "data.cache", "data.workers", "optim.steps")
-_DECIDE_THE_SPLIT = ("seed", "data.split", "data.person", "data.same_person")
 _GROUPS_THAT_MAY_DIFFER = ("checkpoint.", "evaluation.")
+# What decides who trains and who tests, of one cohort.
+_DECIDE_THE_SPLIT = ("seed", "data.split", "data.person", "data.same_person")
 
 
 def check_same_run(config: ml_collections.ConfigDict, workdir: Path) -> None:
@@ -26,10 +28,12 @@ def check_same_run(config: ml_collections.ConfigDict, workdir: Path) -> None:
     if not (workdir / "config.json").exists():
         return
     before = configuration.saved(workdir)
-    changed = ", ".join(
-        f"{name} {old!r} (now {new!r})"
-        for name, (old, new) in configuration.differences(before, config).items()
-        if name not in _MAY_DIFFER and not name.startswith(_GROUPS_THAT_MAY_DIFFER)
+    changed = _changes(
+        before,
+        config,
+        lambda name: (
+            name not in _MAY_DIFFER and not name.startswith(_GROUPS_THAT_MAY_DIFFER)
+        ),
     )
     if changed:
         raise errors.UserError(
@@ -46,16 +50,25 @@ def check_held_out(config: ml_collections.ConfigDict, run: str | Path) -> None:
     before = configuration.saved(run)
     if any(before.data[name] != config.data[name] for name in ("layout", "root")):
         return
-    changed = ", ".join(
-        f"{name} {old!r} (now {new!r})"
-        for name, (old, new) in configuration.differences(before, config).items()
-        if name in _DECIDE_THE_SPLIT or name.startswith("data.synthetic.")
+    changed = _changes(
+        before,
+        config,
+        lambda name: name in _DECIDE_THE_SPLIT or name.startswith("data.synthetic."),
     )
     if changed:
         raise errors.UserError(
             f"{run} was trained with {changed}, so that people it learned from may be "
             "among those to be tested; evaluate it with the values it was trained with."
         )
+
+
+def _changes(before, now, matters: Callable[[str], bool]) -> str:
+    """The values of some names that differ, as words; empty if none does."""
+    return ", ".join(
+        f"{name} {old!r} (now {new!r})"
+        for name, (old, new) in configuration.differences(before, now).items()
+        if matters(name)
+    )
 
 
 def first_state(

@@ -1,13 +1,11 @@
 """Read and write a transform, by the file's ending and what is in it."""
 
-import io
-import os
 from pathlib import Path
 
 import numpy as np
 
-from mdvit_jax import errors
-from mdvit_jax.registration.transforms import fsl, itk, lta, x5
+from mdvit_jax import atomic, errors
+from mdvit_jax.registration.transforms import fsl, itk, lta, text, x5
 from mdvit_jax.registration.transforms.grid import Grid
 
 FORMATS = ("itk", "fsl", "lta", "x5", "text")
@@ -91,12 +89,10 @@ def write(
             "fixed and the moving image."
         )
     content = _encode(format, path.suffix.lower(), matrix, fixed, moving)
-    beside = path.with_name(f".{path.name}.partial")
     try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
+        with atomic.replacing(path) as beside:
+            beside.write_bytes(content)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise errors.UserError(
             f"{path} cannot be written ({error.strerror}); name another place."
         ) from error
@@ -120,13 +116,13 @@ def _encode(format: str, ending: str, matrix, fixed, moving) -> bytes:
     if format == "itk":
         return itk.binary(matrix) if ending == ".mat" else itk.text(matrix).encode()
     if format == "fsl":
-        return _text(fsl.from_world(matrix, fixed, moving)).encode()
+        return text.encode(fsl.from_world(matrix, fixed, moving)).encode()
     if format == "lta":
         return lta.text(matrix, fixed, moving).encode()
     if format == "x5":
         return x5.encode(matrix)
     if format == "text":
-        return _text(matrix).encode()
+        return text.encode(matrix).encode()
     raise errors.UserError(
         f'"{format}" is no format of transforms; choose one of {", ".join(FORMATS)}.'
     )
@@ -137,15 +133,12 @@ def _decode(path: Path, content: bytes, fixed, moving, format) -> np.ndarray:
         return x5.decode(content)
     if itk.is_binary(content):
         return itk.from_binary(content)
-    text = content.decode("utf-8")  # a UnicodeDecodeError is a ValueError
-    if itk.is_text(text):
-        return itk.from_text(text)
-    if lta.is_one(text):
-        return lta.from_text(text)
-    matrix = np.loadtxt(io.StringIO(text), ndmin=2)
-    if matrix.shape != (4, 4):
-        rows, columns = matrix.shape
-        raise ValueError(f"it is {rows}×{columns}, not 4×4")
+    words = content.decode("utf-8")  # a UnicodeDecodeError is a ValueError
+    if itk.is_text(words):
+        return itk.from_text(words)
+    if lta.is_one(words):
+        return lta.from_text(words)
+    matrix = text.decode(words)
     if format != "fsl" and (format == "text" or path.suffix.lower() != ".mat"):
         return matrix
     if fixed is None or moving is None:
@@ -168,8 +161,3 @@ def _checked(matrix: np.ndarray, what: str) -> np.ndarray:
     if problem:
         raise errors.UserError(f"{what} {problem}; give an affine transform.")
     return matrix
-
-
-def _text(matrix: np.ndarray) -> str:
-    """17 digits bring the same float64 back."""
-    return "".join(" ".join(f"{v:.17g}" for v in row) + "\n" for row in matrix)

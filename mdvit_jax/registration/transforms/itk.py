@@ -12,6 +12,8 @@ import numpy as np
 from scipy.io import loadmat, savemat
 from scipy.spatial.transform import Rotation
 
+from mdvit_jax.registration.transforms.text import numbers
+
 _HEAD = "#Insight Transform File V1.0"
 _NAME = "AffineTransform_double_3_3"
 _TO_LPS = np.diag([-1.0, -1, 1, 1])  # its own inverse
@@ -19,10 +21,9 @@ _TO_LPS = np.diag([-1.0, -1, 1, 1])  # its own inverse
 
 def text(fixed_to_moving: np.ndarray) -> str:
     """4×4 in world RAS+ mm as the text of a .tfm file."""
-    numbers = " ".join(f"{v:.17g}" for v in _parameters(fixed_to_moving))
     return (
         f"{_HEAD}\n#Transform 0\nTransform: {_NAME}\n"
-        f"Parameters: {numbers}\nFixedParameters: 0 0 0\n"
+        f"Parameters: {numbers(_parameters(fixed_to_moving))}\nFixedParameters: 0 0 0\n"
     )
 
 

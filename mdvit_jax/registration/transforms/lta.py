@@ -10,13 +10,14 @@ import re
 import numpy as np
 
 from mdvit_jax.registration.transforms.grid import Grid
+from mdvit_jax.registration.transforms.text import numbers
 
 _VOXELS, _RAS = 0, 1
 
 
 def text(fixed_to_moving: np.ndarray, fixed: Grid, moving: Grid) -> str:
     """4×4 in world RAS+ mm as the text of an .lta file."""
-    rows = "\n".join(_numbers(row) for row in np.linalg.inv(fixed_to_moving))
+    rows = "\n".join(numbers(row) for row in np.linalg.inv(fixed_to_moving))
     return (
         f"type      = {_RAS} # LINEAR_RAS_TO_RAS\nnxforms   = 1\n"
         "mean      = 0.0 0.0 0.0\nsigma     = 1.0\n1 4 4\n"
@@ -72,12 +73,8 @@ def _info(grid: Grid) -> str:
     axes = (grid.affine[:3, :3] / grid.voxel_sizes).T
     lines = ["valid = 1  # volume info valid", "filename = unknown"]
     lines.append("volume = " + " ".join(str(n) for n in grid.shape))
-    lines.append("voxelsize = " + _numbers(grid.voxel_sizes))
+    lines.append("voxelsize = " + numbers(grid.voxel_sizes))
     for name, axis in zip(("xras  ", "yras  ", "zras  "), axes, strict=True):
-        lines.append(f"{name} = {_numbers(axis)}")
-    lines.append("cras   = " + _numbers(centre))
+        lines.append(f"{name} = {numbers(axis)}")
+    lines.append("cras   = " + numbers(centre))
     return "\n".join(lines) + "\n"
-
-
-def _numbers(values: np.ndarray) -> str:
-    return " ".join(f"{v:.17g}" for v in values)
