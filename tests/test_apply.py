@@ -164,6 +164,14 @@ def test_an_fsl_matrix_takes_the_two_images(folder, invert):
     assert one.any() and np.abs(one - other).max() < 1e-2
 
 
+def test_a_missing_input_is_told_where_the_output_is_there_already(folder, capsys):
+    (folder / "w.nii").write_bytes(b"old")
+    words = ["--transform", "no.tfm", *WARP, "--output", "w.nii"]
+    assert run(folder, words) == 2
+    assert "no.tfm cannot be read" in capsys.readouterr().err
+    assert (folder / "w.nii").read_bytes() == b"old"
+
+
 def test_labels_stay_labels(folder):
     words = ["--transform", "a.tfm", "--labels", "--moving", "moving_labels.nii.gz"]
     words += ["--reference", "fixed.nii.gz", "--output", "w.nii.gz"]

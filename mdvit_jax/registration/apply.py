@@ -53,7 +53,8 @@ def main(arguments: Sequence[str]) -> int:
     )
     options = parser.parse_args(arguments)
     for name in (options.moving, options.reference, *options.transform):
-        if os.path.exists(options.output) and os.path.samefile(name, options.output):
+        there = os.path.exists(name) and os.path.exists(options.output)
+        if there and os.path.samefile(name, options.output):
             raise errors.UserError(
                 f"{options.output} would be written over {name}, which is read; name "
                 "another output."
