@@ -53,3 +53,23 @@ def test_the_record_says_which_steps_were_validated(tmp_path):
         record.write(2, {"dsc": 0.9})
     (tmp_path / "metrics.jsonl").open("a").write('{"step": 3, "ds')
     assert [log.validated(tmp_path, step) for step in (1, 2, 3)] == [False, True, False]
+
+
+def test_tensorboard_gets_the_same_values(tmp_path):
+    from tensorboardX.proto import event_pb2
+    from tensorboardX.record_writer import masked_crc32c
+
+    with log.MetricsLog(tmp_path, from_step=0) as record:
+        record.write(3, {"loss": 0.5, "dsc": 0.75})
+    (path,) = (tmp_path / "tensorboard").glob("events.*")
+    content, found = path.read_bytes(), {}
+    while content:  # records: length, its checksum, event, its checksum
+        size = int.from_bytes(content[:8], "little")
+        event = content[12 : 12 + size]
+        checksum = int.from_bytes(content[12 + size : 16 + size], "little")
+        assert checksum == masked_crc32c(event)
+        parsed = event_pb2.Event.FromString(event)
+        for value in parsed.summary.value:
+            found[value.tag] = (parsed.step, value.simple_value)
+        content = content[16 + size :]
+    assert found == {"loss": (3, 0.5), "dsc": (3, 0.75)}
