@@ -1,5 +1,8 @@
 """Resampling against SimpleITK on odd grids and real headers; `mdvit apply`."""
 
+import os
+import tracemalloc
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -181,18 +184,219 @@ def test_labels_stay_labels(folder):
     assert set(np.unique(found.get_fdata())) <= {0, 1, 2, 3}
 
 
+def one_hot(labels, matrix, of, target):
+    """The weight of every label at every voxel, {label: [x, y, z]}."""
+    found = {}
+    for label in np.unique([0, *np.unique(labels)]):
+        indicator = (labels == label).astype(np.float64)
+        found[label] = resample.resample(indicator, of.affine, matrix, target)
+    return found
+
+
+@pytest.mark.parametrize(("fixed", "moving"), PAIRS)
+def test_linear_labels_are_those_of_the_dense_one_hot_form(fixed, moving):
+    fixed, moving = GRIDS[fixed], GRIDS[moving]
+    coarse = np.random.default_rng(1).choice([0, 2, 5, -7, 900000], (9, 9, 9))
+    labels = np.kron(coarse, np.ones((3, 4, 4), int)).astype(np.int32)
+    labels = np.tile(labels, (1, 1, 2))[tuple(map(slice, moving.shape))]
+    weights = one_hot(labels, NEAR, moving, fixed)
+    names, stack = np.array(list(weights)), np.stack(list(weights.values()))
+    ordered = np.sort(stack, axis=0)
+    inside = stack.sum(axis=0) > 0.5
+    clear = inside & (ordered[-1] - ordered[-2] > 2e-6)
+    found = resample.resample_labels(labels, moving.affine, NEAR, fixed)
+    assert found.shape == fixed.shape and found.dtype == np.int32
+    assert clear.sum() > 300
+    assert (found == names[stack.argmax(axis=0)])[clear].all()
+    assert (found[~inside] == 0).all()
+    chosen = np.take_along_axis(stack, np.searchsorted(names, found)[None], axis=0)[0]
+    assert (chosen > ordered[-1] - 2e-6)[inside].all()
+    nearest = resample.resample(labels, moving.affine, NEAR, fixed, order=0)
+    assert (found != nearest)[inside].mean() > 0.005
+
+
+@pytest.mark.parametrize("shape", [(7, 5, 6), (7, 1, 6), (1, 5, 1), (1, 1, 1)])
+def test_linear_labels_under_the_identity_are_the_same(shape):
+    labels = np.random.default_rng(2).integers(-4, 90, shape).astype(np.int32)
+    grid = transforms.Grid(shape, GRIDS["oblique"].affine)
+    found = resample.resample_labels(labels, grid.affine, np.eye(4), grid)
+    assert (found == labels).all()
+
+
+def test_of_two_labels_of_equal_weight_the_smaller_wins():
+    labels = np.array([5, 3, 0, 8], np.int32).reshape(4, 1, 1)
+    grid, half = transforms.Grid((4, 1, 1), np.eye(4)), np.eye(4)
+    half[0, 3] = 0.5
+    found = resample.resample_labels(labels, np.eye(4), half, grid)
+    assert found.ravel().tolist() == [3, 0, 0, 8]  # the last is at the edge of its box
+
+
+def test_there_are_no_new_labels_through_any_transform():
+    random = np.random.default_rng(3)
+    target = GRIDS["coronal"]
+    for seed in range(20):
+        shape = tuple(random.integers(1, 20, 3))
+        labels = random.choice(random.integers(-(2**31), 2**31, 4), shape)
+        labels = labels.astype(np.int32)
+        of = GRIDS["radiological"]
+        found = resample.resample_labels(labels, of.affine, affine(seed), target)
+        assert np.isin(found, [0, *np.unique(labels)]).all()
+
+
+def save_series(path, grid, count, dtype=np.int16, *, step=2.5, units=("mm", "sec")):
+    data = np.stack([volume(grid.shape, dtype) // (t + 1) for t in range(count)], -1)
+    series = nib.Nifti1Image(data, grid.affine)
+    series.header.set_xyzt_units(*units)
+    series.header["pixdim"][4], series.header["toffset"] = step, 0.75
+    nib.save(series, path)
+    return data
+
+
+@pytest.mark.parametrize("units", [("mm", "sec"), ("mm", "msec"), ("micron", "hz")])
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_a_series_goes_volume_by_volume(folder, units, dtype):
+    fixed, moving = GRIDS["oblique"], GRIDS["radiological"]
+    reference = nib.load(folder / "fixed.nii.gz")
+    reference.header.set_xyzt_units("mm", "usec")
+    nib.save(reference, folder / "fixed.nii.gz")
+    data = save_series(folder / "moving.nii.gz", moving, 5, dtype, units=units)
+    words = ["--transform", "a.tfm", *WARP, "--output", "w.nii.gz"]
+    assert run(folder, words) == 0
+    found = nib.load(folder / "w.nii.gz")
+    assert found.shape == (*fixed.shape, 5) and found.get_data_dtype() == dtype
+    assert np.allclose(found.affine, fixed.affine, atol=1e-4)
+    assert found.header.get_zooms()[3] == 2.5 and found.header["toffset"] == 0.75
+    assert found.header.get_xyzt_units() == ("mm", units[1])
+    for t in range(5):
+        expected = resample.resample(
+            data[..., t].astype(np.float32), moving.affine, NEAR, fixed
+        )
+        exact = np.issubdtype(dtype, np.floating)
+        off = np.abs(found.get_fdata()[..., t] - expected).max()
+        assert off <= (1e-3 if exact else 0.501)
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "linear"])
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_a_series_of_label_maps(folder, interpolation, ending):
+    data = save_series(folder / f"m{ending}", GRIDS["radiological"], 3, np.uint8) // 50
+    nib.save(nib.Nifti1Image(data, GRIDS["radiological"].affine), folder / f"m{ending}")
+    words = ["--transform", "a.tfm", "--labels", "--interpolation", interpolation]
+    words += ["--moving", f"m{ending}", "--reference", "fixed.nii.gz"]
+    assert run(folder, [*words, "--output", "w.nii.gz"]) == 0
+    found = nib.load(folder / "w.nii.gz")
+    assert found.get_data_dtype() == np.uint8 and found.shape[3] == 3
+    for t in range(3):
+        arguments = data[..., t], GRIDS["radiological"].affine, NEAR, GRIDS["oblique"]
+        if interpolation == "linear":
+            expected = resample.resample_labels(*arguments)
+        else:
+            expected = resample.resample(*arguments, order=0)
+        assert (found.get_fdata()[..., t] == expected).all() and expected.any()
+
+
+@pytest.mark.parametrize(("unit", "step"), [("sec", 2500), ("msec", 2.5)])
+def test_the_time_step_between_nifti_and_freesurfer(folder, unit, step):
+    save_series(folder / "m.nii", GRIDS["radiological"], 2, units=("mm", unit))
+    words = ["--transform", "a.tfm", "--reference", "fixed.nii.gz", "--moving"]
+    assert run(folder, [*words, "m.nii", "--output", "w.mgz"]) == 0
+    assert nib.load(folder / "w.mgz").header.get_zooms()[3] == step
+    assert run(folder, [*words, "w.mgz", "--output", "v.nii.gz"]) == 0
+    header = nib.load(folder / "v.nii.gz").header
+    assert header.get_zooms()[3] == step and header.get_xyzt_units()[1] == "msec"
+
+
+def test_of_a_reference_only_the_grid_counts(folder):
+    save_series(folder / "many.nii.gz", GRIDS["oblique"], 3)
+    nib.save(
+        nib.Nifti1Image(np.ones(GRIDS["oblique"].shape, "u1"), GRIDS["oblique"].affine),
+        folder / "ones.nii.gz",
+    )
+    words = ["--transform", "a.tfm", "--moving", "moving.nii.gz"]
+    data = []
+    for reference in ("many.nii.gz", "ones.nii.gz", "fixed.nii.gz"):
+        run(folder, [*words, "--reference", reference, "--output", "w.nii.gz"])
+        data.append(nib.load(folder / "w.nii.gz").get_fdata())
+    assert data[0].ndim == 3 and data[0].any()
+    assert (data[0] == data[2]).all() and (data[1] == data[2]).all()
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_of_a_series_one_volume_is_held_besides_input_and_output(folder, ending):
+    grid, count = GRIDS["radiological"], 60
+    save_series(folder / f"m{ending}", grid, count, np.int16)
+    words = ["--transform", "a.tfm", "--moving", f"m{ending}"]
+    words += ["--reference", "fixed.nii.gz", "--output", "w.nii"]
+    run(folder, words)  # what is imported at the first time
+    tracemalloc.start()
+    assert run(folder, words) == 0
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    inside, outside = np.prod(grid.shape), np.prod(GRIDS["oblique"].shape)
+    whole = 2 * count * (outside + (inside if ending == ".nii.gz" else 0))
+    assert most < whole + 60 * max(inside, outside) + 1e6
+
+
+@pytest.mark.parametrize("dtype", ["i1", "u2", "i4", "u4", "i8", "u8"])
+def test_whole_numbers_are_cut_off_at_their_limits(dtype):
+    limits = np.iinfo(dtype)
+    far = np.array([-1e30, -0.6, 3.5, 4.5, 1e30, limits.max], np.float32)
+    found = images.as_stored(far, np.dtype(dtype))
+    low = max(-1, limits.min)
+    assert found.tolist() == [limits.min, low, 4, 4, limits.max, limits.max]
+
+
+def test_an_image_by_the_nearest_voxel(folder):
+    words = ["--transform", "a.tfm", "--interpolation", "nearest", *WARP]
+    assert run(folder, [*words, "--output", "w.nii"]) == 0
+    values = nib.load(folder / "moving.nii.gz").get_fdata()
+    assert np.isin(nib.load(folder / "w.nii").get_fdata(), [0, *values.ravel()]).all()
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
         (["--transform", "a.tfm", "--output", "moving.nii.gz"], "is read"),
         (["--transform", "a.tfm", "--output", "w.png"], "none of the endings"),
         (["--transform", "no.tfm", "--output", "w.nii"], "cannot be read"),
-        (["--transform", "a.tfm", "--output", "no/w.nii"], "cannot be written"),
+        (["--transform", "a.tfm", "--output", "fixed.nii.gz"], "is read"),
+        (["--transform", "a.tfm", "--output", "a.tfm"], "is read"),
+        (["--transform", "a.tfm", "--output", "no/w.nii"], "there is no folder"),
+        (["--transform", "a.tfm", "--output", "d.nii"], "it is a folder"),
     ],
 )
 def test_mistakes_get_one_sentence(folder, capsys, words, why):
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    (folder / "d.nii").mkdir()
     assert run(folder, [*words, *WARP]) == 2
     told = capsys.readouterr().err
     assert told.startswith("error: ") and why in told and told.count("\n") == 1
+    (folder / "d.nii").rmdir()
     assert before == {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def test_a_folder_that_cannot_be_written_to(folder, capsys, monkeypatch):
+    before = sorted(folder.iterdir())
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root can everywhere
+    words = ["--transform", "a.tfm", *WARP, "--output", "w.nii"]
+    assert run(folder, words) == 2
+    told = capsys.readouterr().err
+    assert "nothing can be written to the folder" in told and told.count("\n") == 1
+    assert before == sorted(folder.iterdir())
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".mgz"])
+def test_a_full_disk_leaves_the_old_output(folder, capsys, monkeypatch, ending):
+    def full(image, path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    (folder / f"w{ending}").write_bytes(b"old")
+    before = sorted(folder.iterdir())
+    monkeypatch.setattr(nib, "save", full)
+    words = ["--transform", "a.tfm", *WARP, "--output", f"w{ending}"]
+    assert run(folder, words) == 2
+    told = capsys.readouterr().err
+    assert "No space left on device" in told and told.count("\n") == 1
+    assert (folder / f"w{ending}").read_bytes() == b"old"
+    assert before == sorted(folder.iterdir())

@@ -1,6 +1,8 @@
 """`mdvit apply`: an image or a label map through affine transforms that are there."""
 
 import argparse
+import functools
+import math
 import os
 from collections.abc import Sequence
 
@@ -15,12 +17,17 @@ Bring an image onto the grid of another through affine transforms.
   mdvit apply --transform T.tfm --moving M.nii.gz --reference F.nii.gz --output W.nii.gz
   mdvit apply --transform T.tfm --moving labels.nii.gz --labels --reference F.nii.gz
               --output labels_in_F.nii.gz
+  mdvit apply --transform T.tfm --moving labels.nii.gz --labels --interpolation linear
+              --reference F.nii.gz --output labels_in_F.nii.gz
   mdvit apply --transform T.tfm --invert --moving F.nii.gz --reference M.nii.gz
               --output F_in_M.nii.gz
 
 A transform goes from the fixed image to the moving one (`mdvit convert --help` lists
 the files). Several are composed; the first is that of the reference: with
 --transform A.tfm B.tfm, A goes from the reference to some image, B on from there.
+
+A series of volumes (fMRI, DWI) goes volume by volume through the same transforms and
+keeps its time step; of the reference only the grid is used.
 """
 
 
@@ -35,7 +42,10 @@ def main(arguments: Sequence[str]) -> int:
         "--transform", metavar="FILE", nargs="+", required=True, help="one or several"
     )
     parser.add_argument(
-        "--moving", metavar="IMAGE", required=True, help="the image that is resampled"
+        "--moving",
+        metavar="IMAGE",
+        required=True,
+        help="the image that is resampled, of one volume or a series",
     )
     parser.add_argument(
         "--reference", metavar="IMAGE", required=True, help="the output is on its grid"
@@ -46,7 +56,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--labels",
         action="store_true",
-        help="the moving image is a label map: nearest voxel, no new values",
+        help="the moving image is a label map: no new values",
+    )
+    parser.add_argument(
+        "--interpolation",
+        choices=("nearest", "linear"),
+        help="by default linear for images and nearest for labels; linear labels: each "
+        "is interpolated on its own, as is the background, and the largest weight wins",
     )
     parser.add_argument(
         "--invert", action="store_true", help="go the way back through the transforms"
@@ -59,19 +75,46 @@ def main(arguments: Sequence[str]) -> int:
                 f"{options.output} would be written over {name}, which is read; name "
                 "another output."
             )
-    images.ending_of(options.output)
-    moving = images.load(options.moving, labels=options.labels)
-    reference = images.load(options.reference)
-    matrix = _composed(options, reference.grid, moving.grid)
-    warped = resample.resample(
-        moving.data,
-        moving.affine,
-        matrix,
-        reference.grid,
-        order=0 if options.labels else 1,
+    images.check_output(options.output)
+    moving = images.open_series(options.moving, labels=options.labels)
+    reference = images.load_frame(options.reference)
+    matrix = _composed(options, reference.grid, moving.frame.grid)
+    warped = _warped(options, moving, reference.grid, matrix)
+    images.save(
+        options.output, warped, reference, warped.dtype, time_of=moving.frame.header
     )
-    images.save(options.output, warped, reference, moving.dtype)
     return 0
+
+
+def _warped(
+    options: argparse.Namespace,
+    moving: images.Series,
+    target: transforms.Grid,
+    matrix: np.ndarray,
+) -> np.ndarray:
+    """The moving volumes on the target, [x, y, z] or [x, y, z, t], as they are stored.
+
+    Besides these, one volume is held at a time.
+    """
+    interpolation = options.interpolation or ("linear", "nearest")[options.labels]
+    if options.labels and interpolation == "linear":
+        through = resample.resample_labels
+    else:
+        order = ("nearest", "linear").index(interpolation)
+        through = functools.partial(resample.resample, order=order)
+    dtype = images.dtype_in(options.output, moving.dtype)
+    shape = (*target.shape, math.prod(moving.lengths))
+    try:
+        warped = np.empty(shape, dtype, order="F")
+        for index, volume in enumerate(moving.volumes):
+            found = through(volume, moving.frame.affine, matrix, target)
+            warped[..., index] = images.as_stored(found, dtype)
+    except MemoryError as error:
+        raise errors.UserError(
+            f"{options.output} with {'×'.join(map(str, shape))} voxels does not fit "
+            "into the free memory; choose a coarser reference or fewer volumes."
+        ) from error
+    return warped if moving.lengths else warped[..., 0]
 
 
 def _composed(options: argparse.Namespace, reference, moving) -> np.ndarray:

@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     options = parser.parse_args(arguments)
     named = options.fixed, options.moving
-    fixed, moving = (None if p is None else images.load(p).grid for p in named)
+    fixed, moving = (None if p is None else images.load_frame(p).grid for p in named)
     matrix = transforms.read(
         options.input, fixed=fixed, moving=moving, format=options.source
     )

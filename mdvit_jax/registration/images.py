@@ -1,10 +1,13 @@
 """Images as files that a registration reads and writes."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import nibabel as nib
 import numpy as np
+from nibabel.spatialimages import HeaderDataError
 
 from mdvit_jax import atomic, errors
 from mdvit_jax.data import nifti
@@ -14,7 +17,28 @@ _ENDINGS: dict[str, Any] = {
     ".nii.gz": nib.Nifti1Image, ".nii": nib.Nifti1Image,
     ".mgz": nib.freesurfer.MGHImage, ".mgh": nib.freesurfer.MGHImage,
 }  # fmt: skip
+_TIME, _SECOND, _MILLISECOND, _MICROSECOND = 0x38, 8, 16, 24  # of NIfTI's xyzt_units
+_IN_MILLISECONDS = {_SECOND: 1e3, _MICROSECOND: 1e-3}  # the unit of FreeSurfer's files
 _MGH_TYPES = (np.uint8, np.int16, np.int32, np.float32)
+
+
+class Frame(NamedTuple):
+    """Where an image lies, and what its file says of it.
+
+    Attributes:
+        shape: [x, y, z]; of the file's own axes.
+        affine: 4×4 float64, voxel indices → world RAS+ mm.
+        header: nibabel's, of the file's own kind.
+    """
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+    header: Any
+
+    @property
+    def grid(self) -> Grid:
+        """Where its voxels lie."""
+        return Grid(self.shape, self.affine)
 
 
 class Image(NamedTuple):
@@ -39,6 +63,29 @@ class Image(NamedTuple):
         return Grid((x, y, z), self.affine)
 
 
+class Series(NamedTuple):
+    """An image of one volume or several, which are decoded one at a time.
+
+    Attributes:
+        frame: where each of them lies.
+        lengths: () for one volume in three dimensions, (t,) for a series.
+        dtype: as which its values are to be written again.
+        volumes: [x, y, z], in order, once; float32, or int32 for labels.
+    """
+
+    frame: Frame
+    lengths: tuple[int, ...]
+    dtype: np.dtype
+    volumes: Iterator[np.ndarray]
+
+
+class _Placed(Protocol):
+    @property
+    def affine(self) -> np.ndarray: ...
+    @property
+    def header(self) -> Any: ...
+
+
 def load(path: str | Path, *, labels: bool = False) -> Image:
     """Read an image, or a label map, with all the checks of `nifti.load`.
 
@@ -46,13 +93,38 @@ def load(path: str | Path, *, labels: bool = False) -> Image:
         UserError: the file cannot be used.
     """
     volume = nifti.load_labels(path) if labels else nifti.load(path)
-    image: Any = nib.load(nifti.files(path)[0])  # has just been read without a fault
-    slope, intercept = image.dataobj.slope, image.dataobj.inter
-    plain = (slope, intercept) == (1, 0)
-    dtype = image.get_data_dtype() if plain else np.dtype(np.float32)
-    if labels and dtype.kind == "f":
-        dtype = np.dtype(np.int32)
-    return Image(volume.data, volume.affine, image.header, dtype.newbyteorder("="))
+    header = nifti.load_header(path)
+    dtype = _written_as(header.dtype, labels)
+    return Image(volume.data, volume.affine, header.header, dtype)
+
+
+def load_frame(path: str | Path) -> Frame:
+    """Read where an image lies, of whatever voxels and however many volumes.
+
+    Raises:
+        UserError: the file is damaged, or its header is none of an image in space.
+    """
+    return _frame(nifti.load_header(path))
+
+
+def open_series(path: str | Path, *, labels: bool = False) -> Series:
+    """Read an image, or a label map, of one volume or several.
+
+    Raises:
+        UserError: the file cannot be used; some faults show in the iteration only.
+    """
+    header, volumes = nifti.open_series(path, labels=labels)
+    dtype = _written_as(header.dtype, labels)
+    return Series(_frame(header), header.shape[3:], dtype, volumes)
+
+
+def _frame(header: nifti.Header) -> Frame:
+    x, y, z = header.shape[:3]
+    return Frame((x, y, z), header.affine, header.header)
+
+
+def _written_as(dtype: np.dtype, labels: bool) -> np.dtype:
+    return np.dtype(np.int32) if labels and dtype.kind == "f" else dtype
 
 
 def ending_of(path: str | Path) -> str:
@@ -66,35 +138,103 @@ def ending_of(path: str | Path) -> str:
     return ending
 
 
-def save(path: str | Path, data: np.ndarray, like: Image, dtype: np.dtype) -> None:
+def check_output(path: str | Path) -> None:
+    """See beforehand whether an image can be written there.
+
+    Raises:
+        UserError: another ending, or no folder that can be written to.
+    """
+    ending_of(path)
+    folder, reason = Path(path).parent, None
+    if not folder.is_dir():
+        reason = f"there is no folder {folder}"
+    elif not os.access(folder, os.W_OK):
+        reason = f"nothing can be written to the folder {folder}"
+    elif Path(path).is_dir():
+        reason = "it is a folder"
+    if reason:
+        raise errors.UserError(
+            f"{path} cannot be written ({reason}); name another place."
+        )
+
+
+def dtype_in(path: str | Path, dtype: np.dtype) -> np.dtype:
+    """The type itself, or float32 where the format of a file has not got it."""
+    if _ENDINGS[ending_of(path)] is nib.freesurfer.MGHImage and dtype not in _MGH_TYPES:
+        return np.dtype(np.float32)
+    return dtype
+
+
+def as_stored(data: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Values in a type; whole numbers are rounded to, and cut off at their limits."""
+    if dtype.kind not in "iu" or data.dtype == dtype:
+        return data.astype(dtype, copy=False)
+    limits, data = np.iinfo(dtype), np.rint(data)
+    # As a float, the largest whole number may be the next one, which overflows.
+    above, below = data >= limits.max, data <= limits.min
+    stored = np.where(above | below, 0, data).astype(dtype)
+    stored[above], stored[below] = limits.max, limits.min
+    return stored
+
+
+def save(
+    path: str | Path,
+    data: np.ndarray,
+    like: _Placed,
+    dtype: np.dtype,
+    *,
+    time_of: Any = None,
+) -> None:
     """Write data on the grid of another image, whose header is kept, all at once.
 
     Args:
         path: ends in .nii.gz, .nii, .mgz or .mgh.
-        data: [x, y, z].
+        data: [x, y, z], or [x, y, z, t].
         like: the image whose grid this is.
-        dtype: of the file; whole numbers are rounded to, and cut off at their limits.
+        dtype: of the file; see `as_stored`.
+        time_of: header that says how far apart the volumes of a series are.
 
     Raises:
-        UserError: another ending, or a folder that cannot be written to.
+        UserError: another ending, a folder that cannot be written to, or a shape that
+            the format has not got.
     """
     path = Path(path)
-    ending = ending_of(path)
-    kind = _ENDINGS[ending]
-    if kind is nib.freesurfer.MGHImage and dtype not in _MGH_TYPES:
-        dtype = np.dtype(np.float32)
-    if dtype.kind in "iu":
-        limits = np.iinfo(dtype)
-        data = np.clip(np.rint(data), limits.min, limits.max)
-    header = kind.header_class.from_header(like.header)
-    header.set_data_dtype(dtype)
-    if kind is nib.Nifti1Image:
-        header["cal_max"] = header["cal_min"] = 0  # were the other image's brightness
-    image = kind(data.astype(dtype), like.affine, header)
+    kind = _ENDINGS[ending_of(path)]
+    dtype = dtype_in(path, dtype)
     try:
+        # A type that every format has, on the way from one kind of header to another.
+        header = like.header.copy()
+        header.set_data_dtype(np.float32)
+        header = kind.header_class.from_header(header)
+        header.set_data_dtype(dtype)
+        if kind is nib.Nifti1Image:
+            header["cal_max"] = header["cal_min"] = 0  # the other image's brightness
+        header.set_data_shape(data.shape)
+        if data.ndim == 4 and time_of is not None:
+            _keep_time(header, time_of)
+        image = kind(as_stored(data, dtype), like.affine, header)
         with atomic.replacing(path) as beside:
             nib.save(image, beside)
+    except HeaderDataError as error:
+        raise errors.UserError(
+            f"{path} cannot hold {'×'.join(map(str, data.shape))} voxels ({error}); "
+            "choose another format."
+        ) from error
     except OSError as error:
         raise errors.UserError(
             f"{path} cannot be written ({error.strerror}); name another place."
         ) from error
+
+
+def _keep_time(header: Any, source: Any) -> None:
+    """Let volumes be as far apart as another header says, in its unit if possible."""
+    timed, from_mgh = "xyzt_units" in source, "tr" in source
+    step = float(source["tr"] if from_mgh else source["pixdim"][4])
+    step = step if np.isfinite(step) and step > 0 else 0.0
+    unit = int(source["xyzt_units"]) & _TIME if timed else _MILLISECOND * from_mgh
+    if "tr" in header:
+        header["tr"] = step * _IN_MILLISECONDS.get(unit, 1.0)
+        return
+    header["pixdim"][4] = step
+    header["xyzt_units"] = int(header["xyzt_units"]) & ~_TIME | unit
+    header["toffset"] = source.get("toffset", 0)

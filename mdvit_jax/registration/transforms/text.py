@@ -1,6 +1,7 @@
 """A plain 4×4 of numbers: fixed → moving, world RAS+ mm; FSL writes its own so too."""
 
 import io
+import warnings
 
 import numpy as np
 
@@ -12,7 +13,8 @@ def encode(matrix: np.ndarray) -> str:
 
 def decode(text: str) -> np.ndarray:
     """Four lines as 4×4; ValueError if there is something else."""
-    matrix = np.loadtxt(io.StringIO(text), ndmin=2)
+    with warnings.catch_warnings(action="ignore"):  # that there are no numbers
+        matrix = np.loadtxt(io.StringIO(text), ndmin=2)
     if matrix.shape != (4, 4):
         rows, columns = matrix.shape
         raise ValueError(f"it is {rows}×{columns}, not 4×4")
