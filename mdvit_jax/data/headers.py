@@ -15,11 +15,40 @@ from mdvit_jax.data import image_files
 
 _MOST_VOXELS = 2**30  # a whole head at 0.25 mm; more is a broken header
 _MOST_OF_SERIES = 2**32  # of all volumes together; 4000 volumes of 100³
+_LARGEST_EXTENSION = 2**26  # bytes
 _FAR = 1e5  # mm; no scanner places a voxel there
 _FLAT = 1e-3
 _FORMS_AGREE = 1.0  # mm at the corners; float32 headers differ by some 1e-3
 
 _log = logging.getLogger(__name__)
+
+
+def check_extensions(header_file: Path, path: Path) -> None:
+    """Refuse extensions of sizes that cannot be; nibabel would take memory for them.
+
+    Raises:
+        UserError: one of them is larger than the file, or smaller than its own size.
+        OSError, EOFError, zlib.error: the stream is damaged.
+    """
+    most = min(image_files.most_bytes(header_file), _LARGEST_EXTENSION)
+    with image_files.opened(header_file) as stream:
+        start = stream.read(nib.Nifti2Header.sizeof_hdr + 1)
+        kinds = nib.Nifti1Header, nib.Nifti2Header
+        kind = next((k for k in kinds if k.may_contain_header(start)), None)
+        if kind is None or not any(start[kind.sizeof_hdr : kind.sizeof_hdr + 1]):
+            return
+        header = kind(start[: kind.sizeof_hdr], check=False)
+        single = header["magic"].item() in (b"n+1", b"n+2")
+        end = header["vox_offset"] if single else np.inf
+        position = stream.seek(kind.sizeof_hdr + 4)
+        while position + 16 <= end and len(words := stream.read(8)) == 8:
+            size = int(np.frombuffer(words, f"{header.endianness}i4")[0])
+            if not 8 <= size <= most:
+                raise errors.UserError(
+                    f"{path} has an extension of {size} bytes in its header, which "
+                    "cannot be; get or make the file again."
+                )
+            position = stream.seek(position + size)
 
 
 def checked_shape(proxy: ArrayProxy, path: Path) -> tuple[int, ...]:
@@ -105,12 +134,27 @@ def _warn_if_forms_disagree(image: Any, sform: np.ndarray, path: Path) -> None:
         )
 
 
+def check_offset(image: Any, path: Path) -> None:
+    """Refuse voxels that are said to begin inside of the header in the same file.
+
+    Raises:
+        UserError: they are; nibabel takes a vox_offset of 0 as it stands.
+    """
+    offset = image.dataobj.offset
+    if offset < getattr(image.header, "sizeof_hdr", 0):  # mgh has a fixed one
+        raise errors.UserError(
+            f"{path} says that its voxels begin at byte {offset}, inside of its "
+            "header; get or make the file again."
+        )
+
+
 def check_scaling(image: Any, header_file: Path, path: Path) -> None:
     """Say so where the header's scaling is not a number; nibabel drops it silently."""
     if "scl_slope" not in image.header:
         return
+    kind = type(image.header)
     with image_files.opened(header_file) as stream:
-        header = type(image.header).from_fileobj(stream, check=False)
+        header = kind(stream.read(kind.template_dtype.itemsize), check=False)
     if not np.isfinite(header["scl_slope"]):
         _log.warning(
             "%s has scl_slope %s in its header; its values are used as stored.",

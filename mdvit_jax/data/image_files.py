@@ -82,6 +82,11 @@ def is_gzipped(file: Path) -> bool:
     return file.suffix.lower() in (".gz", ".mgz")
 
 
+def most_bytes(file: Path) -> int:
+    """How long the file can be at most, decompressed."""
+    return file.stat().st_size * (_DEFLATE_LIMIT if is_gzipped(file) else 1)
+
+
 def opened(file: Path) -> Any:
     """The file as a binary stream, decompressed."""
     return gzip.open(file) if is_gzipped(file) else file.open("rb")
@@ -103,8 +108,7 @@ def voxels(
         OSError, EOFError, zlib.error: the stream is damaged.
     """
     needed = proxy.offset + math.prod(proxy.shape) * proxy.dtype.itemsize
-    size = file.stat().st_size
-    enough = size * (_DEFLATE_LIMIT if is_gzipped(file) else 1) >= needed
+    enough = most_bytes(file) >= needed
     content = b""
     if enough and is_gzipped(file):
         with opened(file) as stream:

@@ -13,6 +13,7 @@ repaired without doubt is repaired, with a warning in the log that names the fil
 import contextlib
 import logging
 import math
+import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
+from nibabel.freesurfer.mghformat import MGHError
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
 from mdvit_jax import errors
@@ -34,8 +36,8 @@ __all__ = [
 ]  # fmt: skip
 
 _DAMAGE = (
-    HeaderDataError, HeaderTypeError, ImageFileError, OSError, EOFError, zlib.error,
-    ValueError, TypeError, KeyError, OverflowError,
+    HeaderDataError, HeaderTypeError, ImageFileError, MGHError, OSError, EOFError,
+    zlib.error, ValueError, TypeError, KeyError, OverflowError,
 )  # fmt: skip
 
 _log = logging.getLogger(__name__)
@@ -167,7 +169,7 @@ def open_series(path: str | Path, *, labels: bool = False) -> Series:
 def _volumes(proxy: ArrayProxy, path: Path, labels: bool) -> Iterator[np.ndarray]:
     bad_of_all = 0
     for index in range(proxy.shape[3]):
-        with _damage_told(path):
+        with _damage_told(path), np.errstate(all="ignore"):
             values = np.asanyarray(proxy[..., index])
         data, bad = _as_labels(values, path) if labels else _as_image(values)
         bad_of_all += bad
@@ -178,7 +180,7 @@ def _volumes(proxy: ArrayProxy, path: Path, labels: bool) -> Iterator[np.ndarray
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Scaled voxels [x, y, z] in a real type, and the checked affine."""
     header, proxy = _opened(path, accept=_accept_volume)
-    with _damage_told(path):
+    with _damage_told(path), np.errstate(all="ignore"):  # what it scales to infinity
         values = np.asanyarray(proxy)
     return values[..., 0], header.affine
 
@@ -194,7 +196,9 @@ def _opened(
         image_files.check_start(file)
     header_file, data_file = files(path)[0], files(path)[-1]
     with _damage_told(path):
-        with nib.imageglobals.LoggingOutputSuppressor():  # it names no file
+        headers.check_extensions(header_file, path)
+        with nib.imageglobals.LoggingOutputSuppressor(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # nibabel's words name no file
             image: Any = nib.load(header_file)
         proxy = image.dataobj
         shape = headers.checked_shape(proxy, path)
@@ -202,6 +206,8 @@ def _opened(
             accept(shape, path)
         affine = headers.checked_affine(image, path)
         headers.check_scaling(image, header_file, path)
+        if header_file == data_file:
+            headers.check_offset(image, path)
         stream = image_files.voxels(proxy, data_file, path, keep=keep)
         volumes = (*shape[:3], math.prod(shape[3:]))
         voxels = ArrayProxy(
@@ -264,8 +270,9 @@ def _as_labels(values: np.ndarray, path: str | Path) -> tuple[np.ndarray, int]:
                 "map; name the file with the labels, resampled by nearest neighbour."
             )
         values = whole
-    limits, extreme = np.iinfo(np.int32), max(values.min(), values.max(), key=abs)
-    if values.min() < limits.min or values.max() > limits.max:
+    limits, low, high = np.iinfo(np.int32), values.min().item(), values.max().item()
+    if low < limits.min or high > limits.max:
+        extreme = max(low, high, key=abs)
         raise errors.UserError(
             f"{path} holds the label {extreme:.0f}, which does not fit 32 bits; "
             "renumber the labels."

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, Protocol
 
 import nibabel as nib
 import numpy as np
-from nibabel.spatialimages import HeaderDataError
 
 from mdvit_jax import atomic, errors
 from mdvit_jax.data import nifti
@@ -17,6 +16,7 @@ _ENDINGS: dict[str, Any] = {
     ".nii.gz": nib.Nifti1Image, ".nii": nib.Nifti1Image,
     ".mgz": nib.freesurfer.MGHImage, ".mgh": nib.freesurfer.MGHImage,
 }  # fmt: skip
+_LONGEST = 2**15 - 1  # axis of NIfTI
 _TIME, _SECOND, _MILLISECOND, _MICROSECOND = 0x38, 8, 16, 24  # of NIfTI's xyzt_units
 _IN_MILLISECONDS = {_SECOND: 1e3, _MICROSECOND: 1e-3}  # the unit of FreeSurfer's files
 _MGH_TYPES = (np.uint8, np.int16, np.int32, np.float32)
@@ -201,29 +201,42 @@ def save(
     path = Path(path)
     kind = _ENDINGS[ending_of(path)]
     dtype = dtype_in(path, dtype)
+    if kind is nib.Nifti1Image and max(data.shape) > _LONGEST:
+        words = "×".join(map(str, data.shape))
+        raise errors.UserError(
+            f"{path} cannot hold {words} voxels: NIfTI counts to {_LONGEST} along an "
+            "axis; name an output that ends in .mgz, or a smaller reference."
+        )
+    header = _header(kind, like.header)
+    header.set_data_dtype(dtype)
+    header.set_data_shape(data.shape)
+    if data.ndim == 4 and time_of is not None:
+        _keep_time(header, time_of)
+    image = kind(as_stored(data, dtype), like.affine, header)
     try:
-        # A type that every format has, on the way from one kind of header to another.
-        header = like.header.copy()
-        header.set_data_dtype(np.float32)
-        header = kind.header_class.from_header(header)
-        header.set_data_dtype(dtype)
-        if kind is nib.Nifti1Image:
-            header["cal_max"] = header["cal_min"] = 0  # the other image's brightness
-        header.set_data_shape(data.shape)
-        if data.ndim == 4 and time_of is not None:
-            _keep_time(header, time_of)
-        image = kind(as_stored(data, dtype), like.affine, header)
         with atomic.replacing(path) as beside:
             nib.save(image, beside)
-    except HeaderDataError as error:
-        raise errors.UserError(
-            f"{path} cannot hold {'×'.join(map(str, data.shape))} voxels ({error}); "
-            "choose another format."
-        ) from error
     except OSError as error:
         raise errors.UserError(
             f"{path} cannot be written ({error.strerror}); name another place."
         ) from error
+
+
+def _header(kind: Any, like: Any) -> Any:
+    """A header for a kind of image, with what another one says of the same family."""
+    family = nib.Nifti1Header if kind is nib.Nifti1Image else kind.header_class
+    if not isinstance(like, family):
+        header = kind.header_class()
+        if family is nib.Nifti1Header:
+            header.set_xyzt_units("mm")
+        return header
+    like = like.copy()
+    like.set_data_shape((1, 1, 1))  # another kind may not have that of the other
+    header = kind.header_class.from_header(like)
+    if family is nib.Nifti1Header:
+        header["cal_max"] = header["cal_min"] = 0  # were the other image's brightness
+        header["vox_offset"] = 0  # wherever it was in the other's file
+    return header
 
 
 def _keep_time(header: Any, source: Any) -> None:
