@@ -53,7 +53,7 @@ def _apply(arguments: Sequence[str]) -> int:
 _COMMANDS = {"prepare": _prepare, "apply": _apply, "convert": _convert}
 _HELP = (
     "prepare: conform a cohort once into a cache that training reads; "
-    "apply: an image through affine transforms that are there; "
+    "apply: an image, a series or a label map through affine transforms; "
     "convert: an affine transform from one program's file into another's"
 )
 

@@ -194,7 +194,9 @@ def one_hot(labels, matrix, of, target):
 
 
 @pytest.mark.parametrize(("fixed", "moving"), PAIRS)
-def test_linear_labels_are_those_of_the_dense_one_hot_form(fixed, moving):
+def test_linear_labels_are_the_dense_one_hot_form_and_simpleitk(
+    tmp_path, fixed, moving
+):
     fixed, moving = GRIDS[fixed], GRIDS[moving]
     coarse = np.random.default_rng(1).choice([0, 2, 5, -7, 900000], (9, 9, 9))
     labels = np.kron(coarse, np.ones((3, 4, 4), int)).astype(np.int32)
@@ -213,6 +215,9 @@ def test_linear_labels_are_those_of_the_dense_one_hot_form(fixed, moving):
     assert (chosen > ordered[-1] - 2e-6)[inside].all()
     nearest = resample.resample(labels, moving.affine, NEAR, fixed, order=0)
     assert (found != nearest)[inside].mean() > 0.005
+    kind = sitk.sitkLabelLinear
+    expected = peer(labels, moving.affine, NEAR, fixed, kind, tmp_path)
+    assert (found != expected).mean() < 1e-3  # labels of equal weight
 
 
 @pytest.mark.parametrize("shape", [(7, 5, 6), (7, 1, 6), (1, 5, 1), (1, 1, 1)])

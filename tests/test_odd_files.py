@@ -1,8 +1,9 @@
 """Odd and damaged image files: a right result, or one sentence that names the file.
 
 Each file goes through `mdvit apply` with the identity, as the image and as its
-reference, where the output must be the input, then as the reference of a sound image,
-and through the reader. MDVIT_ODD_FILES says how many are damaged at random places.
+reference, where the output must be the input; where it may have a fault, as the
+reference of a sound image too; and through the reader. MDVIT_ODD_FILES says how many
+files are damaged at random places.
 """
 
 import gzip
@@ -59,8 +60,8 @@ importlib.import_module("mdvit_jax.registration.apply")
 def hold(tmp_path, capsys):
     """Put a file through everything; returns whether it was taken.
 
-    Its arguments: the file, or its name and bytes; what is in it; and whether it must
-    be refused (True), must not (False), or either (None).
+    Its arguments: the file's name; its bytes, or None where it is there; what is in it;
+    and whether it must be refused (True), must not (False), or either (None).
     """
     folder = tmp_path / "out"
     folder.mkdir()
@@ -89,12 +90,15 @@ def hold(tmp_path, capsys):
         assert file.startswith("odd")
         if content is not None:
             path.write_bytes(content)
-        tracemalloc.start()
+        placed = None
+        if refused is not False:  # it doubles the time, and sound files are small
+            tracemalloc.start()
         try:
             with warnings.catch_warnings(action="error"):
                 warnings.simplefilter("ignore", ResourceWarning)  # nibabel's, of mgh
                 found = apply(path, path, *["--labels"][:labels])
-                placed = apply(tmp_path / "sound.nii", path)
+                if refused is not False:
+                    placed = apply(tmp_path / "sound.nii", path)
                 loaded = read(nifti.load_labels if labels else nifti.load, path)
             assert tracemalloc.get_traced_memory()[1] < MOST_BYTES
         finally:
@@ -103,7 +107,7 @@ def hold(tmp_path, capsys):
             assert refused is not False and not loaded
             return False
         assert not refused, "a file with a fault was taken"
-        assert placed is not None and placed.data.shape == found.data.shape[:3]
+        assert placed is None or placed.data.shape == found.data.shape[:3]
         if right is AS_NIBABEL:
             with nib.imageglobals.LoggingOutputSuppressor():
                 image = nib.load(path)
@@ -230,7 +234,7 @@ def test_dimensions(hold, ending, dim, right):
     hold(f"odd{ending}", content, right, refused=right is None)
 
 
-@pytest.mark.parametrize("bitpix", [0, 16, -8])
+@pytest.mark.parametrize("bitpix", [0, 16])
 @pytest.mark.parametrize(
     ("code", "taken"),
     [(2, True), (4, True), (256, True), (512, True), (8, False), (16, False),

@@ -11,7 +11,7 @@ repaired without doubt is repaired, with a warning in the log that names the fil
 """
 
 import contextlib
-import logging
+import functools
 import math
 import warnings
 import zlib
@@ -27,7 +27,7 @@ from nibabel.freesurfer.mghformat import MGHError
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
 from mdvit_jax import errors
-from mdvit_jax.data import headers, image_files
+from mdvit_jax.data import headers, image_files, voxels
 from mdvit_jax.data.image_files import files
 
 __all__ = [
@@ -39,8 +39,6 @@ _DAMAGE = (
     HeaderDataError, HeaderTypeError, ImageFileError, MGHError, OSError, EOFError,
     zlib.error, ValueError, TypeError, KeyError, OverflowError,
 )  # fmt: skip
-
-_log = logging.getLogger(__name__)
 
 
 class Volume(NamedTuple):
@@ -94,8 +92,8 @@ def load(path: str | Path) -> Volume:
             3D image, or the same value everywhere.
     """
     values, affine = _read(Path(path))
-    data, bad = _as_image(values)
-    _say_how_many(bad, path)
+    data, bad = voxels.as_image(values)
+    voxels.say_how_many(bad, path)
     if data.min() == data.max():
         raise errors.UserError(
             f"{path} holds the value {data.flat[0]:g} everywhere, so there is nothing "
@@ -113,8 +111,8 @@ def load_labels(path: str | Path) -> Volume:
         UserError: as in `load`; or a value is not a whole number of 32 bits.
     """
     values, affine = _read(Path(path))
-    data, bad = _as_labels(values, path)
-    _say_how_many(bad, path)
+    data, bad = voxels.as_labels(values, path)
+    voxels.say_how_many(bad, path)
     if not data.any():
         raise errors.UserError(
             f"{path} holds no label, only 0; replace the file or leave the scan out."
@@ -171,10 +169,12 @@ def _volumes(proxy: ArrayProxy, path: Path, labels: bool) -> Iterator[np.ndarray
     for index in range(proxy.shape[3]):
         with _damage_told(path), np.errstate(all="ignore"):
             values = np.asanyarray(proxy[..., index])
-        data, bad = _as_labels(values, path) if labels else _as_image(values)
+        data, bad = (
+            voxels.as_labels(values, path) if labels else voxels.as_image(values)
+        )
         bad_of_all += bad
         yield data
-    _say_how_many(bad_of_all, path)
+    voxels.say_how_many(bad_of_all, path)
 
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -210,12 +210,12 @@ def _opened(
             headers.check_offset(image, path)
         stream = image_files.voxels(proxy, data_file, path, keep=keep)
         volumes = (*shape[:3], math.prod(shape[3:]))
-        voxels = ArrayProxy(
+        stored = ArrayProxy(
             stream, (volumes, proxy.dtype, proxy.offset, proxy.slope, proxy.inter)
         )
     plain = (proxy.slope, proxy.inter) == (1, 0)
     dtype = proxy.dtype.newbyteorder("=") if plain else np.dtype(np.float32)
-    return Header(shape, affine, image.header, dtype), voxels
+    return Header(shape, affine, image.header, dtype), stored
 
 
 @contextlib.contextmanager
@@ -249,45 +249,4 @@ def _accept_series(shape: tuple[int, ...], path: Path) -> None:
         raise errors.UserError(
             f"{path} has {'×'.join(map(str, shape))} voxels, which is neither a volume "
             "nor a series of volumes; vectors, as of a deformation, cannot be used."
-        )
-
-
-def _as_image(values: np.ndarray) -> tuple[np.ndarray, int]:
-    """Values as float32, and how many of them were not finite and are 0 now."""
-    with np.errstate(over="ignore"):
-        return _finite(values.astype(np.float32))
-
-
-def _as_labels(values: np.ndarray, path: str | Path) -> tuple[np.ndarray, int]:
-    """Values as int32, and how many of them were not finite and are 0 now."""
-    bad = 0
-    if values.dtype.kind == "f":
-        values, bad = _finite(values)
-        whole = np.rint(values)
-        if np.abs(values - whole).max() > 1e-3:
-            raise errors.UserError(
-                f"{path} holds values that are no whole numbers, so it is no label "
-                "map; name the file with the labels, resampled by nearest neighbour."
-            )
-        values = whole
-    limits, low, high = np.iinfo(np.int32), values.min().item(), values.max().item()
-    if low < limits.min or high > limits.max:
-        extreme = max(low, high, key=abs)
-        raise errors.UserError(
-            f"{path} holds the label {extreme:.0f}, which does not fit 32 bits; "
-            "renumber the labels."
-        )
-    return values.astype(np.int32), bad
-
-
-def _finite(values: np.ndarray) -> tuple[np.ndarray, int]:
-    bad = ~np.isfinite(values)
-    count = int(np.count_nonzero(bad))
-    return np.where(bad, values.dtype.type(0), values) if count else values, count
-
-
-def _say_how_many(bad: int, path: str | Path) -> None:
-    if bad:
-        _log.warning(
-            "%s holds %d voxels that are NaN or infinite; they are set to 0.", path, bad
         )
