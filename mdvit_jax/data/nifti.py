@@ -11,7 +11,6 @@ repaired without doubt is repaired, with a warning in the log that names the fil
 """
 
 import contextlib
-import functools
 import math
 import warnings
 import zlib
