@@ -1,0 +1,1 @@
+"""Registration methods side by side on scans of real people."""

@@ -1,0 +1,93 @@
+"""The cases that registration methods are compared on."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from benchmarks.registration import cases, contrasts, scans
+from mdvit_jax.registration.resample import resample
+
+# Oblique, with two axes flipped and voxels of three sizes.
+_TURN = cases.Rotation.from_euler("xyz", [20, -15, 40], degrees=True).as_matrix()
+AFFINE = np.eye(4)
+AFFINE[:3, :3] = _TURN @ np.diag([-2.0, 1.5, -1.8])
+AFFINE[:3, 3] = [60, -20, 45]
+
+
+@pytest.fixture(scope="module")
+def blob() -> scans.Scan:
+    """A smooth lopsided thing that nearly fills its grid."""
+    random = np.random.default_rng(1)
+    shape = (34, 40, 30)
+    at = np.moveaxis(np.indices(shape), 0, -1) / np.array(shape) * 2 - 0.97
+    mask = (at**2).sum(axis=-1) + 0.3 * at[..., 0] * at[..., 1] < 0.85
+    texture = ndimage.gaussian_filter(random.normal(size=shape), 2.5)
+    data = np.clip(0.5 + 0.2 * texture / texture.std(), 0.1, 1) * mask
+    return scans.Scan(scans.image(data, AFFINE), mask)
+
+
+def test_a_moved_brain_is_found_where_its_affine_says(blob):
+    centre = (AFFINE @ [17, 20, 15, 1])[:3]
+    truth = cases.small_affine(np.random.default_rng(2), centre)
+    seen = cases.moved(blob, truth)
+    image = seen.image
+    back = resample(image.data, image.affine, truth, blob.image.grid)
+    inside = ndimage.binary_erosion(blob.mask, iterations=2)
+    assert np.abs(back - blob.image.data)[inside].mean() < 0.01
+    # Nothing was cut: a border is free on all sides, and the volume is the affine's.
+    assert not any(seen.mask.take((0, 1, -2, -1), axis=a).any() for a in range(3))
+    volume = blob.mask.sum() * np.linalg.det(truth[:3, :3])
+    assert seen.mask.sum() == pytest.approx(volume, rel=0.01)
+    assert not image.data[~seen.mask].any()
+
+
+def test_the_error_of_a_shift_is_its_length(blob):
+    points = np.random.default_rng(3).normal(size=(50, 3)) * 60
+    truth = cases.small_affine(np.random.default_rng(4), points.mean(axis=0))
+    case = cases.KnownAffine(blob.image, blob.image, truth, points)
+    shift = np.eye(4)
+    shift[:3, 3] = [1, 2, -2]
+    assert case.measure(truth) == 0
+    assert case.measure(shift @ truth) == pytest.approx(3)
+
+
+@pytest.mark.parametrize("contrast", contrasts.CONTRASTS)
+def test_a_contrast_stays_within_bounds_and_mask(contrast, blob):
+    changed = contrasts.change(blob.image.data, blob.mask, contrast)
+    assert changed.min() >= 0 and changed.max() <= 1
+    assert not changed[~blob.mask].any()
+    assert changed.dtype == np.float32
+    assert (contrast == "gamma 1") == np.array_equal(changed, blob.image.data)
+
+
+def test_t2_like_orders_the_tissues_the_other_way_round():
+    values = np.linspace(0, 1, 1001)
+    new = contrasts.CONTRASTS["T2-like"](values)
+    fluid, grey, white = new[[50, 400, 800]]
+    assert fluid > grey > white > 0 == new[0]
+
+
+def test_a_coarser_image_lies_where_the_fine_one_does(blob):
+    coarse = cases.coarser(blob.image, 3.0)
+    np.testing.assert_allclose(coarse.grid.voxel_sizes, 3)
+
+    def centre(image):
+        at = np.array(ndimage.center_of_mass(image.data))
+        return image.affine[:3, :3] @ at + image.affine[:3, 3]
+
+    np.testing.assert_allclose(centre(coarse), centre(blob.image), atol=0.1)
+
+
+def test_no_pair_is_of_one_person():
+    pairs = scans.oasis_pairs()
+    assert len(set(pairs)) == len(pairs) == 16 * 15 - 2
+    assert not {("1003", "1023"), ("1023", "1003")} & set(pairs)
+
+
+def test_a_brain_without_a_move_overlaps_itself(real_data, monkeypatch):
+    monkeypatch.setenv("MDVIT_DATA", str(real_data))
+    pair = cases.labelled_pair("1000", "1000", "gamma 2")
+    assert pair.measure(np.eye(4)) == 1
+    shift = np.eye(4)
+    shift[0, 3] = 4
+    assert 0.3 < pair.measure(shift) < 0.9
