@@ -1,0 +1,102 @@
+"""Compare registration methods on scans of real people.
+
+    MDVIT_DATA=… python -m benchmarks.registration --output comparison
+
+Each row of results.csv is one method on one case; table.md sums them up. Interrupted
+or asked for more, it goes on where it was.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.registration import compare, methods, plan, results, table
+from mdvit_jax import errors
+
+
+@errors.told_in_a_sentence
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the comparison that the command line asks for; return its exit code."""
+    options = _parser().parse_args(words)
+    names = []
+    for name in options.methods:
+        reason = methods.missing(name)
+        if reason:
+            print(reason, file=sys.stderr)
+        else:
+            names.append(name)
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise errors.UserError(
+            f"the folder {options.output} cannot be made ({error.strerror}); name "
+            "another one."
+        ) from error
+    tasks = plan.tasks(options.cases, people=options.people, pairs=options.pairs)
+    path = options.output / "results.csv"
+    compare.compare(tasks, names, path)
+    rows = results.read(path)
+    shown = [m for m in methods.METHODS if any(r.method == m for r in rows)]
+    text = table.markdown(rows, shown)
+    (options.output / "table.md").write_text(text, encoding="utf-8")
+    print(text, end="")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    groups = "\n".join(f"  {name:14}{what}" for name, what in plan.GROUPS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.registration",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Compare methods of affine registration on scans of real people: "
+        "how far off they are,\nhow well people overlap, how long it takes.",
+        epilog=f"groups of cases:\n{groups}\n\n"
+        "The scans ds002748 and oasis1_malf are looked for in the folder MDVIT_DATA, "
+        "else in\n../shared/data beside the repository. ants and elastix need "
+        "pip install 'mdvit-jax[peers]'.\nTo compute a row again, delete it from "
+        "results.csv.\n\nexample, a quick look at two methods:\n"
+        "  python -m benchmarks.registration --methods ours ants --people 2 --pairs 2",
+    )
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        choices=methods.METHODS,
+        default=list(methods.METHODS),
+        metavar="METHOD",
+        help=f"of {', '.join(methods.METHODS)}; default: all",
+    )
+    parser.add_argument(
+        "--cases",
+        nargs="+",
+        choices=plan.GROUPS,
+        default=list(plan.GROUPS),
+        metavar="GROUP",
+        help="the groups below; default: all",
+    )
+    parser.add_argument(
+        "--people",
+        type=int,
+        default=12,
+        metavar="N",
+        help="people who are moved or laid on the template; default: 12",
+    )
+    parser.add_argument(
+        "--pairs",
+        type=int,
+        default=12,
+        metavar="N",
+        help="pairs of people; default: 12",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("runs/registration"),
+        metavar="FOLDER",
+        help="for results.csv and table.md; default: runs/registration",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

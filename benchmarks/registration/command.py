@@ -1,0 +1,17 @@
+"""One registration from two files to a file, as a command of its own.
+
+python -m benchmarks.registration.command METHOD FIXED MOVING OUTPUT
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.registration import methods
+from mdvit_jax.registration import images
+
+if __name__ == "__main__":
+    name, fixed, moving, output = sys.argv[1:]
+    found = methods.METHODS[name](images.load(fixed), images.load(moving))
+    np.savetxt(Path(output), found)

@@ -1,0 +1,67 @@
+"""Images of this program as those of ITK (itk, ANTs), which live in LPS+ mm."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from mdvit_jax import errors
+from mdvit_jax.registration.images import Image
+
+_TO_LPS = np.diag([-1.0, -1, 1, 1])  # its own inverse
+# How far two axes may be from a right angle: headers are float32.
+_RIGHT_ANGLES = 1e-4
+
+
+def ants_image(image: Image) -> Any:
+    """As an `ants.ANTsImage` of float32."""
+    import ants
+
+    origin, spacing, direction = geometry(image.affine)
+    return ants.from_numpy(
+        image.data.astype(np.float32), origin.tolist(), spacing.tolist(), direction
+    )
+
+
+def itk_image(image: Image) -> Any:
+    """As an `itk.Image` of float32."""
+    import itk
+
+    origin, spacing, direction = geometry(image.affine)
+    # NumPy's first axis is ITK's last one.
+    result = itk.image_from_array(np.ascontiguousarray(image.data.T, np.float32))
+    result.SetOrigin(origin.tolist())
+    result.SetSpacing(spacing.tolist())
+    result.SetDirection(itk.matrix_from_array(direction))
+    return result
+
+
+def geometry(affine: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Voxel indices → world RAS+ mm (4×4) in ITK's terms.
+
+    Returns:
+        origin [3], LPS+ mm, of the first voxel's centre; spacing [3] in mm; direction
+        [3, 3], whose columns are the axes of the array in LPS+.
+
+    Raises:
+        UserError: the axes are not at right angles, which ITK cannot hold.
+    """
+    lps = _TO_LPS @ affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    direction = lps[:3, :3] / spacing
+    if not np.allclose(direction.T @ direction, np.eye(3), atol=_RIGHT_ANGLES):
+        raise errors.UserError(
+            "the image's axes are not at right angles (a sheared affine), which ITK's "
+            "images cannot have; resample it first."
+        )
+    return lps[:3, 3], spacing, direction
+
+
+def matrix_of(transform: Callable[[Sequence[float]], Sequence[float]]) -> np.ndarray:
+    """The 4×4 in RAS+ mm of a function of points in LPS+ mm that is an affine."""
+    origin = np.array(transform([0.0, 0, 0]))
+    far = 100.0  # mm; a longer step loses less to rounding
+    ends = np.array([transform(step) for step in (far * np.eye(3)).tolist()])
+    lps = np.eye(4)
+    lps[:3, :3], lps[:3, 3] = ((ends - origin) / far).T, origin
+    return _TO_LPS @ lps @ _TO_LPS

@@ -1,0 +1,69 @@
+"""Which cases a comparison has: groups of named cases that are made when needed."""
+
+import functools
+from collections.abc import Callable, Collection
+from typing import NamedTuple
+
+from benchmarks.registration import cases, contrasts, scans
+
+GROUPS = {
+    "known-affine": "brains moved by an affine that is known, in five contrasts; mm",
+    "orientation": "the same, turned any way round; mm",
+    "regions": "pairs of people, three contrasts; mean Dice of 12 regions",
+    "template": "brains to MNI152; Dice of the brain masks",
+    "speed": "three pairs at 2 mm after a first run; seconds, and Dice as in regions",
+    "command": "one pair at 1 mm, files to file, in a process of its own; seconds",
+}
+_GAMMAS = ("gamma 1", "gamma 0.5", "gamma 2")
+
+
+class Task(NamedTuple):
+    """One case of a group.
+
+    Attributes:
+        group: a key of `GROUPS`.
+        name: of the scan or the pair.
+        contrast: of the moving image.
+        make: makes the case, which takes seconds.
+    """
+
+    group: str
+    name: str
+    contrast: str
+    make: Callable[[], cases.Case]
+
+
+def tasks(groups: Collection[str], *, people: int, pairs: int) -> list[Task]:
+    """The tasks of some groups, in the order in which their scans are read best.
+
+    Args:
+        groups: keys of `GROUPS`.
+        people: how many people of ds002748 are moved, at most 40 (at most 12 of them
+            any way round), and how many scans go to the template, at most 16.
+        pairs: how many pairs, at most 238.
+    """
+    found = []
+
+    def add(group: str, name: str, contrast: str, make: Callable, *given) -> None:
+        if group in groups:
+            task = Task(group, name, contrast, functools.partial(make, *given))
+            found.append(task)
+
+    for person in scans.PEOPLE[:people]:
+        name = f"sub-{person:02}"
+        for contrast in contrasts.CONTRASTS:
+            given = person, contrast
+            add("known-affine", name, contrast, cases.known_affine, *given)
+        if person <= 12:
+            add("orientation", name, "gamma 1", cases.any_orientation, person)
+    for number, pair in enumerate(scans.oasis_pairs()[:pairs]):
+        name = "-".join(pair)
+        for contrast in _GAMMAS:
+            add("regions", name, contrast, cases.labelled_pair, *pair, contrast)
+        if number < 3:
+            add("speed", name, "gamma 1", cases.labelled_pair_at, *pair, 2.0)
+        if number < 1:
+            add("command", name, "gamma 1", cases.labelled_pair, *pair, "gamma 1")
+    for scan in scans.OASIS[:people]:
+        add("template", scan, "gamma 1", cases.to_template, scan)
+    return found
