@@ -1,7 +1,18 @@
 """MDViT with the 3D Normalized Total Gradient: affine brain-MRI registration in JAX.
 
-`geometry` and `losses` need only JAX and NumPy; `models`, `data`, `training` and
-`evaluation` are imported where they are used.
+`register` aligns two images. `geometry` and `losses` need only JAX and NumPy; `models`,
+`data`, `training`, `evaluation` and `registration` are imported where they are used.
 """
 
+from typing import Any
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    # Here, so that importing losses or geometry does not import nibabel and scipy.
+    if name == "register":
+        from mdvit_jax.registration.register import register
+
+        return register
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -20,3 +20,9 @@ class Grid(NamedTuple):
     def voxel_sizes(self) -> np.ndarray:
         """Millimetres along the three axes, [3]."""
         return np.linalg.norm(self.affine[:3, :3], axis=0)
+
+    def distance(self, other: "Grid") -> float:
+        """How far apart, in mm, the two grids place a corner at most."""
+        corners = np.array([*np.ndindex(2, 2, 2)]) * (np.array(self.shape) - 1)
+        apart = self.affine - other.affine
+        return float(np.abs(corners @ apart[:3, :3].T + apart[:3, 3]).max())

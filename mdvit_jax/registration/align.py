@@ -1,0 +1,166 @@
+"""Two objects → the matrix between them, coarse to fine, and what was seen on the way.
+
+At 24³ voxels the header's orientation is tried from several starts. Only where none of
+them fits as known pairs do, all orientations are searched: some hundred starts at 12³
+voxels at once, the best of which go on at 24³. The best one is refined at 48³ and 96³.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from mdvit_jax.registration import gauss_newton, levels, rotations
+
+_ORIENTATIONS = 200  # all are within about 35° of one of these
+_STARTS = 12  # at 24³, the start itself and others around it, or the search's best
+_SPREAD = 8.0, 6.0  # degrees and mm, deviation of the starts around the start
+_FITS = 0.1  # correlation less outline at 24³, below which orientations are searched
+_APART = 25.0  # degrees between answers that are two
+_OUTLINE = {12: 1.0, 24: 1.0, 48: 0.5, 96: 0.1}  # weight; the interior is more exact
+_TOLERANCE = {12: 0.02, 24: 0.01, 48: 0.01, 96: 0.002}  # voxels
+_STEPS = {12: 8, 24: 25, 48: 15, 96: 12}
+
+
+class Alignment(NamedTuple):
+    """Where it ended and what speaks for it.
+
+    Attributes:
+        matrix: 4×4 fixed → moving, world RAS+ mm.
+        agreement: the part of the starts around the start that came to the same place.
+        searched: whether all orientations were.
+        score: correlation less outline at 24³, of the answer that was taken.
+        rival: the same of the best answer in another orientation, if one was seen.
+    """
+
+    matrix: np.ndarray
+    agreement: float
+    searched: bool
+    score: float
+    rival: float | None
+
+
+def align(
+    pair: levels.Pair,
+    start: np.ndarray,
+    *,
+    dof: str = "affine",
+    search: bool = True,
+    seed: int = 0,
+) -> Alignment:
+    """Find the matrix that lays the moving object on the fixed one.
+
+    Args:
+        start: 4×4 fixed → moving, world RAS+ mm.
+        dof: "rigid", "similarity" or "affine".
+        search: whether other orientations than the start's may be tried.
+        seed: of the starts around the start.
+    """
+    begin = pair.to_voxels(start, 24)
+    near = fit(pair, 24, _around(begin, seed, pair.voxel * 4), dof=dof)
+    score = _score(near)
+    best = int(np.argmax(score))
+    found, taken, rival = near.matrix[best], float(score[best]), _rival(near, best)
+    reach = pair.fixed.radius / (4 * pair.voxel)
+    agreement = float(np.mean([_apart(m, found, reach) < 1 for m in near.matrix]))
+    searched = search and taken < _FITS
+    if searched:
+        turns = rotations.spread(_ORIENTATIONS) @ begin[:, :3]
+        starts = np.concatenate([turns, np.zeros((_ORIENTATIONS, 3, 1))], axis=2)
+        coarse = fit(pair, 12, starts, dof="rigid" if dof == "rigid" else "similarity")
+        order = np.argsort(-_score(coarse), kind="stable")[:_STARTS]
+        wide = fit(pair, 24, _finer(coarse.matrix[order]), dof=dof)
+        score = _score(wide)
+        best = int(np.argmax(score))
+        rivals = [_rival(wide, best)]
+        if score[best] > taken:
+            if rotations.angle(found[:, :3], wide.matrix[best][:, :3]) > _APART:
+                rivals.append(taken)
+            found, taken = wide.matrix[best], float(score[best])
+        rival = max((r for r in rivals if r is not None), default=None)
+    for size in (48, 96):
+        found = fit(pair, size, _finer(found), dof=dof).matrix
+    return Alignment(pair.to_world(found, 96), agreement, searched, taken, rival)
+
+
+def fit(
+    pair: levels.Pair,
+    size: int,
+    starts: np.ndarray,
+    *,
+    dof: str,
+    steps: int | None = None,
+) -> gauss_newton.Fit:
+    """Align at one size.
+
+    Args:
+        starts: [3, 4], or several of them [n, 3, 4], in voxels of that size.
+        steps: the most that are made; None is what is usual at that size, 0 only judges
+            the starts.
+    """
+    program = (_one if starts.ndim == 2 else _several)(dof)
+    found = program(
+        *pair.cubes[size],
+        starts.astype(np.float32),
+        _OUTLINE[size],
+        _STEPS[size] if steps is None else steps,
+        _TOLERANCE[size],
+    )
+    return jax.tree.map(np.asarray, found)
+
+
+def _finer(matrix: np.ndarray) -> np.ndarray:
+    """[..., 3, 4] in voxels half as large."""
+    return matrix * np.array([1, 1, 1, 2], np.float32)
+
+
+@functools.cache
+def _one(dof: str):
+    return jax.jit(functools.partial(gauss_newton.align, dof=dof))
+
+
+@functools.cache
+def _several(dof: str):
+    function = functools.partial(gauss_newton.align, dof=dof)
+    return jax.jit(jax.vmap(function, (None, None, 0, None, None, None)))
+
+
+def _around(begin: np.ndarray, seed: int, voxel: float) -> np.ndarray:
+    """[starts, 3, 4]: the start, and others turned and shifted a little from it."""
+    random = np.random.default_rng(seed)
+    turns = Rotation.from_rotvec(
+        np.radians(_SPREAD[0]) * random.standard_normal((_STARTS, 3))
+    ).as_matrix()
+    shifts = _SPREAD[1] / voxel * random.standard_normal((_STARTS, 3))
+    turns[0], shifts[0] = np.eye(3), 0
+    linear = turns @ begin[:, :3]
+    return np.concatenate([linear, (begin[:, 3] + shifts)[:, :, None]], axis=2)
+
+
+def _score(fit: gauss_newton.Fit) -> np.ndarray:
+    """Higher is better; a mirrored or collapsed matrix is none."""
+    sizes = np.linalg.svd(fit.matrix[:, :, :3], compute_uv=False)
+    sound = (np.linalg.det(fit.matrix[:, :, :3]) > 0) & (sizes > 0.4).all(-1)
+    sound &= (sizes < 2.5).all(-1)
+    score = fit.correlation * np.minimum(1, fit.overlap / 0.5) - fit.outline
+    return np.where(sound & np.isfinite(score), score, -np.inf)
+
+
+def _rival(fit: gauss_newton.Fit, best: int) -> float | None:
+    """The best score among the answers in another orientation than the best's."""
+    score = _score(fit)
+    others = [
+        float(s)
+        for s, m in zip(score, fit.matrix, strict=True)
+        if np.isfinite(s)
+        and rotations.angle(m[:, :3], fit.matrix[best][:, :3]) > _APART
+    ]
+    return max(others, default=None)
+
+
+def _apart(a: np.ndarray, b: np.ndarray, radius: float) -> float:
+    """About how far, in voxels, two matrices take a point of the object apart."""
+    turned = np.linalg.norm(a[:, :3] - b[:, :3]) * radius / np.sqrt(5)
+    return float(np.hypot(turned, np.linalg.norm(a[:, 3] - b[:, 3])))

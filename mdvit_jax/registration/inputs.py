@@ -1,0 +1,96 @@
+"""What a caller gives as an image: a path, a nibabel image, an array."""
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from mdvit_jax import errors
+from mdvit_jax.data import headers, nifti, voxels
+from mdvit_jax.registration import images
+from mdvit_jax.registration.transforms import Grid
+
+_ONE_GRID = 0.01  # mm; headers are float32
+
+
+def image(given: Any, name: str) -> images.Image:
+    """An image from a path, a nibabel image, an array, or an array and its affine.
+
+    An array alone has its voxel indices as millimetres.
+
+    Args:
+        name: of the image in messages, where it has no path.
+
+    Raises:
+        UserError: it cannot be used; see `nifti.load`.
+    """
+    if isinstance(given, images.Image):
+        return given
+    if isinstance(given, str | Path):
+        return images.load(given)
+    if not isinstance(given, nib.spatialimages.SpatialImage):
+        given = _from_array(given, name)
+    path = Path(given.get_filename() or name)
+    shape = headers.checked_shape(given.dataobj, path)
+    if len(shape) > 3:
+        raise errors.UserError(
+            f"{path} has {'×'.join(map(str, shape))} voxels, which is more than one "
+            "volume; give one of them."
+        )
+    affine = headers.checked_affine(given, path)
+    values = np.asanyarray(given.dataobj).reshape(shape)
+    data, bad = voxels.as_image(values)
+    voxels.say_how_many(bad, path)
+    if data.min() == data.max():
+        raise errors.UserError(
+            f"{path} holds the value {data.flat[0]:g} everywhere, so there is nothing "
+            "to register in it; give another image."
+        )
+    return images.Image(data, affine, given.header, values.dtype.newbyteorder("="))
+
+
+def mask(given: Any, of: images.Image, name: str) -> np.ndarray:
+    """A mask [x, y, z] bool, true above 0, on the voxels of its image.
+
+    Args:
+        given: as an image is given; an array alone lies on the image's voxels.
+        of: the image that it belongs to, and its name in messages.
+
+    Raises:
+        UserError: it cannot be used, lies elsewhere, or is empty.
+    """
+    called = str(given) if isinstance(given, str | Path) else f"the mask of {name}"
+    if isinstance(given, str | Path):
+        data, affine = nifti.load_mask(given)
+    elif isinstance(given, nib.spatialimages.SpatialImage):
+        data, affine = np.asanyarray(given.dataobj) > 0, given.affine
+    else:
+        values, affine = given if isinstance(given, tuple) else (given, of.affine)
+        data = np.asarray(values) > 0
+    if data.shape != of.data.shape or of.grid.distance(
+        Grid(of.grid.shape, np.asarray(affine, np.float64))
+    ) > _ONE_GRID:  # fmt: skip
+        raise errors.UserError(
+            f"{called} does not lie on the voxels of {name}; resample it onto them "
+            "(mdvit apply --labels)."
+        )
+    if not data.any():
+        raise errors.UserError(f"{called} has nothing in it; leave it out.")
+    return data
+
+
+def _from_array(given: Any, name: str) -> nib.Nifti1Image:
+    data, affine = given if isinstance(given, tuple) else (given, np.eye(4))
+    data = np.asarray(data)
+    if data.dtype == np.float16 or data.dtype == bool:
+        data = data.astype(np.float32 if data.dtype == np.float16 else np.uint8)
+    if data.dtype.kind not in "iuf" or data.ndim < 3:
+        raise errors.UserError(
+            f"{name} is no array [x, y, z] of real numbers, but {data.dtype} of shape "
+            f"{data.shape}; give a path, a nibabel image, an array or (array, affine)."
+        )
+    affine = np.asarray(affine, np.float64)
+    if affine.shape != (4, 4):
+        raise errors.UserError(f"{name} has an affine that is no 4x4 matrix.")
+    return nib.Nifti1Image(data, affine, dtype=data.dtype)

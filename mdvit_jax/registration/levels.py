@@ -1,0 +1,213 @@
+"""An image → the cubes of 24³, 48³ and 96³ voxels on which it is aligned.
+
+A cube lies along the axes of the world, around the object's centre, whatever the order
+in which the file has its voxels; two images that are aligned get cubes of one spacing.
+So every pair is aligned by the same compiled programs.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from mdvit_jax import errors
+from mdvit_jax.registration import gauss_newton
+
+SIZES = (12, 24, 48, 96)
+_MARGIN = 3  # voxels of the finest cube left free around the object
+_BLUR = 0.42  # deviation, in voxels of the cube, of what averages over such a voxel
+_BOX = 0.29  # deviation of a voxel of the file, in its own size
+
+
+class Object(NamedTuple):
+    """What is to be aligned in an image, cut out of it.
+
+    Attributes:
+        image: [x, y, z] float32, 0 to 1 within the object, but for its outermost
+            thousandths.
+        inside: [x, y, z] bool, where the object is.
+        weight: [x, y, z] float32, how much a voxel counts.
+        affine: 4×4, voxel indices → world RAS+ mm.
+        centre: [3], the mean of the object's voxels, world RAS+ mm.
+        radius: how far the object reaches from there, in mm.
+        holds: whether the background is empty (one value), as after skull-stripping.
+    """
+
+    image: np.ndarray
+    inside: np.ndarray
+    weight: np.ndarray
+    affine: np.ndarray
+    centre: np.ndarray
+    radius: float
+    holds: bool
+
+
+def find(
+    data: np.ndarray, affine: np.ndarray, *, mask: np.ndarray | None = None, name: str
+) -> Object:
+    """Tell the object from the background.
+
+    Where a quarter of the voxels or more have one and the same value, they are the
+    background: an image without its skull. Otherwise the object is what is brighter
+    than Otsu's threshold half-way down, its largest part, with its holes filled.
+
+    Args:
+        data: [x, y, z], finite.
+        affine: 4×4, voxel indices → world RAS+ mm.
+        mask: [x, y, z] bool, where the image counts; None is everywhere.
+        name: of the image, in messages.
+
+    Raises:
+        UserError: there is no object of more than a few voxels, or it is flat.
+    """
+    background = _background(data)
+    holds = background is not None
+    inside = data != background if holds else _brighter(data)
+    if not holds:
+        inside = ndimage.binary_fill_holes(_largest(inside))
+    if np.count_nonzero(inside) < 64:
+        raise errors.UserError(
+            f"{name} shows no object in front of its background; look at the image."
+        )
+    box = ndimage.find_objects(inside.astype(np.uint8))[0]
+    inside, image = inside[box], data[box].astype(np.float32)
+    if min(inside.shape) < 4:
+        words = "×".join(map(str, inside.shape))
+        raise errors.UserError(
+            f"{name} shows an object of only {words} voxels, too thin to be aligned in "
+            "three dimensions; take a volume with more slices."
+        )
+    values = image[inside]
+    low, high = np.percentile(values[:: max(1, len(values) // 10**6)], (0.5, 99.5))
+    if not high > low:
+        raise errors.UserError(
+            f"{name} has one value throughout its object, so there is nothing to align "
+            "in it; take an image rather than a mask."
+        )
+    image = np.clip((image - low) / (high - low), -0.05, 1.05) * inside
+    affine = affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ [part.start for part in box]
+    points = np.argwhere(inside) @ affine[:3, :3].T + affine[:3, 3]
+    centre = points.mean(0)
+    radius = float(np.sqrt(((points - centre) ** 2).sum(1).max()))
+    weight = np.ones_like(image) if mask is None else mask[box].astype(np.float32)
+    return Object(image, inside, weight, affine, centre, radius, holds)
+
+
+class Pair(NamedTuple):
+    """Two objects on cubes of one spacing.
+
+    Attributes:
+        fixed, moving: the objects.
+        voxel: spacing of the finest cubes in mm; that of others is larger as they are
+            smaller.
+        cubes: size → the fixed and the moving object.
+    """
+
+    fixed: Object
+    moving: Object
+    voxel: float
+    cubes: dict[int, tuple[gauss_newton.Level, gauss_newton.Level]]
+
+    def to_voxels(self, fixed_to_moving: np.ndarray, size: int) -> np.ndarray:
+        """4×4 in world mm → [3, 4] between cubes, in voxels from their centres."""
+        linear = fixed_to_moving[:3, :3]
+        offset = linear @ self.fixed.centre + fixed_to_moving[:3, 3]
+        step = self.voxel * SIZES[-1] / size
+        offset = (offset - self.moving.centre) / step
+        return np.concatenate([linear, offset[:, None]], axis=1)
+
+    def to_world(self, matrix: np.ndarray, size: int) -> np.ndarray:
+        """The inverse of `to_voxels`."""
+        step = self.voxel * SIZES[-1] / size
+        result = np.eye(4)
+        result[:3, :3] = matrix[:, :3]
+        centre = self.moving.centre + step * matrix[:, 3]
+        result[:3, 3] = centre - result[:3, :3] @ self.fixed.centre
+        return result
+
+
+def pair(fixed: Object, moving: Object) -> Pair:
+    """Bring two objects onto cubes that hold them however they are turned."""
+    radius = max(fixed.radius, moving.radius)
+    voxel = 2 * radius / (SIZES[-1] - 2 * _MARGIN)
+    both = zip(_pyramid(fixed, voxel), _pyramid(moving, voxel), strict=True)
+    return Pair(fixed, moving, voxel, dict(zip(SIZES, both, strict=True)))
+
+
+def _pyramid(thing: Object, voxel: float) -> list[gauss_newton.Level]:
+    """Cubes of all sizes."""
+    size = SIZES[-1]
+    inside, weight = thing.inside.astype(np.float32), thing.weight
+    matrix = _from_cube(thing, voxel, size)
+    steps = np.linalg.norm(thing.affine[:3, :3], axis=0)
+    blur = np.sqrt(np.maximum(0, (_BLUR * voxel) ** 2 - (_BOX * steps) ** 2)) / steps
+    volumes = [thing.image, inside]
+    if (weight != 1).any():
+        volumes.append(weight)
+    cubes = [_resampled(volume, blur, matrix, size) for volume in volumes]
+    found = []
+    while True:
+        image, share = cubes[:2]
+        weight = cubes[2] if len(cubes) > 2 else np.ones_like(image)
+        found.append(gauss_newton.Level(image / np.maximum(share, 0.5), share, weight))
+        if len(image) == SIZES[0]:
+            return found[::-1]
+        cubes = [_halved(cube) for cube in cubes]
+
+
+def _from_cube(thing: Object, voxel: float, size: int) -> np.ndarray:
+    """4×4: indices of the cube → indices of the object's voxels."""
+    cube = np.diag([voxel, voxel, voxel, 1.0])
+    cube[:3, 3] = thing.centre - voxel * (size - 1) / 2
+    return np.linalg.inv(thing.affine) @ cube
+
+
+def _resampled(volume, blur, matrix, size) -> np.ndarray:
+    # The border of the box must not be taken for the object's own continuation.
+    reach = np.ceil(4 * blur).astype(int) + 1
+    volume = np.pad(volume, [(r, r) for r in reach])
+    smooth = ndimage.gaussian_filter(volume, blur, mode="constant")
+    return ndimage.affine_transform(
+        smooth,
+        matrix[:3, :3],
+        matrix[:3, 3] + reach,
+        output_shape=(size,) * 3,
+        order=1,
+        mode="grid-constant",
+    )
+
+
+def _halved(volume: np.ndarray) -> np.ndarray:
+    n = len(volume) // 2
+    return volume.reshape(n, 2, n, 2, n, 2).mean(axis=(1, 3, 5))
+
+
+def _background(data: np.ndarray):
+    """The value that a quarter of all voxels share, if there is one."""
+    faces = [np.take(data, (0, -1), axis).reshape(-1) for axis in range(3)]
+    values, counts = np.unique(np.concatenate(faces), return_counts=True)
+    value = values[np.argmax(counts)]
+    # A brain may fill its box so far that all of its border is another value.
+    return value if np.count_nonzero(data == value) >= data.size / 4 else None
+
+
+def _brighter(data: np.ndarray) -> np.ndarray:
+    smooth = ndimage.gaussian_filter(data.astype(np.float32), 1)
+    low, high = np.percentile(smooth, (1, 99))
+    counts, edges = np.histogram(np.clip(smooth, low, high), 256)
+    middle = (edges[1:] + edges[:-1]) / 2
+    below, above = np.cumsum(counts), np.cumsum(counts[::-1])[::-1]
+    mean_below = np.cumsum(counts * middle) / np.maximum(below, 1)
+    mean_above = np.cumsum((counts * middle)[::-1])[::-1] / np.maximum(above, 1)
+    between = below[:-1] * above[1:] * (mean_below[:-1] - mean_above[1:]) ** 2
+    threshold = middle[np.argmax(between)]
+    dark = smooth[smooth <= threshold]
+    return smooth > (np.median(dark) + threshold) / 2
+
+
+def _largest(mask: np.ndarray) -> np.ndarray:
+    parts, count = ndimage.label(mask)
+    if count < 2:
+        return mask
+    return parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])

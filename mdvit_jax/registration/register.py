@@ -1,0 +1,185 @@
+"""`mdvit_jax.register`: two images in, the transform between them and its proof out."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mdvit_jax import errors
+from mdvit_jax.registration import (
+    align,
+    decompose,
+    gauss_newton,
+    images,
+    inputs,
+    levels,
+    measures,
+    resample,
+    transforms,
+    verdict,
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Registration:
+    """A pair of images and the affine transform between them.
+
+    Attributes:
+        matrix: 4×4 float64 fixed → moving, world RAS+ mm: it takes a point of the fixed
+            image to the point of the moving image that shows the same place.
+        verdict: "ok", "check" or "failed", and the sentences that say why.
+        before, after: NTG, local correlation and overlap under the headers alone and
+            under `matrix`.
+        parts: translation (mm), rotation (degrees), scale and shear, about the centre
+            of the fixed object.
+        alignment: what was seen on the way; None without refinement.
+        fixed, moving: the images.
+    """
+
+    matrix: np.ndarray
+    verdict: verdict.Verdict
+    before: measures.Measures
+    after: measures.Measures
+    parts: decompose.Parts
+    alignment: align.Alignment | None
+    fixed: images.Image
+    moving: images.Image
+
+    @property
+    def inverse(self) -> np.ndarray:
+        """4×4 moving → fixed."""
+        return np.linalg.inv(self.matrix)
+
+    @functools.cached_property
+    def warped(self) -> np.ndarray:
+        """The moving image on the fixed image's grid, [x, y, z] float32, linear."""
+        return resample.resample(
+            self.moving.data, self.moving.affine, self.matrix, self.fixed.grid
+        )
+
+
+def register(
+    fixed: Any,
+    moving: Any,
+    *,
+    dof: str = "affine",
+    init: str | Path | np.ndarray = "com",
+    fixed_mask: Any = None,
+    moving_mask: Any = None,
+    refine: bool = True,
+    seed: int = 0,
+    force: bool = False,
+) -> Registration:
+    """Find the affine transform between two images of heads or brains.
+
+    The images may have any contrast, orientation, voxel size and dtype. Their headers
+    give the start; where it does not fit, all orientations are searched. Equal inputs
+    give equal bits on the same machine.
+
+    Args:
+        fixed: the image that stays: a path, a nibabel image, an array [x, y, z] with
+            voxel indices as millimetres, or a pair of an array and its 4×4 affine
+            (voxel indices → world RAS+ mm).
+        moving: the image that is aligned to it.
+        dof: "rigid", "similarity" (rigid and one scale) or "affine".
+        init: "com" lays the centres of the objects on each other, in the orientation
+            of the headers; "identity" starts from the headers alone; or a 4×4 matrix
+            fixed → moving or a file of one. Orientations are searched after "com" only.
+        fixed_mask, moving_mask: images on the grid of theirs, above 0 where it counts
+            for the alignment (a lesion left out, say); nothing is cut out of the
+            result.
+        refine: False takes the start as the answer.
+        seed: of the starts around the start.
+        force: takes label maps as images, too.
+
+    Raises:
+        UserError: an input that cannot be used, in one sentence.
+    """
+    if dof not in gauss_newton.DOF:
+        raise errors.UserError(
+            f"dof is {dof!r}; choose one of {', '.join(gauss_newton.DOF)}."
+        )
+    pictures = [
+        inputs.image(given, name)
+        for given, name in ((fixed, "the fixed image"), (moving, "the moving image"))
+    ]
+    objects = [
+        _object(image, given, mask, name, force)
+        for image, given, mask, name in zip(
+            pictures, (fixed, moving), (fixed_mask, moving_mask),
+            ("the fixed image", "the moving image"), strict=True,
+        )
+    ]  # fmt: skip
+    pair = levels.pair(*objects)
+    start = _start(init, pair, pictures)
+    found, matrix = None, start
+    if refine:
+        search = isinstance(init, str) and init == "com"
+        found = align.align(pair, start, dof=dof, search=search, seed=seed)
+        matrix = found.matrix
+    after = measures.measure(pair, matrix)
+    return Registration(
+        matrix,
+        verdict.judge(matrix, after, found),
+        measures.measure(pair, np.eye(4)),
+        after,
+        decompose.decompose(matrix, pair.fixed.centre),
+        found,
+        *pictures,
+    )
+
+
+def _object(image, given, mask, name, force) -> levels.Object:
+    name = str(given) if isinstance(given, str | Path) else name
+    if not force:
+        _refuse_labels(image, name)
+    weight = None
+    if mask is not None:
+        weight = inputs.mask(mask, image, name)
+    return levels.find(image.data, image.affine, mask=weight, name=name)
+
+
+def _refuse_labels(image: images.Image, name: str) -> None:
+    if image.dtype.kind not in "iub" or image.data.size < 1000:
+        return
+    values = np.unique(image.data[::2, ::2, ::2])
+    if len(values) <= 2 or (len(values) < 200 and _in_patches(image.data)):
+        raise errors.UserError(
+            f"{name} looks like a label map or a mask ({len(values)} whole numbers in "
+            "patches), whose values are names and not brightness; register the image "
+            "that it was drawn on and carry it along (--also-labels), or use --force."
+        )
+
+
+def _in_patches(data: np.ndarray) -> bool:
+    """Whether most neighbours off the background have one value, as labels have."""
+    one, other = data[:-1], data[1:]
+    inside = (one != 0) & (other != 0)
+    return bool(inside.any() and (one == other)[inside].mean() > 0.6)
+
+
+def _start(init, pair: levels.Pair, pictures) -> np.ndarray:
+    """4×4 fixed → moving, world RAS+ mm."""
+    if isinstance(init, np.ndarray):
+        return _sound(np.asarray(init, np.float64), "the matrix given as init")
+    if str(init) == "identity":
+        return np.eye(4)
+    if str(init) == "com":
+        start = np.eye(4)
+        start[:3, 3] = pair.moving.centre - pair.fixed.centre
+        return start
+    fixed, moving = (image.grid for image in pictures)
+    return _sound(transforms.read(init, fixed=fixed, moving=moving), str(init))
+
+
+def _sound(matrix: np.ndarray, name: str) -> np.ndarray:
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
+        raise errors.UserError(f"{name} is no 4x4 matrix of numbers; give another.")
+    if not np.linalg.det(matrix[:3, :3]) > 1e-6:
+        raise errors.UserError(
+            f"{name} mirrors, or maps space to a plane, and no head is a mirror image "
+            "of another; give another start."
+        )
+    return matrix

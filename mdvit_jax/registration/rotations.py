@@ -1,0 +1,26 @@
+"""Rotations spread evenly over all orientations, where a search begins."""
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+
+def spread(count: int) -> np.ndarray:
+    """The super-Fibonacci sampling of Alexa (CVPR 2022): [count, 3, 3], no mirrors.
+
+    Deterministic; with 120, no orientation is further than about 35° from one of them.
+    """
+    golden, plastic = np.sqrt(2), 1.533751168755204288118041
+    s = np.arange(count) + 0.5
+    outer, inner = np.sqrt(s / count), np.sqrt(1 - s / count)
+    a, b = 2 * np.pi * s / golden, 2 * np.pi * s / plastic
+    quaternions = np.stack(
+        [outer * np.sin(a), outer * np.cos(a), inner * np.sin(b), inner * np.cos(b)], -1
+    )
+    return Rotation.from_quat(quaternions).as_matrix()
+
+
+def angle(a: np.ndarray, b: np.ndarray) -> float:
+    """Degrees by which the rotation nearest to the matrix a differs from that of b."""
+    turns = [u @ vt for u, _, vt in map(np.linalg.svd, (a, b))]
+    cosine = (np.trace(turns[0] @ turns[1].T) - 1) / 2
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))

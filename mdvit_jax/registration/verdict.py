@@ -1,0 +1,88 @@
+"""ok, check or failed: what the measures of a result say about it.
+
+The limits were read off real pairs (benchmarks/registration/verdicts.py): people of two
+cohorts on each other and on MNI152, each also at gamma 0.5 and 2 and inverted, against
+failures made on purpose. `score` is the local correlation less the mismatch of the
+outlines at the coarsest voxels; known-good pairs lie above 0.10, of the failures only
+mirror images do.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mdvit_jax.registration.align import Alignment
+from mdvit_jax.registration.measures import Measures
+
+OK, CHECK, FAILED = "ok", "check", "failed"
+_SCORE = -0.2, 0.1  # below: failed, check
+_CORRELATION = 0.18, 0.24
+_OVERLAP = 0.7, 0.86
+_SCALES = (0.5, 2.0), (0.7, 1.45)  # of people among each other and to templates
+_RIVAL = 0.1  # answers in two orientations are told apart by more than this
+
+
+class Verdict(NamedTuple):
+    """What to make of a result.
+
+    Attributes:
+        word: "ok", "check" or "failed".
+        reasons: a sentence for each thing that is wrong or strange; none when ok.
+    """
+
+    word: str
+    reasons: tuple[str, ...]
+
+
+def judge(matrix: np.ndarray, after: Measures, alignment: Alignment | None) -> Verdict:
+    """Judge a result by its measures.
+
+    Args:
+        matrix: 4×4 fixed → moving.
+        alignment: what the search for it saw; None if it was not searched for.
+    """
+    sizes = np.linalg.svd(matrix[:3, :3], compute_uv=False)
+    low, high = float(sizes.min()), float(sizes.max())
+    found = [
+        (
+            _below(after.correlation, _CORRELATION),
+            f"the images are alike at few places (local correlation "
+            f"{after.correlation:.2f}; known pairs {_CORRELATION[1]:.2f} and more)",
+        ),
+        (
+            _below(after.overlap, _OVERLAP),
+            f"the two objects do not cover each other (Dice {after.overlap:.2f}; known "
+            f"pairs {_OVERLAP[1]:.2f} and more), as when one is cropped",
+        ),
+        (
+            FAILED if not _SCALES[0][0] < low <= high < _SCALES[0][1]
+            else CHECK if not _SCALES[1][0] < low <= high < _SCALES[1][1]
+            else OK,
+            f"the moving image is scaled by {low:.2f} to {high:.2f}, which is unusual "
+            "between heads",
+        ),
+    ]  # fmt: skip
+    if alignment:
+        found += [
+            (
+                _below(alignment.score, _SCORE),
+                f"the coarse fit is weak ({alignment.score:.2f}; known pairs "
+                f"{_SCORE[1]:.2f} and more)",
+            ),
+            (
+                CHECK if _ambiguous(alignment) else OK,
+                "another orientation fits as well, so this one may be wrong",
+            ),
+        ]
+    word = max((w for w, _ in found), key=(OK, CHECK, FAILED).index)
+    return Verdict(word, tuple(sentence for w, sentence in found if w != OK))
+
+
+def _below(value: float, limits: tuple[float, float]) -> str:
+    failed, check = limits
+    # Written so that a NaN fails.
+    return OK if value >= check else CHECK if value >= failed else FAILED
+
+
+def _ambiguous(alignment: Alignment) -> bool:
+    return alignment.rival is not None and alignment.rival > alignment.score - _RIVAL
