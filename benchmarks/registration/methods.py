@@ -23,7 +23,7 @@ _SEED = 1  # of the voxels that ANTs samples
 
 def ours(fixed: Image, moving: Image) -> np.ndarray:
     """This package's `register` with its defaults."""
-    from mdvit_jax import register  # type: ignore[attr-defined]
+    from mdvit_jax import register
 
     pair = ((image.data, image.affine) for image in (fixed, moving))
     return np.asarray(register(*pair).matrix, np.float64)

@@ -16,7 +16,7 @@ falls from coarse to fine.
 Positions are in voxels from the centre of the cube, matrices are [3, 4].
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,9 +40,9 @@ class Level(NamedTuple):
         weight: [n, n, n], how much it counts (a mask of the user's), [0, 1].
     """
 
-    image: Array
-    inside: Array
-    weight: Array
+    image: Any
+    inside: Any
+    weight: Any
 
 
 class Fit(NamedTuple):
@@ -57,11 +57,11 @@ class Fit(NamedTuple):
         steps: how many were made.
     """
 
-    matrix: Array
-    correlation: Array
-    outline: Array
-    overlap: Array
-    steps: Array
+    matrix: Any
+    correlation: Any
+    outline: Any
+    overlap: Any
+    steps: Any
 
 
 def align(
@@ -89,8 +89,9 @@ def align(
     size = f.shape[0]
     x = _positions(size)
     pairs = jnp.stack([x[i] * x[j] for i in range(4) for j in range(4)])
-    generators = _generators(dof)
+    directions = generators(dof)
     radius = size / 4
+    in_voxels = jnp.ones(len(directions) + 3).at[-3:].set(radius)
     counted = f_inside * fixed.weight
 
     def terms(matrix):
@@ -111,7 +112,9 @@ def align(
             ]
         )
         hessian = _product(g, pairs).reshape(3, 3, 4, 4).transpose(0, 2, 1, 3)
-        pull = jnp.stack([i * residual + b * edge for i, b in zip(interior, border)])
+        pull = jnp.stack(
+            [i * residual + b * edge for i, b in zip(interior, border, strict=True)]
+        )
         power = jnp.sum(f_here * f_here) + 1e-6
         summary = (
             jnp.sum(beta * m_here * f_here) / power,
@@ -121,32 +124,48 @@ def align(
         return hessian.reshape(12, 12), _product(pull, x).reshape(12), summary
 
     def step(state):
-        matrix, _, count = state
-        hessian, pull, _ = terms(matrix)
+        matrix, _, _, count = state
+        hessian, pull, summary = terms(matrix)
         # What the free parameters do to the 12 entries: 9 or fewer change the linear
         # part, three of the size of the object shift.
-        turn = jnp.einsum("kij,jl->kil", generators, matrix[:, :3])
+        turn = jnp.einsum("kij,jl->kil", directions, matrix[:, :3])
         turn = jnp.pad(turn, ((0, 0), (0, 0), (0, 1)))
         shift = radius * jnp.eye(12)[3::4].reshape(3, 3, 4)
         basis = jnp.concatenate([turn, shift]).reshape(-1, 12)
         reduced = basis @ hessian @ basis.T
         damped = reduced + jnp.diag(1e-4 * jnp.diag(reduced) + 1e-6)
         free = jnp.linalg.solve(damped, basis @ pull)
-        moved = radius * jnp.linalg.norm(free)
-        free = free * jnp.minimum(1, _LONGEST * radius / (moved + _SMALL))
-        change = jnp.tensordot(free[:-3], generators, 1)
-        linear = _changed(matrix[:, :3], change, dof)
-        offset = matrix[:, 3] + radius * free[-3:]
-        return jnp.concatenate([linear, offset[:, None]], 1), moved, count + 1
+        moves = radius * jnp.linalg.norm(free)
+        free *= jnp.minimum(1, _LONGEST * radius / (moves + _SMALL))
+        goes_on = (count < steps) & (moves > tolerance)
+        matrix = jnp.where(goes_on, changed(matrix, free * in_voxels, dof), matrix)
+        return matrix, goes_on, summary, count + goes_on
 
-    def unfinished(state):
-        _, moved, count = state
-        return (count < steps) & (moved > tolerance)
+    # The last round only judges: the summary is that of the matrix it ends at.
+    zero = jnp.zeros(())
+    state = (start, jnp.array(True), (zero, zero, zero), jnp.zeros((), jnp.int32))
+    matrix, _, summary, count = jax.lax.while_loop(lambda s: s[1], step, state)
+    return Fit(matrix, *summary, count)
 
-    state = (start, jnp.full((), jnp.inf), jnp.zeros((), jnp.int32))
-    matrix, _, count = jax.lax.while_loop(unfinished, step, state)
-    correlation, difference, overlap = terms(matrix)[2]
-    return Fit(matrix, correlation, difference, overlap, count)
+
+def changed(matrix: Array, free: Array, dof: str) -> Array:
+    """A matrix after a small change.
+
+    Args:
+        matrix: [3, 4], in voxels of a cube.
+        free: of the linear part, one along each of `generators(dof)`, and of the shift,
+            three in voxels.
+    """
+    size_of_turn = len(generators(dof))
+    change = jnp.tensordot(free[:size_of_turn], generators(dof), 1)
+    one = jnp.eye(3)
+    if dof == "affine":
+        linear = (one + change) @ matrix[:, :3]
+    else:
+        half = (change - change.T) / 4
+        turn = jnp.linalg.solve(one - half, one + half)  # Cayley: exactly a rotation
+        linear = (1 + jnp.trace(change) / 3) * turn @ matrix[:, :3]
+    return jnp.concatenate([linear, matrix[:, 3:] + free[size_of_turn:, None]], axis=1)
 
 
 def _features(level: Level) -> tuple[Array, Array, Array]:
@@ -234,7 +253,7 @@ def _sample(channels: Array, matrix: Array, x: Array) -> tuple[Array, Array]:
     )
 
 
-def _generators(dof: str) -> Array:
+def generators(dof: str) -> Array:
     """[k, 3, 3]: the directions in which the linear part may change."""
     if dof == "affine":
         return jnp.eye(9).reshape(9, 3, 3)
@@ -244,16 +263,6 @@ def _generators(dof: str) -> Array:
     if dof == "similarity":
         turns = np.concatenate([turns, np.eye(3, dtype=np.float32)[None]])
     return jnp.asarray(turns)
-
-
-def _changed(linear: Array, change: Array, dof: str) -> Array:
-    """The linear part after a small change of it, in its own group."""
-    one = jnp.eye(3)
-    if dof == "affine":
-        return (one + change) @ linear
-    half = (change - change.T) / 4
-    rotation = jnp.linalg.solve(one - half, one + half)  # Cayley: exactly a rotation
-    return (1 + jnp.trace(change) / 3) * rotation @ linear
 
 
 def _product(a: Array, b: Array) -> Array:
