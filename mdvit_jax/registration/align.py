@@ -19,9 +19,9 @@ _STARTS = 12  # at 24³, the start itself and others around it, or the search's 
 _SPREAD = 8.0, 6.0  # degrees and mm, deviation of the starts around the start
 _FITS = 0.1  # correlation less outline at 24³, below which orientations are searched
 _APART = 25.0  # degrees between answers that are two
-_OUTLINE = {12: 1.0, 24: 1.0, 48: 0.5, 96: 0.1}  # weight; the interior is more exact
-_TOLERANCE = {12: 0.02, 24: 0.01, 48: 0.01, 96: 0.002}  # voxels
-_STEPS = {12: 8, 24: 25, 48: 15, 96: 12}
+_OUTLINE = {12: 1.0, 24: 1.0, 48: 1.0, 96: 0.6}  # weight; the interior is more exact
+_TOLERANCE = {12: 0.03, 24: 0.02, 48: 0.02, 96: 0.015}  # voxels
+_STEPS = {12: 8, 24: 20, 48: 15, 96: 10}
 
 
 class Alignment(NamedTuple):
@@ -103,6 +103,7 @@ def fit(
     program = (_one if starts.ndim == 2 else _several)(dof)
     found = program(
         *pair.cubes[size],
+        pair.points[size],
         starts.astype(np.float32),
         _OUTLINE[size],
         _STEPS[size] if steps is None else steps,
@@ -124,7 +125,7 @@ def _one(dof: str):
 @functools.cache
 def _several(dof: str):
     function = functools.partial(gauss_newton.align, dof=dof)
-    return jax.jit(jax.vmap(function, (None, None, 0, None, None, None)))
+    return jax.jit(jax.vmap(function, (None, None, None, 0, None, None, None)))
 
 
 def _around(begin: np.ndarray, seed: int, voxel: float) -> np.ndarray:

@@ -28,6 +28,8 @@ _EPSILON = 0.01  # deviation, as a part of the image's range, below which all is
 _EPSILON_OUTLINE = 0.1
 _SMALL = 1e-3
 _WHOLLY_INSIDE = 0.999
+REACH = 3  # voxels, of the surroundings of a voxel
+_SLOWEST = 0.8  # ratio of the lengths of two steps that is made up for
 _LONGEST = 0.15  # of the object's radius, in one step
 
 
@@ -67,6 +69,7 @@ class Fit(NamedTuple):
 def align(
     fixed: Level,
     moving: Level,
+    points: Array,
     start: Array,
     outline_weight: Array,
     steps: Array,
@@ -77,54 +80,57 @@ def align(
     """Minimise over rigid, similarity or all affine matrices, from one start.
 
     Args:
+        points: [k], indices into the flattened fixed cube, of the voxels that take
+            part: the object's and those about its outline; -1 is none.
         start: [3, 4].
         outline_weight: of the outlines against the interior.
         steps: the most that are made; with 0, the start itself is judged.
         tolerance: in voxels; steps end when none moves the object further.
         dof: "rigid", "similarity" or "affine". A rigid step keeps the start's scale.
     """
-    f, f_outline, f_inside = _features(fixed)
-    m, m_outline, m_inside = _features(moving)
-    channels = jnp.stack([m, m_outline * moving.weight, m_inside * moving.weight])
-    size = f.shape[0]
-    x = _positions(size)
-    pairs = jnp.stack([x[i] * x[j] for i in range(4) for j in range(4)])
-    directions = generators(dof)
+    size = fixed.image.shape[0]
     radius = size / 4
+    directions = generators(dof)
     in_voxels = jnp.ones(len(directions) + 3).at[-3:].set(radius)
-    counted = f_inside * fixed.weight
+    points, used = jnp.maximum(points, 0), points >= 0
+    f, f_outline, f_inside = (volume.reshape(-1)[points] for volume in features(fixed))
+    weight = used * fixed.weight.reshape(-1)[points]
+    counted = f_inside * weight
+    m, m_outline, m_inside = features(moving)
+    channels = m, m_outline * moving.weight, m_inside * moving.weight
+    x = _positions(points, size)
+    pairs = jnp.stack([x[i] * x[j] for i in range(4) for j in range(4)])
+
+    def around(values):
+        """Sums over the surroundings of each point, of one value for each."""
+        volume = jnp.zeros(size**3).at[points].add(values).reshape((size,) * 3)
+        return _smooth(volume).reshape(-1)[points]
 
     def terms(matrix):
         value, slopes = _sample(channels, matrix, x)
         both = counted * (value[2] >= _WHOLLY_INSIDE)
         f_here, m_here = f * both, value[0] * both
-        beta = _smooth(f_here * m_here) / (_smooth(m_here * m_here) + _SMALL)
+        beta = around(f_here * m_here) / (around(m_here * m_here) + _SMALL)
         residual = f_here - beta * m_here
-        edge = (f_outline * fixed.weight - value[1]) * outline_weight
-        interior = [beta * s * both for s in slopes[0]]
-        border = [s * outline_weight for s in slopes[1]]
+        border = outline_weight * weight
+        edge = border * (f_outline - value[1])
+        # Of both channels, the derivatives by what is added to A x.
+        inner, outer = beta * both * slopes[0], border * slopes[1]
         # Σ g_a g_c x_b x_d, for the 12 derivatives g_a x_b of both channels at once.
-        g = jnp.stack(
-            [
-                interior[a] * interior[c] + border[a] * border[c]
-                for a in range(3)
-                for c in range(3)
-            ]
-        )
-        hessian = _product(g, pairs).reshape(3, 3, 4, 4).transpose(0, 2, 1, 3)
-        pull = jnp.stack(
-            [i * residual + b * edge for i, b in zip(interior, border, strict=True)]
-        )
-        power = jnp.sum(f_here * f_here) + 1e-6
+        g = inner[:, None] * inner[None] + outer[:, None] * outer[None]
+        hessian = _product(g.reshape(9, -1), pairs).reshape(3, 3, 4, 4)
+        hessian = hessian.transpose(0, 2, 1, 3).reshape(12, 12)
+        pull = _product(inner * residual + outer * edge, x).reshape(12)
+        edges = outline_weight**2 * jnp.sum(weight * f_outline**2)
         summary = (
-            jnp.sum(beta * m_here * f_here) / power,
-            jnp.sum(edge * edge) / (outline_weight**2 * jnp.sum(f_outline**2) + 1e-6),
+            jnp.sum(beta * m_here * f_here) / (jnp.sum(f_here * f_here) + 1e-6),
+            jnp.sum(edge * edge) / (edges + 1e-6),
             jnp.sum(both) / (jnp.sum(counted) + 1e-6),
         )
-        return hessian.reshape(12, 12), _product(pull, x).reshape(12), summary
+        return hessian, pull, summary
 
     def step(state):
-        matrix, _, _, count = state
+        matrix, before, _, _, count = state
         hessian, pull, summary = terms(matrix)
         # What the free parameters do to the 12 entries: 9 or fewer change the linear
         # part, three of the size of the object shift.
@@ -135,16 +141,21 @@ def align(
         reduced = basis @ hessian @ basis.T
         damped = reduced + jnp.diag(1e-4 * jnp.diag(reduced) + 1e-6)
         free = jnp.linalg.solve(damped, basis @ pull)
+        # Between two people steps shrink slowly: go as far as their sum will come to.
+        ratio = (free @ before) / (before @ before + 1e-12)
+        free /= 1 - jnp.clip(ratio, 0, _SLOWEST)
         moves = radius * jnp.linalg.norm(free)
         free *= jnp.minimum(1, _LONGEST * radius / (moves + _SMALL))
         goes_on = (count < steps) & (moves > tolerance)
         matrix = jnp.where(goes_on, changed(matrix, free * in_voxels, dof), matrix)
-        return matrix, goes_on, summary, count + goes_on
+        return matrix, free, goes_on, summary, count + goes_on
 
     # The last round only judges: the summary is that of the matrix it ends at.
     zero = jnp.zeros(())
-    state = (start, jnp.array(True), (zero, zero, zero), jnp.zeros((), jnp.int32))
-    matrix, _, summary, count = jax.lax.while_loop(lambda s: s[1], step, state)
+    still = jnp.zeros(len(directions) + 3)
+    count = jnp.zeros((), jnp.int32)
+    state = (start, still, jnp.array(True), (zero, zero, zero), count)
+    matrix, _, _, summary, count = jax.lax.while_loop(lambda s: s[2], step, state)
     return Fit(matrix, *summary, count)
 
 
@@ -168,7 +179,7 @@ def changed(matrix: Array, free: Array, dof: str) -> Array:
     return jnp.concatenate([linear, matrix[:, 3:] + free[size_of_turn:, None]], axis=1)
 
 
-def _features(level: Level) -> tuple[Array, Array, Array]:
+def features(level: Level) -> tuple[Array, Array, Array]:
     """The normalised image, the outline, and which voxels are inside, [n, n, n]."""
     inside = (level.inside > 0.5).astype(jnp.float32)
     image = inside * level.image
@@ -184,14 +195,15 @@ def _features(level: Level) -> tuple[Array, Array, Array]:
 
 def _smooth(volume: Array) -> Array:
     """Gaussian of one voxel's deviation along each axis, zeros around the cube."""
-    taps = np.exp(-0.5 * np.arange(-3, 4) ** 2)
+    taps = np.exp(-0.5 * np.arange(-REACH, REACH + 1) ** 2)
     taps /= taps.sum()
     for axis in range(3):
-        widths = [(3, 3) if k == axis else (0, 0) for k in range(3)]
+        widths = [(REACH, REACH) if k == axis else (0, 0) for k in range(3)]
         padded = jnp.pad(volume, widths)
         size = volume.shape[axis]
         shifted = (
-            jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i in range(7)
+            jax.lax.slice_in_dim(padded, i, i + size, axis=axis)
+            for i in range(len(taps))
         )
         volume = sum(
             t * v for t, v in zip(taps.astype(np.float32), shifted, strict=True)
@@ -199,20 +211,21 @@ def _smooth(volume: Array) -> Array:
     return volume
 
 
-def _positions(size: int) -> Array:
-    """[4, size³]: x, y and z from the centre of the cube, in voxels, and 1."""
-    axes = [jax.lax.broadcasted_iota(jnp.float32, (size,) * 3, k) for k in range(3)]
-    one = jnp.ones((size, size, size))
-    return jnp.stack([*(a - (size - 1) / 2 for a in axes), one]).reshape(4, -1)
+def _positions(points: Array, size: int) -> Array:
+    """[4, k]: x, y and z of voxels from the centre of the cube, and 1."""
+    indices = [points // size**2, points // size % size, points % size]
+    axes = [i.astype(jnp.float32) - (size - 1) / 2 for i in indices]
+    return jnp.stack([*axes, jnp.ones(points.shape)])
 
 
-def _sample(channels: Array, matrix: Array, x: Array) -> tuple[Array, Array]:
-    """Linear interpolation of [k, n, n, n] at matrix · x: values and slopes.
+def _sample(channels, matrix: Array, x: Array) -> tuple[Array, Array]:
+    """Linear interpolation of cubes [n, n, n] at matrix · x.
 
     Returns:
-        [k, n, n, n] and [k, 3, n, n, n]; zero outside of the outermost centres.
+        Values [channels, k] and slopes [channels, 3, k]; zero outside of the outermost
+        voxel centres.
     """
-    size = channels.shape[-1]
+    size = channels[0].shape[-1]
     at = _product(matrix, x.T) + (size - 1) / 2
     within = ((at >= 0) & (at <= size - 1)).all(0)
     at = jnp.clip(at, 0, size - 1)
@@ -222,35 +235,29 @@ def _sample(channels: Array, matrix: Array, x: Array) -> tuple[Array, Array]:
     values, slopes = [], []
     for channel in channels:
         flat = channel.reshape(-1)
-        c = [
-            [[flat[first + (i * size + j) * size + k] for k in (0, 1)] for j in (0, 1)]
+        (c000, c001, c010, c011), (c100, c101, c110, c111) = (
+            [flat[first + (i * size + j) * size + k] for j in (0, 1) for k in (0, 1)]
             for i in (0, 1)
-        ]
-        z = [
-            [c[i][j][0] + w * (c[i][j][1] - c[i][j][0]) for j in (0, 1)] for i in (0, 1)
-        ]
-        y = [z[i][0] + v * (z[i][1] - z[i][0]) for i in (0, 1)]
-        along_y = [z[i][1] - z[i][0] for i in (0, 1)]
-        along_z = [
-            (c[i][0][1] - c[i][0][0]) * (1 - v) + (c[i][1][1] - c[i][1][0]) * v
-            for i in (0, 1)
-        ]
-        values.append((y[0] + u * (y[1] - y[0])) * within)
-        slopes.append(
-            jnp.stack(
-                [
-                    y[1] - y[0],
-                    along_y[0] + u * (along_y[1] - along_y[0]),
-                    along_z[0] + u * (along_z[1] - along_z[0]),
-                ]
-            )
-            * within
         )
-    shape = (size, size, size)
-    return (
-        jnp.stack(values).reshape(-1, *shape),
-        jnp.stack(slopes).reshape(-1, 3, *shape),
-    )
+        # Along z first, then y, then x; differences give the slopes on the way.
+        d00, d01, d10, d11 = c001 - c000, c011 - c010, c101 - c100, c111 - c110
+        c00, c01, c10, c11 = (
+            c000 + w * d00,
+            c010 + w * d01,
+            c100 + w * d10,
+            c110 + w * d11,
+        )
+        d0, d1 = c01 - c00, c11 - c10
+        c0, c1 = c00 + v * d0, c10 + v * d1
+        along_z = [d00 + v * (d01 - d00), d10 + v * (d11 - d10)]
+        values.append((c0 + u * (c1 - c0)) * within)
+        slope = [
+            c1 - c0,
+            d0 + u * (d1 - d0),
+            along_z[0] + u * (along_z[1] - along_z[0]),
+        ]
+        slopes.append(jnp.stack(slope) * within)
+    return jnp.stack(values), jnp.stack(slopes)
 
 
 def generators(dof: str) -> Array:

@@ -14,6 +14,7 @@ from mdvit_jax import errors
 from mdvit_jax.registration import gauss_newton
 
 SIZES = (12, 24, 48, 96)
+_SHARE = {12: 1.0, 24: 0.8, 48: 0.45, 96: 0.32}  # of a cube's voxels that take part
 _MARGIN = 3  # voxels of the finest cube left free around the object
 _BLUR = 0.42  # deviation, in voxels of the cube, of what averages over such a voxel
 _BOX = 0.29  # deviation of a voxel of the file, in its own size
@@ -102,12 +103,14 @@ class Pair(NamedTuple):
         voxel: spacing of the finest cubes in mm; that of others is larger as they are
             smaller.
         cubes: size → the fixed and the moving object.
+        points: size → indices of the fixed cube's voxels that take part, and -1.
     """
 
     fixed: Object
     moving: Object
     voxel: float
     cubes: dict[int, tuple[gauss_newton.Level, gauss_newton.Level]]
+    points: dict[int, np.ndarray]
 
     def to_voxels(self, fixed_to_moving: np.ndarray, size: int) -> np.ndarray:
         """4×4 in world mm → [3, 4] between cubes, in voxels from their centres."""
@@ -132,7 +135,9 @@ def pair(fixed: Object, moving: Object) -> Pair:
     radius = max(fixed.radius, moving.radius)
     voxel = 2 * radius / (SIZES[-1] - 2 * _MARGIN)
     both = zip(_pyramid(fixed, voxel), _pyramid(moving, voxel), strict=True)
-    return Pair(fixed, moving, voxel, dict(zip(SIZES, both, strict=True)))
+    cubes = dict(zip(SIZES, both, strict=True))
+    points = {size: _points(cubes[size][0], _SHARE[size]) for size in SIZES}
+    return Pair(fixed, moving, voxel, cubes, points)
 
 
 def _pyramid(thing: Object, voxel: float) -> list[gauss_newton.Level]:
@@ -154,6 +159,19 @@ def _pyramid(thing: Object, voxel: float) -> list[gauss_newton.Level]:
         if len(image) == SIZES[0]:
             return found[::-1]
         cubes = [_halved(cube) for cube in cubes]
+
+
+def _points(level: gauss_newton.Level, share: float) -> np.ndarray:
+    """Of the voxels in or around the object, at most a share of the cube, -1 for none.
+
+    Of more than these, as of a head that fills its cube, every so many are left out.
+    """
+    near = ndimage.maximum_filter(level.inside > 0.01, size=2 * gauss_newton.REACH + 1)
+    found = np.flatnonzero(near & (level.weight > 0)).astype(np.int32)
+    count = int(share * near.size)
+    if len(found) > count:
+        return found[np.linspace(0, len(found) - 1, count).astype(int)]
+    return np.pad(found, (0, count - len(found)), constant_values=-1)
 
 
 def _from_cube(thing: Object, voxel: float, size: int) -> np.ndarray:
