@@ -1,6 +1,7 @@
 """`python -m mdvit_jax COMMAND`, also installed as `mdvit`."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -50,11 +51,37 @@ def _apply(arguments: Sequence[str]) -> int:
     return apply.main(arguments)
 
 
-_COMMANDS = {"prepare": _prepare, "apply": _apply, "convert": _convert}
+def _register(arguments: Sequence[str]) -> int:
+    from mdvit_jax.registration import arguments as register_arguments
+
+    options = register_arguments.parse(arguments)
+    from mdvit_jax import runtime
+    from mdvit_jax.registration import command
+
+    runtime.start()
+    level = logging.DEBUG if options.verbose else logging.INFO
+    logging.getLogger("mdvit_jax").setLevel(logging.WARNING if options.quiet else level)
+    return command.run(options, arguments, _network)
+
+
+def _network(*arguments):
+    # Imported here: flax and orbax take seconds, and only --checkpoint needs them.
+    from mdvit_jax.training import estimate
+
+    return estimate.estimate(*arguments)
+
+
+_COMMANDS = {
+    "register": _register,
+    "apply": _apply,
+    "convert": _convert,
+    "prepare": _prepare,
+}
 _HELP = (
-    "prepare: conform a cohort once into a cache that training reads; "
+    "register: align two images of any contrast and orientation; "
     "apply: an image, a series or a label map through affine transforms; "
-    "convert: an affine transform from one program's file into another's"
+    "convert: an affine transform from one program's file into another's; "
+    "prepare: conform a cohort once into a cache that training reads"
 )
 
 

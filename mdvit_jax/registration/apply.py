@@ -1,15 +1,13 @@
 """`mdvit apply`: an image or a label map through affine transforms that are there."""
 
 import argparse
-import functools
-import math
 import os
 from collections.abc import Sequence
 
 import numpy as np
 
 from mdvit_jax import errors
-from mdvit_jax.registration import images, resample, transforms
+from mdvit_jax.registration import carry, images, transforms
 
 _DESCRIPTION = """\
 Bring an image onto the grid of another through affine transforms.
@@ -60,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument(
         "--interpolation",
-        choices=("nearest", "linear"),
+        choices=carry.INTERPOLATIONS,
         help="by default linear for images and nearest for labels; linear labels: each "
         "is interpolated on its own, as is the background, and the largest weight wins",
     )
@@ -79,42 +77,18 @@ def main(arguments: Sequence[str]) -> int:
     moving = images.open_series(options.moving, labels=options.labels)
     reference = images.load_frame(options.reference)
     matrix = _composed(options, reference.grid, moving.frame.grid)
-    warped = _warped(options, moving, reference.grid, matrix)
+    warped = carry.carry(
+        moving,
+        matrix,
+        reference.grid,
+        output=options.output,
+        labels=options.labels,
+        interpolation=options.interpolation,
+    )
     images.save(
         options.output, warped, reference, warped.dtype, time_of=moving.frame.header
     )
     return 0
-
-
-def _warped(
-    options: argparse.Namespace,
-    moving: images.Series,
-    target: transforms.Grid,
-    matrix: np.ndarray,
-) -> np.ndarray:
-    """The moving volumes on the target, [x, y, z] or [x, y, z, t], as they are stored.
-
-    Besides these, one volume is held at a time.
-    """
-    interpolation = options.interpolation or ("linear", "nearest")[options.labels]
-    if options.labels and interpolation == "linear":
-        through = resample.resample_labels
-    else:
-        order = ("nearest", "linear").index(interpolation)
-        through = functools.partial(resample.resample, order=order)
-    dtype = images.dtype_in(options.output, moving.dtype)
-    shape = (*target.shape, math.prod(moving.lengths))
-    try:
-        warped = np.empty(shape, dtype, order="F")
-        for index, volume in enumerate(moving.volumes):
-            found = through(volume, moving.frame.affine, matrix, target)
-            warped[..., index] = images.as_stored(found, dtype)
-    except MemoryError as error:
-        raise errors.UserError(
-            f"{options.output} with {'×'.join(map(str, shape))} voxels does not fit "
-            "into the free memory; choose a coarser reference or fewer volumes."
-        ) from error
-    return warped if moving.lengths else warped[..., 0]
 
 
 def _composed(options: argparse.Namespace, reference, moving) -> np.ndarray:

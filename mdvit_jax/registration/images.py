@@ -145,6 +145,11 @@ def check_output(path: str | Path) -> None:
         UserError: another ending, or no folder that can be written to.
     """
     ending_of(path)
+    check_place(path)
+
+
+def check_place(path: str | Path) -> None:
+    """See beforehand whether a file can be written there; a UserError if not."""
     folder, reason = Path(path).parent, None
     if not folder.is_dir():
         reason = f"there is no folder {folder}"

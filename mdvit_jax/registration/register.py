@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from mdvit_jax.registration import (
 )  # fmt: skip
 
 CONTRASTS = ("auto", "same", "any")
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Registration:
             of the fixed object.
         alignment: what was seen on the way; None without refinement.
         fixed, moving: the images.
+        pair: the objects in them, on the cubes on which they were aligned.
     """
 
     matrix: np.ndarray
@@ -49,6 +52,7 @@ class Registration:
     alignment: align.Alignment | None
     fixed: images.Image
     moving: images.Image
+    pair: levels.Pair
 
     @property
     def inverse(self) -> np.ndarray:
@@ -124,6 +128,11 @@ def register(
             ("the fixed image", "the moving image"), strict=True,
         )
     ]  # fmt: skip
+    if not all(found.holds for found in objects):
+        _log.info(
+            "An image with no empty background is aligned by the whole head; strip the "
+            "skulls (FreeSurfer's mri_synthstrip) to align the brains more exactly."
+        )
     pair = levels.pair(*objects)
     start = _start(init, pair, pictures)
     found, matrix = None, start
@@ -131,6 +140,12 @@ def register(
         search = isinstance(init, str) and init == "com"
         found = align.align(pair, start, dof=dof, search=search, seed=seed)
         matrix = found.matrix
+        _log.debug(
+            "Aligned: %.0f %% of the starts agree, %s, score %.2f.",
+            100 * found.agreement,
+            "all orientations searched" if found.searched else "no search needed",
+            found.score,
+        )
         if contrast == "same":
             matrix = ntg_descent.refine(pair, matrix, dof=dof)
     after = measures.measure(pair, matrix)
@@ -141,7 +156,9 @@ def register(
         after,
         decompose.decompose(matrix, pair.fixed.centre),
         found,
-        *pictures,
+        pictures[0],
+        pictures[1],
+        pair,
     )
 
 
@@ -152,7 +169,16 @@ def _object(image, given, mask, name, force) -> levels.Object:
     weight = None
     if mask is not None:
         weight = inputs.mask(mask, image, name)
-    return levels.find(image.data, image.affine, mask=weight, name=name)
+    found = levels.find(image.data, image.affine, mask=weight, name=name)
+    _log.debug(
+        "%s: %s voxels of %s mm, %s; its object reaches %.0f mm from its centre.",
+        name,
+        "×".join(map(str, image.grid.shape)),
+        "×".join(f"{size:.3g}" for size in image.grid.voxel_sizes),
+        image.dtype,
+        found.radius,
+    )
+    return found
 
 
 def _refuse_labels(image: images.Image, name: str) -> None:

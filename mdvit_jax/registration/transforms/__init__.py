@@ -14,7 +14,7 @@ image at `fixed_to_moving` · x. Each file has a convention of its own:
 | text | .txt (4×4) | fixed → moving, RAS+ mm |
 """
 
-from mdvit_jax.registration.transforms.files import FORMATS, read, write
+from mdvit_jax.registration.transforms.files import FORMATS, format_of, read, write
 from mdvit_jax.registration.transforms.grid import Grid
 
-__all__ = ["FORMATS", "Grid", "read", "write"]
+__all__ = ["FORMATS", "Grid", "format_of", "read", "write"]

@@ -82,7 +82,7 @@ def write(
     """
     path = Path(path)
     matrix = _checked(fixed_to_moving, "The transform")
-    format = format or _format(path)
+    format = format or format_of(path)
     if format in ("fsl", "lta") and (fixed is None or moving is None):
         raise errors.UserError(
             f"{path}: the format {format} needs the grids of both images; name the "
@@ -98,7 +98,9 @@ def write(
         ) from error
 
 
-def _format(path: Path) -> str:
+def format_of(path: str | Path) -> str:
+    """What the ending says; a UserError if that is nothing or not one thing."""
+    path = Path(path)
     ending = path.suffix.lower()
     if ending == ".mat":
         raise errors.UserError(

@@ -1,0 +1,185 @@
+"""`mdvit register`: two files in; image, transform, picture and report out."""
+
+import argparse
+import functools
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mdvit_jax.data import nifti
+from mdvit_jax.registration import (
+    carry,
+    header_only,
+    images,
+    outputs,
+    transforms,
+    verdict,
+)  # fmt: skip
+from mdvit_jax.registration.register import Registration, register
+
+FAILED = 3  # exit code
+_log = logging.getLogger(__name__)
+# Run, fixed and moving, their names → an object with `matrix` and `network`.
+Network = Callable[[str, tuple[nifti.Volume, nifti.Volume], tuple[str, str]], Any]
+
+
+def run(options: argparse.Namespace, words: Sequence[str], network: Network) -> int:
+    """Register, write the outputs, print a summary.
+
+    Args:
+        options: of `arguments.parse`.
+        words: the command line that they come from.
+        network: what --checkpoint asks, which this part of the package does not know.
+
+    Returns:
+        The exit code: 0, or `FAILED` where the verdict is.
+    """
+    begin = time.perf_counter()
+    if options.header_only:
+        header_only.check(options.moving)
+    carried = [
+        (image, output, labels, images.open_series(image, labels=labels))
+        for pairs, labels in ((options.also, False), (options.also_labels, True))
+        for image, output in pairs
+    ]
+    result, details = _registered(options, network)
+    seconds = time.perf_counter() - begin
+    _log.debug("Registered after %.2f s.", seconds)
+    writers = _writers(options, result, carried)
+    if options.report:
+        from mdvit_jax.registration import report
+
+        content = report.report(
+            result,
+            command=["mdvit", "register", *words],
+            inputs=outputs.inputs_of(options),
+            outputs=outputs.outputs_of(options),
+            options=details,
+            seconds=seconds,
+        )
+        writers[options.report] = functools.partial(report.write, content=content)
+    outputs.write_all(writers)
+    if not options.quiet:
+        seconds = time.perf_counter() - begin
+        print(summary(result, options, list(writers), seconds))
+    return FAILED if result.verdict.word == verdict.FAILED else 0
+
+
+def _registered(options, network: Network) -> tuple[Registration, dict[str, Any]]:
+    """The result, and the options that led to it."""
+    names = options.fixed, options.moving
+    details = {
+        name: getattr(options, name)
+        for name in ("dof", "contrast", "init", "refine", "seed", "force", "checkpoint")
+    }
+    fixed, moving, init = *names, options.init
+    if options.checkpoint:
+        volumes = nifti.load(fixed), nifti.load(moving)
+        found = network(options.checkpoint, volumes, names)
+        _log.debug("Starting from %s.", found.network)
+        init, details["init"] = found.matrix, found.network
+    result = register(
+        fixed,
+        moving,
+        dof=options.dof,
+        contrast=options.contrast,
+        init=init,
+        fixed_mask=options.fixed_mask,
+        moving_mask=options.moving_mask,
+        refine=options.refine,
+        seed=options.seed,
+        force=options.force,
+    )
+    return result, details
+
+
+def _writers(options, result: Registration, carried) -> dict[str, Any]:
+    """What writes each output, by its path."""
+    writers: dict[str, Callable[[Path], None]] = {}
+    fixed, moving = result.fixed, result.moving
+
+    def warped(path: Path, image: images.Image = moving) -> None:
+        images.save(path, result.warped, fixed, image.dtype)
+
+    if options.output:
+        writers[options.output] = warped
+    for path, matrix, one, other in (
+        (options.transform, result.matrix, fixed, moving),
+        (options.inverse, result.inverse, moving, fixed),
+    ):
+        if path:
+            writers[path] = functools.partial(
+                transforms.write,
+                fixed_to_moving=matrix,
+                fixed=one.grid,
+                moving=other.grid,
+                format=options.transform_format,
+            )
+    if options.header_only:
+        writers[options.header_only] = functools.partial(
+            header_only.write,
+            moving=options.moving,
+            affine=result.inverse @ moving.affine,
+            like=fixed.header,
+        )
+    for _, output, labels, series in carried:
+        writers[output] = functools.partial(
+            _carry, series=series, labels=labels, result=result
+        )
+    if options.qc:
+        from mdvit_jax.registration import qc
+
+        title = f"{Path(options.moving).name} on {Path(options.fixed).name}"
+        writers[options.qc] = functools.partial(
+            qc.save, result=result, title=f"{title}, {options.dof}"
+        )
+    return writers
+
+
+def _carry(path: Path, *, series: images.Series, labels: bool, result) -> None:
+    found = carry.carry(
+        series, result.matrix, result.fixed.grid, output=path, labels=labels
+    )
+    header = series.frame.header
+    images.save(path, found, result.fixed, found.dtype, time_of=header)
+
+
+def summary(
+    result: Registration,
+    options: argparse.Namespace,
+    written: Sequence[str],
+    seconds: float,
+) -> str:
+    """A few lines for people."""
+    before, after, parts = result.before, result.after, result.parts
+    lines = [
+        f"{result.verdict.word}: {options.moving} on {options.fixed}, "
+        f"{options.dof if options.refine else 'not refined'}, {seconds:.1f} s"
+    ]
+    lines += [f"  because {reason}" for reason in result.verdict.reasons]
+    found = result.alignment
+    rows = {
+        "local correlation": f"{before.correlation:.3f} → {after.correlation:.3f}",
+        "overlap (Dice)": f"{before.overlap:.3f} → {after.overlap:.3f}",
+        "NTG": f"{before.ntg:.3f} → {after.ntg:.3f}",
+        "translation": f"{_triple(parts.translation, '.2f')} mm (x, y, z)",
+        "rotation": f"{_triple(parts.rotation, '.2f')}° (about x, y, z); "
+        f"{parts.angle:.2f}° as one",
+        "scale": _triple(parts.scale, ".4f"),
+        "shear": f"{_triple(parts.shear, '.4f')} (xy, xz, yz)",
+    }
+    if found is not None and found.searched:
+        rows["orientation"] = "the header's did not fit; all were searched"
+    for number, path in enumerate(written):
+        rows["written" + " " * number] = path
+    return "\n".join(
+        lines + [f"  {name.rstrip():18}{row}" for name, row in rows.items()]
+    )
+
+
+def _triple(values: np.ndarray, form: str) -> str:
+    return ", ".join(format(round(float(v), 6) + 0.0, form) for v in values)

@@ -1,0 +1,487 @@
+"""`mdvit register`: every option, on real brains whose answer is known."""
+
+import hashlib
+import json
+import logging
+import subprocess
+import sys
+
+import jax
+import nibabel as nib
+import nibabel.processing
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.spatial.transform import Rotation
+
+from mdvit_jax import __main__, configuration, models
+from mdvit_jax.data import nifti
+from mdvit_jax.registration import (
+    arguments,
+    gauss_newton,
+    qc,
+    register,
+    resample,
+    transforms,
+)
+from mdvit_jax.training import checkpoint, optimizer, sharding, start, step
+from test_loop import config as tiny_config
+
+VOXEL = 3.5  # mm
+
+
+def known() -> np.ndarray:
+    """Fixed → moving; turned by 18°, shifted far, larger."""
+    matrix = np.eye(4)
+    turn = Rotation.from_rotvec([0.1, -0.2, 0.22]).as_matrix()
+    matrix[:3, :3] = turn * 1.05
+    matrix[:3, 3] = 30, -45, 60
+    return matrix
+
+
+def grid_around(centre, axes, turn) -> transforms.Grid:
+    """60 voxels along each axis; axes in an order of their own, oblique."""
+    affine = np.eye(4)
+    affine[:3, :3] = Rotation.from_euler("xyz", turn, degrees=True).as_matrix()
+    affine[:3, :3] @= np.array(axes) * VOXEL
+    affine[:3, 3] = centre - affine[:3, :3] @ np.full(3, 29.5)
+    return transforms.Grid((60, 60, 60), affine)
+
+
+def save(path, data, affine, dtype, code):
+    image = nib.Nifti1Image(data.astype(dtype), affine)
+    image.set_sform(affine, code)
+    image.set_qform(affine, code)
+    image.header.set_xyzt_units("mm", "sec")
+    image.header["descrip"] = path.stem.encode()
+    nib.save(image, path)
+
+
+@pytest.fixture(scope="module")
+def scans(real_data, tmp_path_factory):
+    """A brain and its labels on a flipped grid and, elsewhere, on an oblique one."""
+    folder = tmp_path_factory.mktemp("scans")
+    brain = nifti.load(real_data / "oasis1_malf" / "1000_SS.nii.gz")
+    labels = nifti.load_labels(real_data / "oasis1_malf" / "1000_glm.nii.gz")
+    voxels = np.argwhere(brain.data > 0).mean(0)
+    centre = brain.affine[:3, :3] @ voxels + brain.affine[:3, 3]
+    there = known()[:3, :3] @ centre + known()[:3, 3]
+    back = np.linalg.inv(known())
+    for name, grid, matrix, dtype, code in (
+        ("fixed", grid_around(centre, [[0, -1, 0], [0, 0, 1], [1, 0, 0]], (0, 0, 0)),
+         np.eye(4), np.int16, 4),
+        ("moving", grid_around(there, [[-1, 0, 0], [0, 1, 0], [0, 0, 1]], (9, -14, 5)),
+         back, np.float32, 1),
+    ):  # fmt: skip
+        smooth = nib.processing.smooth_image(
+            nib.Nifti1Image(brain.data, brain.affine), VOXEL * 0.8
+        )
+        data = resample.resample(smooth.get_fdata(), brain.affine, matrix, grid)
+        data[data < 20] = 0
+        save(folder / f"{name}.nii.gz", data, grid.affine, dtype, code)
+        found = resample.resample(labels.data, labels.affine, matrix, grid, order=0)
+        save(folder / f"{name}_labels.nii.gz", found, grid.affine, np.int16, code)
+        save(folder / f"{name}_mask.nii", data > 0, grid.affine, np.uint8, code)
+    data = nib.load(folder / "moving.nii.gz").get_fdata()
+    series = np.stack([data, data / 2, data / 4], axis=-1)
+    affine = nib.load(folder / "moving.nii.gz").affine
+    image = nib.Nifti1Image(series.astype(np.int16), affine)
+    image.header.set_xyzt_units("mm", "sec")
+    image.header["pixdim"][4] = 2.5
+    nib.save(image, folder / "moving_series.nii.gz")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def level():
+    """The command sets how much is logged; other tests are to see what they saw."""
+    logger = logging.getLogger("mdvit_jax")
+    before = logger.level
+    yield
+    logger.setLevel(before)
+
+
+@pytest.fixture
+def here(scans, tmp_path, monkeypatch):
+    """An empty folder in which the command runs; the scans are in ../scans."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(scans, here):
+    """The command on the two scans; names of files lie where outputs go."""
+
+    def run(*words, fixed="fixed.nii.gz", moving="moving.nii.gz"):
+        pair = ["--fixed", str(scans / fixed), "--moving", str(scans / moving)]
+        return __main__.main(["register", *pair, *map(str, words)])
+
+    return run
+
+
+def apart(matrix, scans) -> float:
+    """How far, in mm, a matrix takes a voxel of the fixed brain from its true place."""
+    image = nib.load(scans / "fixed.nii.gz")
+    points = np.argwhere(np.asarray(image.dataobj) > 0)
+    points = points @ image.affine[:3, :3].T + image.affine[:3, 3]
+    off = matrix - known()
+    return float(np.linalg.norm(points @ off[:3, :3].T + off[:3, 3], axis=1).max())
+
+
+@pytest.fixture(scope="module")
+def done(scans, tmp_path_factory):
+    """All outputs of one call, and what it printed."""
+    folder = tmp_path_factory.mktemp("done")
+    words = ["--fixed", scans / "fixed.nii.gz", "--moving", scans / "moving.nii.gz"]
+    words += ["--output", folder / "w.nii.gz", "--transform", folder / "t.txt"]
+    words += ["--inverse", folder / "i.txt", "--header-only", folder / "h.nii.gz"]
+    words += ["--also", scans / "moving_series.nii.gz", folder / "s.nii.gz"]
+    words += ["--also", scans / "moving_mask.nii"]
+    words += ["--also-labels", scans / "moving_labels.nii.gz"]
+    words += ["--qc", folder / "q.png", "--report", folder / "r.json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mdvit_jax", "register", *map(str, words)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    (folder / "stdout").write_text(done.stdout)
+    (folder / "stderr").write_text(done.stderr)
+    return folder
+
+
+def test_the_answer_is_right(scans, done):
+    assert apart(transforms.read(done / "t.txt"), scans) < 0.3
+
+
+def test_output_has_the_fixed_grid_and_header_and_the_moving_type(scans, done):
+    found, fixed = nib.load(done / "w.nii.gz"), nib.load(scans / "fixed.nii.gz")
+    assert found.shape == fixed.shape and (found.affine == fixed.affine).all()
+    for field in ("sform_code", "qform_code", "descrip", "xyzt_units"):
+        assert found.header[field] == fixed.header[field]
+    assert found.get_data_dtype() == np.float32
+    moving = nifti.load(scans / "moving.nii.gz")
+    grid = transforms.Grid(fixed.shape, fixed.affine)
+    matrix = transforms.read(done / "t.txt")
+    expected = resample.resample(moving.data, moving.affine, matrix, grid)
+    assert np.abs(found.get_fdata() - expected).max() < 1e-3 * expected.max()
+    alike = np.corrcoef(found.get_fdata().ravel(), fixed.get_fdata().ravel())[0, 1]
+    assert alike > 0.99
+
+
+def test_the_inverse_is_the_inverse(done):
+    there, back = (transforms.read(done / name) for name in ("t.txt", "i.txt"))
+    assert np.abs(there @ back - np.eye(4)).max() < 1e-9
+
+
+def test_header_only_moves_the_header_and_nothing_else(scans, done):
+    moving, found = nib.load(scans / "moving.nii.gz"), nib.load(done / "h.nii.gz")
+    matrix = transforms.read(done / "t.txt")
+    corners = np.array([(*c, 1) for c in np.ndindex(2, 2, 2)]) * [59, 59, 59, 1]
+    back = corners @ (matrix @ found.affine).T
+    assert np.abs(back - corners @ moving.affine.T).max() < 1e-3
+    assert found.get_data_dtype() == moving.get_data_dtype()
+    assert np.asarray(found.dataobj).tobytes() == np.asarray(moving.dataobj).tobytes()
+    assert found.header["sform_code"] == 4, "the fixed image is in a template's space"
+    assert found.header["qform_code"] == 0, "it is sheared"
+    assert found.header["descrip"] == moving.header["descrip"]
+
+
+def test_what_is_carried_along(scans, done):
+    labels = nib.load(done / "moving_labels_warped.nii.gz")
+    fixed = nib.load(scans / "fixed_labels.nii.gz")
+    moving = nib.load(scans / "moving_labels.nii.gz")
+    assert labels.get_data_dtype() == np.int16 and labels.shape == fixed.shape
+    assert np.isin(labels.get_fdata(), moving.get_fdata()).all()
+    both = (labels.get_fdata() > 0) & (fixed.get_fdata() > 0)
+    assert (labels.get_fdata() == fixed.get_fdata())[both].mean() > 0.8
+    series, single = nib.load(done / "s.nii.gz"), nib.load(done / "w.nii.gz")
+    assert series.shape == (60, 60, 60, 3) and series.get_data_dtype() == np.int16
+    assert series.header.get_zooms()[3] == 2.5
+    assert np.abs(series.get_fdata()[..., 0] - single.get_fdata()).max() < 1.5
+    assert nib.load(done / "moving_mask_warped.nii.gz").get_data_dtype() == np.uint8
+
+
+def test_the_picture(done):
+    with Image.open(done / "q.png") as picture:
+        assert picture.format == "PNG" and min(picture.size) > 800
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    orange = (pixels[..., 0] > 200) & (pixels[..., 2] < 110)
+    assert 0.005 < orange.mean() < 0.3, "edges and half of the checkerboard"
+
+
+def test_the_report(scans, done):
+    def strict(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    found = json.loads((done / "r.json").read_text(), parse_constant=strict)
+    assert set(found) == {
+        *("verdict", "matrix", "inverse", "convention", "parts", "centre", "before"),
+        *("after", "alignment", "seconds", "inputs", "outputs", "options", "command"),
+        "versions",
+    }
+    matrix = transforms.read(done / "t.txt")
+    assert np.abs(np.array(found["matrix"]) - matrix).max() < 1e-9
+    assert np.abs(np.array(found["inverse"]) @ matrix - np.eye(4)).max() < 1e-9
+    assert found["verdict"]["word"] in ("ok", "check")
+    assert found["after"]["overlap"] > 0.9 > found["before"]["overlap"]
+    assert found["parts"]["angle"] == pytest.approx(np.degrees(0.314), abs=0.5)
+    assert found["inputs"]["fixed"]["shape"] == [60, 60, 60]
+    assert found["inputs"]["moving"]["voxel_sizes"] == pytest.approx([VOXEL] * 3)
+    assert all(len(file["sha256"]) == 64 for file in found["inputs"].values())
+    assert {"mdvit_jax", "jax", "numpy"} == set(found["versions"])
+    assert found["command"][:3] == ["mdvit", "register", "--fixed"]
+    assert found["options"]["dof"] == "affine" and found["seconds"] > 0
+
+
+def test_the_summary(done):
+    told = (done / "stdout").read_text()
+    words = ("local correlation", "overlap", "NTG", "translation", "rotation", "scale")
+    assert all(word in told for word in (*words, "shear", "→", " s\n"))
+    for path in done.iterdir():
+        assert str(path) in told or path.name in ("stdout", "stderr")
+    assert (done / "stderr").read_text() == ""
+
+
+@pytest.mark.parametrize("dof", ["rigid", "similarity"])
+def test_dof(run, scans, dof):
+    assert run("--dof", dof, "--transform", "t.txt", "-q") in (0, 3)
+    linear = transforms.read("t.txt")[:3, :3]
+    size = np.cbrt(np.linalg.det(linear))
+    assert np.abs(linear.T @ linear - size**2 * np.eye(3)).max() < 1e-5
+    assert size == pytest.approx(1 if dof == "rigid" else 1.05, abs=3e-3)
+
+
+def test_contrast(run, scans):
+    """What --help offers is what the library has, and it is passed on."""
+    assert arguments.DOF == gauss_newton.DOF
+    assert arguments.CONTRASTS == register.CONTRASTS
+    words = ["--contrast", "same", "--transform", "t.txt", "--report", "r.json", "-q"]
+    assert run(*words) == 0
+    assert apart(transforms.read("t.txt"), scans) < 0.3
+
+
+def test_a_rigid_header_keeps_its_qform(run, scans):
+    words = ["--dof", "rigid", "--header-only", "h.nii", "--transform", "t.tfm", "-q"]
+    assert run(*words) in (0, 3)
+    found, moving = nib.load("h.nii"), nib.load(scans / "moving.nii.gz")
+    assert found.header["qform_code"] == 4
+    assert np.abs(found.get_qform() - found.get_sform()).max() < 1e-3
+    affine = np.linalg.inv(transforms.read("t.tfm")) @ moving.affine
+    assert np.abs(found.affine - affine).max() < 1e-3
+    assert (np.asarray(found.dataobj) == np.asarray(moving.dataobj)).all()
+
+
+def test_scaled_voxels_keep_their_scaling(run, scans, here):
+    image = nib.load(scans / "moving.nii.gz")
+    stored = (image.get_fdata() / 7).astype(np.int16)
+    scaled = nib.Nifti1Image(stored, image.affine)
+    nib.save(scaled, here / "m.nii")
+    raw = bytearray((here / "m.nii").read_bytes())
+    raw[112:120] = np.array([7, -1], "<f4").tobytes()  # scl_slope, scl_inter
+    (here / "m.nii").write_bytes(raw)
+    words = ["--header-only", "h.nii.gz", "--no-refine", "-q"]
+    assert run(*words, moving=here / "m.nii") in (0, 3)
+    found = nib.load("h.nii.gz")
+    assert (found.dataobj.slope, found.dataobj.inter) == (7, -1)
+    assert (found.dataobj.get_unscaled() == stored).all()
+    assert found.header["sform_code"] == 4 and found.header["qform_code"] == 4
+
+
+def test_init(run, scans):
+    words = ["--transform", "t.txt", "--no-refine", "-q"]
+    assert run(*words, "--init", "identity") == 3, "the headers lay them apart"
+    assert (transforms.read("t.txt") == np.eye(4)).all()
+    assert run(*words) in (0, 3)
+    centres = transforms.read("t.txt")
+    assert (centres[:3, :3] == np.eye(3)).all() and 5 < apart(centres, scans) < 50
+    transforms.write("start.tfm", known())
+    assert run(*words, "--init", "start.tfm") == 0
+    assert np.abs(transforms.read("t.txt") - known()).max() < 1e-9
+    near = known()
+    near[:3, 3] += 3, -4, 2
+    transforms.write("start.tfm", near)
+    words = ["--init", "start.tfm", "--transform", "t.txt", "-q"]
+    assert run(*words) == 0
+    assert apart(transforms.read("t.txt"), scans) < 0.3
+
+
+def test_masks_weigh_and_do_not_cut(run, scans, here):
+    image = nib.load(scans / "moving.nii.gz")
+    data, mask = image.get_fdata(), np.ones(image.shape, np.uint8)
+    lesion = tuple(slice(28, 40) for _ in range(3))
+    data[lesion] = data.max() * (np.random.default_rng(0).random((12, 12, 12)) > 0.5)
+    mask[lesion] = 0
+    save(here / "m.nii", data, image.affine, np.float32, 1)
+    save(here / "mask.nii", mask, image.affine, np.uint8, 1)
+    words = ["--moving-mask", here / "mask.nii", "--output", "w.nii", "-q"]
+    words += ["--fixed-mask", scans / "fixed_mask.nii", "--transform", "t.txt"]
+    assert run(*words, moving=here / "m.nii") in (0, 3)
+    assert apart(transforms.read("t.txt"), scans) < 0.5
+    fixed, matrix = nib.load(scans / "fixed.nii.gz"), transforms.read("t.txt")
+    grid = transforms.Grid(fixed.shape, fixed.affine)
+    expected = resample.resample(data, image.affine, matrix, grid)
+    assert np.abs(nib.load("w.nii").get_fdata() - expected).max() < 0.01
+    assert (np.abs(expected - fixed.get_fdata()) > 50).sum() > 1000, "the lesion is in"
+
+
+def test_equal_inputs_give_equal_bits_and_another_seed_the_place(run, scans, here):
+    for name, seed in (("a.txt", 0), ("b.txt", 0), ("c.txt", 5)):
+        assert run("--transform", name, "--seed", seed, "-q") == 0
+    one, again = ((here / name).read_bytes() for name in ("a.txt", "b.txt"))
+    assert one == again
+    assert apart(transforms.read("c.txt"), scans) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("format", "name"), [("fsl", "t.mat"), ("itk", "t.mat"), (None, "t.lta")]
+)
+def test_transform_formats(run, scans, format, name):
+    transforms.write("start.txt", known())
+    words = ["--init", "start.txt", "--no-refine", "--transform", name, "-q"]
+    words += ["--inverse", f"i_{name}"]
+    words += ["--transform-format", format] if format else []
+    assert run(*words) == 0
+    grids = [
+        transforms.Grid(image.shape, image.affine)
+        for image in (nib.load(scans / f"{n}.nii.gz") for n in ("fixed", "moving"))
+    ]
+    found = transforms.read(name, fixed=grids[0], moving=grids[1])
+    back = transforms.read(f"i_{name}", fixed=grids[1], moving=grids[0])
+    assert np.abs(found - known()).max() < 1e-6
+    assert np.abs(back @ known() - np.eye(4)).max() < 1e-6
+
+
+def test_quiet_and_verbose(run, capsys, caplog):
+    words = ["--no-refine", "--init", "identity", "--transform", "t.txt"]
+    assert run(*words, "-q") == 3
+    told = capsys.readouterr()
+    assert told.out == "" and told.err == "" and not caplog.records
+    assert run(*words, "-v") == 3
+    assert "voxels of" in caplog.text and "Writing t.txt" in caplog.text
+    out = capsys.readouterr().out
+    assert out.startswith("failed: ") and "  because " in out and "t.txt" in out
+
+
+def test_a_whole_head_is_told(run, scans, here, caplog):
+    image = nib.load(scans / "moving.nii.gz")
+    noise = np.random.default_rng(0).normal(40, 8, image.shape)
+    save(here / "m.nii", image.get_fdata() + noise, image.affine, np.float32, 1)
+    words = ["--no-refine", "--transform", "t.txt"]
+    assert run(*words, moving=here / "m.nii") in (0, 3)
+    assert "strip the skulls" in caplog.text
+
+
+def test_force(run, capsys):
+    words = ["--no-refine", "--transform", "t.txt", "-q"]
+    labels = {"moving": "moving_labels.nii.gz"}
+    assert run(*words, **labels) == 2
+    assert "label map" in capsys.readouterr().err
+    assert run(*words, "--force", **labels) in (0, 3)
+
+
+def test_a_trained_network_gives_the_start(run, scans, here):
+    config = tiny_config(here / "run")
+    network = models.create(config)
+    shapes = start.parameter_shapes(config, network)
+    descent, _ = optimizer.create(config.optim, shapes)
+    state = step.create_state(
+        config, network, descent, sharding.create_mesh(config.optim.batch)
+    )
+    (here / "run").mkdir()
+    configuration.save(config, here / "run")
+    with checkpoint.Checkpoints(here / "run", keep=None) as saved:
+        saved.save(1, jax.block_until_ready(state), metrics={"dsc": 0.5})
+    words = ["--checkpoint", "run", "--transform", "t.txt", "--report", "r.json", "-q"]
+    assert run(*words, "--no-refine") in (0, 3)
+    matrix = transforms.read("t.txt")
+    assert np.linalg.norm(matrix[:3, 3]) > 20, "no start from the headers"
+    assert apart(matrix, scans) < 60, "it is near the centres' start"
+    report = json.loads((here / "r.json").read_text())
+    assert report["options"]["init"].endswith("step 1")
+    assert report["options"]["checkpoint"] == "run"
+    assert run(*words) == 0
+    assert apart(transforms.read("t.txt"), scans) < 0.3
+
+
+MISTAKES = [
+    ([], "nothing to write"),
+    (["--output", "w.png"], "none of the endings"),
+    (["--output", "no/w.nii"], "there is no folder"),
+    (["--transform", "t.doc"], "none of the endings"),
+    (["--transform", "t.mat"], "--transform-format"),
+    (["--inverse", "no/t.tfm"], "there is no folder"),
+    (["--qc", "q.jpg"], "does not end in .png"),
+    (["--report", "r.txt"], "does not end in .json"),
+    (["--header-only", "h.mgz"], "does not end in .nii.gz or .nii"),
+    (["--output", "MOVING"], "which is read"),
+    (["--header-only", "MOVING"], "which is read"),
+    (["--output", "w.nii", "--header-only", "./w.nii"], "name two files"),
+    (["--transform", "t.tfm", "--inverse", "t.tfm"], "name two files"),
+    (["--also", "MOVING", "--transform", "t.tfm"], "has no output"),
+    (["--also", "MOVING", "a.nii", "b.nii"], "not 3 files"),
+    (["--also", "no.nii", "a.nii"], "no.nii"),
+    (["--moving", "no.nii.gz", "--header-only", "h.nii"], "no.nii.gz cannot be read"),
+    (["--moving", "no.nii.gz", "--output", "w.nii"], "no.nii.gz cannot be read"),
+    (["--also-labels", "MOVING", "a.nii"], "whole number"),
+    (["--transform", "t.tfm", "--init", "no.tfm"], "cannot be read"),
+    (["--transform", "t.tfm", "--fixed-mask", "MOVING"], "does not lie on the voxels"),
+    (["--transform", "t.tfm", "--checkpoint", "."], "is not the folder of a run"),
+    (["--transform", "t.tfm", "--checkpoint", ".", "--init", "com"], "leave one"),
+]
+
+
+@pytest.mark.parametrize(("words", "why"), MISTAKES)
+def test_mistakes_get_one_sentence(run, scans, here, capsys, words, why):
+    before = {p.name: p.read_bytes() for p in scans.iterdir()}
+    names = {"MOVING": scans / "moving.nii.gz"}
+    assert run("--no-refine", *(names.get(word, word) for word in words)) == 2
+    told = capsys.readouterr()
+    assert told.err.startswith("error: ") and why in told.err
+    assert told.err.count("\n") == 1 and told.out == ""
+    assert not list(here.iterdir())
+    assert before == {p.name: p.read_bytes() for p in scans.iterdir()}
+
+
+def test_a_damaged_file_is_not_copied(run, scans, here, capsys):
+    whole = (scans / "moving.nii.gz").read_bytes()
+    (here / "m.nii.gz").write_bytes(whole[: len(whole) // 2])
+    assert run("--header-only", "h.nii", moving=here / "m.nii.gz") == 2
+    told = capsys.readouterr().err
+    assert "m.nii.gz" in told and told.count("\n") == 1
+    assert [path.name for path in here.iterdir()] == ["m.nii.gz"]
+
+
+def test_an_analyze_pair_is_reported(run, scans, here):
+    image = nib.load(scans / "moving.nii.gz")
+    pair = nib.Nifti1Pair(image.get_fdata().astype(np.float32), image.affine)
+    nib.save(pair, here / "m.img")
+    words = ["--report", "r.json", "--no-refine", "-q"]
+    assert run(*words, moving=here / "m.hdr") in (0, 3)
+    moving = json.loads((here / "r.json").read_text())["inputs"]["moving"]
+    content = (here / "m.img").read_bytes()
+    assert moving["sha256"] == hashlib.sha256(content).hexdigest()
+
+
+def test_the_header_alone_of_another_format(run, scans, here, capsys):
+    image = nib.load(scans / "moving.nii.gz")
+    data = image.get_fdata().astype(np.float32)
+    nib.save(nib.MGHImage(data, image.affine), here / "m.mgz")
+    assert run("--header-only", "h.nii", moving=here / "m.mgz") == 2
+    assert "is no NIfTI file" in capsys.readouterr().err
+    assert [path.name for path in here.iterdir()] == ["m.mgz"]
+
+
+def test_a_full_disk_leaves_what_was_there(run, here, capsys, monkeypatch):
+    def full(path, *arguments, **options):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(qc, "save", full)
+    (here / "w.nii").write_bytes(b"old")
+    words = ["--output", "w.nii", "--transform", "t.tfm", "--qc", "q.png"]
+    assert run(*words, "--no-refine") == 2
+    told = capsys.readouterr()
+    assert "No space left on device" in told.err and told.err.count("\n") == 1
+    assert told.out == "" and [p.name for p in here.iterdir()] == ["w.nii"]
+    assert (here / "w.nii").read_bytes() == b"old"
