@@ -50,9 +50,23 @@ def _apply(arguments: Sequence[str]) -> int:
     return apply.main(arguments)
 
 
-_COMMANDS = {"prepare": _prepare, "apply": _apply, "convert": _convert}
+def _batch(arguments: Sequence[str]) -> int:
+    from mdvit_jax import runtime
+    from mdvit_jax.registration import batch
+
+    runtime.start()
+    return batch.main(arguments)
+
+
+_COMMANDS = {
+    "prepare": _prepare,
+    "batch": _batch,
+    "apply": _apply,
+    "convert": _convert,
+}
 _HELP = (
     "prepare: conform a cohort once into a cache that training reads; "
+    "batch: register all pairs of a CSV file; "
     "apply: an image, a series or a label map through affine transforms; "
     "convert: an affine transform from one program's file into another's"
 )
