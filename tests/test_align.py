@@ -83,16 +83,13 @@ def test_from_the_headers_alone(fixed, found):
     assert apart(same.matrix, found.matrix) < 0.05 * VOXEL
 
 
-# All 48 orders give the same cubes (test_levels); what follows depends on these alone.
-@pytest.mark.parametrize(
-    ("axes", "flips"), [((1, 2, 0), (True, False, True)), ((2, 1, 0), (True,) * 3)]
-)
-def test_the_order_of_a_files_axes_does_not_matter(fixed, found, axes, flips):
-    again = register(fixed, reordered(*seen(TRUTH), axes, flips))
-    assert apart(again.matrix, found.matrix) < 1e-3
+def test_the_order_of_a_files_axes_does_not_matter(fixed, found):
+    # All 48 give the same cubes (test_levels), and what follows depends on these alone.
+    again = register(fixed, reordered(*seen(TRUTH), (1, 2, 0), (True, False, True)))
+    assert apart(again.matrix, found.matrix) < 1e-4
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, 1])  # turned by 162° and 72°
 def test_any_orientation_is_found(fixed, seed):
     truth = pose(Rotation.random(rng=np.random.default_rng(seed)))
     found = register(fixed, seen(truth))
