@@ -68,7 +68,7 @@ def test_the_measures_are_those_of_the_reference(pair):
 @pytest.mark.parametrize("dof", gauss_newton.DOF)
 def test_a_step_is_that_of_the_reference(pair, dof):
     size = len(pair[0].image)
-    generators = np.asarray(gauss_newton._generators(dof), float)
+    generators = np.asarray(gauss_newton.generators(dof), float)
     free = local_correlation.step(*pair, START, WEIGHT, generators)
     length = size / 4 * np.linalg.norm(free)
     longest = gauss_newton._LONGEST * size / 4
