@@ -71,14 +71,24 @@ def _network(*arguments):
     return estimate.estimate(*arguments)
 
 
+def _batch(arguments: Sequence[str]) -> int:
+    from mdvit_jax import runtime
+    from mdvit_jax.registration import batch
+
+    runtime.start()
+    return batch.main(arguments)
+
+
 _COMMANDS = {
     "register": _register,
+    "batch": _batch,
     "apply": _apply,
     "convert": _convert,
     "prepare": _prepare,
 }
 _HELP = (
     "register: align two images of any contrast and orientation; "
+    "batch: all pairs of a CSV file; "
     "apply: an image, a series or a label map through affine transforms; "
     "convert: an affine transform from one program's file into another's; "
     "prepare: conform a cohort once into a cache that training reads"

@@ -28,3 +28,4 @@ def start() -> None:
         except OSError:
             return
         jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

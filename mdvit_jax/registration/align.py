@@ -17,7 +17,10 @@ from mdvit_jax.registration import gauss_newton, levels, rotations
 _ORIENTATIONS = 200  # all are within about 35° of one of these
 _STARTS = 12  # at 24³, the start itself and others around it, or the search's best
 _SPREAD = 8.0, 6.0  # degrees and mm, deviation of the starts around the start
-_FITS = 0.1  # correlation less outline at 24³, below which orientations are searched
+# Correlation less outline at 24³, below which all orientations are searched: where the
+# starts come to one place, and where they do not. People in one orientation have 0.1 to
+# 0.5, and agree; of wrong orientations hardly any start agrees with another.
+_FITS, _FITS_ALONE, _AGREE = 0.1, 0.5, 0.6
 _APART = 25.0  # degrees between answers that are two
 _OUTLINE = {12: 1.0, 24: 1.0, 48: 1.0, 96: 0.6}  # weight; the interior is more exact
 _TOLERANCE = {12: 0.03, 24: 0.02, 48: 0.02, 96: 0.015}  # voxels
@@ -65,7 +68,7 @@ def align(
     found, taken, rival = near.matrix[best], float(score[best]), _rival(near, best)
     reach = pair.fixed.radius / (4 * pair.voxel)
     agreement = float(np.mean([_apart(m, found, reach) < 1 for m in near.matrix]))
-    searched = search and taken < _FITS
+    searched = search and taken < (_FITS if agreement > _AGREE else _FITS_ALONE)
     if searched:
         turns = rotations.spread(_ORIENTATIONS) @ begin[:, :3]
         starts = np.concatenate([turns, np.zeros((_ORIENTATIONS, 3, 1))], axis=2)

@@ -97,7 +97,7 @@ def align(
     weight = used * fixed.weight.reshape(-1)[points]
     counted = f_inside * weight
     m, m_outline, m_inside = features(moving)
-    channels = m, m_outline * moving.weight, m_inside * moving.weight
+    channels = m, m_outline, m_inside * moving.weight, moving.weight
     x = _positions(points, size)
     pairs = jnp.stack([x[i] * x[j] for i in range(4) for j in range(4)])
 
@@ -112,7 +112,7 @@ def align(
         f_here, m_here = f * both, value[0] * both
         beta = around(f_here * m_here) / (around(m_here * m_here) + _SMALL)
         residual = f_here - beta * m_here
-        border = outline_weight * weight
+        border = outline_weight * weight * value[3]
         edge = border * (f_outline - value[1])
         # Of both channels, the derivatives by what is added to A x.
         inner, outer = beta * both * slopes[0], border * slopes[1]
@@ -121,7 +121,7 @@ def align(
         hessian = _product(g.reshape(9, -1), pairs).reshape(3, 3, 4, 4)
         hessian = hessian.transpose(0, 2, 1, 3).reshape(12, 12)
         pull = _product(inner * residual + outer * edge, x).reshape(12)
-        edges = outline_weight**2 * jnp.sum(weight * f_outline**2)
+        edges = jnp.sum((border * f_outline) ** 2)
         summary = (
             jnp.sum(beta * m_here * f_here) / (jnp.sum(f_here * f_here) + 1e-6),
             jnp.sum(edge * edge) / (edges + 1e-6),
@@ -195,19 +195,12 @@ def features(level: Level) -> tuple[Array, Array, Array]:
 
 def _smooth(volume: Array) -> Array:
     """Gaussian of one voxel's deviation along each axis, zeros around the cube."""
-    taps = np.exp(-0.5 * np.arange(-REACH, REACH + 1) ** 2)
-    taps /= taps.sum()
-    for axis in range(3):
-        widths = [(REACH, REACH) if k == axis else (0, 0) for k in range(3)]
-        padded = jnp.pad(volume, widths)
-        size = volume.shape[axis]
-        shifted = (
-            jax.lax.slice_in_dim(padded, i, i + size, axis=axis)
-            for i in range(len(taps))
-        )
-        volume = sum(
-            t * v for t, v in zip(taps.astype(np.float32), shifted, strict=True)
-        )
+    apart = np.subtract.outer(*[np.arange(volume.shape[-1])] * 2)
+    taps = np.where(np.abs(apart) <= REACH, np.exp(-0.5 * apart**2), 0)
+    taps /= np.exp(-0.5 * np.arange(-REACH, REACH + 1) ** 2).sum()
+    band = jnp.asarray(taps, jnp.float32)
+    for _ in range(3):  # the axis that is contracted becomes the last
+        volume = jnp.tensordot(volume, band, (0, 0), precision="highest")
     return volume
 
 

@@ -1,6 +1,7 @@
 """What a caller gives as an image: a path, a nibabel image, an array."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel as nib
@@ -66,11 +67,15 @@ def mask(given: Any, of: images.Image, name: str) -> np.ndarray:
     elif isinstance(given, nib.spatialimages.SpatialImage):
         data, affine = np.asanyarray(given.dataobj) > 0, given.affine
     else:
-        values, affine = given if isinstance(given, tuple) else (given, of.affine)
-        data = np.asarray(values) > 0
-    if data.shape != of.data.shape or of.grid.distance(
-        Grid(of.grid.shape, np.asarray(affine, np.float64))
-    ) > _ONE_GRID:  # fmt: skip
+        data, affine = _array_and_affine(given, of.affine, called)
+        if data.dtype.kind not in "biuf":
+            raise errors.UserError(
+                f"{called} holds {data.dtype} where numbers are needed, above 0 where "
+                "it counts."
+            )
+        data = data > 0
+    apart = of.grid.distance(Grid(of.grid.shape, affine))
+    if data.shape != of.data.shape or not apart <= _ONE_GRID:  # nor is NaN
         raise errors.UserError(
             f"{called} does not lie on the voxels of {name}; resample it onto them "
             "(mdvit apply --labels)."
@@ -81,8 +86,7 @@ def mask(given: Any, of: images.Image, name: str) -> np.ndarray:
 
 
 def _from_array(given: Any, name: str) -> nib.Nifti1Image:
-    data, affine = given if isinstance(given, tuple) else (given, np.eye(4))
-    data = np.asarray(data)
+    data, affine = _array_and_affine(given, np.eye(4), name)
     if data.dtype == np.float16 or data.dtype == bool:
         data = data.astype(np.float32 if data.dtype == np.float16 else np.uint8)
     if data.dtype.kind not in "iuf" or data.ndim < 3:
@@ -90,7 +94,23 @@ def _from_array(given: Any, name: str) -> nib.Nifti1Image:
             f"{name} is no array [x, y, z] of real numbers, but {data.dtype} of shape "
             f"{data.shape}; give a path, a nibabel image, an array or (array, affine)."
         )
-    affine = np.asarray(affine, np.float64)
+    # Before it is an image: nibabel cannot make a header of some.
+    headers.checked_affine(SimpleNamespace(affine=affine, header=None), Path(name))
+    return nib.Nifti1Image(data, affine, dtype=data.dtype)
+
+
+def _array_and_affine(
+    given: Any, affine: np.ndarray, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """An array and its 4×4, which is `affine` where only an array is given."""
+    pair = given if isinstance(given, tuple) and len(given) == 2 else (given, affine)
+    try:
+        data, affine = np.asarray(pair[0]), np.asarray(pair[1], np.float64)
+    except (TypeError, ValueError) as error:
+        raise errors.UserError(
+            f"{name} is neither a path nor a nibabel image, an array or (array, "
+            "affine); give one of these."
+        ) from error
     if affine.shape != (4, 4):
         raise errors.UserError(f"{name} has an affine that is no 4x4 matrix.")
-    return nib.Nifti1Image(data, affine, dtype=data.dtype)
+    return data, affine

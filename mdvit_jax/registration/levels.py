@@ -5,6 +5,7 @@ in which the file has its voxels; two images that are aligned get cubes of one s
 So every pair is aligned by the same compiled programs.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from mdvit_jax.registration import gauss_newton
 
 SIZES = (12, 24, 48, 96)
 _SHARE = {12: 1.0, 24: 0.8, 48: 0.45, 96: 0.32}  # of a cube's voxels that take part
+_SPECK = 0.05  # of the largest part; a smaller one does not belong to the object
 _MARGIN = 3  # voxels of the finest cube left free around the object
 _BLUR = 0.42  # deviation, in voxels of the cube, of what averages over such a voxel
 _BOX = 0.29  # deviation of a voxel of the file, in its own size
@@ -64,8 +66,9 @@ def find(
     background = _background(data)
     holds = background is not None
     inside = data != background if holds else _brighter(data)
+    inside = _without_specks(inside)
     if not holds:
-        inside = ndimage.binary_fill_holes(_largest(inside))
+        inside = ndimage.binary_fill_holes(inside)
     if np.count_nonzero(inside) < 64:
         raise errors.UserError(
             f"{name} shows no object in front of its background; look at the image."
@@ -78,8 +81,7 @@ def find(
             f"{name} shows an object of only {words} voxels, too thin to be aligned in "
             "three dimensions; take a volume with more slices."
         )
-    values = image[inside]
-    low, high = np.percentile(values[:: max(1, len(values) // 10**6)], (0.5, 99.5))
+    low, high = np.percentile(image[inside], (0.5, 99.5))
     if not high > low:
         raise errors.UserError(
             f"{name} has one value throughout its object, so there is nothing to align "
@@ -88,9 +90,9 @@ def find(
     image = np.clip((image - low) / (high - low), -0.05, 1.05) * inside
     affine = affine.copy()
     affine[:3, 3] += affine[:3, :3] @ [part.start for part in box]
-    points = np.argwhere(inside) @ affine[:3, :3].T + affine[:3, 3]
-    centre = points.mean(0)
-    radius = float(np.sqrt(((points - centre) ** 2).sum(1).max()))
+    points = np.argwhere(inside)
+    centre = affine[:3, :3] @ points.mean(0) + affine[:3, 3]
+    radius = _radius(inside, affine, centre)
     weight = np.ones_like(image) if mask is None else mask[box].astype(np.float32)
     return Object(image, inside, weight, affine, centre, radius, holds)
 
@@ -134,8 +136,9 @@ def pair(fixed: Object, moving: Object) -> Pair:
     """Bring two objects onto cubes that hold them however they are turned."""
     radius = max(fixed.radius, moving.radius)
     voxel = 2 * radius / (SIZES[-1] - 2 * _MARGIN)
-    both = zip(_pyramid(fixed, voxel), _pyramid(moving, voxel), strict=True)
-    cubes = dict(zip(SIZES, both, strict=True))
+    with ThreadPoolExecutor() as threads:  # scipy works beside itself
+        both = threads.map(lambda thing: _pyramid(thing, voxel), (fixed, moving))
+        cubes = dict(zip(SIZES, zip(*both, strict=True), strict=True))
     points = {size: _points(cubes[size][0], _SHARE[size]) for size in SIZES}
     return Pair(fixed, moving, voxel, cubes, points)
 
@@ -201,6 +204,15 @@ def _halved(volume: np.ndarray) -> np.ndarray:
     return volume.reshape(n, 2, n, 2, n, 2).mean(axis=(1, 3, 5))
 
 
+def _radius(inside: np.ndarray, affine: np.ndarray, centre: np.ndarray) -> float:
+    # The farthest voxel is the first or the last of its line.
+    first, last = inside.argmax(2), inside.shape[2] - 1 - inside[:, :, ::-1].argmax(2)
+    x, y = np.nonzero(inside.any(2))
+    ends = [np.stack([x, y, z[x, y]]) for z in (first, last)]
+    points = affine[:3, :3] @ np.concatenate(ends, 1) + affine[:3, 3:]
+    return float(np.linalg.norm(points - centre[:, None], axis=0).max())
+
+
 def _background(data: np.ndarray):
     """The value that a quarter of all voxels share, if there is one."""
     faces = [np.take(data, (0, -1), axis).reshape(-1) for axis in range(3)]
@@ -224,8 +236,11 @@ def _brighter(data: np.ndarray) -> np.ndarray:
     return smooth > (np.median(dark) + threshold) / 2
 
 
-def _largest(mask: np.ndarray) -> np.ndarray:
+def _without_specks(mask: np.ndarray) -> np.ndarray:
+    """The largest part of a mask, and those of a twentieth of its size or more."""
     parts, count = ndimage.label(mask)
     if count < 2:
         return mask
-    return parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
+    sizes = np.bincount(parts.reshape(-1))
+    sizes[0] = 0
+    return (sizes >= _SPECK * sizes.max())[parts]

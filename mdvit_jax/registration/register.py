@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -117,17 +118,12 @@ def register(
         raise errors.UserError(
             f"contrast is {contrast!r}; choose one of {', '.join(CONTRASTS)}."
         )
-    pictures = [
-        inputs.image(given, name)
-        for given, name in ((fixed, "the fixed image"), (moving, "the moving image"))
-    ]
-    objects = [
-        _object(image, given, mask, name, force)
-        for image, given, mask, name in zip(
-            pictures, (fixed, moving), (fixed_mask, moving_mask),
-            ("the fixed image", "the moving image"), strict=True,
-        )
-    ]  # fmt: skip
+    with ThreadPoolExecutor() as threads:  # decompression works beside itself
+        names = "the fixed image", "the moving image"
+        pictures = list(threads.map(inputs.image, (fixed, moving), names))
+        masks, forced = (fixed_mask, moving_mask), (force, force)
+        given = pictures, (fixed, moving), masks, names, forced
+        objects = list(threads.map(_object, *given))
     if not all(found.holds for found in objects):
         _log.info(
             "An image with no empty background is aligned by the whole head; strip the "

@@ -1,0 +1,58 @@
+"""Rows of a CSV file whose first line names the columns, in any order."""
+
+import csv
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mdvit_jax import errors
+
+
+def rows(
+    path: Path, columns: Sequence[str], *, needed: Sequence[str]
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """The number (2 is the first) and the cells of every row that is not empty.
+
+    Args:
+        columns: all that mean something; others are ignored, but a near miss of one
+            that is absent is told.
+        needed: those without which the file is wrong.
+
+    Yields:
+        The cells by column, of all `columns`, "" where there is none.
+
+    Raises:
+        UserError: no CSV file, a column is missing, or a row has too many cells.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = list(csv.reader(file, strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise errors.UserError(
+            f"{path} cannot be read as a CSV file ({error}); save it as "
+            "comma-separated UTF-8 text."
+        ) from error
+    names = [name.strip().lower() for name in lines[0]] if lines else []
+    for column in needed:
+        if column not in names:
+            raise errors.UserError(
+                f"{path} has no column {column}; its first line must name the "
+                f"columns, of {', '.join(columns)}."
+            )
+    for name in names:
+        near = difflib.get_close_matches(name, columns, n=1, cutoff=0.8)
+        if near and name not in columns and near[0] not in names:
+            raise errors.UserError(
+                f'{path} has a column "{name}"; did you mean "{near[0]}"?'
+            )
+    for number, cells in enumerate(lines[1:], start=2):
+        if not any(cell.strip() for cell in cells):
+            continue
+        if len(cells) > len(names):
+            raise errors.UserError(
+                f"{path} has {len(cells)} values in row {number} but {len(names)} "
+                "columns; put values that hold a comma in quotes."
+            )
+        row = dict.fromkeys(columns, "")
+        row |= dict(zip(names, (cell.strip() for cell in cells), strict=False))
+        yield number, row

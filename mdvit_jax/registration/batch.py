@@ -1,0 +1,254 @@
+"""`mdvit batch`: all pairs of a CSV file, one after the other, all night if need be."""
+
+import argparse
+import contextlib
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import tqdm
+
+from mdvit_jax import errors
+from mdvit_jax.registration import (
+    batch_pairs,
+    batch_results,
+    gauss_newton,
+    images,
+    register,
+    transforms,
+)  # fmt: skip
+
+_DESCRIPTION = """\
+Register many pairs of images, and write one table of how each went.
+
+  mdvit batch --pairs pairs.csv --output results
+  mdvit batch --pairs pairs.csv --output results --dof rigid --no-images --format fsl
+
+The pairs are a CSV file, whose first line names its columns:
+
+  fixed,moving,name
+  MNI152.nii.gz,scans/anna.nii.gz,anna
+  MNI152.nii.gz,scans/bert.nii.gz,bert
+
+fixed and moving are needed. name says what the outputs are called; without it they are
+called after the moving image, and names must differ. Columns fixed_mask and moving_mask
+may name images on the grid of theirs, above 0 where it counts for the alignment (a
+lesion left out, say). Relative paths start at the folder of the CSV file.
+
+In the output folder there are, for each pair,
+  NAME_warped.nii.gz  the moving image on the grid of the fixed one
+  NAME.tfm            the transform, fixed to moving (mdvit convert and apply use it)
+and for all of them
+  results.csv         status, reasons, measures before and after, rotation, scales, ...
+
+The status of a pair is ok, check (look at it), failed (do not use it) or error (it
+could not be registered; the reason is in the table). An error never stops the batch.
+
+Stop it whenever you like: the same command goes on where it was. Pairs whose outputs
+are there and whose images and options have not changed are not computed again; those
+with an error are tried again. Programs are compiled for the first pair only, whatever
+the sizes of the images, so it takes longer than the others.
+
+The exit code is 0 if all pairs are ok or check, 1 if some failed or had an error, and
+2 if the CSV file or the folder is wrong.
+"""
+_ENDINGS = {"itk": ".tfm", "fsl": ".mat", "lta": ".lta", "x5": ".x5", "text": ".txt"}
+_STATUSES = ("ok", "check", "failed", batch_results.ERROR)
+_NAMED = 10  # pairs in the summary
+
+
+class Options(NamedTuple):
+    """What is done with every pair.
+
+    Attributes:
+        dof: "rigid", "similarity" or "affine".
+        format: of the transforms, one of `transforms.FORMATS`.
+        images: whether warped images are written.
+    """
+
+    dof: str = "affine"
+    format: str = "itk"
+    images: bool = True
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command and return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="mdvit batch",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--pairs", metavar="CSV", required=True, help="is read")
+    parser.add_argument(
+        "--output", metavar="FOLDER", required=True, help="is made if it is not there"
+    )
+    parser.add_argument(
+        "--dof",
+        choices=gauss_newton.DOF,
+        default="affine",
+        help="what may change; similarity is rigid and one scale (default: affine)",
+    )
+    parser.add_argument(
+        "--format",
+        choices=transforms.FORMATS,
+        default="itk",
+        help="of the transforms (default: itk, which writes .tfm)",
+    )
+    parser.add_argument(
+        "--no-images", action="store_true", help="write transforms only"
+    )
+    words = parser.parse_args(arguments)
+    rows = batch_pairs.read(Path(words.pairs))
+    folder = Path(words.output)
+    options = Options(words.dof, words.format, not words.no_images)
+    try:
+        results, skipped = run(rows, folder, options)
+    except KeyboardInterrupt:
+        print("\nInterrupted; the same command goes on from here.", file=sys.stderr)
+        return 130
+    print(summary(results, skipped, folder))
+    bad = {"failed", batch_results.ERROR}
+    return 1 if any(r["status"] in bad for r in results) else 0
+
+
+def run(
+    rows: Sequence[batch_pairs.Row], folder: Path, options: Options
+) -> tuple[list[batch_results.Result], int]:
+    """Register all pairs whose outputs are not there or are of other inputs.
+
+    Results of other pairs that are in the folder's table stay in it.
+
+    Returns:
+        The results in the order of the rows, and how many of them were there.
+
+    Raises:
+        UserError: nothing can be written to the folder, or an output would be written
+            over an input.
+    """
+    _check_folder(folder)
+    _check_outputs(rows, folder, options)
+    path = folder / "results.csv"
+    kept = batch_results.read(path)
+    order = {row.name: None for row in rows}
+    skipped, results = 0, []
+    for row in _with_a_bar(rows):
+        inputs = batch_results.fingerprint(row, options._asdict())
+        outputs = _outputs(row, folder, options)
+        if _is_there(kept.get(row.name), inputs, outputs):
+            skipped += 1
+        else:
+            if row.name in kept:  # what an older run wrote must not be taken for this
+                for output in outputs:
+                    output.unlink(missing_ok=True)
+            kept[row.name] = _registered(row, outputs, options, inputs)
+            others = [name for name in kept if name not in order]
+            names = [*(name for name in order if name in kept), *others]
+            batch_results.write(path, [kept[name] for name in names])
+        results.append(kept[row.name])
+    return results, skipped
+
+
+def summary(results: Sequence[batch_results.Result], skipped: int, folder: Path) -> str:
+    """Lines that say how many pairs went how, and which ones to look at first."""
+    counts = {s: sum(r["status"] == s for r in results) for s in _STATUSES}
+    told = ", ".join(f"{n} {status}" for status, n in counts.items() if n)
+    lines = [f"{len(results)} pairs: {told}."]
+    if skipped:
+        lines.append(f"{skipped} of them were there already and have not changed.")
+    bad = [r for r in results if r["status"] != "ok"]
+    bad.sort(
+        key=lambda r: (-_STATUSES.index(r["status"]), batch_results.correlation(r))
+    )
+    lines += [f"  {r['name']} ({r['status']}): {r['reasons']}" for r in bad[:_NAMED]]
+    if len(bad) > _NAMED:
+        lines.append(f"  and {len(bad) - _NAMED} more that are not ok")
+    lines.append(f"All results: {folder / 'results.csv'}")
+    return "\n".join(lines)
+
+
+def _with_a_bar(rows: Sequence[batch_pairs.Row]) -> Iterator[batch_pairs.Row]:
+    with tqdm.tqdm(rows, unit="pair", disable=None) as bar:
+        for row in bar:
+            bar.set_postfix_str(row.name)
+            yield row
+
+
+def _registered(
+    row: batch_pairs.Row, outputs: Sequence[Path], options: Options, inputs: str
+) -> batch_results.Result:
+    """Register a pair and write its outputs, or say why that cannot be."""
+    begin = time.monotonic()
+    try:
+        found = register.register(
+            row.fixed,
+            row.moving,
+            dof=options.dof,
+            fixed_mask=row.fixed_mask,
+            moving_mask=row.moving_mask,
+        )
+        grids = {"fixed": found.fixed.grid, "moving": found.moving.grid}
+        transforms.write(outputs[0], found.matrix, format=options.format, **grids)
+        for path in outputs[1:]:
+            images.save(path, found.warped, found.fixed, found.moving.dtype)
+    except errors.UserError as error:
+        sentence = str(error)
+    except Exception as error:  # the pairs after it are worth more than a stop
+        tqdm.tqdm.write(f"{row.name}: {traceback.format_exc()}", file=sys.stderr)
+        words = " ".join(str(error).split())
+        sentence = f"a bug: {type(error).__name__}: {words}; its traceback was printed."
+    else:
+        seconds = time.monotonic() - begin
+        return batch_results.of_registration(row, found, seconds, inputs)
+    for path in outputs:  # one that was written before the other could not be
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+    return batch_results.of_error(row, sentence, inputs)
+
+
+def _is_there(
+    result: Mapping[str, str] | None, inputs: str, outputs: Sequence[Path]
+) -> bool:
+    return (
+        result is not None
+        and result["inputs"] == inputs
+        and result["status"] != batch_results.ERROR
+        and all(path.is_file() for path in outputs)
+    )
+
+
+def _outputs(row: batch_pairs.Row, folder: Path, options: Options) -> list[Path]:
+    """The transform, and the image if there is to be one."""
+    names = [row.name + _ENDINGS[options.format]]
+    names += [f"{row.name}_warped.nii.gz"] * options.images
+    return [folder / name for name in names]
+
+
+def _check_outputs(
+    rows: Sequence[batch_pairs.Row], folder: Path, options: Options
+) -> None:
+    read = {path.resolve() for row in rows for path in row.files}
+    for row in rows:
+        for output in _outputs(row, folder, options):
+            if output.resolve() in read:
+                raise errors.UserError(
+                    f"{output} would be written over an image of the same name that is "
+                    "read; name another --output."
+                )
+
+
+def _check_folder(folder: Path) -> None:
+    reason = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror
+    if not reason and not os.access(folder, os.W_OK):
+        reason = "nothing can be written to it"
+    if reason:
+        raise errors.UserError(
+            f"the folder {folder} cannot be used ({reason}); name another --output."
+        )

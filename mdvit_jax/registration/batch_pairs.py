@@ -1,0 +1,82 @@
+"""The pairs of a batch: a CSV file of fixed and moving images.
+
+Columns: fixed and moving; optionally name, fixed_mask and moving_mask. Others are
+ignored, their order is free. Relative paths start at the file's folder.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from mdvit_jax import errors
+from mdvit_jax.data import table
+
+COLUMNS = ("fixed", "moving", "name", "fixed_mask", "moving_mask")
+_ENDING = re.compile(r"\.(nii|mgz|mgh|hdr|img|mnc|nrrd)?(\.gz)?$", re.IGNORECASE)
+_NAME = re.compile(r"[\w+=@,-][\w+=@,. -]*")
+
+
+class Row(NamedTuple):
+    """A pair to register.
+
+    Attributes:
+        name: what its outputs are called.
+        fixed, moving: the images; whether they are there shows when it is its turn.
+        fixed_mask, moving_mask: where they count; None is everywhere.
+    """
+
+    name: str
+    fixed: Path
+    moving: Path
+    fixed_mask: Path | None
+    moving_mask: Path | None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that is read."""
+        paths = self.fixed, self.moving, self.fixed_mask, self.moving_mask
+        return tuple(path for path in paths if path is not None)
+
+
+def read(path: Path) -> list[Row]:
+    """The pairs of a CSV file, in its order.
+
+    Raises:
+        UserError: the file is wrong, naming the row.
+    """
+    rows: list[Row] = []
+    names: dict[str, int] = {}
+    for number, cells in table.rows(path, COLUMNS, needed=("fixed", "moving")):
+        row = _from_cells(path, number, cells)
+        # Some file systems do not tell capital letters from small ones.
+        first = names.setdefault(row.name.casefold(), number)
+        if first != number:
+            raise errors.UserError(
+                f'{path} has two pairs called "{row.name}", in rows {first} and '
+                f"{number}; give each a name of its own in a column name."
+            )
+        rows.append(row)
+    if not rows:
+        raise errors.UserError(f"{path} names no pair; add a row for each.")
+    return rows
+
+
+def _from_cells(path: Path, number: int, cells: Mapping[str, str]) -> Row:
+    for column in ("fixed", "moving"):
+        if not cells[column]:
+            raise errors.UserError(f"{path} names no {column} image in row {number}.")
+    paths = {
+        column: path.parent / Path(cells[column]).expanduser()
+        if cells[column]
+        else None
+        for column in ("fixed_mask", "moving_mask")
+    }
+    fixed, moving = (path.parent / Path(cells[c]).expanduser() for c in COLUMNS[:2])
+    name = cells["name"] or _ENDING.sub("", moving.name)
+    if not _NAME.fullmatch(name):
+        raise errors.UserError(
+            f'{path} has the name "{name}" in row {number}, which files cannot be '
+            "called after; use letters, digits, -, _ and single dots between them."
+        )
+    return Row(name, fixed, moving, **paths)

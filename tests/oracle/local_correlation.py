@@ -1,0 +1,113 @@
+"""The local-correlation residual and a Gauss-Newton step of it, voxel by voxel.
+
+Matrices are [3, 4] in voxels from the centre of the cube; images are [n, n, n] float64.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+
+class Level(NamedTuple):
+    """An image, how much of a voxel is inside of its object, and how much it counts."""
+
+    image: np.ndarray
+    inside: np.ndarray
+    weight: np.ndarray
+
+
+class Terms(NamedTuple):
+    """Residuals of both channels, the factor β, which voxels count, and how much: [n³]."""
+
+    interior: np.ndarray
+    border: np.ndarray
+    beta: np.ndarray
+    both: np.ndarray
+    correlation: float
+    outline: float
+    overlap: float
+    trust: np.ndarray
+
+
+def blurred(volume):
+    """The mean around each voxel, weighted by exp(-d²/2) up to 3 voxels, 0 beyond."""
+    distance = np.indices((7, 7, 7)) - 3
+    kernel = np.exp(-0.5 * (distance**2).sum(0))
+    return ndimage.convolve(volume, kernel / kernel.sum(), mode="constant")
+
+
+def features(level: Level):
+    """The normalised image, the normalised outline, and who is inside."""
+    inside = (level.inside > 0.5).astype(float)
+    count = blurred(inside) + 1e-6
+    mean = blurred(inside * level.image) / count
+    variance = blurred(inside * level.image**2) / count - mean**2
+    image = inside * (level.image - mean) / np.sqrt(np.maximum(variance, 0) + 0.01**2)
+    around = blurred(level.inside)
+    variance = blurred(level.inside**2) - around**2
+    outline = (level.inside - around) / np.sqrt(np.maximum(variance, 0) + 0.1**2)
+    return image, outline, inside
+
+
+def sampled(volume, matrix):
+    """Trilinear at matrix · x, 0 outside of the outermost centres, [n³]."""
+    middle = (len(volume) - 1) / 2
+    offset = matrix[:, 3] + middle - matrix[:, :3] @ np.full(3, middle)
+    found = ndimage.affine_transform(volume, matrix[:, :3], offset, order=1)
+    return found.ravel()
+
+
+def terms(fixed: Level, moving: Level, matrix, weight: float, held=None):
+    """The residuals under a matrix; β and what counts may be held as they were."""
+    (f, f_outline, f_inside), (m, m_outline, m_inside) = map(features, (fixed, moving))
+    shape, there = f.shape, sampled(m_inside * moving.weight, matrix)
+    both = (f_inside * fixed.weight).ravel() * (there >= 0.999)
+    trust = fixed.weight.ravel() * sampled(moving.weight, matrix)
+    if held:
+        both, trust = held.both, held.trust
+    here = f.ravel() * both
+    warped = sampled(m, matrix) * both
+    if held:
+        beta = held.beta
+    else:
+        product, power = ((warped * x).reshape(shape) for x in (here, warped))
+        beta = (blurred(product) / (blurred(power) + 1e-3)).ravel()
+    edge = weight * trust * (f_outline.ravel() - sampled(m_outline, matrix))
+    return Terms(
+        here - beta * warped,
+        edge,
+        beta,
+        both,
+        (beta * warped * here).sum() / (here**2).sum(),
+        (edge**2).sum() / ((weight * trust * f_outline.ravel()) ** 2).sum(),
+        both.sum() / (f_inside * fixed.weight).sum(),
+        trust,
+    )
+
+
+def moved(matrix, free, generators, radius):
+    """A matrix after free parameters, to first order: linear parts, then shifts."""
+    change = np.tensordot(free[:-3], generators, 1)
+    linear = (np.eye(3) + change) @ matrix[:, :3]
+    return np.concatenate([linear, (matrix[:, 3] + radius * free[-3:])[:, None]], 1)
+
+
+def step(fixed: Level, moving: Level, matrix, weight: float, generators):
+    """The free parameters of one damped step, by differences of the residual."""
+    size = len(fixed.image)
+    count, radius, h = len(generators) + 3, size / 4, 1e-6
+    start = terms(fixed, moving, matrix, weight)
+
+    def residual(free):
+        to = moved(matrix, free, generators, radius)
+        found = terms(fixed, moving, to, weight, start)
+        return np.concatenate([found.interior, found.border])
+
+    at = residual(np.zeros(count))
+    slopes = np.stack(
+        [(residual(h * e) - residual(-h * e)) / (2 * h) for e in np.eye(count)], axis=1
+    )
+    normal = slopes.T @ slopes
+    damped = normal + np.diag(1e-4 * np.diag(normal) + 1e-6)
+    return -np.linalg.solve(damped, slopes.T @ at)

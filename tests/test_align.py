@@ -1,0 +1,186 @@
+"""Where alignments end: heads made from formulas, and real brains."""
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from benchmarks.registration import cases, scans
+from mdvit_jax import register
+from mdvit_jax.registration import align, levels, measures
+from oracle import heads
+from test_levels import reordered
+
+POINTS = heads.points()
+VOXEL = 4.0  # mm
+
+
+def pose(turn, scales=(1.06, 0.95, 1.02), shift=(8, -5, 6)) -> np.ndarray:
+    matrix = np.eye(4)
+    matrix[:3, :3] = turn.as_matrix() @ np.diag(scales)
+    matrix[:3, 3] = shift
+    return matrix
+
+
+SMALL = Rotation.from_euler("xyz", [12, -8, 15], degrees=True)
+TRUTH = pose(SMALL)
+
+
+def seen(matrix=None, **more):
+    """A head as (array, affine)."""
+    shape, affine = heads.grid(46 if matrix is None else 50, VOXEL)
+    return heads.head(shape, affine, matrix, **more), affine
+
+
+@pytest.fixture(scope="module")
+def fixed():
+    return seen()
+
+
+@pytest.fixture(scope="module")
+def found(fixed):
+    return register(fixed, seen(TRUTH))
+
+
+def apart(one, other) -> float:
+    """How far two matrices put a point of the surface from each other, at most, mm."""
+    offsets = POINTS @ (one - other)[:3, :3].T + (one - other)[:3, 3]
+    return float(np.linalg.norm(offsets, axis=1).max())
+
+
+def test_an_affine_is_found(found):
+    assert apart(found.matrix, TRUTH) < 0.1 * VOXEL
+    assert found.verdict.word == "ok" and not found.alignment.searched
+    assert found.after.correlation > found.before.correlation
+    assert found.parts.scale == pytest.approx([1.06, 0.95, 1.02], abs=0.01)
+
+
+@pytest.mark.parametrize("contrast", [np.square, lambda values: 1.1 - values])
+def test_whatever_the_contrast(fixed, contrast):
+    found = register(fixed, seen(TRUTH, contrast=contrast))
+    assert apart(found.matrix, TRUTH) < 0.15 * VOXEL
+    assert found.verdict.word == "ok"
+
+
+@pytest.mark.parametrize(("dof", "scale"), [("rigid", 1.0), ("similarity", 1.07)])
+def test_with_fewer_degrees_of_freedom(fixed, dof, scale):
+    truth = pose(SMALL, [scale] * 3)
+    found = register(fixed, seen(truth), dof=dof)
+    assert apart(found.matrix, truth) < 0.15 * VOXEL
+    linear = found.matrix[:3, :3]
+    square = linear.T @ linear
+    assert np.abs(square - np.trace(square) / 3 * np.eye(3)).max() < 1e-5
+    if dof == "rigid":
+        assert np.abs(square - np.eye(3)).max() < 1e-5
+
+
+def test_the_way_back_is_about_the_inverse(fixed, found):
+    back = register(seen(TRUTH), fixed)
+    assert apart(back.matrix @ found.matrix, np.eye(4)) < 0.2 * VOXEL
+
+
+def test_from_the_headers_alone(fixed, found):
+    same = register(fixed, seen(TRUTH), init="identity")
+    assert apart(same.matrix, found.matrix) < 0.05 * VOXEL
+
+
+def test_the_order_of_a_files_axes_does_not_matter(fixed, found):
+    # All 48 give the same cubes (test_levels), and what follows depends on these alone.
+    again = register(fixed, reordered(*seen(TRUTH), (1, 2, 0), (True, False, True)))
+    assert apart(again.matrix, found.matrix) < 1e-4
+
+
+@pytest.mark.parametrize("seed", [0, 1])  # turned by 162° and 72°
+def test_any_orientation_is_found(fixed, seed):
+    truth = pose(Rotation.random(rng=np.random.default_rng(seed)))
+    found = register(fixed, seen(truth))
+    assert apart(found.matrix, truth) < 0.15 * VOXEL
+    assert found.verdict.word == "ok"
+
+
+def test_a_header_with_the_axes_in_a_wrong_order(fixed):
+    data, placed = reordered(*seen(TRUTH), (2, 0, 1), (False,) * 3)
+    wrong = np.diag([VOXEL, VOXEL, VOXEL, 1])
+    found = register(fixed, (data, wrong))
+    truth = wrong @ np.linalg.inv(placed) @ TRUTH
+    assert apart(found.matrix, truth) < 0.15 * VOXEL
+
+
+def test_a_mirrored_head_is_laid_on_by_no_mirror(fixed):
+    data, affine = seen(TRUTH)
+    found = register(fixed, (np.ascontiguousarray(data[::-1]), affine))
+    assert np.linalg.det(found.matrix[:3, :3]) > 0
+    assert found.verdict.word != "ok"
+
+
+def test_two_answers_that_cannot_be_told_apart_are_told():
+    half = np.diag([-1.0, -1, 1, 1])
+    shape, affine = heads.grid(46, VOXEL)
+    both = heads.head(shape, affine) + heads.head(shape, affine, half)
+    quarter = pose(Rotation.from_euler("z", 90, degrees=True), (1, 1, 1), (0, 0, 0))
+    other = heads.head(shape, affine, quarter) + heads.head(
+        shape, affine, quarter @ half
+    )
+    found = register((both, affine), (other, affine))
+    assert min(apart(found.matrix, q) for q in (quarter, quarter @ half)) < 0.2 * VOXEL
+    assert found.verdict.word == "check"
+    assert "another orientation" in found.verdict.reasons[0]
+
+
+def test_what_a_mask_leaves_out_does_not_pull(fixed):
+    data, affine = seen(TRUTH)
+    index = np.moveaxis(np.indices(data.shape), 0, -1)
+    at = index @ affine[:3, :3].T + affine[:3, 3]
+    lesion = np.linalg.norm(at - [30, 30, 10], axis=-1) < 22
+    hurt = np.where(lesion & (data > 0), 1, data).astype(np.float32)
+    mask = np.linalg.norm(at - [30, 30, 10], axis=-1) > 30
+    found = register(fixed, (hurt, affine), moving_mask=mask)
+    assert apart(found.matrix, TRUTH) < 0.15 * VOXEL
+    plain = register(fixed, (hurt, affine))
+    assert apart(found.matrix, TRUTH) < apart(plain.matrix, TRUTH)
+
+
+def test_equal_inputs_give_equal_bits(fixed, found):
+    again = register(fixed, seen(TRUTH))
+    assert again.matrix.tobytes() == found.matrix.tobytes()
+    assert again.after == found.after
+
+
+def test_the_measures(fixed):
+    thing = levels.find(*fixed, name="it")
+    pair = levels.pair(thing, thing)
+    same = measures.measure(pair, np.eye(4))
+    assert same.ntg < 0.01 and same.correlation > 0.98 and same.overlap > 0.9
+    far = np.eye(4)
+    far[:3, 3] = 12, -10, 8
+    other = measures.measure(pair, far)
+    assert other.ntg > same.ntg + 0.2 and other.overlap < same.overlap
+    assert other.correlation < same.correlation - 0.2
+    away = np.eye(4)
+    away[0, 3] = 1000
+    nothing = measures.measure(pair, away)
+    assert nothing.overlap == 0 and nothing.correlation == pytest.approx(0, abs=1e-6)
+
+
+def test_starts_are_spread_around_the_start():
+    begin = np.eye(3, 4)
+    starts = align._around(begin, 0, 8.0)
+    assert (starts[0] == begin).all() and len({s.tobytes() for s in starts}) == 12
+    assert np.allclose(
+        starts[:, :, :3] @ starts[:, :, :3].transpose(0, 2, 1), np.eye(3)
+    )
+    assert (starts == align._around(begin, 0, 8.0)).all()
+
+
+@pytest.mark.parametrize("contrast", ["gamma 1", "gamma 2", "inverted"])
+def test_a_real_brain_moved_by_a_known_affine(real_data, contrast):
+    case = cases.known_affine(1, contrast)
+    found = register(case.fixed, case.moving)
+    assert case.measure(found.matrix) < 0.1
+    assert found.verdict.word == "ok"
+
+
+def test_a_person_scanned_twice(real_data):
+    one, other = (scans.oasis(name).image for name in ("1003", "1023"))
+    found = register(one, other)
+    assert found.verdict.word == "ok" and found.after.correlation > 0.8
+    assert found.parts.scale == pytest.approx([1, 1, 1], abs=0.01)

@@ -1,0 +1,268 @@
+"""`mdvit batch`: a status for every pair, whatever they are, and going on."""
+
+import csv
+import os
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from mdvit_jax import __main__, errors
+from mdvit_jax.registration import (
+    batch,
+    decompose,
+    inputs,
+    measures,
+    register,
+    transforms,
+    verdict,
+)
+from oracle import heads
+
+TURNED = np.eye(4)
+TURNED[:3, :3] = [[0.98, -0.2, 0], [0.2, 0.98, 0], [0, 0, 1]]
+TURNED[:3, 3] = 3, -2, 4
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Four images, one of which is damaged."""
+    shape, affine = heads.grid(24, 8.0)
+    (tmp_path / "scans").mkdir()
+    save(tmp_path / "fixed.nii.gz", heads.head(shape, affine), affine)
+    for name, pose in (("anna", TURNED), ("bert", np.eye(4))):
+        data = (200 * heads.head(shape, affine, pose)).astype(np.int16)
+        save(tmp_path / f"scans/{name}.nii.gz", data, affine)
+    save(tmp_path / "flat.nii", np.ones(shape, np.float32), affine)
+    mask = np.ones(shape, np.uint8)
+    mask[:7] = 0
+    save(tmp_path / "mask.nii.gz", mask, affine)
+    (tmp_path / "broken.nii.gz").write_bytes(b"no image")
+    return tmp_path
+
+
+def save(path, data, affine):
+    nib.save(nib.Nifti1Image(data, affine), path)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A registration that reads and checks its images but aligns nothing."""
+    calls = []
+
+    def found(fixed, moving, *, dof, fixed_mask, moving_mask):
+        calls.append((moving.name, dof, fixed_mask and fixed_mask.name))
+        if moving.name == "bug.nii":
+            raise ZeroDivisionError("a\nbug")
+        one, other = (inputs.image(i, "it") for i in (fixed, moving))
+        if fixed_mask:
+            inputs.mask(fixed_mask, one, "it")
+        measured = measures.Measures(0.5, 0.25, 0.9)
+        word = "failed" if moving.name == "bert.nii.gz" else "ok"
+        return register.Registration(
+            TURNED,
+            verdict.Verdict(word, ("not alike",) * (word == "failed")),
+            measured,
+            measured,
+            decompose.decompose(TURNED, np.zeros(3)),
+            None,
+            one,
+            other,
+        )
+
+    monkeypatch.setattr(register, "register", found)
+    return calls
+
+
+def run(folder, text, *words):
+    (folder / "pairs.csv").write_text(text)
+    words = [
+        "--pairs",
+        str(folder / "pairs.csv"),
+        "--output",
+        str(folder / "r"),
+        *words,
+    ]
+    return __main__.main(["batch", *words])
+
+
+def table(folder):
+    with (folder / "r/results.csv").open(newline="") as file:
+        return {row["name"]: row for row in csv.DictReader(file)}
+
+
+def files(folder):
+    return sorted(path.name for path in (folder / "r").iterdir())
+
+
+GOOD = "moving,fixed,age\nscans/anna.nii.gz,fixed.nii.gz,70\n"
+BOTH = GOOD + "scans/bert.nii.gz,fixed.nii.gz,30\n"
+
+
+def test_pairs_are_registered(folder, capsys):
+    text = "fixed,moving,name,fixed_mask\nfixed.nii.gz,scans/anna.nii.gz,a b,\n"
+    text += "fixed.nii.gz,scans/anna.nii.gz,masked,mask.nii.gz\n"
+    text += "fixed.nii.gz,flat.nii,flat,\n"
+    assert run(folder, text) == 1
+    told = capsys.readouterr().out
+    assert told.startswith("3 pairs: 2 ok, 1 error.\n") and "flat (error): " in told
+    assert str(folder / "r/results.csv") in told
+    names = ["a b.tfm", "a b_warped.nii.gz", "masked.tfm", "masked_warped.nii.gz"]
+    assert files(folder) == [*names, "results.csv"]
+    for name in ("a b", "masked"):
+        matrix = transforms.read(folder / f"r/{name}.tfm")
+        points = heads.points()
+        offsets = points @ (matrix - TURNED)[:3, :3].T + (matrix - TURNED)[:3, 3]
+        assert np.linalg.norm(offsets, axis=1).max() < 8  # the size of a voxel
+    warped = nib.load(folder / "r/a b_warped.nii.gz")
+    assert warped.get_data_dtype() == np.int16
+    assert np.allclose(warped.affine, nib.load(folder / "fixed.nii.gz").affine)
+    row = table(folder)["a b"]
+    assert row["status"] == "ok" and row["reasons"] == ""
+    assert float(row["rotation_degrees"]) == pytest.approx(11.5, abs=1)
+    assert float(row["correlation_after"]) > float(row["correlation_before"])
+    assert table(folder)["masked"]["inputs"] != row["inputs"]
+
+
+def test_bad_rows_stop_nothing(folder, quick, capsys):
+    (folder / "bug.nii").write_bytes(b"")
+    text = "fixed,moving\nfixed.nii.gz,broken.nii.gz\nno.nii,scans/anna.nii.gz\n"
+    text += "fixed.nii.gz,bug.nii\nfixed.nii.gz,scans/bert.nii.gz\n"
+    assert run(folder, text) == 1
+    told = capsys.readouterr()
+    assert told.out.startswith("4 pairs: 1 failed, 3 error.")
+    assert "bert (failed): not alike" in told.out
+    assert "Traceback" in told.err and "ZeroDivisionError" in told.err
+    rows = table(folder)
+    assert [*rows] == ["broken", "anna", "bug", "bert"]
+    assert "broken.nii.gz" in rows["broken"]["reasons"]
+    assert "no.nii" in rows["anna"]["reasons"]
+    assert rows["bug"]["reasons"].startswith("a bug: ZeroDivisionError: a bug")
+    assert files(folder) == ["bert.tfm", "bert_warped.nii.gz", "results.csv"]
+
+
+def test_what_is_there_is_not_computed_again(folder, quick, capsys):
+    assert run(folder, BOTH) == 1 and len(quick) == 2
+    before = (folder / "r/results.csv").read_bytes()
+    assert run(folder, BOTH) == 1 and len(quick) == 2
+    assert "2 of them were there already" in capsys.readouterr().out
+    assert (folder / "r/results.csv").read_bytes() == before
+    (folder / "r/anna.tfm").unlink()
+    assert run(folder, BOTH) == 1
+    assert [c[0] for c in quick[2:]] == ["anna.nii.gz"]
+
+
+def test_what_has_changed_is_computed_again(folder, quick):
+    run(folder, BOTH)
+    path = folder / "scans/anna.nii.gz"
+    os.utime(path, ns=(1, 1))
+    run(folder, BOTH)
+    assert [c[0] for c in quick[2:]] == ["anna.nii.gz"]
+    run(folder, BOTH, "--dof", "rigid")
+    assert [c[1] for c in quick[3:]] == ["rigid", "rigid"]
+    path.write_bytes(b"damaged")
+    assert run(folder, BOTH, "--dof", "rigid") == 1
+    assert table(folder)["anna"]["status"] == "error"
+    assert files(folder) == ["bert.tfm", "bert_warped.nii.gz", "results.csv"]
+
+
+def test_errors_are_tried_again(folder, quick):
+    text = "fixed,moving\nfixed.nii.gz,later.nii.gz\n"
+    assert run(folder, text) == 1
+    (folder / "scans/anna.nii.gz").rename(folder / "later.nii.gz")
+    assert run(folder, text) == 0
+    assert table(folder)["later"]["status"] == "ok"
+
+
+def test_interrupted_it_goes_on(folder, quick, monkeypatch, capsys):
+    save_image = batch.images.save
+
+    def stopped(path, *arguments):
+        if path.name.startswith("bert"):
+            raise KeyboardInterrupt
+        save_image(path, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batch.images, "save", stopped)
+        assert run(folder, BOTH) == 130
+    assert "goes on" in capsys.readouterr().err
+    assert [*table(folder)] == ["anna"]
+    assert run(folder, BOTH) == 1
+    assert [c[0] for c in quick] == ["anna.nii.gz", "bert.nii.gz", "bert.nii.gz"]
+
+
+def test_the_pairs_of_another_csv_stay_in_the_table(folder, quick):
+    run(folder, BOTH)
+    assert run(folder, "fixed,moving,name\nfixed.nii.gz,mask.nii.gz,new\n") == 0
+    assert {n: r["status"] for n, r in table(folder).items()} == {
+        "new": "ok", "anna": "ok", "bert": "failed",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("format", "ending"), [("fsl", ".mat"), ("lta", ".lta"), ("text", ".txt")]
+)
+def test_transforms_only_in_another_format(folder, quick, format, ending):
+    assert run(folder, GOOD, "--no-images", "--format", format) == 0
+    assert files(folder) == [f"anna{ending}", "results.csv"]
+    grids = [
+        inputs.image(folder / n, "").grid for n in ("fixed.nii.gz", "scans/anna.nii.gz")
+    ]
+    path = folder / f"r/anna{ending}"
+    matrix = transforms.read(path, fixed=grids[0], moving=grids[1])
+    assert np.abs(matrix - TURNED).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "no column fixed"),
+        ("fixed,move\na,b\n", "no column moving"),
+        ("fixed,moving,fixed_msk\na,b,c\n", 'did you mean "fixed_mask"'),
+        ("fixed,moving\n", "names no pair"),
+        ("fixed,moving\na.nii,\n", "no moving image in row 2"),
+        ("fixed,moving\na.nii,b.nii,c\n", "3 values in row 2"),
+        ("fixed,moving\na.nii,x/b.nii\na.nii,y/b.nii.gz\n", "in rows 2 and 3"),
+        ("fixed,moving,name\na,b,One\na,b,one\n", "in rows 2 and 3"),
+        ("fixed,moving,name\na,b,../c\n", "cannot be called after"),
+        ("fixed,moving,name\na,b,.c\n", "cannot be called after"),
+        ('fixed,moving\n"a,b\n', "cannot be read as a CSV file"),
+    ],
+)
+def test_a_wrong_csv_is_told_in_a_sentence(folder, quick, capsys, text, why):
+    assert run(folder, text) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ") and why in told and told.count("\n") == 1
+    assert not (folder / "r").exists() and not quick
+
+
+def test_no_input_is_written_over(folder, quick, capsys):
+    (folder / "r").mkdir()
+    (folder / "scans/anna.nii.gz").rename(folder / "r/b_warped.nii.gz")
+    text = "fixed,moving,name\nfixed.nii.gz,r/b_warped.nii.gz,b\n"
+    assert run(folder, text) == 2
+    assert "written over" in capsys.readouterr().err and not quick
+
+
+@pytest.mark.parametrize("content", [b"a,b\n1,2\n", b"\xff\xfe", b'"'])
+def test_a_results_file_of_something_else_stays(folder, quick, capsys, content):
+    (folder / "r").mkdir()
+    (folder / "r/results.csv").write_bytes(content)
+    assert run(folder, GOOD) == 2
+    assert "results.csv" in capsys.readouterr().err and not quick
+    assert (folder / "r/results.csv").read_bytes() == content
+
+
+def test_the_output_is_a_file(folder, quick, capsys):
+    (folder / "r").write_bytes(b"")
+    assert run(folder, GOOD) == 2
+    assert "cannot be used" in capsys.readouterr().err
+
+
+def test_a_full_disk_ends_the_batch(folder, quick, capsys, monkeypatch):
+    def full(path, results):
+        raise errors.UserError("results.csv cannot be written (No space).")
+
+    monkeypatch.setattr(batch.batch_results, "write", full)
+    assert run(folder, BOTH) == 2 and len(quick) == 1
+    assert "No space" in capsys.readouterr().err

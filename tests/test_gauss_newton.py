@@ -1,0 +1,155 @@
+"""The Gauss-Newton steps against a slow reference, and what must hold of them."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+from mdvit_jax.registration import gauss_newton
+from mdvit_jax.registration.gauss_newton import Level
+from oracle import heads, images, local_correlation
+
+START = np.array(
+    [
+        [1.0313, 0.0617, -0.0209, 0.3119],  # no voxel lands on the edge of another
+        [-0.0507, 0.9731, 0.0411, -0.2311],
+        [0.0103, -0.0309, 1.0229, 0.1703],
+    ]
+)
+WEIGHT = 0.7
+
+
+@functools.cache
+def program(dof):
+    return jax.jit(functools.partial(gauss_newton.align, dof=dof))
+
+
+def align(fixed, moving, start, *, weight=WEIGHT, steps, dof="affine", tolerance=0.0):
+    fixed, moving = (
+        Level(*(np.asarray(v, np.float32) for v in level)) for level in (fixed, moving)
+    )
+    start = np.asarray(start, np.float32)
+    points = np.arange(fixed.image.size, dtype=np.int32)  # all voxels take part
+    found = program(dof)(fixed, moving, points, start, weight, steps, tolerance)
+    return jax.tree.map(np.asarray, found)
+
+
+def level(seed, size=11):
+    """An odd-shaped object full of noise, with places that count less or not."""
+    x, y, z = (np.indices((size,) * 3) - (size - 1) / 2) / (size / 2)
+    inside = np.clip(6 * (0.72 - np.sqrt(x**2 + y**2 * 1.2 + z**2 + 0.4 * x * y)), 0, 1)
+    image = images.smooth(seed, (size,) * 3, 1.0).astype(float)
+    weight = np.ones((size,) * 3)
+    weight[:3, :5] = 0
+    return Level(image, inside, weight)
+
+
+@pytest.fixture(scope="module")
+def pair():
+    fixed, moving = level(0), level(1)
+    weight = fixed.weight.copy()
+    weight[:, 7:] = 0.4
+    mixed = 0.5 * moving.image + 0.5 * fixed.image
+    return fixed._replace(weight=weight), moving._replace(image=mixed)
+
+
+def test_the_measures_are_those_of_the_reference(pair):
+    found = align(*pair, START, steps=0)
+    expected = local_correlation.terms(*pair, START, WEIGHT)
+    assert found.steps == 0 and (found.matrix == START.astype(np.float32)).all()
+    assert 0.05 < expected.correlation < 0.95 and 0.05 < expected.overlap < 0.95
+    assert found.correlation == pytest.approx(expected.correlation, abs=1e-5)
+    assert found.outline == pytest.approx(expected.outline, abs=1e-5)
+    assert found.overlap == pytest.approx(expected.overlap, abs=1e-5)
+
+
+@pytest.mark.parametrize("dof", gauss_newton.DOF)
+def test_a_step_is_that_of_the_reference(pair, dof):
+    size = len(pair[0].image)
+    generators = np.asarray(gauss_newton.generators(dof), float)
+    free = local_correlation.step(*pair, START, WEIGHT, generators)
+    length = size / 4 * np.linalg.norm(free)
+    longest = gauss_newton._LONGEST * size / 4
+    free = free * min(1, longest / (length + 1e-3))
+    expected = local_correlation.moved(START, free, generators, size / 4)
+    found = align(*pair, START, steps=1, dof=dof).matrix
+    if dof != "affine":  # of which the reference is the first order
+        turn = np.tensordot(free[:3], generators[:3], 1)
+        linear = Rotation.from_rotvec([turn[2, 1], turn[0, 2], turn[1, 0]]).as_matrix()
+        grown = 1 + free[3] if dof == "similarity" else 1
+        expected[:, :3] = grown * linear @ START[:, :3]
+    assert np.abs(expected - START).max() > 0.01, "it must go somewhere"
+    assert np.abs(found - expected).max() < 1e-3
+
+
+@pytest.fixture(scope="module")
+def moved():
+    """A head at 24³ voxels of 8 mm, the same elsewhere, and the matrix between them."""
+    truth = np.eye(4)
+    turn = Rotation.from_euler("xyz", [6, -4, 8], degrees=True).as_matrix()
+    truth[:3, :3] = turn @ np.diag([1.05, 0.97, 1.0])
+    truth[:3, 3] = 5, -6, 3
+    shape, affine = heads.grid(24, 8.0)
+    fixed, moving = (heads.head(shape, affine, pose) for pose in (None, truth))
+    matrix = truth[:3].copy()
+    matrix[:, 3] /= 8
+    return whole(fixed), whole(moving), matrix
+
+
+def whole(image):
+    inside = np.clip(image / 0.1, 0, 1)
+    return Level(ndimage.gaussian_filter(image, 0.5), inside, np.ones_like(image))
+
+
+def test_steps_go_down_to_the_truth_and_stay_there(moved):
+    fixed, moving, truth = moved
+    start = np.eye(3, 4)
+    fits = [align(fixed, moving, start, steps=n) for n in range(4)]
+    loss = [1 - f.correlation + f.outline for f in fits]
+    assert (np.diff(loss) < 0).all()
+    end = align(fixed, moving, start, steps=25, tolerance=0.002)
+    assert end.steps < 25 and end.correlation > 0.9
+    points = heads.points() / 8
+    assert apart(end.matrix, truth, points) < 0.2  # voxels of 8 mm
+    again = align(fixed, moving, truth, steps=1)
+    assert apart(again.matrix, truth, points) < 0.2
+
+
+def test_of_an_image_on_itself_nothing_moves(moved):
+    same = np.eye(3, 4)
+    found = align(moved[0], moved[0], same, steps=1)
+    assert found.correlation == pytest.approx(1, abs=5e-3) and found.outline < 0.01
+    assert np.abs(found.matrix - same).max() < 2e-3
+
+
+def apart(one, other, points):
+    offsets = points @ (one - other)[:, :3].T + (one - other)[:, 3]
+    return np.linalg.norm(offsets, axis=1).max()
+
+
+@pytest.mark.parametrize("dof", ["rigid", "similarity"])
+def test_the_linear_part_stays_in_its_group(moved, dof):
+    found = align(*moved[:2], np.eye(3, 4), steps=12, dof=dof).matrix.astype(float)
+    linear = found[:, :3]
+    square = linear.T @ linear
+    scale = np.trace(square) / 3
+    assert np.abs(square - scale * np.eye(3)).max() < 1e-5
+    assert np.abs(found - np.eye(3, 4)).max() > 0.05
+    assert (abs(scale - 1) < 1e-5) == (dof == "rigid")
+
+
+def test_an_inverted_contrast_changes_nothing(moved):
+    fixed, moving, _ = moved
+    inverted = moving._replace(image=1 - moving.image)
+    found = [align(fixed, m, np.eye(3, 4), steps=10) for m in (moving, inverted)]
+    assert np.abs(found[0].matrix - found[1].matrix).max() < 2e-4
+    assert found[0].correlation == pytest.approx(found[1].correlation, abs=1e-4)
+
+
+def test_equal_inputs_give_equal_bits(moved):
+    one, other = (align(*moved[:2], np.eye(3, 4), steps=6) for _ in range(2))
+    for a, b in zip(one, other, strict=True):
+        assert a.tobytes() == b.tobytes()
