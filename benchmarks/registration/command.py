@@ -9,9 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.registration import methods
+from mdvit_jax.__main__ import main
 from mdvit_jax.registration import images
 
 if __name__ == "__main__":
     name, fixed, moving, output = sys.argv[1:]
+    if name == "ours":
+        words = ["--fixed", fixed, "--moving", moving, "--transform", output, "-q"]
+        sys.exit(main(["register", *words]))
     found = methods.METHODS[name](images.load(fixed), images.load(moving))
     np.savetxt(Path(output), found)

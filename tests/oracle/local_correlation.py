@@ -18,7 +18,7 @@ class Level(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """Residuals of both channels, the factor β, which voxels count, and how much: [n³]."""
+    """Residuals of both channels, β, which voxels count, and how much: [n³]."""
 
     interior: np.ndarray
     border: np.ndarray
