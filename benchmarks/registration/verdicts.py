@@ -86,7 +86,8 @@ def _noise(image: Image, seed: int) -> Image:
     texture = ndimage.gaussian_filter(random.standard_normal(image.data.shape), 4)
     outline = ndimage.gaussian_filter((image.data > 0).astype(np.float32), 6) > 0.5
     texture = 0.5 + 0.15 * texture / texture.std()
-    return image._replace(data=np.float32(np.clip(texture, 0.01, 1) * outline))
+    data = (np.clip(texture, 0.01, 1) * outline).astype(np.float32)
+    return image._replace(data=data)
 
 
 def _centre(image: Image) -> np.ndarray:
@@ -104,6 +105,7 @@ def main() -> int:
             words[found.verdict.word] += 1
             sizes = np.linalg.svd(found.matrix[:3, :3], compute_uv=False)
             seen, after = found.alignment, found.after
+            assert seen  # as it was refined
             rival = "–" if seen.rival is None else f"{seen.rival:.2f}"
             print(
                 f"{kind} {found.verdict.word:7}"
