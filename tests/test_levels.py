@@ -39,7 +39,7 @@ def test_an_empty_background_of_any_value(head, background, inverted):
     data, inside, matrix = head
     values = np.where(inside, 1 - data if inverted else data, background)
     found = find(values, matrix)
-    assert found.holds
+    assert found.bare
     assert (on_grid(found, matrix, data.shape) == inside).mean() > 0.9999
     within = found.image[found.inside]
     assert within.min() >= -0.05 and within.max() <= 1.05 and within.std() > 0.1
@@ -61,7 +61,7 @@ def test_a_noisy_background(head, level):
     random = np.random.default_rng(0)
     noise = np.abs(random.normal(0, level, (2, *data.shape))).sum(0)
     found = find(0.3 * inside + data + noise, matrix)
-    assert not found.holds
+    assert not found.bare
     object_ = on_grid(found, matrix, data.shape)
     dice = 2 * (object_ & inside).sum() / (object_.sum() + inside.sum())
     assert dice > 0.95

@@ -29,14 +29,10 @@ def good() -> Iterator[tuple[str, Image, Image, dict[str, Any]]]:
     mni, _, _ = template.mni152()
     mni_image = scans.image(mni.data, mni.affine)
     pairs = scans.oasis_pairs()
-    for number, (fixed, moving) in enumerate(pairs[:: len(pairs) // 12]):
+    for number, (one, other) in enumerate(pairs[:: len(pairs) // 12]):
         contrast = _CONTRASTS[number % 4]
-        yield (
-            f"{moving} to {fixed}, {contrast}",
-            scans.oasis(fixed).image,
-            _changed(scans.oasis(moving), contrast),
-            {},
-        )
+        moving = _changed(scans.oasis(other), contrast)
+        yield f"{other} to {one}, {contrast}", scans.oasis(one).image, moving, {}
     for number, person in enumerate(_PEOPLE):
         scan, contrast = scans.person(person), _CONTRASTS[number % 4]
         moving = _changed(scan, contrast)

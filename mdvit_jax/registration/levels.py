@@ -1,4 +1,4 @@
-"""An image → the cubes of 24³, 48³ and 96³ voxels on which it is aligned.
+"""An image → the cubes of 12³, 24³, 48³ and 96³ voxels on which it is aligned.
 
 A cube lies along the axes of the world, around the object's centre, whatever the order
 in which the file has its voxels; two images that are aligned get cubes of one spacing.
@@ -33,7 +33,7 @@ class Object(NamedTuple):
         affine: 4×4, voxel indices → world RAS+ mm.
         centre: [3], the mean of the object's voxels, world RAS+ mm.
         radius: how far the object reaches from there, in mm.
-        holds: whether the background is empty (one value), as after skull-stripping.
+        bare: whether the background is empty (one value), as after skull-stripping.
     """
 
     image: np.ndarray
@@ -42,7 +42,7 @@ class Object(NamedTuple):
     affine: np.ndarray
     centre: np.ndarray
     radius: float
-    holds: bool
+    bare: bool
 
 
 def find(
@@ -64,10 +64,10 @@ def find(
         UserError: there is no object of more than a few voxels, or it is flat.
     """
     background = _background(data)
-    holds = background is not None
-    inside = data != background if holds else _brighter(data)
+    bare = background is not None
+    inside = data != background if bare else _brighter(data)
     inside = _without_specks(inside)
-    if not holds:
+    if not bare:
         inside = ndimage.binary_fill_holes(inside)
     if np.count_nonzero(inside) < 64:
         raise errors.UserError(
@@ -94,7 +94,7 @@ def find(
     centre = affine[:3, :3] @ points.mean(0) + affine[:3, 3]
     radius = _radius(inside, affine, centre)
     weight = np.ones_like(image) if mask is None else mask[box].astype(np.float32)
-    return Object(image, inside, weight, affine, centre, radius, holds)
+    return Object(image, inside, weight, affine, centre, radius, bare)
 
 
 class Pair(NamedTuple):

@@ -124,7 +124,7 @@ def register(
         masks, forced = (fixed_mask, moving_mask), (force, force)
         given = pictures, (fixed, moving), masks, names, forced
         objects = list(threads.map(_object, *given))
-    if not all(found.holds for found in objects):
+    if not all(found.bare for found in objects):
         _log.info(
             "An image with no empty background is aligned by the whole head; strip the "
             "skulls (FreeSurfer's mri_synthstrip) to align the brains more exactly."
