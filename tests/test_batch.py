@@ -68,6 +68,7 @@ def quick(monkeypatch):
             None,
             one,
             other,
+            None,
         )
 
     monkeypatch.setattr(register, "register", found)

@@ -21,6 +21,7 @@ _SPREAD = 8.0, 6.0  # degrees and mm, deviation of the starts around the start
 # starts come to one place, and where they do not. People in one orientation have 0.1 to
 # 0.5, and agree; of wrong orientations hardly any start agrees with another.
 _FITS, _FITS_ALONE, _AGREE = 0.1, 0.5, 0.6
+_ONE_SIZE = 0.02  # two scans of one head differ by less
 _APART = 25.0  # degrees between answers that are two
 _OUTLINE = {12: 1.0, 24: 1.0, 48: 1.0, 96: 0.6}  # weight; the interior is more exact
 _TOLERANCE = {12: 0.03, 24: 0.02, 48: 0.02, 96: 0.015}  # voxels
@@ -60,7 +61,11 @@ def align(
         dof: "rigid", "similarity" or "affine".
         search: whether other orientations than the start's may be tried.
         seed: of the starts around the start.
+
+    A rigid answer is looked for with one scale, which is taken away at the end: objects
+    of two sizes would otherwise be laid on each other's border.
     """
+    asked, dof = dof, "similarity" if dof == "rigid" else dof
     begin = pair.to_voxels(start, 24)
     near = fit(pair, 24, _around(begin, seed, pair.voxel * 4), dof=dof)
     score = _score(near)
@@ -72,7 +77,7 @@ def align(
     if searched:
         turns = rotations.spread(_ORIENTATIONS) @ begin[:, :3]
         starts = np.concatenate([turns, np.zeros((_ORIENTATIONS, 3, 1))], axis=2)
-        coarse = fit(pair, 12, starts, dof="rigid" if dof == "rigid" else "similarity")
+        coarse = fit(pair, 12, starts, dof="similarity")
         order = np.argsort(-_score(coarse), kind="stable")[:_STARTS]
         wide = fit(pair, 24, _finer(coarse.matrix[order]), dof=dof)
         score = _score(wide)
@@ -85,6 +90,11 @@ def align(
         rival = max((r for r in rivals if r is not None), default=None)
     for size in (48, 96):
         found = fit(pair, size, _finer(found), dof=dof).matrix
+    if asked == "rigid":
+        scale = np.cbrt(np.linalg.det(found[:, :3]))
+        found = found / np.array([scale, scale, scale, 1])
+        if abs(scale - 1) < _ONE_SIZE:
+            found = fit(pair, 96, found, dof="rigid").matrix
     return Alignment(pair.to_world(found, 96), agreement, searched, taken, rival)
 
 

@@ -63,6 +63,9 @@ def run(options: argparse.Namespace, words: Sequence[str], network: Network) -> 
         )
         writers[options.report] = functools.partial(report.write, content=content)
     outputs.write_all(writers)
+    if options.quiet and result.verdict.reasons:
+        told = "; ".join(result.verdict.reasons)
+        _log.warning("%s: %s, as %s.", options.moving, result.verdict.word, told)
     if not options.quiet:
         seconds = time.perf_counter() - begin
         print(summary(result, options, list(writers), seconds))

@@ -28,7 +28,7 @@ CONTRASTS = ("auto", "same", "any")
 _log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Registration:
     """A pair of images and the affine transform between them.
 
@@ -54,6 +54,12 @@ class Registration:
     fixed: images.Image
     moving: images.Image
     pair: levels.Pair
+
+    def __repr__(self) -> str:
+        rows = np.array2string(self.matrix, precision=4, suppress_small=True)
+        return (
+            f"Registration: {self.verdict.word}, {self.after}, fixed to moving\n{rows}"
+        )
 
     @property
     def inverse(self) -> np.ndarray:
