@@ -356,7 +356,9 @@ def test_quiet_and_verbose(run, capsys, caplog):
     words = ["--no-refine", "--init", "identity", "--transform", "t.txt"]
     assert run(*words, "-q") == 3
     told = capsys.readouterr()
-    assert told.out == "" and told.err == "" and not caplog.records
+    assert told.out == ""
+    assert [r.levelname for r in caplog.records] == ["WARNING"]  # the verdict's
+    assert "failed, as " in caplog.text
     assert run(*words, "-v") == 3
     assert "voxels of" in caplog.text and "Writing t.txt" in caplog.text
     out = capsys.readouterr().out
