@@ -8,6 +8,7 @@ So every pair is aligned by the same compiled programs.
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
@@ -63,6 +64,12 @@ def find(
     Raises:
         UserError: there is no object of more than a few voxels, or it is flat.
     """
+    # The same numbers in the same order, in whichever order a file has them.
+    order = nib.orientations.io_orientation(affine)
+    affine = affine @ nib.orientations.inv_ornt_aff(order, data.shape)
+    data = np.ascontiguousarray(nib.orientations.apply_orientation(data, order))
+    if mask is not None:
+        mask = nib.orientations.apply_orientation(mask, order)
     background = _background(data)
     bare = background is not None
     inside = data != background if bare else _brighter(data)
@@ -181,7 +188,7 @@ def _from_cube(thing: Object, voxel: float, size: int) -> np.ndarray:
     """4×4: indices of the cube → indices of the object's voxels."""
     cube = np.diag([voxel, voxel, voxel, 1.0])
     cube[:3, 3] = thing.centre - voxel * (size - 1) / 2
-    return np.linalg.inv(thing.affine) @ cube
+    return np.round(np.linalg.inv(thing.affine) @ cube, 8)
 
 
 def _resampled(volume, blur, matrix, size) -> np.ndarray:
