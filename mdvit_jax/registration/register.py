@@ -101,8 +101,7 @@ def register(
         dof: "rigid", "similarity" (rigid and one scale) or "affine".
         contrast: "same" minimises NTG at last, which asks for contrasts that are alike;
             "any" stays with the local correlation, whatever the contrasts. "auto" is
-            "any", which was the more exact of the two on real scans with contrasts
-            alike, too.
+            "any".
         init: "com" lays the centres of the objects on each other, in the orientation
             of the headers; "identity" starts from the headers alone; or a 4×4 matrix
             fixed → moving or a file of one. Orientations are searched after "com" only.
