@@ -159,7 +159,7 @@ def _add_alignment(group) -> None:
         choices=CONTRASTS,
         default="auto",
         help="any: local correlation, whatever the contrasts; same: NTG at last, which "
-        "asks for contrasts that are alike; auto (the default): any, the more exact",
+        "asks for contrasts that are alike; auto (the default): any",
     )
     add(
         "--init",
