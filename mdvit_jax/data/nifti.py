@@ -31,7 +31,7 @@ from mdvit_jax.data.image_files import files
 
 __all__ = [
     "Header", "Series", "Volume", "files", "load", "load_header", "load_labels",
-    "load_mask", "open_series",
+    "load_mask", "open_series", "read",
 ]  # fmt: skip
 
 _DAMAGE = (
@@ -90,15 +90,8 @@ def load(path: str | Path) -> Volume:
         UserError: the file cannot be read, is damaged, holds no single real-valued
             3D image, or the same value everywhere.
     """
-    values, affine = _read(Path(path))
-    data, bad = voxels.as_image(values)
-    voxels.say_how_many(bad, path)
-    if data.min() == data.max():
-        raise errors.UserError(
-            f"{path} holds the value {data.flat[0]:g} everywhere, so there is nothing "
-            "to register in it; replace the file or leave the scan out."
-        )
-    return Volume(data, affine)
+    header, data = read(path)
+    return Volume(data, header.affine)
 
 
 def load_labels(path: str | Path) -> Volume:
@@ -109,14 +102,26 @@ def load_labels(path: str | Path) -> Volume:
     Raises:
         UserError: as in `load`; or a value is not a whole number of 32 bits.
     """
-    values, affine = _read(Path(path))
+    header, data = read(path, labels=True)
+    return Volume(data, header.affine)
+
+
+def read(path: str | Path, *, labels: bool = False) -> tuple[Header, np.ndarray]:
+    """What a file says of its image, and the data of `load`, or of `load_labels`.
+
+    Raises:
+        UserError: as there.
+    """
+    header, values = _read(Path(path))
+    if not labels:
+        return header, voxels.as_scan(values, path)
     data, bad = voxels.as_labels(values, path)
     voxels.say_how_many(bad, path)
     if not data.any():
         raise errors.UserError(
             f"{path} holds no label, only 0; replace the file or leave the scan out."
         )
-    return Volume(data, affine)
+    return header, data
 
 
 def load_mask(path: str | Path) -> Volume:
@@ -125,13 +130,13 @@ def load_mask(path: str | Path) -> Volume:
     Raises:
         UserError: as in `load`, but a mask may be true everywhere.
     """
-    values, affine = _read(Path(path))
+    header, values = _read(Path(path))
     inside = values > 0
     if not inside.any():
         raise errors.UserError(
             f"{path} is a mask with nothing in it; replace the file or leave it out."
         )
-    return Volume(inside, affine)
+    return Volume(inside, header.affine)
 
 
 def load_header(path: str | Path) -> Header:
@@ -176,12 +181,12 @@ def _volumes(proxy: ArrayProxy, path: Path, labels: bool) -> Iterator[np.ndarray
     voxels.say_how_many(bad_of_all, path)
 
 
-def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Scaled voxels [x, y, z] in a real type, and the checked affine."""
+def _read(path: Path) -> tuple[Header, np.ndarray]:
+    """The checked header, and scaled voxels [x, y, z] in a real type."""
     header, proxy = _opened(path, accept=_accept_volume)
     with _damage_told(path), np.errstate(all="ignore"):  # what it scales to infinity
         values = np.asanyarray(proxy)
-    return values[..., 0], header.affine
+    return header, values[..., 0]
 
 
 def _opened(

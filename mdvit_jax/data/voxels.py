@@ -16,6 +16,22 @@ def as_image(values: np.ndarray) -> tuple[np.ndarray, int]:
         return _finite(values.astype(np.float32))
 
 
+def as_scan(values: np.ndarray, path: str | Path) -> np.ndarray:
+    """Values as float32; a warning says how many were not finite.
+
+    Raises:
+        UserError: all of them are equal.
+    """
+    data, bad = as_image(values)
+    say_how_many(bad, path)
+    if data.min() == data.max():
+        raise errors.UserError(
+            f"{path} holds the value {data.flat[0]:g} everywhere, so there is nothing "
+            "to register in it; replace the file or leave the scan out."
+        )
+    return data
+
+
 def as_labels(values: np.ndarray, path: str | Path) -> tuple[np.ndarray, int]:
     """Values as int32, and how many of them were not finite and are 0 now.
 

@@ -24,7 +24,7 @@ from mdvit_jax.registration.register import Registration, register
 FAILED = 3  # exit code
 _log = logging.getLogger(__name__)
 # Run, fixed and moving, their names → an object with `matrix` and `network`.
-Network = Callable[[str, tuple[nifti.Volume, nifti.Volume], tuple[str, str]], Any]
+Network = Callable[[str, Sequence[nifti.Volume], tuple[str, str]], Any]
 
 
 def run(options: argparse.Namespace, words: Sequence[str], network: Network) -> int:
@@ -74,15 +74,15 @@ def run(options: argparse.Namespace, words: Sequence[str], network: Network) -> 
 
 def _registered(options, network: Network) -> tuple[Registration, dict[str, Any]]:
     """The result, and the options that led to it."""
-    names = options.fixed, options.moving
     details = {
         name: getattr(options, name)
         for name in ("dof", "contrast", "init", "refine", "seed", "force", "checkpoint")
     }
-    fixed, moving, init = *names, options.init
+    fixed, moving, init = options.fixed, options.moving, options.init
     if options.checkpoint:
-        volumes = nifti.load(fixed), nifti.load(moving)
-        found = network(options.checkpoint, volumes, names)
+        fixed, moving = images.load(fixed), images.load(moving)
+        volumes = [nifti.Volume(image.data, image.affine) for image in (fixed, moving)]
+        found = network(options.checkpoint, volumes, (options.fixed, options.moving))
         _log.debug("Starting from %s.", found.network)
         init, details["init"] = found.matrix, found.network
     result = register(

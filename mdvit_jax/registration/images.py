@@ -49,12 +49,14 @@ class Image(NamedTuple):
         affine: 4×4 float64, voxel indices → world RAS+ mm.
         header: nibabel's, of the file's own kind.
         dtype: as which its values are to be written again.
+        path: of its file, by which messages call it; None if it has none.
     """
 
     data: np.ndarray
     affine: np.ndarray
     header: Any
     dtype: np.dtype
+    path: str | None = None
 
     @property
     def grid(self) -> Grid:
@@ -92,10 +94,9 @@ def load(path: str | Path, *, labels: bool = False) -> Image:
     Raises:
         UserError: the file cannot be used.
     """
-    volume = nifti.load_labels(path) if labels else nifti.load(path)
-    header = nifti.load_header(path)
+    header, data = nifti.read(path, labels=labels)
     dtype = _written_as(header.dtype, labels)
-    return Image(volume.data, volume.affine, header.header, dtype)
+    return Image(data, header.affine, header.header, dtype, str(path))
 
 
 def load_frame(path: str | Path) -> Frame:

@@ -41,13 +41,7 @@ def image(given: Any, name: str) -> images.Image:
         )
     affine = headers.checked_affine(given, path)
     values = np.asanyarray(given.dataobj).reshape(shape)
-    data, bad = voxels.as_image(values)
-    voxels.say_how_many(bad, path)
-    if data.min() == data.max():
-        raise errors.UserError(
-            f"{path} holds the value {data.flat[0]:g} everywhere, so there is nothing "
-            "to register in it; give another image."
-        )
+    data = voxels.as_scan(values, path)
     return images.Image(data, affine, given.header, values.dtype.newbyteorder("="))
 
 

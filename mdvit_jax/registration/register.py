@@ -127,8 +127,7 @@ def register(
         names = "the fixed image", "the moving image"
         pictures = list(threads.map(inputs.image, (fixed, moving), names))
         masks, forced = (fixed_mask, moving_mask), (force, force)
-        given = pictures, (fixed, moving), masks, names, forced
-        objects = list(threads.map(_object, *given))
+        objects = list(threads.map(_object, pictures, masks, names, forced))
     if not all(found.bare for found in objects):
         _log.info(
             "An image with no empty background is aligned by the whole head; strip the "
@@ -163,8 +162,8 @@ def register(
     )
 
 
-def _object(image, given, mask, name, force) -> levels.Object:
-    name = str(given) if isinstance(given, str | Path) else name
+def _object(image: images.Image, mask, name: str, force: bool) -> levels.Object:
+    name = image.path or name
     if not force:
         _refuse_labels(image, name)
     weight = None

@@ -1,5 +1,6 @@
 """What a trained network says of a pair of scans, in their own world."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ class Estimate(NamedTuple):
 
 
 def estimate(
-    run: str | Path, pair: tuple[nifti.Volume, nifti.Volume], names: tuple[str, str]
+    run: str | Path, pair: Sequence[nifti.Volume], names: tuple[str, str]
 ) -> Estimate:
     """Align two skull-stripped scans by the network of a run, on its own grid.
 
