@@ -68,26 +68,22 @@ def align(
     asked, dof = dof, "similarity" if dof == "rigid" else dof
     begin = pair.to_voxels(start, 24)
     near = fit(pair, 24, _around(begin, seed, pair.voxel * 4), dof=dof)
-    score = _score(near)
-    best = int(np.argmax(score))
-    found, taken, rival = near.matrix[best], float(score[best]), _rival(near, best)
+    answers, scores = near.matrix, _score(near)
+    found = answers[np.argmax(scores)]
     reach = pair.fixed.radius / (4 * pair.voxel)
-    agreement = float(np.mean([_apart(m, found, reach) < 1 for m in near.matrix]))
-    searched = search and taken < (_FITS if agreement > _AGREE else _FITS_ALONE)
+    agreement = float(np.mean([_apart(m, found, reach) < 1 for m in answers]))
+    enough = _FITS if agreement > _AGREE else _FITS_ALONE
+    searched = search and scores.max() < enough
     if searched:
         turns = rotations.spread(_ORIENTATIONS) @ begin[:, :3]
         starts = np.concatenate([turns, np.zeros((_ORIENTATIONS, 3, 1))], axis=2)
         coarse = fit(pair, 12, starts, dof="similarity")
         order = np.argsort(-_score(coarse), kind="stable")[:_STARTS]
         wide = fit(pair, 24, _finer(coarse.matrix[order]), dof=dof)
-        score = _score(wide)
-        best = int(np.argmax(score))
-        rivals = [_rival(wide, best)]
-        if score[best] > taken:
-            if rotations.angle(found[:, :3], wide.matrix[best][:, :3]) > _APART:
-                rivals.append(taken)
-            found, taken = wide.matrix[best], float(score[best])
-        rival = max((r for r in rivals if r is not None), default=None)
+        answers = np.concatenate([answers, wide.matrix])
+        scores = np.concatenate([scores, _score(wide)])
+        found = answers[np.argmax(scores)]
+    score, rival = float(scores.max()), _rival(answers, scores)
     for size in (48, 96):
         found = fit(pair, size, _finer(found), dof=dof).matrix
     if asked == "rigid":
@@ -95,7 +91,7 @@ def align(
         found = found / np.array([scale, scale, scale, 1])
         if abs(scale - 1) < _ONE_SIZE:
             found = fit(pair, 96, found, dof="rigid").matrix
-    return Alignment(pair.to_world(found, 96), agreement, searched, taken, rival)
+    return Alignment(pair.to_world(found, 96), agreement, searched, score, rival)
 
 
 def fit(
@@ -162,14 +158,13 @@ def _score(fit: gauss_newton.Fit) -> np.ndarray:
     return np.where(sound & np.isfinite(score), score, -np.inf)
 
 
-def _rival(fit: gauss_newton.Fit, best: int) -> float | None:
+def _rival(answers: np.ndarray, scores: np.ndarray) -> float | None:
     """The best score among the answers in another orientation than the best's."""
-    score = _score(fit)
+    best = answers[np.argmax(scores)]
     others = [
-        float(s)
-        for s, m in zip(score, fit.matrix, strict=True)
-        if np.isfinite(s)
-        and rotations.angle(m[:, :3], fit.matrix[best][:, :3]) > _APART
+        float(score)
+        for answer, score in zip(answers, scores, strict=True)
+        if np.isfinite(score) and rotations.angle(answer[:, :3], best[:, :3]) > _APART
     ]
     return max(others, default=None)
 
