@@ -20,3 +20,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Replace a file by a text in UTF-8."""
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8")

@@ -139,8 +139,7 @@ def save(config: ml_collections.ConfigDict, folder: str | Path) -> None:
     path = Path(folder) / "config.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(config.to_dict(), indent=2) + "\n"
-    with atomic.replacing(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+    atomic.write_text(path, text)
 
 
 def saved(folder: str | Path) -> ml_collections.ConfigDict:

@@ -10,7 +10,7 @@ from PIL import Image
 from scipy import ndimage
 
 from mdvit_jax import errors
-from mdvit_jax.evaluation import figures
+from mdvit_jax.evaluation import curves, figures
 
 SHAPE = (26, 32, 22)
 
@@ -131,7 +131,7 @@ def test_curves_use_the_later_of_two_rows_and_skip_a_cut_one(tmp_path):
         json.dumps({"step": 30, "loss": float("nan"), "dsc": None}),
         '{"step": 40, "lo',
     )
-    left, right = figures.training_curves(path).axes
+    left, right = curves.training_curves(path).axes
     np.testing.assert_array_equal(Points(left.lines[0]).x, [10, 20, 30])
     np.testing.assert_array_equal(Points(left.lines[0]).y, [0.9, 0.6, np.nan])
     np.testing.assert_array_equal(Points(left.lines[1]).y, [0.7])
@@ -142,19 +142,19 @@ def test_curves_before_the_first_validation(tmp_path):
     path = rows(
         tmp_path / "metrics.jsonl", *[f'{{"step": {i}, "loss": 1}}' for i in range(200)]
     )
-    left, right = figures.training_curves(path).axes
+    left, right = curves.training_curves(path).axes
     assert len(left.lines) == 2 and not right.lines  # the rows and their running mean
     np.testing.assert_allclose(Points(left.lines[1]).y, 1)
     assert [text.get_text() for text in right.texts] == ["no validation yet"]
-    figures.save(figures.training_curves(rows(path)), tmp_path / "empty.png")
+    figures.save(curves.training_curves(rows(path)), tmp_path / "empty.png")
 
 
 def test_curves_name_the_damaged_line_and_the_missing_file(tmp_path):
     path = rows(tmp_path / "metrics.jsonl", '{"step": 1, "lo', '{"step": 2, "loss": 1}')
     with pytest.raises(errors.UserError, match="line 1 is not JSON"):
-        figures.training_curves(path)
+        curves.training_curves(path)
     with pytest.raises(errors.UserError, match="cannot be read"):
-        figures.training_curves(tmp_path / "none.jsonl")
+        curves.training_curves(tmp_path / "none.jsonl")
 
 
 def test_pyplot_is_never_imported():

@@ -9,6 +9,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from mdvit_jax.registration import gauss_newton
+from mdvit_jax.registration.choices import DOF
 from mdvit_jax.registration.gauss_newton import Level
 from oracle import heads, images, local_correlation
 
@@ -66,7 +67,7 @@ def test_the_measures_are_those_of_the_reference(pair):
     assert found.overlap == pytest.approx(expected.overlap, abs=1e-5)
 
 
-@pytest.mark.parametrize("dof", gauss_newton.DOF)
+@pytest.mark.parametrize("dof", DOF)
 def test_a_step_is_that_of_the_reference(pair, dof):
     size = len(pair[0].image)
     generators = np.asarray(gauss_newton.generators(dof), float)

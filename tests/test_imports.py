@@ -19,9 +19,12 @@ MAY_IMPORT = {
     "data": {"errors"},
     "evaluation": {
         *("geometry", "losses", "models", "data"),
-        *("configuration", "errors", "atomic"),
+        *("configuration", "errors", "atomic", "panels"),
     },
-    "registration": {"geometry", "losses", "models", "data", "errors", "atomic"},
+    "registration": {
+        *("geometry", "losses", "models", "data"),
+        *("errors", "atomic", "panels"),
+    },
     "training": {
         *("geometry", "losses", "models", "data", "evaluation"),
         *("configuration", "errors", "atomic"),

@@ -18,7 +18,6 @@ from mdvit_jax import __main__, configuration, models
 from mdvit_jax.data import nifti
 from mdvit_jax.registration import (
     arguments,
-    gauss_newton,
     qc,
     register,
     resample,
@@ -254,7 +253,7 @@ def test_dof(run, scans, dof):
 
 def test_contrast(run, scans):
     """What --help offers is what the library has, and it is passed on."""
-    assert arguments.DOF == gauss_newton.DOF
+    assert arguments.DOF == register.DOF
     assert arguments.CONTRASTS == register.CONTRASTS
     words = ["--contrast", "same", "--transform", "t.txt", "--report", "r.json", "-q"]
     assert run(*words) == 0

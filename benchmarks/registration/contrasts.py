@@ -31,6 +31,8 @@ CONTRASTS: Mapping[str, Change] = {
     "T2-like": _t2_like,
 }
 
+GAMMAS = ("gamma 1", "gamma 0.5", "gamma 2")
+
 
 def change(data: np.ndarray, mask: np.ndarray, contrast: str) -> np.ndarray:
     """An image [x, y, z] with another contrast inside its mask and 0 outside of it.

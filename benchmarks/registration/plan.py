@@ -14,7 +14,6 @@ GROUPS = {
     "speed": "three pairs at 2 mm after a first run; seconds, and Dice as in regions",
     "command": "one pair at 1 mm, files to file, in a process of its own; seconds",
 }
-_GAMMAS = ("gamma 1", "gamma 0.5", "gamma 2")
 
 
 class Task(NamedTuple):
@@ -58,7 +57,7 @@ def tasks(groups: Collection[str], *, people: int, pairs: int) -> list[Task]:
             add("orientation", name, "gamma 1", cases.any_orientation, person)
     for number, pair in enumerate(scans.oasis_pairs()[:pairs]):
         name = "-".join(pair)
-        for contrast in _GAMMAS:
+        for contrast in contrasts.GAMMAS:
             add("regions", name, contrast, cases.labelled_pair, *pair, contrast)
         if number < 3:
             add("speed", name, "gamma 1", cases.labelled_pair_at, *pair, 2.0)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from benchmarks.registration import results
+from benchmarks.registration.contrasts import GAMMAS
 
 Rows = list[results.Row]
 
@@ -60,7 +61,7 @@ def _overlap(rows: Rows) -> str:
 
 
 def _overlaps(rows: Rows) -> str:
-    of = {c: _overlap([r for r in rows if r.contrast == c]) for c in _GAMMAS}
+    of = {c: _overlap([r for r in rows if r.contrast == c]) for c in GAMMAS}
     return f"{of['gamma 1']} ({of['gamma 0.5']}, {of['gamma 2']})"
 
 
@@ -69,7 +70,6 @@ def _seconds(rows: Rows) -> str:
     return f"{np.median(taken):.1f}" if taken else "–"
 
 
-_GAMMAS = ("gamma 1", "gamma 0.5", "gamma 2")
 _ONE = ("gamma 1",)
 # Question, group, contrasts, what answers it.
 _QUESTIONS: Sequence[tuple[str, str, Sequence[str], Callable[[Rows], str]]] = (
@@ -77,10 +77,10 @@ _QUESTIONS: Sequence[tuple[str, str, Sequence[str], Callable[[Rows], str]]] = (
         "known affine, median / worst mm, γ 1",
         *("known-affine", _ONE, _median_and_worst),
     ),
-    ("γ 0.5 and γ 2, median", "known-affine", _GAMMAS[1:], _median),
+    ("γ 0.5 and γ 2, median", "known-affine", GAMMAS[1:], _median),
     ("inverted contrast, median", "known-affine", ("inverted",), _median),
     ("T2-like, median", "known-affine", ("T2-like",), _median),
-    ("12-region Dice over pairs, γ 1 (0.5, 2)", "regions", _GAMMAS, _overlaps),
+    ("12-region Dice over pairs, γ 1 (0.5, 2)", "regions", GAMMAS, _overlaps),
     ("brain Dice to MNI152", "template", _ONE, _overlap),
     ("any orientation, error below 1 mm", "orientation", _ONE, _below_1_mm),
     ("seconds a pair at 2 mm, warm", "speed", _ONE, _seconds),

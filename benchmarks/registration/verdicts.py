@@ -20,7 +20,7 @@ from mdvit_jax import errors, register
 from mdvit_jax.data import template
 from mdvit_jax.registration.images import Image
 
-_CONTRASTS = ("gamma 1", "gamma 0.5", "gamma 2", "inverted")
+_CONTRASTS = (*contrasts.GAMMAS, "inverted")
 _PEOPLE = (2, 9, 17, 25, 33, 38)
 
 

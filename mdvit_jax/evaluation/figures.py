@@ -1,26 +1,23 @@
-"""Pictures of a registration and curves of a training run, as matplotlib figures.
+"""Pictures of a registration on the network's grid, as matplotlib figures.
 
 Volumes are `[x, y, z]` on one RAS+ grid of cubic voxels, as conforming makes them. The
 pictures follow the neurological convention: the person's left is on the left, anterior
-is up (axial) or right (sagittal), superior is up. Figures are drawn without pyplot, so
-that they neither need a display nor leave state behind in a long training run.
+is up (axial) or right (sagittal), superior is up.
 """
 
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mdvit_jax import atomic, errors
+from mdvit_jax import atomic, panels
 
 # Name, axis that is cut, letters at the left, right and top of the picture.
 _PLANES = (
@@ -29,7 +26,7 @@ _PLANES = (
     ("Sagittal", 0, "P", "A", "S"),
 )
 _CONVENTION = "The person's left is on the left (neurological)."
-_PAPER, _TEXT, _FAINT = "#101114", "#e8e8ea", "#8b8d94"
+_FAINT = "#8b8d94"
 _FIXED, _WARPED = "#35d0ff", "#ffb347"  # apart for all common kinds of colour vision
 _EDGES = "#ff6a3d"  # for lines within the grey of the brain
 _WARM = np.array([1.0, 0.80, 0.52])  # tint of the warped image's checkerboard tiles
@@ -66,10 +63,13 @@ def registration_figure(
         outline = _slice(mask, cut, centre, box)
         slices = [_slice(image, cut, centre, box) for image in images]
         for axis, picture in zip(axes[row], slices, strict=False):
-            _show(axis, picture)
+            panels.show(axis, picture)
             _outline(axis, outline)
         longest = max(side.stop - side.start for side in box)
-        _show(axes[row][3], _checkerboard(slices[0], slices[2], longest // _SQUARES))
+        board = panels.checkerboard(
+            slices[0], slices[2], side=longest // _SQUARES, tint=_WARM
+        )
+        panels.show(axes[row][3], board)
     return figure
 
 
@@ -93,51 +93,8 @@ def overlay_figure(
     for row, (_, cut, *_letters) in enumerate(_PLANES):
         edges = _slice(target, cut, centre, box)
         for axis, image in zip(axes[row], images, strict=True):
-            _show(axis, _slice(image, cut, centre, box))
+            panels.show(axis, _slice(image, cut, centre, box))
             _edges(axis, edges)
-    return figure
-
-
-def training_curves(path: str | Path) -> Figure:
-    """Loss and validation DSC over the steps, from a run's JSON-lines metrics.
-
-    Where a step occurs twice, as after a resumption, the later row counts. A last line
-    that was cut short, as by a killed run, is left out. UserError where the file cannot
-    be read or another line is not JSON.
-    """
-    rows = _metrics(Path(path))
-    figure = _figure(11.0, 4.2)
-    left, right = figure.subplots(1, 2)
-    figure.subplots_adjust(0.07, 0.13, 0.98, 0.91, wspace=0.16)
-    _curve_axis(left, "Loss")
-    _curve_axis(right, "Validation overlap of brain masks")
-    step, loss = _series(rows, "loss")
-    smooth = max(1, len(loss) // 40)
-    left.plot(step, loss, color=_FAINT, lw=0.8, alpha=0.6, label="training")
-    if smooth > 1:
-        label = f"training, mean of {smooth} rows"
-        left.plot(*_running_mean(step, loss, smooth), color=_FIXED, lw=1.8, label=label)
-    checked = (
-        (left, "validation_loss", "validation", _WARPED),
-        (right, "dsc", "DSC", _FIXED),
-        (right, "dsc30", "DSC30 (lowest 30 %)", _WARPED),
-    )
-    for axis, key, label, colour in checked:
-        step, value = _series(rows, key)
-        if len(step):
-            axis.plot(step, value, "o-", color=colour, lw=1.6, ms=3.5, label=label)
-    for axis in (left, right):
-        if axis.get_legend_handles_labels()[0]:
-            axis.legend(frameon=False, labelcolor=_TEXT, fontsize=9)
-    if not right.lines:
-        right.text(
-            0.5,
-            0.5,
-            "no validation yet",
-            color=_FAINT,
-            ha="center",
-            transform=right.transAxes,
-        )
     return figure
 
 
@@ -159,12 +116,6 @@ def save(figure: Figure, path: str | Path) -> None:
 # Panels of a registration picture
 
 
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), facecolor=_PAPER)
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def _panels(
     box: tuple[slice, ...], *, title: str, names: Sequence[str], note: str
 ) -> tuple[Figure, list[list[Axes]]]:
@@ -174,13 +125,13 @@ def _panels(
     gap, top, side, foot = 0.04, 0.62, 0.30, 0.24  # inches
     width = side + len(names) * (_PANEL + gap)
     height = top + sum(heights) + gap * len(heights) + foot
-    figure = _figure(width, height)
+    figure = panels.figure(width, height)
     left_edge = side / width
     figure.text(
         left_edge,
         1 - 0.20 / height,
         title,
-        color=_TEXT,
+        color=panels.TEXT,
         # A long title is set smaller; a character is about 0.65 of its size wide.
         fontsize=min(12.0, 72 * (width - 0.4) / (0.65 * max(len(title), 1))),
         va="center",
@@ -205,7 +156,7 @@ def _panels(
                     (begin + _PANEL / 2) / width,
                     (upper + 0.12) / height,
                     name,
-                    color=_TEXT,
+                    color=panels.TEXT,
                     fontsize=10,
                     ha="center",
                 )
@@ -214,7 +165,7 @@ def _panels(
             side / 2 / width,
             (lower + tall / 2) / height,
             plane,
-            color=_TEXT,
+            color=panels.TEXT,
             fontsize=10,
             rotation=90,
             va="center",
@@ -240,18 +191,6 @@ def _panels(
     return figure, axes
 
 
-def _show(axis: Axes, picture: NDArray) -> None:
-    axis.imshow(
-        picture,
-        cmap="gray",
-        vmin=0,
-        vmax=1,
-        origin="lower",
-        aspect="auto",
-        interpolation="bilinear" if picture.ndim == 2 else "nearest",
-    )
-
-
 def _outline(axis: Axes, mask: NDArray) -> None:
     if 0 < mask.sum() < mask.size:
         # Blurred by less than a voxel, so that the line does not follow voxel corners.
@@ -268,13 +207,6 @@ def _edges(axis: Axes, picture: NDArray) -> None:
     if steep.any():
         shown = np.ma.masked_where(~steep, curvature)
         axis.contour(shown, levels=[0.0], colors=_EDGES, linewidths=0.9)
-
-
-def _checkerboard(fixed: NDArray, warped: NDArray, side: int) -> NDArray:
-    """[rows, columns, RGB]: squares of fixed in grey and of warped in a warm tint."""
-    rows, columns = np.indices(fixed.shape) // max(side, 1)
-    odd = ((rows + columns) % 2 == 1)[..., None]
-    return np.where(odd, warped[..., None] * _WARM, fixed[..., None] * np.ones(3))
 
 
 # Slices of a volume
@@ -322,50 +254,3 @@ def _slice(
     """The slice across the axis `cut`, [up, right], within the box."""
     plane = tuple(centre[i] if i == cut else box[i] for i in range(3))
     return np.asarray(volume)[plane].T
-
-
-# Training curves
-
-
-def _curve_axis(axis: Axes, title: str) -> None:
-    axis.set_facecolor(_PAPER)
-    axis.set_title(title, color=_TEXT, fontsize=11, loc="left")
-    axis.set_xlabel("step", color=_TEXT, fontsize=9)
-    axis.tick_params(colors=_FAINT, labelsize=8)
-    axis.grid(color="#2a2c33", lw=0.6)
-    for side, spine in axis.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(_FAINT)
-
-
-def _metrics(path: Path) -> list[dict]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise errors.UserError(
-            f"{path} cannot be read ({error.strerror}); name the metrics file of a run."
-        ) from error
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            if number == len(lines):
-                break
-            raise errors.UserError(
-                f"{path} is damaged: line {number} is not JSON; remove that line."
-            ) from error
-    return rows
-
-
-def _series(rows: Sequence[dict], key: str) -> tuple[NDArray, NDArray]:
-    """Steps in order and the finite or not finite values of one key, [n] each."""
-    found = {row["step"]: row[key] for row in rows if row.get(key) is not None}
-    steps = sorted(found)
-    return np.array(steps, float), np.array([found[step] for step in steps], float)
-
-
-def _running_mean(step: NDArray, value: NDArray, size: int) -> tuple[NDArray, NDArray]:
-    """The mean of each `size` neighbours, at their mean step."""
-    kernel = np.full(size, 1 / size)
-    return np.convolve(step, kernel, "valid"), np.convolve(value, kernel, "valid")

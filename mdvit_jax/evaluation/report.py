@@ -74,13 +74,13 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     summary = summarise(cases, config=config, hd95_unit=hd95_unit, regions=regions)
     table = _markdown(summary, cases, regions)
-    _replace(folder / "cases.csv", _csv(cases, regions))
+    atomic.write_text(folder / "cases.csv", _csv(cases, regions))
     # Strict JSON knows no NaN: an average of nothing is null.
-    _replace(
+    atomic.write_text(
         folder / "summary.json",
         json.dumps(summary, indent=2, allow_nan=False, default=str) + "\n",
     )
-    _replace(folder / "table.md", table)
+    atomic.write_text(folder / "table.md", table)
     return table
 
 
@@ -241,9 +241,3 @@ def _left_out(cases: Sequence[Case]) -> list[str]:
             f"{', '.join(named)}."
         )
     return notes
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write beside and rename, so that a reader never sees half a file."""
-    with atomic.replacing(path) as beside:
-        beside.write_text(text, encoding="utf-8")

@@ -1,12 +1,10 @@
 """`mdvit apply`: an image or a label map through affine transforms that are there."""
 
 import argparse
-import os
 from collections.abc import Sequence
 
 import numpy as np
 
-from mdvit_jax import errors
 from mdvit_jax.registration import carry, images, transforms
 
 _DESCRIPTION = """\
@@ -66,27 +64,19 @@ def main(arguments: Sequence[str]) -> int:
         "--invert", action="store_true", help="go the way back through the transforms"
     )
     options = parser.parse_args(arguments)
-    for name in (options.moving, options.reference, *options.transform):
-        there = os.path.exists(name) and os.path.exists(options.output)
-        if there and os.path.samefile(name, options.output):
-            raise errors.UserError(
-                f"{options.output} would be written over {name}, which is read; name "
-                "another output."
-            )
+    inputs = options.moving, options.reference, *options.transform
+    images.check_not_read(options.output, inputs)
     images.check_output(options.output)
     moving = images.open_series(options.moving, labels=options.labels)
     reference = images.load_frame(options.reference)
     matrix = _composed(options, reference.grid, moving.frame.grid)
-    warped = carry.carry(
+    carry.write(
+        options.output,
         moving,
         matrix,
-        reference.grid,
-        output=options.output,
+        like=reference,
         labels=options.labels,
         interpolation=options.interpolation,
-    )
-    images.save(
-        options.output, warped, reference, warped.dtype, time_of=moving.frame.header
     )
     return 0
 

@@ -6,10 +6,8 @@ from pathlib import Path
 
 from mdvit_jax import errors
 from mdvit_jax.registration import images, outputs, transforms
+from mdvit_jax.registration.choices import CONTRASTS, DOF
 
-# As `register` has them; here, so that --help does not wait for JAX.
-DOF = ("rigid", "similarity", "affine")
-CONTRASTS = ("auto", "same", "any")
 _USAGE = "mdvit register --fixed IMAGE --moving IMAGE [options]"
 _DESCRIPTION = """\
 Align two images of heads or brains of any contrast and orientation.

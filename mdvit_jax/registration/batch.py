@@ -16,11 +16,11 @@ from mdvit_jax import errors
 from mdvit_jax.registration import (
     batch_pairs,
     batch_results,
-    gauss_newton,
     images,
     register,
     transforms,
 )  # fmt: skip
+from mdvit_jax.registration.choices import DOF
 
 _DESCRIPTION = """\
 Register many pairs of images, and write one table of how each went.
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument(
         "--dof",
-        choices=gauss_newton.DOF,
+        choices=DOF,
         default="affine",
         help="what may change; similarity is rigid and one scale (default: affine)",
     )

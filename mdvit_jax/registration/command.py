@@ -131,7 +131,11 @@ def _writers(options, result: Registration, carried) -> dict[str, Any]:
         )
     for _, output, labels, series in carried:
         writers[output] = functools.partial(
-            _carry, series=series, labels=labels, result=result
+            carry.write,
+            series=series,
+            fixed_to_moving=result.matrix,
+            like=fixed,
+            labels=labels,
         )
     if options.qc:
         from mdvit_jax.registration import qc
@@ -141,14 +145,6 @@ def _writers(options, result: Registration, carried) -> dict[str, Any]:
             qc.save, result=result, title=f"{title}, {options.dof}"
         )
     return writers
-
-
-def _carry(path: Path, *, series: images.Series, labels: bool, result) -> None:
-    found = carry.carry(
-        series, result.matrix, result.fixed.grid, output=path, labels=labels
-    )
-    header = series.frame.header
-    images.save(path, found, result.fixed, found.dtype, time_of=header)
 
 
 def summary(

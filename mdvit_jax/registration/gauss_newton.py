@@ -23,7 +23,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-DOF = ("rigid", "similarity", "affine")
 _EPSILON = 0.01  # deviation, as a part of the image's range, below which all is noise
 _EPSILON_OUTLINE = 0.1
 _SMALL = 1e-3

@@ -1,7 +1,7 @@
 """Images as files that a registration reads and writes."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -147,6 +147,23 @@ def check_output(path: str | Path) -> None:
     """
     ending_of(path)
     check_place(path)
+
+
+def same_file(one: str | Path, other: str | Path) -> bool:
+    """Whether two paths name one file, which need not be there yet."""
+    if os.path.exists(one) and os.path.exists(other):
+        return os.path.samefile(one, other)
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def check_not_read(path: str | Path, inputs: Iterable[str | Path]) -> None:
+    """See beforehand that no input would be written over; a UserError if one would."""
+    for other in inputs:
+        if same_file(path, other):
+            raise errors.UserError(
+                f"{path} would be written over {other}, which is read; name another "
+                "output."
+            )
 
 
 def check_place(path: str | Path) -> None:

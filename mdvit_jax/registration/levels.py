@@ -121,6 +121,12 @@ class Pair(NamedTuple):
     cubes: dict[int, tuple[gauss_newton.Level, gauss_newton.Level]]
     points: dict[int, np.ndarray]
 
+    def centres_together(self) -> np.ndarray:
+        """4×4 in world mm that shifts the fixed object's centre to the moving one's."""
+        shift = np.eye(4)
+        shift[:3, 3] = self.moving.centre - self.fixed.centre
+        return shift
+
     def to_voxels(self, fixed_to_moving: np.ndarray, size: int) -> np.ndarray:
         """4×4 in world mm → [3, 4] between cubes, in voxels from their centres."""
         linear = fixed_to_moving[:3, :3]

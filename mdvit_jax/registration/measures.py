@@ -4,9 +4,11 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax import Array
 
 from mdvit_jax import geometry, losses
 from mdvit_jax.registration import align, levels
+from mdvit_jax.registration.gauss_newton import Level
 
 SIZE = 48
 
@@ -31,17 +33,31 @@ def measure(pair: levels.Pair, fixed_to_moving: np.ndarray) -> Measures:
     """Measure a pair under a 4×4 matrix, world RAS+ mm."""
     matrix = pair.to_voxels(fixed_to_moving, SIZE)
     fit = align.fit(pair, SIZE, matrix, dof="affine", steps=0)
-    normalised = np.eye(4, dtype=np.float32)
-    normalised[:3] = matrix * [1, 1, 1, 2 / SIZE]
-    ntg, overlap = _compare(*pair.cubes[SIZE], normalised)
-    return Measures(float(ntg), float(fit.correlation), float(overlap))
+    dissimilarity, overlap = _compare(*pair.cubes[SIZE], matrix.astype(np.float32))
+    return Measures(float(dissimilarity), float(fit.correlation), float(overlap))
+
+
+def ntg(fixed: Level, moving: Level, matrix: Array, *, weight: Array | float = 1.0):
+    """NTG of the objects of two cubes, the moving one at `matrix` · x.
+
+    Args:
+        matrix: [3, 4], in voxels from the centres of the cubes.
+        weight: [n, n, n], what both are multiplied by.
+    """
+    warped = _warped(moving.image * moving.inside, matrix)
+    return losses.ntg(fixed.image * fixed.inside * weight, warped * weight)
+
+
+def _warped(volume: Array, matrix: Array) -> Array:
+    # Voxels from the centre → coordinates in which the cube spans [-1, 1].
+    offset = matrix[:, 3] * (2 / volume.shape[0])
+    normalised = geometry.homogeneous(matrix[:, :3], offset)
+    return geometry.warp_affine(volume, normalised)
 
 
 @jax.jit
-def _compare(fixed, moving, matrix):
-    images = (level.image * level.inside for level in (fixed, moving))
-    one, other = images
-    ntg = losses.ntg(one, geometry.warp_affine(other, matrix))
-    warped = geometry.warp_affine(moving.inside, matrix)
+def _compare(fixed: Level, moving: Level, matrix: Array):
+    warped = _warped(moving.inside, matrix)
     both = (fixed.inside * warped).sum()
-    return ntg, 2 * both / (fixed.inside.sum() + warped.sum() + 1e-6)
+    overlap = 2 * both / (fixed.inside.sum() + warped.sum() + 1e-6)
+    return ntg(fixed, moving, matrix), overlap

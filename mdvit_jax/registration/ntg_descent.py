@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import optimize
 
-from mdvit_jax import geometry, losses
-from mdvit_jax.registration import gauss_newton, levels
+from mdvit_jax.registration import gauss_newton, levels, measures
 
 _SIZES = (48, 96)
 _EVALUATIONS = 40  # at each size, the most
+_QUARTER = 24.0  # voxels of the finest cube
 
 
 def refine(
@@ -30,17 +30,10 @@ def refine(
     """
     for size in _SIZES:
         start = pair.to_voxels(fixed_to_moving, size).astype(np.float32)
-        volumes = [level.image * level.inside for level in pair.cubes[size]]
-        weight = pair.cubes[size][0].weight
-        of_matrix = _program(dof)
-
-        def evaluate(free, start=start, volumes=volumes, weight=weight, run=of_matrix):
-            value, slope = run(free.astype(np.float32), start, *volumes, weight)
-            return float(value), np.asarray(slope, np.float64)
-
         free = optimize.minimize(
-            evaluate,
+            _value_and_slope,
             np.zeros(len(gauss_newton.generators(dof)) + 3),
+            args=(_program(dof), start, *pair.cubes[size]),
             jac=True,
             method="L-BFGS-B",
             options={"maxfun": _EVALUATIONS, "ftol": 1e-8, "gtol": 1e-7},
@@ -50,24 +43,23 @@ def refine(
     return fixed_to_moving
 
 
+def _value_and_slope(free: np.ndarray, program, *given):
+    """In float64, as SciPy wants them."""
+    value, slope = program(free.astype(np.float32), *given)
+    return float(value), np.asarray(slope, np.float64)
+
+
+@functools.cache
+def _program(dof: str):
+    def value(free, start, fixed, moving):
+        matrix = _matrix(free, start, dof)
+        return measures.ntg(fixed, moving, matrix, weight=fixed.weight)
+
+    return jax.jit(jax.value_and_grad(value))
+
+
 def _matrix(free, start, dof: str):
     """[3, 4] in voxels; all of `free` are about as large for moves of one size."""
     size_of_turn = len(gauss_newton.generators(dof))
     scale = jnp.ones(size_of_turn + 3).at[-3:].set(_QUARTER)
     return gauss_newton.changed(start, 0.1 * scale * free, dof)
-
-
-_QUARTER = 24.0  # voxels of the finest cube
-
-
-@functools.cache
-def _program(dof: str):
-    def value(free, start, fixed, moving, weight):
-        matrix = _matrix(free, start, dof)
-        # Voxels from the centre → coordinates in which the cube spans [-1, 1].
-        offset = matrix[:, 3] * (2 / fixed.shape[0])
-        normalised = geometry.homogeneous(matrix[:, :3], offset)
-        warped = geometry.warp_affine(moving, normalised)
-        return losses.ntg(fixed * weight, warped * weight)
-
-    return jax.jit(jax.value_and_grad(value))

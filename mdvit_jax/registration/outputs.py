@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import itertools
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -66,14 +65,9 @@ def check(options: argparse.Namespace) -> None:
         else:
             images.ending_of(path)
         images.check_place(path)
-        for other in inputs.values():
-            if _same(path, other):
-                raise errors.UserError(
-                    f"{path} would be written over {other}, which is read; name "
-                    "another output."
-                )
+        images.check_not_read(path, inputs.values())
     for (flag, path), (other_flag, other) in itertools.combinations(outputs.items(), 2):
-        if _same(path, other):
+        if images.same_file(path, other):
             raise errors.UserError(
                 f"{flag} and {other_flag} both name {path}; name two files."
             )
@@ -122,9 +116,3 @@ def _check_ending(flag: str, path: str, endings: tuple[str, ...]) -> None:
             f"{flag} {path} does not end in {' or '.join(endings)}; name a file that "
             "does."
         )
-
-
-def _same(one: str, other: str) -> bool:
-    if os.path.exists(one) and os.path.exists(other):
-        return os.path.samefile(one, other)
-    return os.path.realpath(one) == os.path.realpath(other)

@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy import ndimage
 
-from mdvit_jax import atomic
+from mdvit_jax import atomic, panels
 from mdvit_jax.registration import images, levels, resample
 from mdvit_jax.registration.register import Registration
 from mdvit_jax.registration.transforms import Grid
@@ -26,7 +25,7 @@ _PLANES = (
     ("Coronal", 1, "LRSI"),
     ("Sagittal", 0, "PASI"),
 )
-_PAPER, _TEXT, _FAINT, _EDGES = "#101114", "#e8e8ea", "#a2a4ac", "#ff7a45"
+_FAINT, _EDGES = "#a2a4ac", "#ff7a45"
 _WARM = np.array([1.0, 0.78, 0.48])  # tint of the moving image in the checkerboard
 _VERDICTS = {"ok": "#5fd38d", "check": "#ffc94d", "failed": "#ff5c5c"}
 _ACROSS = 220  # pixels along the longest side
@@ -51,7 +50,7 @@ def figure(result: Registration, *, title: str) -> Figure:
     fixed, moving = (_brightness(image) for image in (result.fixed, result.moving))
     before, name = np.eye(4), "Before"
     if result.before.overlap < _MEETING:
-        before[:3, 3] = result.pair.moving.centre - result.pair.fixed.centre
+        before = result.pair.centres_together()
         name = "Centres laid together\n(headers: far apart)"
     head = _head(result, title, _width(high - low))
     rows = name, "After", "After (moving in orange)"
@@ -64,9 +63,12 @@ def figure(result: Registration, *, title: str) -> Figure:
             for matrix in (before, result.matrix)
         ]
         for row, moved in enumerate(slices):
-            _show(axes[row][column], still)
+            panels.show(axes[row][column], still)
             _edges(axes[row][column], moved)
-        _show(axes[2][column], _checkerboard(still, slices[1]))
+        board = panels.checkerboard(
+            still, slices[1], side=_ACROSS // _SQUARES, tint=_WARM
+        )
+        panels.show(axes[2][column], board)
     return drawn
 
 
@@ -74,7 +76,7 @@ def save(path: str | Path, result: Registration, *, title: str) -> None:
     """Write the picture as PNG, all at once."""
     drawn = figure(result, title=title)
     with atomic.replacing(path) as beside:
-        drawn.savefig(beside, format="png", dpi=120, facecolor=_PAPER)
+        drawn.savefig(beside, format="png", dpi=120, facecolor=panels.PAPER)
 
 
 # Slices of an image
@@ -154,8 +156,7 @@ def _panels(
     widths, width = _widths(sides), _width(sides)
     top, foot = 0.24 * len(head) + 0.4, 0.34
     height = top + len(rows) * (_PANEL + _GAP) + foot
-    drawn = Figure(figsize=(width, height), facecolor=_PAPER)
-    FigureCanvasAgg(drawn)
+    drawn = panels.figure(width, height)
     for number, line in enumerate(head):
         drawn.text(
             0.15 / width,
@@ -170,11 +171,11 @@ def _panels(
     axes: list[list[Axes]] = []
     for row, name in enumerate(rows):
         middle = height - top - row * (_PANEL + _GAP) - _PANEL / 2
-        style: Any = {"color": _TEXT, "ha": "center", "va": "center"}
+        style: Any = {"color": panels.TEXT, "ha": "center", "va": "center"}
         drawn.text(
             0.28 / width, middle / height, name, fontsize=10, rotation=90, **style
         )
-        begin, panels = _LEFT, []
+        begin, row_axes = _LEFT, []
         for (plane, _, letters), wide in zip(_PLANES, widths, strict=True):
             place = begin / width, (middle - _PANEL / 2) / height, wide / width
             axis = drawn.add_axes((*place, _PANEL / height))
@@ -184,9 +185,9 @@ def _panels(
                 at = (begin + wide / 2) / width, (height - top + 0.14) / height
                 drawn.text(*at, plane, fontsize=10, **style)
             _letter(axis, letters)
-            panels.append(axis)
+            row_axes.append(axis)
             begin += wide + _GAP
-        axes.append(panels)
+        axes.append(row_axes)
     note = (
         "Fixed image in grey; lines are edges of the moving image. The person's left "
         "is on the left (neurological)."
@@ -199,7 +200,7 @@ def _letter(axis: Axes, letters: str) -> None:
     places = (0.03, 0.5), (0.97, 0.5), (0.5, 0.965), (0.5, 0.035)
     for letter, (x, y) in zip(letters, places, strict=True):
         style: Any = {"size": 9, "weight": "bold", "ha": "center", "va": "center"}
-        axis.text(x, y, letter, color=_TEXT, transform=axis.transAxes, **style)
+        axis.text(x, y, letter, color=panels.TEXT, transform=axis.transAxes, **style)
 
 
 def _head(result: Registration, title: str, width: float) -> list[_Line]:
@@ -214,25 +215,13 @@ def _head(result: Registration, title: str, width: float) -> list[_Line]:
         f"NTG {before.ntg:.2f} → {after.ntg:.2f}"
     )
     return [
-        _Line(title, _TEXT, min(12.0, points / max(len(title), 1)), "bold"),
+        _Line(title, panels.TEXT, min(12.0, points / max(len(title), 1)), "bold"),
         *(
             _Line(line, _VERDICTS[word], 10.0, "bold")
             for line in textwrap.wrap(told, int(points / 10.0))
         ),
         _Line(measured, _FAINT, 9.0, "normal"),
     ]
-
-
-def _show(axis: Axes, picture: np.ndarray) -> None:
-    axis.imshow(
-        picture,
-        cmap="gray",
-        vmin=0,
-        vmax=1,
-        origin="lower",
-        aspect="auto",
-        interpolation="bilinear" if picture.ndim == 2 else "nearest",
-    )
 
 
 def _edges(axis: Axes, picture: np.ndarray) -> None:
@@ -246,10 +235,3 @@ def _edges(axis: Axes, picture: np.ndarray) -> None:
     if steep.any() and curvature.min() < 0 < curvature.max():
         shown = np.ma.masked_where(~steep, curvature)
         axis.contour(shown, levels=[0.0], colors=_EDGES, linewidths=0.8)
-
-
-def _checkerboard(fixed: np.ndarray, moved: np.ndarray) -> np.ndarray:
-    """[up, right, RGB]: squares of fixed in grey and of moving in a warm tint."""
-    up, right = np.indices(fixed.shape) // (_ACROSS // _SQUARES)
-    odd = ((up + right) % 2 == 1)[..., None]
-    return np.where(odd, moved[..., None] * _WARM, fixed[..., None] * np.ones(3))

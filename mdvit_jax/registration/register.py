@@ -13,7 +13,6 @@ from mdvit_jax import errors
 from mdvit_jax.registration import (
     align,
     decompose,
-    gauss_newton,
     images,
     inputs,
     levels,
@@ -23,8 +22,8 @@ from mdvit_jax.registration import (
     transforms,
     verdict,
 )  # fmt: skip
+from mdvit_jax.registration.choices import CONTRASTS, DOF
 
-CONTRASTS = ("auto", "same", "any")
 _log = logging.getLogger(__name__)
 
 
@@ -115,10 +114,8 @@ def register(
     Raises:
         UserError: an input that cannot be used, in one sentence.
     """
-    if dof not in gauss_newton.DOF:
-        raise errors.UserError(
-            f"dof is {dof!r}; choose one of {', '.join(gauss_newton.DOF)}."
-        )
+    if dof not in DOF:
+        raise errors.UserError(f"dof is {dof!r}; choose one of {', '.join(DOF)}.")
     if contrast not in CONTRASTS:
         raise errors.UserError(
             f"contrast is {contrast!r}; choose one of {', '.join(CONTRASTS)}."
@@ -207,9 +204,7 @@ def _start(init, pair: levels.Pair, pictures) -> np.ndarray:
     if str(init) == "identity":
         return np.eye(4)
     if str(init) == "com":
-        start = np.eye(4)
-        start[:3, 3] = pair.moving.centre - pair.fixed.centre
-        return start
+        return pair.centres_together()
     fixed, moving = (image.grid for image in pictures)
     return _sound(transforms.read(init, fixed=fixed, moving=moving), str(init))
 

@@ -81,8 +81,7 @@ def write(path: str | Path, content: Mapping[str, Any]) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     # Rows of numbers on one line; no string holds a line break.
     text = re.sub(r"\[\s+([-+.,\d\se]+?)\s+\]", _on_one_line, text)
-    with atomic.replacing(path) as beside:
-        beside.write_text(text + "\n", encoding="utf-8")
+    atomic.write_text(path, text + "\n")
 
 
 def _file(path: str, grid: Grid | None) -> dict[str, Any]:

@@ -7,12 +7,13 @@ from scipy.spatial.transform import Rotation
 def spread(count: int) -> np.ndarray:
     """The super-Fibonacci sampling of Alexa (CVPR 2022): [count, 3, 3], no mirrors.
 
-    Deterministic; with 120, no orientation is further than about 35° from one of them.
+    Deterministic. Of 200 random orientations, the farthest from its next one was 43°
+    away with 120 of them, and 34° with 192.
     """
-    golden, plastic = np.sqrt(2), 1.533751168755204288118041
+    first, second = np.sqrt(2), 1.533751168755204288118041  # ψ solves ψ⁴ = ψ + 4
     s = np.arange(count) + 0.5
     outer, inner = np.sqrt(s / count), np.sqrt(1 - s / count)
-    a, b = 2 * np.pi * s / golden, 2 * np.pi * s / plastic
+    a, b = 2 * np.pi * s / first, 2 * np.pi * s / second
     quaternions = np.stack(
         [outer * np.sin(a), outer * np.cos(a), inner * np.sin(b), inner * np.cos(b)], -1
     )

@@ -66,8 +66,7 @@ def _drop_after(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = [line for line, row in _rows(path) if row["step"] <= step]
-    with atomic.replacing(path) as beside:
-        beside.write_text("".join(kept), encoding="utf-8")
+    atomic.write_text(path, "".join(kept))
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict]]:

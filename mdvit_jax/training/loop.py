@@ -17,7 +17,7 @@ import tqdm
 
 from mdvit_jax import configuration, errors, models
 from mdvit_jax.data import pairs, pipeline, store, template
-from mdvit_jax.evaluation import evaluate, figures
+from mdvit_jax.evaluation import curves, evaluate, figures
 from mdvit_jax.training import (
     checkpoint,
     interrupt,
@@ -115,8 +115,8 @@ def train(config: ml_collections.ConfigDict) -> int:
                     record.write(done, scores)
                     bar.set_postfix_str(f"DSC {scores['dsc']:.3f}", refresh=False)
                     figures.save(picture, workdir / "validation" / f"{done:07d}.png")
-                    curves = figures.training_curves(record.path)
-                    figures.save(curves, workdir / "curves.png")
+                    drawn = curves.training_curves(record.path)
+                    figures.save(drawn, workdir / "curves.png")
             saved.save(done, state, metrics=scores)
             return going_on
 

@@ -1,0 +1,104 @@
+"""Curves of a training run, as a matplotlib figure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from mdvit_jax import errors, panels
+
+_FAINT = "#8b8d94"
+_FIRST, _SECOND = "#35d0ff", "#ffb347"  # apart for all common kinds of colour vision
+
+
+def training_curves(path: str | Path) -> Figure:
+    """Loss and validation DSC over the steps, from a run's JSON-lines metrics.
+
+    Where a step occurs twice, as after a resumption, the later row counts. A last line
+    that was cut short, as by a killed run, is left out. UserError where the file cannot
+    be read or another line is not JSON.
+    """
+    rows = _metrics(Path(path))
+    figure = panels.figure(11.0, 4.2)
+    left, right = figure.subplots(1, 2)
+    figure.subplots_adjust(0.07, 0.13, 0.98, 0.91, wspace=0.16)
+    _curve_axis(left, "Loss")
+    _curve_axis(right, "Validation overlap of brain masks")
+    step, loss = _series(rows, "loss")
+    smooth = max(1, len(loss) // 40)
+    left.plot(step, loss, color=_FAINT, lw=0.8, alpha=0.6, label="training")
+    if smooth > 1:
+        label = f"training, mean of {smooth} rows"
+        left.plot(*_running_mean(step, loss, smooth), color=_FIRST, lw=1.8, label=label)
+    checked = (
+        (left, "validation_loss", "validation", _SECOND),
+        (right, "dsc", "DSC", _FIRST),
+        (right, "dsc30", "DSC30 (lowest 30 %)", _SECOND),
+    )
+    for axis, key, label, colour in checked:
+        step, value = _series(rows, key)
+        if len(step):
+            axis.plot(step, value, "o-", color=colour, lw=1.6, ms=3.5, label=label)
+    for axis in (left, right):
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(frameon=False, labelcolor=panels.TEXT, fontsize=9)
+    if not right.lines:
+        right.text(
+            0.5,
+            0.5,
+            "no validation yet",
+            color=_FAINT,
+            ha="center",
+            transform=right.transAxes,
+        )
+    return figure
+
+
+def _curve_axis(axis: Axes, title: str) -> None:
+    axis.set_facecolor(panels.PAPER)
+    axis.set_title(title, color=panels.TEXT, fontsize=11, loc="left")
+    axis.set_xlabel("step", color=panels.TEXT, fontsize=9)
+    axis.tick_params(colors=_FAINT, labelsize=8)
+    axis.grid(color="#2a2c33", lw=0.6)
+    for side, spine in axis.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(_FAINT)
+
+
+def _metrics(path: Path) -> list[dict]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise errors.UserError(
+            f"{path} cannot be read ({error.strerror}); name the metrics file of a run."
+        ) from error
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number == len(lines):
+                break
+            raise errors.UserError(
+                f"{path} is damaged: line {number} is not JSON; remove that line."
+            ) from error
+    return rows
+
+
+def _series(rows: Sequence[dict], key: str) -> tuple[NDArray, NDArray]:
+    """Steps in order and the finite or not finite values of one key, [n] each."""
+    found = {row["step"]: row[key] for row in rows if row.get(key) is not None}
+    steps = sorted(found)
+    return np.array(steps, float), np.array([found[step] for step in steps], float)
+
+
+def _running_mean(step: NDArray, value: NDArray, size: int) -> tuple[NDArray, NDArray]:
+    """The mean of each `size` neighbours, at their mean step."""
+    kernel = np.full(size, 1 / size)
+    return np.convolve(step, kernel, "valid"), np.convolve(value, kernel, "valid")
