@@ -72,11 +72,13 @@ def _network(*arguments):
 
 
 def _batch(arguments: Sequence[str]) -> int:
-    from mdvit_jax import runtime
     from mdvit_jax.registration import batch
 
+    options = batch.parse(arguments)
+    from mdvit_jax import runtime
+
     runtime.start()
-    return batch.main(arguments)
+    return batch.main(options)
 
 
 _COMMANDS = {

@@ -17,7 +17,6 @@ from mdvit_jax.registration import (
     batch_pairs,
     batch_results,
     images,
-    register,
     transforms,
 )  # fmt: skip
 from mdvit_jax.registration.choices import DOF
@@ -75,8 +74,8 @@ class Options(NamedTuple):
     images: bool = True
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the command and return its exit code."""
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of the command line."""
     parser = argparse.ArgumentParser(
         prog="mdvit batch",
         description=_DESCRIPTION,
@@ -101,7 +100,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--no-images", action="store_true", help="write transforms only"
     )
-    words = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(words: argparse.Namespace) -> int:
+    """Run the command with the options of `parse`; return its exit code."""
     rows = batch_pairs.read(Path(words.pairs))
     folder = Path(words.output)
     options = Options(words.dof, words.format, not words.no_images)
@@ -181,6 +184,9 @@ def _registered(
     row: batch_pairs.Row, outputs: Sequence[Path], options: Options, inputs: str
 ) -> batch_results.Result:
     """Register a pair and write its outputs, or say why that cannot be."""
+    # Imported here: it brings JAX, for which --help need not wait.
+    from mdvit_jax.registration import register
+
     begin = time.monotonic()
     try:
         found = register.register(

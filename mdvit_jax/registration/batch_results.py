@@ -3,18 +3,23 @@
 The file is replaced after every pair, as a whole, so that it is right at any moment.
 """
 
+from __future__ import annotations
+
 import csv
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 import mdvit_jax
 from mdvit_jax import atomic, errors
 from mdvit_jax.registration.batch_pairs import Row
-from mdvit_jax.registration.register import Registration
+
+if TYPE_CHECKING:  # it brings JAX, which --help need not wait for
+    from mdvit_jax.registration.register import Registration
 
 ERROR = "error"  # the status of a pair that could not be registered
 COLUMNS = (
