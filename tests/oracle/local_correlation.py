@@ -58,12 +58,24 @@ def sampled(volume, matrix):
     return found.ravel()
 
 
+def lowest(volume, matrix):
+    """The lowest of the eight voxels around matrix · x, 0 outside of them, [n³]."""
+    n = len(volume)
+    x = np.indices(volume.shape).reshape(3, -1) - (n - 1) / 2
+    found = np.zeros(x.shape[1])
+    for i, at in enumerate((matrix[:, :3] @ x + matrix[:, 3:]).T + (n - 1) / 2):
+        if (at >= 0).all() and (at <= n - 1).all():
+            a, b, c = np.minimum(np.floor(at).astype(int), n - 2)
+            found[i] = volume[a : a + 2, b : b + 2, c : c + 2].min()
+    return found
+
+
 def terms(fixed: Level, moving: Level, matrix, weight: float, held=None):
     """The residuals under a matrix; β and what counts may be held as they were."""
     (f, f_outline, f_inside), (m, m_outline, m_inside) = map(features, (fixed, moving))
-    shape, there = f.shape, sampled(m_inside * moving.weight, matrix)
+    shape, there = f.shape, lowest(m_inside * moving.weight, matrix)
     both = (f_inside * fixed.weight).ravel() * (there >= 0.999)
-    trust = fixed.weight.ravel() * sampled(moving.weight, matrix)
+    trust = fixed.weight.ravel() * lowest(moving.weight, matrix)
     if held:
         both, trust = held.both, held.trust
     here = f.ravel() * both
