@@ -23,11 +23,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from mdvit_jax.registration import lookup
+
 _EPSILON = 0.01  # deviation, as a part of the image's range, below which all is noise
 _EPSILON_OUTLINE = 0.1
 _SMALL = 1e-3
 _WHOLLY_INSIDE = 0.999
-REACH = 3  # voxels, of the surroundings of a voxel
 _SLOWEST = 0.8  # ratio of the lengths of two steps that is made up for
 _LONGEST = 0.15  # of the object's radius, in one step
 
@@ -96,19 +97,20 @@ def align(
     weight = used * fixed.weight.reshape(-1)[points]
     counted = f_inside * weight
     m, m_outline, m_inside = features(moving)
-    cells = _lowest_corner(m_inside * moving.weight), _lowest_corner(moving.weight)
-    x = _positions(points, size)
+    channels = jnp.stack([m, m_outline])
+    cells = lookup.lowest_corner(jnp.stack([m_inside * moving.weight, moving.weight]))
+    x = lookup.positions(points, size)
     pairs = jnp.stack([x[i] * x[j] for i in range(4) for j in range(4)])
 
     def around(values):
         """Sums over the surroundings of each point, of values [n, k]."""
         volumes = jnp.zeros((len(values), size**3)).at[:, points].add(values)
-        smooth = _smooth(volumes.reshape(-1, *(size,) * 3))
+        smooth = lookup.smooth(volumes.reshape(-1, *(size,) * 3))
         return smooth.reshape(-1, size**3)[:, points]
 
     def terms(matrix):
-        (m_value, m_outline_value), slopes, (m_counted, m_weight) = _sample(
-            (m, m_outline), cells, matrix, x
+        (m_value, m_outline_value), slopes, (m_counted, m_weight) = lookup.sample(
+            channels, cells, matrix, x
         )
         both = counted * (m_counted >= _WHOLLY_INSIDE)
         f_here, m_here = f * both, m_value * both
@@ -118,12 +120,12 @@ def align(
         border = outline_weight * weight * m_weight
         edge = border * (f_outline - m_outline_value)
         # Of both channels, the derivatives by what is added to A x.
-        inner, outer = beta * both * slopes[0], border * slopes[1]
+        inner, outer = beta * both * slopes[:, 0], border * slopes[:, 1]
         # Σ g_a g_c x_b x_d, for the 12 derivatives g_a x_b of both channels at once.
         g = inner[:, None] * inner[None] + outer[:, None] * outer[None]
-        hessian = _product(g.reshape(9, -1), pairs).reshape(3, 3, 4, 4)
+        hessian = lookup.product(g.reshape(9, -1), pairs).reshape(3, 3, 4, 4)
         hessian = hessian.transpose(0, 2, 1, 3).reshape(12, 12)
-        pull = _product(inner * residual + outer * edge, x).reshape(12)
+        pull = lookup.product(inner * residual + outer * edge, x).reshape(12)
         edges = jnp.sum((border * f_outline) ** 2)
         summary = (
             jnp.sum(beta * m_here * f_here) / (jnp.sum(f_here * f_here) + 1e-6),
@@ -182,12 +184,13 @@ def changed(matrix: Array, free: Array, dof: str) -> Array:
     return jnp.concatenate([linear, matrix[:, 3:] + free[size_of_turn:, None]], axis=1)
 
 
+@jax.jit  # traced once for both images
 def features(level: Level) -> tuple[Array, Array, Array]:
     """The normalised image, the outline, and which voxels are inside, [n, n, n]."""
     inside = (level.inside > 0.5).astype(jnp.float32)
     image = inside * level.image
     volumes = inside, image, image**2, level.inside, level.inside**2
-    count, total, squares, around, squares_around = _smooth(jnp.stack(volumes))
+    count, total, squares, around, squares_around = lookup.smooth(jnp.stack(volumes))
     count += 1e-6
     mean = total / count
     variance = jnp.maximum(squares / count - mean**2, 0)
@@ -195,89 +198,6 @@ def features(level: Level) -> tuple[Array, Array, Array]:
     variance = jnp.maximum(squares_around - around**2, 0)
     outline = (level.inside - around) / jnp.sqrt(variance + _EPSILON_OUTLINE**2)
     return normalised, outline, inside
-
-
-def _smooth(volumes: Array) -> Array:
-    """Gaussian of one voxel's deviation along the last three axes, zeros around."""
-    taps = np.exp(-0.5 * np.arange(-REACH, REACH + 1) ** 2)
-    taps = (taps / taps.sum()).tolist()
-    for axis in (-3, -2, -1):
-        # Shifted copies are summed in one pass, five times as fast as a product with
-        # a band matrix. The barrier keeps XLA from doing one axis anew for each tap
-        # of the next.
-        margin = [(0, 0)] * volumes.ndim
-        margin[axis] = REACH, REACH
-        padded = jax.lax.optimization_barrier(jnp.pad(volumes, margin))
-        length = volumes.shape[axis]
-        volumes = sum(
-            tap * jax.lax.slice_in_dim(padded, shift, shift + length, axis=axis)
-            for shift, tap in enumerate(taps)
-        )
-    return volumes
-
-
-def _positions(points: Array, size: int) -> Array:
-    """[4, k]: x, y and z of voxels from the centre of the cube, and 1."""
-    indices = [points // size**2, points // size % size, points % size]
-    axes = [i.astype(jnp.float32) - (size - 1) / 2 for i in indices]
-    return jnp.stack([*axes, jnp.ones(points.shape)])
-
-
-def _lowest_corner(volume: Array) -> Array:
-    """Of each voxel and the next ones along the axes, the lowest: [n, n, n].
-
-    So one look-up tells whether all eight voxels around a place count.
-    """
-    for axis in range(3):
-        volume = jnp.minimum(volume, jnp.roll(volume, -1, axis))
-    return volume
-
-
-def _sample(channels, cells, matrix: Array, x: Array):
-    """Look up cubes [n, n, n] at matrix · x.
-
-    Args:
-        channels: cubes to be interpolated linearly.
-        cells: cubes of one value for the eight voxels around a place.
-
-    Returns:
-        Values [channels, k], slopes [channels, 3, k] and values of the cells
-        [cells, k]; zero outside of the outermost voxel centres.
-    """
-    size = channels[0].shape[-1]
-    at = _product(matrix, x.T) + (size - 1) / 2
-    within = ((at >= 0) & (at <= size - 1)).all(0)
-    at = jnp.clip(at, 0, size - 1)
-    low = jnp.minimum(jnp.floor(at), size - 2)
-    (u, v, w), low = at - low, low.astype(jnp.int32)
-    first = (low[0] * size + low[1]) * size + low[2]
-    values, slopes = [], []
-    for channel in channels:
-        flat = channel.reshape(-1)
-        (c000, c001, c010, c011), (c100, c101, c110, c111) = (
-            [flat[first + (i * size + j) * size + k] for j in (0, 1) for k in (0, 1)]
-            for i in (0, 1)
-        )
-        # Along z first, then y, then x; differences give the slopes on the way.
-        d00, d01, d10, d11 = c001 - c000, c011 - c010, c101 - c100, c111 - c110
-        c00, c01, c10, c11 = (
-            c000 + w * d00,
-            c010 + w * d01,
-            c100 + w * d10,
-            c110 + w * d11,
-        )
-        d0, d1 = c01 - c00, c11 - c10
-        c0, c1 = c00 + v * d0, c10 + v * d1
-        along_z = [d00 + v * (d01 - d00), d10 + v * (d11 - d10)]
-        values.append((c0 + u * (c1 - c0)) * within)
-        slope = [
-            c1 - c0,
-            d0 + u * (d1 - d0),
-            along_z[0] + u * (along_z[1] - along_z[0]),
-        ]
-        slopes.append(jnp.stack(slope) * within)
-    around = jnp.stack([cell.reshape(-1)[first] * within for cell in cells])
-    return jnp.stack(values), jnp.stack(slopes), around
 
 
 def generators(dof: str) -> Array:
@@ -290,9 +210,3 @@ def generators(dof: str) -> Array:
     if dof == "similarity":
         turns = np.concatenate([turns, np.eye(3, dtype=np.float32)[None]])
     return jnp.asarray(turns)
-
-
-def _product(a: Array, b: Array) -> Array:
-    """a · bᵀ over all voxels, in full float32."""
-    a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
-    return jnp.matmul(a, b.T, precision="highest")

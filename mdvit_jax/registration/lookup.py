@@ -1,0 +1,92 @@
+"""Cubes of voxels looked up under a matrix, and summed around each voxel.
+
+A cube is [n, n, n]; positions are in voxels from its centre; matrices are [3, 4].
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+REACH = 3  # voxels, of the surroundings of a voxel
+
+
+def positions(points: Array, size: int) -> Array:
+    """[4, k]: x, y and z of voxels from the centre of the cube, and 1."""
+    indices = [points // size**2, points // size % size, points % size]
+    axes = [i.astype(jnp.float32) - (size - 1) / 2 for i in indices]
+    return jnp.stack([*axes, jnp.ones(points.shape)])
+
+
+def sample(channels: Array, cells: Array, matrix: Array, x: Array):
+    """Look up cubes at matrix · x.
+
+    Args:
+        channels: [c, n, n, n], to be interpolated linearly.
+        cells: [c, n, n, n], of one value for the eight voxels around a place.
+
+    Returns:
+        Values [c, k] and slopes [3, c, k] of the channels, values [c, k] of the cells;
+        zero outside of the outermost voxel centres.
+    """
+    size = channels.shape[-1]
+    at = product(matrix, x.T) + (size - 1) / 2
+    within = ((at >= 0) & (at <= size - 1)).all(0)
+    at = jnp.clip(at, 0, size - 1)
+    low = jnp.minimum(jnp.floor(at), size - 2)
+    (u, v, w), low = at - low, low.astype(jnp.int32)
+
+    def corner(volumes, i=0, j=0, k=0):
+        index = ((low[0] + i) * size + low[1] + j) * size + low[2] + k
+        flat = volumes.reshape(len(volumes), -1)
+        return jnp.take(flat, index, axis=1, mode="clip")
+
+    # Along z first, then y, then x; differences give the slopes on the way.
+    of_lines = [
+        (corner(channels, i, j), corner(channels, i, j, 1) - corner(channels, i, j))
+        for i in (0, 1)
+        for j in (0, 1)
+    ]
+    c00, c01, c10, c11 = (value + w * slope for value, slope in of_lines)
+    z00, z01, z10, z11 = (slope for _, slope in of_lines)
+    y0, y1 = c01 - c00, c11 - c10
+    c0, c1 = c00 + v * y0, c10 + v * y1
+    z0, z1 = z00 + v * (z01 - z00), z10 + v * (z11 - z10)
+    slopes = jnp.stack([c1 - c0, y0 + u * (y1 - y0), z0 + u * (z1 - z0)])
+    values = c0 + u * (c1 - c0)
+    return values * within, slopes * within, corner(cells) * within
+
+
+def lowest_corner(volumes: Array) -> Array:
+    """Of each voxel and the next ones along the last three axes, the lowest.
+
+    So one look-up tells whether all eight voxels around a place count.
+    """
+    for axis in (-3, -2, -1):
+        volumes = jnp.minimum(volumes, jnp.roll(volumes, -1, axis))
+    return volumes
+
+
+def smooth(volumes: Array) -> Array:
+    """Gaussian of one voxel's deviation along the last three axes, zeros around."""
+    taps = np.exp(-0.5 * np.arange(-REACH, REACH + 1) ** 2)
+    taps = (taps / taps.sum()).tolist()
+    for axis in (-3, -2, -1):
+        # Shifted copies are summed in one pass, five times as fast as a product with
+        # a band matrix. The barrier keeps XLA from doing one axis anew for each tap
+        # of the next.
+        margin = [(0, 0)] * volumes.ndim
+        margin[axis] = REACH, REACH
+        padded = jax.lax.optimization_barrier(jnp.pad(volumes, margin))
+        length = volumes.shape[axis]
+        volumes = sum(
+            tap * jax.lax.slice_in_dim(padded, shift, shift + length, axis=axis)
+            for shift, tap in enumerate(taps)
+        )
+    return volumes
+
+
+def product(a: Array, b: Array) -> Array:
+    """a · bᵀ over all voxels, in full float32."""
+    a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
+    return jnp.matmul(a, b.T, precision="highest")
