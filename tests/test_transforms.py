@@ -289,3 +289,11 @@ def test_convert(tmp_path, capsys):
     assert np.abs(moved(found, points) - moved(matrix, points)).max() < 1e-3
     assert convert("b.mat", "f.txt") == 2
     assert "needs the grids of both images" in capsys.readouterr().err
+    assert convert("a.tfm", "g.x5") == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'g.x5'}: {tmp_path / 'a.tfm'}\n"
+    for target in ("./a.tfm", "fixed.nii.gz", "no/a.txt"):
+        before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+        assert convert("a.tfm", target, "--to=text", *images) == 2
+        told = capsys.readouterr().err
+        assert told.startswith("error: ") and told.count("\n") == 1
+        assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}

@@ -52,6 +52,8 @@ def main(arguments: Sequence[str]) -> int:
     )
     options = parser.parse_args(arguments)
     named = options.fixed, options.moving
+    images.check_not_read(options.output, filter(None, (options.input, *named)))
+    images.check_place(options.output)
     fixed, moving = (None if p is None else images.load_frame(p).grid for p in named)
     matrix = transforms.read(
         options.input, fixed=fixed, moving=moving, format=options.source
@@ -61,4 +63,5 @@ def main(arguments: Sequence[str]) -> int:
     transforms.write(
         options.output, matrix, fixed=fixed, moving=moving, format=options.target
     )
+    print(f"{options.output}: {'inverse of ' * options.invert}{options.input}")
     return 0
