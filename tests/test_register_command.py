@@ -425,6 +425,7 @@ MISTAKES = [
     (["--moving", "no.nii.gz", "--header-only", "h.nii"], "no.nii.gz cannot be read"),
     (["--moving", "no.nii.gz", "--output", "w.nii"], "no.nii.gz cannot be read"),
     (["--also-labels", "MOVING", "a.nii"], "whole number"),
+    (["--also", "LABELS", "a.nii"], "use --also-labels"),
     (["--transform", "t.tfm", "--init", "no.tfm"], "cannot be read"),
     (["--transform", "t.tfm", "--fixed-mask", "MOVING"], "does not lie on the voxels"),
     (["--transform", "t.tfm", "--checkpoint", "."], "is not the folder of a run"),
@@ -436,6 +437,7 @@ MISTAKES = [
 def test_mistakes_get_one_sentence(run, scans, here, capsys, words, why):
     before = {p.name: p.read_bytes() for p in scans.iterdir()}
     names = {"MOVING": scans / "moving.nii.gz"}
+    names["LABELS"] = scans / "moving_labels.nii.gz"
     assert run("--no-refine", *(names.get(word, word) for word in words)) == 2
     told = capsys.readouterr()
     assert told.err.startswith("error: ") and why in told.err

@@ -88,7 +88,7 @@ def _add_images(group) -> None:
             help=f"image on the {name} image's voxels, above 0 where it counts for the "
             "alignment (a lesion left out, say); nothing is cut out of the output",
         )
-    add("--force", action="store_true", help="take label maps as images, too")
+    add("--force", action="store_true", help="take label maps as images")
 
 
 def _add_outputs(group) -> None:

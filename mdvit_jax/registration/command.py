@@ -15,6 +15,7 @@ from mdvit_jax.registration import (
     carry,
     header_only,
     images,
+    inputs,
     outputs,
     transforms,
     verdict,
@@ -41,10 +42,16 @@ def run(options: argparse.Namespace, words: Sequence[str], network: Network) -> 
     begin = time.perf_counter()
     if options.header_only:
         header_only.check(options.moving)
+    cure = "use --also-labels, or --force if it is an image"
     carried = [
-        (image, output, labels, images.open_series(image, labels=labels))
-        for pairs, labels in ((options.also, False), (options.also_labels, True))
-        for image, output in pairs
+        (output, False, images.open_series(image))
+        if options.force
+        else (output, False, inputs.series(image, cure=cure))
+        for image, output in options.also
+    ]
+    carried += [
+        (output, True, images.open_series(image, labels=True))
+        for image, output in options.also_labels
     ]
     result, details = _registered(options, network)
     seconds = time.perf_counter() - begin
@@ -129,7 +136,7 @@ def _writers(options, result: Registration, carried) -> dict[str, Any]:
             affine=result.inverse @ moving.affine,
             like=fixed.header,
         )
-    for _, output, labels, series in carried:
+    for output, labels, series in carried:
         writers[output] = functools.partial(
             carry.write,
             series=series,

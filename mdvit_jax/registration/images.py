@@ -73,12 +73,14 @@ class Series(NamedTuple):
         lengths: () for one volume in three dimensions, (t,) for a series.
         dtype: as which its values are to be written again.
         volumes: [x, y, z], in order, once; float32, or int32 for labels.
+        path: of its file, by which messages call it.
     """
 
     frame: Frame
     lengths: tuple[int, ...]
     dtype: np.dtype
     volumes: Iterator[np.ndarray]
+    path: str
 
 
 class _Placed(Protocol):
@@ -116,7 +118,7 @@ def open_series(path: str | Path, *, labels: bool = False) -> Series:
     """
     header, volumes = nifti.open_series(path, labels=labels)
     dtype = _written_as(header.dtype, labels)
-    return Series(_frame(header), header.shape[3:], dtype, volumes)
+    return Series(_frame(header), header.shape[3:], dtype, volumes, str(path))
 
 
 def _frame(header: nifti.Header) -> Frame:
