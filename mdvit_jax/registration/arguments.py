@@ -27,6 +27,10 @@ in any orientation if that does not fit. Give at least one output.
 The transform is one 4x4 matrix in world RAS+ millimetres, fixed to moving: it takes a
 point of the fixed image to the point of the moving image that shows the same place.
 The warped image at x is the moving image at matrix * x.
+
+Of its parts, the translation is that of the fixed object's centre, which rotation,
+scale and shear leave in place. A scale of 1.1 says that the moving object is 1.1 times
+as large as the fixed one, so that the warped image is made smaller.
 """
 _EPILOG = """\
 exit code:

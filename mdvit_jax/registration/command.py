@@ -23,6 +23,7 @@ from mdvit_jax.registration import (
 from mdvit_jax.registration.register import Registration, register
 
 FAILED = 3  # exit code
+_TURNED = 25.0  # degrees, from which on an orientation is another one
 _log = logging.getLogger(__name__)
 # Run, fixed and moving, their names → an object with `matrix` and `network`.
 Network = Callable[[str, Sequence[nifti.Volume], tuple[str, str]], Any]
@@ -175,11 +176,15 @@ def summary(
         "translation": f"{_triple(parts.translation, '.2f')} mm (x, y, z)",
         "rotation": f"{_triple(parts.rotation, '.2f')}° (about x, y, z); "
         f"{parts.angle:.2f}° as one",
-        "scale": _triple(parts.scale, ".4f"),
+        "scale": f"{_triple(parts.scale, '.4f')} (moving by fixed size: x, y, z)",
         "shear": f"{_triple(parts.shear, '.4f')} (xy, xz, yz)",
     }
     if found is not None and found.searched:
-        rows["orientation"] = "the header's did not fit; all were searched"
+        rows["orientation"] = (
+            "all were searched, and the header's fits best"
+            if parts.angle < _TURNED
+            else f"the header's did not fit; found {parts.angle:.0f}° from it"
+        )
     for number, path in enumerate(written):
         rows["written" + " " * number] = path
     return "\n".join(

@@ -58,8 +58,8 @@ def judge(matrix: np.ndarray, after: Measures, alignment: Alignment | None) -> V
             FAILED if not _SCALES[0][0] < low <= high < _SCALES[0][1]
             else CHECK if not _SCALES[1][0] < low <= high < _SCALES[1][1]
             else OK,
-            f"the moving image is scaled by {low:.2f} to {high:.2f}, which is unusual "
-            "between heads",
+            f"the moving object is {low:.2f} to {high:.2f} times as large as the fixed "
+            "one, depending on the direction, which is unusual between heads",
         ),
     ]  # fmt: skip
     if alignment:
