@@ -148,7 +148,7 @@ def register(
     after = measures.measure(pair, matrix)
     return Registration(
         matrix,
-        verdict.judge(matrix, after, found),
+        verdict.judge(matrix, after, found, dof=dof),
         measures.measure(pair, np.eye(4)),
         after,
         decompose.decompose(matrix, pair.fixed.centre),
