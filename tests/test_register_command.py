@@ -209,6 +209,12 @@ def test_the_picture(done):
     assert 0.005 < orange.mean() < 0.3, "edges and half of the checkerboard"
 
 
+def test_the_planes_go_through_the_centre_but_beside_the_falx():
+    low, high, centre = np.zeros(3), np.array([160.0, 200, 150]), np.array([80, 90, 70])
+    places = [qc._plane(low, high, centre, cut).affine[cut, 3] for cut in range(3)]
+    assert places[1:] == [90, 70] and places[0] == pytest.approx(80 + 0.12 * 160)
+
+
 def test_the_report(scans, done):
     def strict(word):
         raise AssertionError(f"{word} is not JSON")

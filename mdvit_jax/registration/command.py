@@ -176,7 +176,7 @@ def summary(
         "translation": f"{_triple(parts.translation, '.2f')} mm (x, y, z)",
         "rotation": f"{_triple(parts.rotation, '.2f')}° (about x, y, z); "
         f"{parts.angle:.2f}° as one",
-        "scale": f"{_triple(parts.scale, '.4f')} (moving by fixed size: x, y, z)",
+        "scale": f"moving {_triple(parts.scale, '.4f')} times as large (x, y, z)",
         "shear": f"{_triple(parts.shear, '.4f')} (xy, xz, yz)",
     }
     if found is not None and found.searched:
