@@ -66,7 +66,7 @@ def write(
             "%s lies wholly outside of the grid that it is brought to, so the result "
             "is empty; check that the transform belongs to these images and goes this "
             "way.",
-            series.path,
+            series.frame.path,
         )
     carried = carried if series.lengths else carried[..., 0]
     images.save(path, carried, like, dtype, time_of=series.frame.header)
