@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mdvit_jax.registration import carry, images, inputs, transforms
+from mdvit_jax.registration import carry, command_line, images, inputs, transforms
 
 _DESCRIPTION = """\
 Bring an image onto the grid of another through affine transforms.
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--invert", action="store_true", help="go the way back through the transforms"
     )
-    options = parser.parse_args(arguments)
+    options = command_line.parse(parser, arguments)
     read = options.moving, options.reference, *options.transform
     images.check_not_read(options.output, read)
     images.check_output(options.output)

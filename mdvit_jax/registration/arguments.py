@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mdvit_jax import errors
-from mdvit_jax.registration import images, outputs, transforms
+from mdvit_jax.registration import command_line, images, outputs, transforms
 from mdvit_jax.registration.choices import CONTRASTS, DOF
 
 _USAGE = "mdvit register --fixed IMAGE --moving IMAGE [options]"
@@ -61,7 +61,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     loud.add_argument(
         "-q", "--quiet", action="store_true", help="print warnings and errors only"
     )
-    options = parser.parse_args(words)
+    options = command_line.parse(parser, words)
     for name in ("also", "also_labels"):
         given = [
             _carried(pair, options.output, name) for pair in getattr(options, name)

@@ -16,6 +16,7 @@ from mdvit_jax import errors
 from mdvit_jax.registration import (
     batch_pairs,
     batch_results,
+    command_line,
     images,
     transforms,
 )  # fmt: skip
@@ -100,7 +101,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--no-images", action="store_true", help="write transforms only"
     )
-    return parser.parse_args(arguments)
+    return command_line.parse(parser, arguments)
 
 
 def main(words: argparse.Namespace) -> int:
