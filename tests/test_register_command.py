@@ -5,6 +5,7 @@ import json
 import logging
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import nibabel as nib
@@ -18,10 +19,14 @@ from mdvit_jax import __main__, configuration, models
 from mdvit_jax.data import nifti
 from mdvit_jax.registration import (
     arguments,
+    command,
+    decompose,
+    measures,
     qc,
     register,
     resample,
     transforms,
+    verdict,
 )
 from mdvit_jax.training import checkpoint, optimizer, sharding, start, step
 from test_loop import config as tiny_config
@@ -246,6 +251,25 @@ def test_the_summary(done):
     for path in done.iterdir():
         assert str(path) in told or path.name in ("stdout", "stderr")
     assert (done / "stderr").read_text() == ""
+
+
+@pytest.mark.parametrize(("angle", "told"), [(9, "header's fits best"), (170, "170°")])
+def test_which_orientation_won_the_search(angle, told):
+    matrix = np.diag([1.1, 1.1, 1.1, 1])
+    turn = Rotation.from_euler("z", angle, degrees=True).as_matrix()
+    matrix[:3, :3] = turn @ matrix[:3, :3]
+    measured = measures.Measures(0.3, 0.4, 0.9)
+    found = SimpleNamespace(
+        verdict=verdict.Verdict("ok", ()),
+        before=measured,
+        after=measured,
+        parts=decompose.decompose(matrix, np.zeros(3)),
+        alignment=SimpleNamespace(searched=True),
+    )
+    options = SimpleNamespace(fixed="f", moving="m", dof="affine", refine=True)
+    lines = command.summary(found, options, [], 1.0).splitlines()
+    assert told in lines[-1] and lines[-1].split()[0] == "orientation"
+    assert "moving 1.1000, 1.1000, 1.1000 times as large" in "\n".join(lines)
 
 
 @pytest.mark.parametrize("dof", ["rigid", "similarity"])
