@@ -161,6 +161,27 @@ def test_the_measures(fixed):
     assert nothing.overlap == 0 and nothing.correlation == pytest.approx(0, abs=1e-6)
 
 
+def test_where_a_mask_leaves_out_nothing_need_be_covered(fixed):
+    data, affine = fixed
+    index = np.indices(data.shape)[0]
+    skull = np.where((data == 0) & (index > 6) & (index < 40), 0.5, data)
+    skull = skull.astype(np.float32)
+    brain = levels.find(data, affine, name="it")
+    head = levels.find(skull, affine, mask=data > 0, name="it")
+    alone = levels.find(data, affine, mask=np.ones(data.shape, bool), name="it")
+    turn = pose(Rotation.from_euler("z", 20, degrees=True), (1, 1, 1), (25, 0, 4))
+    plain = levels.pair(brain, brain)
+    whole = measures.measure(levels.pair(brain, alone), turn).overlap
+    assert whole == measures.measure(plain, turn).overlap, "a mask of all is none"
+    within = measures._overlap_within_masks(plain, plain.to_voxels(turn, measures.SIZE))
+    assert within == pytest.approx(whole, abs=1e-4)
+    for pair in (levels.pair(brain, head), levels.pair(head, brain)):
+        assert measures.measure(pair, np.eye(4)).overlap > 0.87
+        assert measures.measure(pair, turn).overlap < 0.85
+    unmasked = levels.find(skull, affine, name="it")
+    assert measures.measure(levels.pair(brain, unmasked), np.eye(4)).overlap < 0.6
+
+
 def test_starts_are_spread_around_the_start():
     begin = np.eye(3, 4)
     starts = align._around(begin, 0, 8.0)

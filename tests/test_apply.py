@@ -184,6 +184,51 @@ def test_labels_stay_labels(folder):
     assert set(np.unique(found.get_fdata())) <= {0, 1, 2, 3}
 
 
+def patches(path, dtype, values=(0, 7, 9, 200)):
+    """A label map whose labels are larger than a voxel."""
+    grid = GRIDS["radiological"]
+    coarse = np.random.default_rng(4).choice(values, (4, 3, 4))
+    data = np.kron(coarse, np.ones((6, 6, 5))).astype(dtype)
+    nib.save(nib.Nifti1Image(data, grid.affine), path)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_a_label_map_is_not_mixed_by_accident(folder, capsys, dtype):
+    patches(folder / "p.nii", dtype)
+    words = ["--transform", "a.tfm", "--moving", "p.nii", "--reference"]
+    words += ["fixed.nii.gz", "--output", "w.nii"]
+    assert run(folder, words) == 2
+    told = capsys.readouterr().err
+    assert "p.nii looks like a label map" in told and told.count("\n") == 1
+    assert not (folder / "w.nii").exists()
+    for option in (["--labels"], ["--interpolation", "linear"]):
+        assert run(folder, [*words, *option]) == 0
+    patches(folder / "p.nii", dtype, (0, 1))  # a mask is cut at one half
+    assert run(folder, words) == 0
+
+
+def test_an_image_of_grey_values_is_no_label_map(folder, capsys):
+    words = ["--transform", "a.tfm", "--labels", *WARP, "--output", "w.nii"]
+    assert run(folder, words) == 2
+    told = capsys.readouterr().err
+    assert "moving.nii.gz holds values that are no whole" in told
+    assert told.count("\n") == 1 and not (folder / "w.nii").exists()
+
+
+def test_an_empty_result_is_told(folder, caplog, capsys):
+    far = np.eye(4)
+    far[:3, 3] = 900
+    transforms.write(folder / "far.tfm", far)
+    words = ["--transform", "far.tfm", *WARP, "--output", "w.nii"]
+    assert run(folder, words) == 0
+    assert not nib.load(folder / "w.nii").get_fdata().any()
+    assert "moving.nii.gz lies wholly outside" in caplog.text
+    assert capsys.readouterr().out.startswith(f"{folder / 'w.nii'}: ")
+    caplog.clear()
+    assert run(folder, ["--transform", "a.tfm", *WARP, "--output", "w.nii"]) == 0
+    assert not caplog.records
+
+
 def one_hot(labels, matrix, of, target):
     """The weight of every label at every voxel, {label: [x, y, z]}."""
     found = {}

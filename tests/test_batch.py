@@ -10,7 +10,9 @@ import pytest
 from mdvit_jax import __main__, errors
 from mdvit_jax.registration import (
     batch,
+    batch_outputs,
     decompose,
+    images,
     inputs,
     measures,
     register,
@@ -33,6 +35,8 @@ def folder(tmp_path):
     for name, pose in (("anna", TURNED), ("bert", np.eye(4))):
         data = (200 * heads.head(shape, affine, pose)).astype(np.int16)
         save(tmp_path / f"scans/{name}.nii.gz", data, affine)
+    labels = 3 * (heads.head(shape, affine, TURNED) > 0.1)
+    save(tmp_path / "labels.nii.gz", labels.astype(np.uint8), affine)
     save(tmp_path / "flat.nii", np.ones(shape, np.float32), affine)
     mask = np.ones(shape, np.uint8)
     mask[:7] = 0
@@ -101,15 +105,22 @@ BOTH = GOOD + "scans/bert.nii.gz,fixed.nii.gz,30\n"
 
 
 def test_pairs_are_registered(folder, capsys):
-    text = "fixed,moving,name,fixed_mask\nfixed.nii.gz,scans/anna.nii.gz,a b,\n"
-    text += "fixed.nii.gz,scans/anna.nii.gz,masked,mask.nii.gz\n"
-    text += "fixed.nii.gz,flat.nii,flat,\n"
-    assert run(folder, text) == 1
-    told = capsys.readouterr().out
+    text = "fixed;moving;name;fixed_mask;labels\n"
+    text += "fixed.nii.gz;scans/anna.nii.gz;a b;;labels.nii.gz\n"
+    text += "fixed.nii.gz;scans/anna.nii.gz;masked;mask.nii.gz\n"
+    text += "fixed.nii.gz;flat.nii;flat\n"
+    assert run(folder, text, "--qc") == 1
+    told, progress = capsys.readouterr()
+    lines = [line.rpartition(", ")[0] for line in progress.splitlines()]
+    assert lines == ["1/3 a b: ok", "2/3 masked: ok", "3/3 flat: error"]
     assert told.startswith("3 pairs: 2 ok, 1 error.\n") and "flat (error): " in told
     assert str(folder / "r/results.csv") in told
-    names = ["a b.tfm", "a b_warped.nii.gz", "masked.tfm", "masked_warped.nii.gz"]
+    names = ["a b.png", "a b.tfm", "a b_labels.nii.gz", "a b_warped.nii.gz"]
+    names += ["masked.png", "masked.tfm", "masked_warped.nii.gz"]
     assert files(folder) == [*names, "results.csv"]
+    labels = nib.load(folder / "r/a b_labels.nii.gz").get_fdata()
+    brain = nib.load(folder / "fixed.nii.gz").get_fdata() > 0.1
+    assert set(np.unique(labels)) == {0, 3} and ((labels == 3) == brain).mean() > 0.95
     for name in ("a b", "masked"):
         matrix = transforms.read(folder / f"r/{name}.tfm")
         points = heads.points()
@@ -176,7 +187,7 @@ def test_errors_are_tried_again(folder, quick):
 
 
 def test_interrupted_it_goes_on(folder, quick, monkeypatch, capsys):
-    save_image = batch.images.save
+    save_image = images.save
 
     def stopped(path, *arguments):
         if path.name.startswith("bert"):
@@ -184,7 +195,7 @@ def test_interrupted_it_goes_on(folder, quick, monkeypatch, capsys):
         save_image(path, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(batch.images, "save", stopped)
+        patch.setattr(images, "save", stopped)
         assert run(folder, BOTH) == 130
     assert "goes on" in capsys.readouterr().err
     assert [*table(folder)] == ["anna"]
@@ -217,7 +228,8 @@ def test_transforms_only_in_another_format(folder, quick, format, ending):
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "no column fixed"),
+        ("", "is empty; its first line must name the columns"),
+        ("fixed;move\na;b\n", "no column moving"),
         ("fixed,move\na,b\n", "no column moving"),
         ("fixed,moving,fixed_msk\na,b,c\n", 'did you mean "fixed_mask"'),
         ("fixed,moving\n", "names no pair"),
@@ -235,6 +247,29 @@ def test_a_wrong_csv_is_told_in_a_sentence(folder, quick, capsys, text, why):
     told = capsys.readouterr().err
     assert told.startswith("error: ") and why in told and told.count("\n") == 1
     assert not (folder / "r").exists() and not quick
+
+
+def test_a_csv_that_is_not_there(folder, capsys):
+    words = ["--pairs", str(folder / "no.csv"), "--output", str(folder / "r")]
+    assert __main__.main(["batch", *words]) == 2
+    told = capsys.readouterr().err
+    assert "no.csv cannot be read (No such file" in told and told.count("\n") == 1
+
+
+def test_a_second_batch_in_the_folder_is_refused(folder, quick, capsys):
+    with batch_outputs.alone_in(folder / "r"):
+        assert run(folder, GOOD) == 2
+    told = capsys.readouterr().err
+    assert "another mdvit batch is writing to" in told and told.count("\n") == 1
+    assert not quick and not files(folder)
+    assert run(folder, GOOD) == 0
+
+
+def test_labels_that_cannot_be_carried_along(folder, quick, capsys):
+    text = "fixed,moving,labels\nfixed.nii.gz,scans/anna.nii.gz,fixed.nii.gz\n"
+    assert run(folder, text) == 1
+    assert "no label map" in table(folder)["anna"]["reasons"]
+    assert files(folder) == ["results.csv"]
 
 
 def test_no_input_is_written_over(folder, quick, capsys):

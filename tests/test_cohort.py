@@ -239,7 +239,7 @@ def test_manifest(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "no column subject"),
+        ("", "is empty; its first line"),
         ("subject,picture\na,a.nii.gz\n", "no column image"),
         ("subject,image,lables\na,a.nii.gz,\n", 'did you mean "labels"'),
         ("subject,image\na,missing.nii.gz\n", '"missing.nii.gz" as image in row 2'),

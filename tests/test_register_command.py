@@ -5,6 +5,7 @@ import json
 import logging
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import nibabel as nib
@@ -18,10 +19,14 @@ from mdvit_jax import __main__, configuration, models
 from mdvit_jax.data import nifti
 from mdvit_jax.registration import (
     arguments,
+    command,
+    decompose,
+    measures,
     qc,
     register,
     resample,
     transforms,
+    verdict,
 )
 from mdvit_jax.training import checkpoint, optimizer, sharding, start, step
 from test_loop import config as tiny_config
@@ -209,6 +214,12 @@ def test_the_picture(done):
     assert 0.005 < orange.mean() < 0.3, "edges and half of the checkerboard"
 
 
+def test_the_planes_go_through_the_centre_but_beside_the_falx():
+    low, high, centre = np.zeros(3), np.array([160.0, 200, 150]), np.array([80, 90, 70])
+    places = [qc._plane(low, high, centre, cut).affine[cut, 3] for cut in range(3)]
+    assert places[1:] == [90, 70] and places[0] == pytest.approx(80 + 0.12 * 160)
+
+
 def test_the_report(scans, done):
     def strict(word):
         raise AssertionError(f"{word} is not JSON")
@@ -240,6 +251,25 @@ def test_the_summary(done):
     for path in done.iterdir():
         assert str(path) in told or path.name in ("stdout", "stderr")
     assert (done / "stderr").read_text() == ""
+
+
+@pytest.mark.parametrize(("angle", "told"), [(9, "header's fits best"), (170, "170°")])
+def test_which_orientation_won_the_search(angle, told):
+    matrix = np.diag([1.1, 1.1, 1.1, 1])
+    turn = Rotation.from_euler("z", angle, degrees=True).as_matrix()
+    matrix[:3, :3] = turn @ matrix[:3, :3]
+    measured = measures.Measures(0.3, 0.4, 0.9)
+    found = SimpleNamespace(
+        verdict=verdict.Verdict("ok", ()),
+        before=measured,
+        after=measured,
+        parts=decompose.decompose(matrix, np.zeros(3)),
+        alignment=SimpleNamespace(searched=True),
+    )
+    options = SimpleNamespace(fixed="f", moving="m", dof="affine", refine=True)
+    lines = command.summary(found, options, [], 1.0).splitlines()
+    assert told in lines[-1] and lines[-1].split()[0] == "orientation"
+    assert "moving 1.1000, 1.1000, 1.1000 times as large" in "\n".join(lines)
 
 
 @pytest.mark.parametrize("dof", ["rigid", "similarity"])
@@ -425,6 +455,7 @@ MISTAKES = [
     (["--moving", "no.nii.gz", "--header-only", "h.nii"], "no.nii.gz cannot be read"),
     (["--moving", "no.nii.gz", "--output", "w.nii"], "no.nii.gz cannot be read"),
     (["--also-labels", "MOVING", "a.nii"], "whole number"),
+    (["--also", "LABELS", "a.nii"], "use --also-labels"),
     (["--transform", "t.tfm", "--init", "no.tfm"], "cannot be read"),
     (["--transform", "t.tfm", "--fixed-mask", "MOVING"], "does not lie on the voxels"),
     (["--transform", "t.tfm", "--checkpoint", "."], "is not the folder of a run"),
@@ -436,6 +467,7 @@ MISTAKES = [
 def test_mistakes_get_one_sentence(run, scans, here, capsys, words, why):
     before = {p.name: p.read_bytes() for p in scans.iterdir()}
     names = {"MOVING": scans / "moving.nii.gz"}
+    names["LABELS"] = scans / "moving_labels.nii.gz"
     assert run("--no-refine", *(names.get(word, word) for word in words)) == 2
     told = capsys.readouterr()
     assert told.err.startswith("error: ") and why in told.err

@@ -1,5 +1,7 @@
 """Transform files against nitransforms and SimpleITK, on odd grids; laws; bad files."""
 
+import os
+
 import nibabel as nib
 import nitransforms
 import numpy as np
@@ -156,6 +158,23 @@ def test_voxel_to_voxel_lta(tmp_path):
     assert np.abs(moved(peer, points) - moved(matrix, points)).max() < 1e-3  # float32
 
 
+@pytest.mark.parametrize("name", ["moving.nii.gz", "of two words.nii.gz", None])
+def test_an_lta_names_both_files_and_their_grids(tmp_path, name):
+    path = tmp_path / "t.lta"
+    file = name and str(tmp_path / name)
+    grids = [GRIDS["coronal"]._replace(file="f.mgz"), GRIDS["oblique"]]
+    moving = grids[1]._replace(file=file)
+    transforms.write(path, affine(6), fixed=grids[0], moving=moving)
+    peer = lta_peer.FSLinearTransform.from_filename(path)
+    for part, of in zip(("dst", "src"), grids, strict=True):
+        found = peer[part]
+        assert tuple(found["volume"]) == of.shape
+        assert np.abs(found.as_affine() - of.affine).max() < 1e-5
+    told = file if name == "moving.nii.gz" else "unknown"
+    assert peer["dst"]["filename"] == os.path.abspath("f.mgz")
+    assert peer["src"]["filename"] == told
+
+
 def as_lps(points):
     return points * np.array([[-1], [-1], [1]])
 
@@ -289,3 +308,11 @@ def test_convert(tmp_path, capsys):
     assert np.abs(moved(found, points) - moved(matrix, points)).max() < 1e-3
     assert convert("b.mat", "f.txt") == 2
     assert "needs the grids of both images" in capsys.readouterr().err
+    assert convert("a.tfm", "g.x5") == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'g.x5'}: {tmp_path / 'a.tfm'}\n"
+    for target in ("./a.tfm", "fixed.nii.gz", "no/a.txt"):
+        before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+        assert convert("a.tfm", target, "--to=text", *images) == 2
+        told = capsys.readouterr().err
+        assert told.startswith("error: ") and told.count("\n") == 1
+        assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}

@@ -1,4 +1,8 @@
-"""Rows of a CSV file whose first line names the columns, in any order."""
+"""Rows of a CSV file whose first line names the columns, in any order.
+
+Values are between commas, or between semicolons if the first line has no comma, as
+spreadsheets write them where the comma is the decimal point.
+"""
 
 import csv
 import difflib
@@ -26,13 +30,25 @@ def rows(
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = list(csv.reader(file, strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+            first = file.readline()
+            file.seek(0)
+            comma = ";" if ";" in first and "," not in first else ","
+            lines = list(csv.reader(file, delimiter=comma, strict=True))
+    except OSError as error:
+        raise errors.UserError(
+            f"{path} cannot be read ({error.strerror}); name a CSV file."
+        ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise errors.UserError(
             f"{path} cannot be read as a CSV file ({error}); save it as "
             "comma-separated UTF-8 text."
         ) from error
-    names = [name.strip().lower() for name in lines[0]] if lines else []
+    if not lines:
+        raise errors.UserError(
+            f"{path} is empty; its first line must name the columns, of "
+            f"{', '.join(columns)}."
+        )
+    names = [name.strip().lower() for name in lines[0]]
     for column in needed:
         if column not in names:
             raise errors.UserError(
@@ -51,7 +67,7 @@ def rows(
         if len(cells) > len(names):
             raise errors.UserError(
                 f"{path} has {len(cells)} values in row {number} but {len(names)} "
-                "columns; put values that hold a comma in quotes."
+                f'columns; put values that hold a "{comma}" in quotes.'
             )
         row = dict.fromkeys(columns, "")
         row |= dict(zip(names, (cell.strip() for cell in cells), strict=False))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mdvit_jax.registration import carry, images, transforms
+from mdvit_jax.registration import carry, command_line, images, inputs, transforms
 
 _DESCRIPTION = """\
 Bring an image onto the grid of another through affine transforms.
@@ -63,11 +63,16 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--invert", action="store_true", help="go the way back through the transforms"
     )
-    options = parser.parse_args(arguments)
-    inputs = options.moving, options.reference, *options.transform
-    images.check_not_read(options.output, inputs)
+    options = command_line.parse(parser, arguments)
+    read = options.moving, options.reference, *options.transform
+    images.check_not_read(options.output, read)
     images.check_output(options.output)
-    moving = images.open_series(options.moving, labels=options.labels)
+    if options.labels or options.interpolation:
+        moving = images.open_series(options.moving, labels=options.labels)
+    else:
+        moving = inputs.series(
+            options.moving, cure="add --labels, or --interpolation if it is an image"
+        )
     reference = images.load_frame(options.reference)
     matrix = _composed(options, reference.grid, moving.frame.grid)
     carry.write(
@@ -78,6 +83,7 @@ def main(arguments: Sequence[str]) -> int:
         labels=options.labels,
         interpolation=options.interpolation,
     )
+    print(f"{options.output}: {options.moving} on the grid of {options.reference}")
     return 0
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mdvit_jax import errors
-from mdvit_jax.registration import images, outputs, transforms
+from mdvit_jax.registration import command_line, images, outputs, transforms
 from mdvit_jax.registration.choices import CONTRASTS, DOF
 
 _USAGE = "mdvit register --fixed IMAGE --moving IMAGE [options]"
@@ -27,6 +27,10 @@ in any orientation if that does not fit. Give at least one output.
 The transform is one 4x4 matrix in world RAS+ millimetres, fixed to moving: it takes a
 point of the fixed image to the point of the moving image that shows the same place.
 The warped image at x is the moving image at matrix * x.
+
+Of its parts, the translation is that of the fixed object's centre, which rotation,
+scale and shear leave in place. A scale of 1.1 says that the moving object is 1.1 times
+as large as the fixed one, so that the warped image is made smaller.
 """
 _EPILOG = """\
 exit code:
@@ -57,7 +61,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     loud.add_argument(
         "-q", "--quiet", action="store_true", help="print warnings and errors only"
     )
-    options = parser.parse_args(words)
+    options = command_line.parse(parser, words)
     for name in ("also", "also_labels"):
         given = [
             _carried(pair, options.output, name) for pair in getattr(options, name)
@@ -88,7 +92,7 @@ def _add_images(group) -> None:
             help=f"image on the {name} image's voxels, above 0 where it counts for the "
             "alignment (a lesion left out, say); nothing is cut out of the output",
         )
-    add("--force", action="store_true", help="take label maps as images, too")
+    add("--force", action="store_true", help="take label maps as images")
 
 
 def _add_outputs(group) -> None:

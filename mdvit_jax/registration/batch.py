@@ -2,20 +2,20 @@
 
 import argparse
 import contextlib
-import os
 import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import tqdm
 
 from mdvit_jax import errors
 from mdvit_jax.registration import (
+    batch_outputs,
     batch_pairs,
     batch_results,
+    command_line,
     images,
     transforms,
 )  # fmt: skip
@@ -36,11 +36,14 @@ The pairs are a CSV file, whose first line names its columns:
 fixed and moving are needed. name says what the outputs are called; without it they are
 called after the moving image, and names must differ. Columns fixed_mask and moving_mask
 may name images on the grid of theirs, above 0 where it counts for the alignment (a
-lesion left out, say). Relative paths start at the folder of the CSV file.
+lesion left out, say), and labels a label map of the moving image, which is carried
+along. Relative paths start at the folder of the CSV file.
 
 In the output folder there are, for each pair,
   NAME_warped.nii.gz  the moving image on the grid of the fixed one
   NAME.tfm            the transform, fixed to moving (mdvit convert and apply use it)
+  NAME_labels.nii.gz  the labels on the grid of the fixed image, if there are any
+  NAME.png            with --qc, three planes before and after
 and for all of them
   results.csv         status, reasons, measures before and after, rotation, scales, ...
 
@@ -49,29 +52,15 @@ could not be registered; the reason is in the table). An error never stops the b
 
 Stop it whenever you like: the same command goes on where it was. Pairs whose outputs
 are there and whose images and options have not changed are not computed again; those
-with an error are tried again. Programs are compiled for the first pair only, whatever
-the sizes of the images, so it takes longer than the others.
+with an error are tried again. One batch at a time may write to a folder. Programs are
+compiled for the first pair only, whatever the sizes of the images, so it takes longer
+than the others.
 
 The exit code is 0 if all pairs are ok or check, 1 if some failed or had an error, and
 2 if the CSV file or the folder is wrong.
 """
-_ENDINGS = {"itk": ".tfm", "fsl": ".mat", "lta": ".lta", "x5": ".x5", "text": ".txt"}
 _STATUSES = ("ok", "check", "failed", batch_results.ERROR)
 _NAMED = 10  # pairs in the summary
-
-
-class Options(NamedTuple):
-    """What is done with every pair.
-
-    Attributes:
-        dof: "rigid", "similarity" or "affine".
-        format: of the transforms, one of `transforms.FORMATS`.
-        images: whether warped images are written.
-    """
-
-    dof: str = "affine"
-    format: str = "itk"
-    images: bool = True
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -98,18 +87,24 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="of the transforms (default: itk, which writes .tfm)",
     )
     parser.add_argument(
-        "--no-images", action="store_true", help="write transforms only"
+        "--no-images", action="store_true", help="write no warped images"
     )
-    return parser.parse_args(arguments)
+    parser.add_argument(
+        "--qc", action="store_true", help="write a picture of each pair, NAME.png"
+    )
+    return command_line.parse(parser, arguments)
 
 
 def main(words: argparse.Namespace) -> int:
     """Run the command with the options of `parse`; return its exit code."""
     rows = batch_pairs.read(Path(words.pairs))
     folder = Path(words.output)
-    options = Options(words.dof, words.format, not words.no_images)
+    options = batch_outputs.Options(
+        words.dof, words.format, not words.no_images, words.qc
+    )
     try:
-        results, skipped = run(rows, folder, options)
+        with batch_outputs.alone_in(folder):
+            results, skipped = run(rows, folder, options)
     except KeyboardInterrupt:
         print("\nInterrupted; the same command goes on from here.", file=sys.stderr)
         return 130
@@ -119,7 +114,7 @@ def main(words: argparse.Namespace) -> int:
 
 
 def run(
-    rows: Sequence[batch_pairs.Row], folder: Path, options: Options
+    rows: Sequence[batch_pairs.Row], folder: Path, options: batch_outputs.Options
 ) -> tuple[list[batch_results.Result], int]:
     """Register all pairs whose outputs are not there or are of other inputs.
 
@@ -129,25 +124,30 @@ def run(
         The results in the order of the rows, and how many of them were there.
 
     Raises:
-        UserError: nothing can be written to the folder, or an output would be written
-            over an input.
+        UserError: an output would be written over an input, or the folder's table is
+            none or cannot be written.
     """
-    _check_folder(folder)
-    _check_outputs(rows, folder, options)
+    batch_outputs.check(rows, folder, options)
     path = folder / "results.csv"
     kept = batch_results.read(path)
     order = {row.name: None for row in rows}
     skipped, results = 0, []
-    for row in _with_a_bar(rows):
+    for number, row in enumerate(_with_a_bar(rows), start=1):
         inputs = batch_results.fingerprint(row, options._asdict())
-        outputs = _outputs(row, folder, options)
-        if _is_there(kept.get(row.name), inputs, outputs):
+        outputs = batch_outputs.of(row, folder, options)
+        if _is_there(kept.get(row.name), inputs, outputs.files):
             skipped += 1
         else:
             if row.name in kept:  # what an older run wrote must not be taken for this
-                for output in outputs:
+                for output in outputs.files:
                     output.unlink(missing_ok=True)
+            begin = time.monotonic()
             kept[row.name] = _registered(row, outputs, options, inputs)
+            told = f"{row.name}: {kept[row.name]['status']}"
+            seconds = time.monotonic() - begin
+            tqdm.tqdm.write(
+                f"{number}/{len(rows)} {told}, {seconds:.1f} s", file=sys.stderr
+            )
             others = [name for name in kept if name not in order]
             names = [*(name for name in order if name in kept), *others]
             batch_results.write(path, [kept[name] for name in names])
@@ -181,7 +181,10 @@ def _with_a_bar(rows: Sequence[batch_pairs.Row]) -> Iterator[batch_pairs.Row]:
 
 
 def _registered(
-    row: batch_pairs.Row, outputs: Sequence[Path], options: Options, inputs: str
+    row: batch_pairs.Row,
+    outputs: batch_outputs.Outputs,
+    options: batch_outputs.Options,
+    inputs: str,
 ) -> batch_results.Result:
     """Register a pair and write its outputs, or say why that cannot be."""
     # Imported here: it brings JAX, for which --help need not wait.
@@ -189,6 +192,7 @@ def _registered(
 
     begin = time.monotonic()
     try:
+        labels = images.open_series(row.labels, labels=True) if row.labels else None
         found = register.register(
             row.fixed,
             row.moving,
@@ -196,10 +200,7 @@ def _registered(
             fixed_mask=row.fixed_mask,
             moving_mask=row.moving_mask,
         )
-        grids = {"fixed": found.fixed.grid, "moving": found.moving.grid}
-        transforms.write(outputs[0], found.matrix, format=options.format, **grids)
-        for path in outputs[1:]:
-            images.save(path, found.warped, found.fixed, found.moving.dtype)
+        batch_outputs.write(outputs, found, labels, options)
     except errors.UserError as error:
         sentence = str(error)
     except Exception as error:  # the pairs after it are worth more than a stop
@@ -209,7 +210,7 @@ def _registered(
     else:
         seconds = time.monotonic() - begin
         return batch_results.of_registration(row, found, seconds, inputs)
-    for path in outputs:  # one that was written before the other could not be
+    for path in outputs.files:  # one that was written before the other could not be
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
     return batch_results.of_error(row, sentence, inputs)
@@ -224,37 +225,3 @@ def _is_there(
         and result["status"] != batch_results.ERROR
         and all(path.is_file() for path in outputs)
     )
-
-
-def _outputs(row: batch_pairs.Row, folder: Path, options: Options) -> list[Path]:
-    """The transform, and the image if there is to be one."""
-    names = [row.name + _ENDINGS[options.format]]
-    names += [f"{row.name}_warped.nii.gz"] * options.images
-    return [folder / name for name in names]
-
-
-def _check_outputs(
-    rows: Sequence[batch_pairs.Row], folder: Path, options: Options
-) -> None:
-    read = {path.resolve() for row in rows for path in row.files}
-    for row in rows:
-        for output in _outputs(row, folder, options):
-            if output.resolve() in read:
-                raise errors.UserError(
-                    f"{output} would be written over an image of the same name that is "
-                    "read; name another --output."
-                )
-
-
-def _check_folder(folder: Path) -> None:
-    reason = None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = error.strerror
-    if not reason and not os.access(folder, os.W_OK):
-        reason = "nothing can be written to it"
-    if reason:
-        raise errors.UserError(
-            f"the folder {folder} cannot be used ({reason}); name another --output."
-        )

@@ -1,7 +1,7 @@
 """The pairs of a batch: a CSV file of fixed and moving images.
 
-Columns: fixed and moving; optionally name, fixed_mask and moving_mask. Others are
-ignored, their order is free. Relative paths start at the file's folder.
+Columns: fixed and moving; optionally name, fixed_mask, moving_mask and labels. Others
+are ignored, their order is free. Relative paths start at the file's folder.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from mdvit_jax import errors
 from mdvit_jax.data import table
 
-COLUMNS = ("fixed", "moving", "name", "fixed_mask", "moving_mask")
+COLUMNS = ("fixed", "moving", "name", "fixed_mask", "moving_mask", "labels")
 _ENDING = re.compile(r"\.(nii|mgz|mgh|hdr|img|mnc|nrrd)?(\.gz)?$", re.IGNORECASE)
 _NAME = re.compile(r"[\w+=@,-][\w+=@,. -]*")
 
@@ -24,6 +24,7 @@ class Row(NamedTuple):
         name: what its outputs are called.
         fixed, moving: the images; whether they are there shows when it is its turn.
         fixed_mask, moving_mask: where they count; None is everywhere.
+        labels: of the moving image, carried along; None if there are none.
     """
 
     name: str
@@ -31,12 +32,12 @@ class Row(NamedTuple):
     moving: Path
     fixed_mask: Path | None
     moving_mask: Path | None
+    labels: Path | None
 
     @property
     def files(self) -> tuple[Path, ...]:
         """All that is read."""
-        paths = self.fixed, self.moving, self.fixed_mask, self.moving_mask
-        return tuple(path for path in paths if path is not None)
+        return tuple(path for path in self[1:] if isinstance(path, Path))
 
 
 def read(path: Path) -> list[Row]:
@@ -70,7 +71,7 @@ def _from_cells(path: Path, number: int, cells: Mapping[str, str]) -> Row:
         column: path.parent / Path(cells[column]).expanduser()
         if cells[column]
         else None
-        for column in ("fixed_mask", "moving_mask")
+        for column in COLUMNS[3:]
     }
     fixed, moving = (path.parent / Path(cells[c]).expanduser() for c in COLUMNS[:2])
     name = cells["name"] or _ENDING.sub("", moving.name)

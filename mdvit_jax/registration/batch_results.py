@@ -81,7 +81,7 @@ def fingerprint(row: Row, options: Mapping[str, object]) -> str:
             files.append([str(path.absolute()), found.st_size, found.st_mtime_ns])
         except OSError:
             files.append([str(path.absolute()), None, None])
-    roles = [row.fixed_mask is not None, row.moving_mask is not None]
+    roles = [path is not None for path in row[1:]]
     whole = [mdvit_jax.__version__, files, roles, dict(options)]
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -1,6 +1,7 @@
 """An image, a series or a label map through a transform, into a file."""
 
 import functools
+import logging
 import math
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from mdvit_jax import errors
 from mdvit_jax.registration import images, resample
 
 INTERPOLATIONS = ("nearest", "linear")
+_log = logging.getLogger(__name__)
 
 
 def write(
@@ -23,7 +25,8 @@ def write(
 ) -> None:
     """Write the volumes on the grid of another image; of a series, its time step, too.
 
-    Besides the result, one volume is held at a time.
+    Besides the result, one volume is held at a time. A warning tells of a result that
+    holds nothing of what the image does.
 
     Args:
         path: as in `images.save`.
@@ -46,15 +49,24 @@ def write(
         through = functools.partial(resample.resample, order=order)
     dtype = images.dtype_in(path, series.dtype)
     shape = (*like.grid.shape, math.prod(series.lengths))
+    anything = False
     try:
         carried = np.empty(shape, dtype, order="F")
         for index, volume in enumerate(series.volumes):
             found = through(volume, series.frame.affine, fixed_to_moving, like.grid)
             carried[..., index] = images.as_stored(found, dtype)
+            anything = anything or bool(volume.any())
     except MemoryError as error:
         raise errors.UserError(
             f"{path} with {'×'.join(map(str, shape))} voxels does not fit into the "
             "free memory; choose a coarser reference or fewer volumes."
         ) from error
+    if anything and not carried.any():
+        _log.warning(
+            "%s lies wholly outside of the grid that it is brought to, so the result "
+            "is empty; check that the transform belongs to these images and goes this "
+            "way.",
+            series.frame.path,
+        )
     carried = carried if series.lengths else carried[..., 0]
     images.save(path, carried, like, dtype, time_of=series.frame.header)

@@ -15,6 +15,7 @@ from mdvit_jax.registration import (
     carry,
     header_only,
     images,
+    inputs,
     outputs,
     transforms,
     verdict,
@@ -22,6 +23,7 @@ from mdvit_jax.registration import (
 from mdvit_jax.registration.register import Registration, register
 
 FAILED = 3  # exit code
+_TURNED = 25.0  # degrees, from which on an orientation is another one
 _log = logging.getLogger(__name__)
 # Run, fixed and moving, their names → an object with `matrix` and `network`.
 Network = Callable[[str, Sequence[nifti.Volume], tuple[str, str]], Any]
@@ -41,10 +43,16 @@ def run(options: argparse.Namespace, words: Sequence[str], network: Network) -> 
     begin = time.perf_counter()
     if options.header_only:
         header_only.check(options.moving)
+    cure = "use --also-labels, or --force if it is an image"
     carried = [
-        (image, output, labels, images.open_series(image, labels=labels))
-        for pairs, labels in ((options.also, False), (options.also_labels, True))
-        for image, output in pairs
+        (output, False, images.open_series(image))
+        if options.force
+        else (output, False, inputs.series(image, cure=cure))
+        for image, output in options.also
+    ]
+    carried += [
+        (output, True, images.open_series(image, labels=True))
+        for image, output in options.also_labels
     ]
     result, details = _registered(options, network)
     seconds = time.perf_counter() - begin
@@ -129,7 +137,7 @@ def _writers(options, result: Registration, carried) -> dict[str, Any]:
             affine=result.inverse @ moving.affine,
             like=fixed.header,
         )
-    for _, output, labels, series in carried:
+    for output, labels, series in carried:
         writers[output] = functools.partial(
             carry.write,
             series=series,
@@ -168,11 +176,15 @@ def summary(
         "translation": f"{_triple(parts.translation, '.2f')} mm (x, y, z)",
         "rotation": f"{_triple(parts.rotation, '.2f')}° (about x, y, z); "
         f"{parts.angle:.2f}° as one",
-        "scale": _triple(parts.scale, ".4f"),
+        "scale": f"moving {_triple(parts.scale, '.4f')} times as large (x, y, z)",
         "shear": f"{_triple(parts.shear, '.4f')} (xy, xz, yz)",
     }
     if found is not None and found.searched:
-        rows["orientation"] = "the header's did not fit; all were searched"
+        rows["orientation"] = (
+            "all were searched, and the header's fits best"
+            if parts.angle < _TURNED
+            else f"the header's did not fit; found {parts.angle:.0f}° from it"
+        )
     for number, path in enumerate(written):
         rows["written" + " " * number] = path
     return "\n".join(

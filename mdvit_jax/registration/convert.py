@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mdvit_jax.registration import images, transforms
+from mdvit_jax.registration import command_line, images, transforms
 
 _DESCRIPTION = """\
 Convert an affine transform between the files of ITK and ANTs (.tfm, .mat), FSL (.mat),
@@ -50,8 +50,10 @@ def main(arguments: Sequence[str]) -> int:
         action="store_true",
         help="write the way back; --fixed and --moving are those of the input",
     )
-    options = parser.parse_args(arguments)
+    options = command_line.parse(parser, arguments)
     named = options.fixed, options.moving
+    images.check_not_read(options.output, filter(None, (options.input, *named)))
+    images.check_place(options.output)
     fixed, moving = (None if p is None else images.load_frame(p).grid for p in named)
     matrix = transforms.read(
         options.input, fixed=fixed, moving=moving, format=options.source
@@ -61,4 +63,5 @@ def main(arguments: Sequence[str]) -> int:
     transforms.write(
         options.output, matrix, fixed=fixed, moving=moving, format=options.target
     )
+    print(f"{options.output}: {'inverse of ' * options.invert}{options.input}")
     return 0

@@ -29,16 +29,18 @@ class Frame(NamedTuple):
         shape: [x, y, z]; of the file's own axes.
         affine: 4×4 float64, voxel indices → world RAS+ mm.
         header: nibabel's, of the file's own kind.
+        path: of the file.
     """
 
     shape: tuple[int, int, int]
     affine: np.ndarray
     header: Any
+    path: str
 
     @property
     def grid(self) -> Grid:
         """Where its voxels lie."""
-        return Grid(self.shape, self.affine)
+        return Grid(self.shape, self.affine, self.path)
 
 
 class Image(NamedTuple):
@@ -62,7 +64,7 @@ class Image(NamedTuple):
     def grid(self) -> Grid:
         """Where its voxels lie."""
         x, y, z = self.data.shape
-        return Grid((x, y, z), self.affine)
+        return Grid((x, y, z), self.affine, self.path)
 
 
 class Series(NamedTuple):
@@ -105,7 +107,7 @@ def load_frame(path: str | Path) -> Frame:
     Raises:
         UserError: the file is damaged, or its header is none of an image in space.
     """
-    return _frame(nifti.load_header(path))
+    return _frame(nifti.load_header(path), path)
 
 
 def open_series(path: str | Path, *, labels: bool = False) -> Series:
@@ -116,12 +118,12 @@ def open_series(path: str | Path, *, labels: bool = False) -> Series:
     """
     header, volumes = nifti.open_series(path, labels=labels)
     dtype = _written_as(header.dtype, labels)
-    return Series(_frame(header), header.shape[3:], dtype, volumes)
+    return Series(_frame(header, path), header.shape[3:], dtype, volumes)
 
 
-def _frame(header: nifti.Header) -> Frame:
+def _frame(header: nifti.Header, path: str | Path) -> Frame:
     x, y, z = header.shape[:3]
-    return Frame((x, y, z), header.affine, header.header)
+    return Frame((x, y, z), header.affine, header.header, str(path))
 
 
 def _written_as(dtype: np.dtype, labels: bool) -> np.dtype:

@@ -1,5 +1,6 @@
 """What a caller gives as an image: a path, a nibabel image, an array."""
 
+import itertools
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -45,6 +46,28 @@ def image(given: Any, name: str) -> images.Image:
     return images.Image(data, affine, given.header, values.dtype.newbyteorder("="))
 
 
+def series(path: str | Path, *, cure: str) -> images.Series:
+    """An image of one volume or several whose values may be interpolated.
+
+    A mask of 0 and 1 may: rounded, it is cut at one half.
+
+    Args:
+        cure: what to do about a label map, the end of the sentence.
+
+    Raises:
+        UserError: it cannot be used, or its first volume looks like a label map.
+    """
+    found = images.open_series(path)
+    first = next(found.volumes)
+    count = labels_in(first, found.dtype)
+    if count > 1 and not 0 <= first.min() < first.max() <= 1:
+        raise errors.UserError(
+            f"{path} looks like a label map ({count} whole numbers in patches), whose "
+            f"values are names that interpolation would mix; {cure}."
+        )
+    return found._replace(volumes=itertools.chain([first], found.volumes))
+
+
 def mask(given: Any, of: images.Image, name: str) -> np.ndarray:
     """A mask [x, y, z] bool, true above 0, on the voxels of its image.
 
@@ -77,6 +100,30 @@ def mask(given: Any, of: images.Image, name: str) -> np.ndarray:
     if not data.any():
         raise errors.UserError(f"{called} has nothing in it; leave it out.")
     return data
+
+
+def labels_in(data: np.ndarray, dtype: np.dtype) -> int:
+    """How many values an image has that looks like a label map or a mask; else 0.
+
+    Args:
+        data: [x, y, z].
+        dtype: of the file; floating-point labels are whole numbers, too.
+    """
+    some = data[::8, ::8, ::8]
+    if data.size < 1000 or (dtype.kind == "f" and (some != np.rint(some)).any()):
+        return 0
+    values = np.unique(data[::2, ::2, ::2])
+    if (values != np.rint(values)).any():
+        return 0
+    alike = len(values) <= 2 or (len(values) < 200 and _in_patches(data))
+    return len(values) if alike else 0
+
+
+def _in_patches(data: np.ndarray) -> bool:
+    """Whether most neighbours off the background have one value, as labels have."""
+    one, other = data[:-1], data[1:]
+    inside = (one != 0) & (other != 0)
+    return bool(inside.any() and (one == other)[inside].mean() > 0.6)
 
 
 def _from_array(given: Any, name: str) -> nib.Nifti1Image:

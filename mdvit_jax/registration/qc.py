@@ -1,8 +1,9 @@
 """A picture of a registration: three planes before and after, edges overlaid.
 
 Whatever the axes of the files, the planes are those of the world through the fixed
-object's centre, in the neurological convention: the person's left is on the left,
-anterior is up (axial) or right (sagittal), superior is up.
+object's centre (the sagittal one lies to the right of it, as little is seen of the
+falx), in the neurological convention: the person's left is on the left, anterior is up
+(axial) or right (sagittal), superior is up.
 """
 
 import textwrap
@@ -23,13 +24,14 @@ from mdvit_jax.registration.transforms import Grid
 _PLANES = (
     ("Axial", 2, "LRAP"),
     ("Coronal", 1, "LRSI"),
-    ("Sagittal", 0, "PASI"),
+    ("Sagittal, right of the middle", 0, "PASI"),
 )
+_BESIDE = 0.12  # of the width, by which the sagittal plane misses the falx
 _FAINT, _EDGES = "#a2a4ac", "#ff7a45"
 _WARM = np.array([1.0, 0.78, 0.48])  # tint of the moving image in the checkerboard
 _VERDICTS = {"ok": "#5fd38d", "check": "#ffc94d", "failed": "#ff5c5c"}
 _ACROSS = 220  # pixels along the longest side
-_MARGIN = 0.06  # of that side, around the fixed object
+_MARGIN = 0.08  # of that side, around the fixed object; letters stand in it
 _SQUARES = 8  # of the checkerboard, along the longest side
 _FLATTEST = 0.6  # shortest side of what is shown, of the longest
 _PANEL = 3.0  # inches, the height of a picture
@@ -112,7 +114,7 @@ def _plane(low: np.ndarray, high: np.ndarray, centre: np.ndarray, cut: int) -> G
     step = (high - low).max() / _ACROSS
     affine = np.diag([step, step, step, 1.0])
     affine[:3, 3] = low
-    affine[cut, 3] = centre[cut]
+    affine[cut, 3] = centre[cut] + (_BESIDE * (high - low)[0] if cut == 0 else 0)
     x, y, z = (
         1 if axis == cut else int(np.ceil(side / step)) + 1
         for axis, side in enumerate(high - low)

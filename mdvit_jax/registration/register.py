@@ -148,7 +148,7 @@ def register(
     after = measures.measure(pair, matrix)
     return Registration(
         matrix,
-        verdict.judge(matrix, after, found),
+        verdict.judge(matrix, after, found, dof=dof),
         measures.measure(pair, np.eye(4)),
         after,
         decompose.decompose(matrix, pair.fixed.centre),
@@ -179,22 +179,13 @@ def _object(image: images.Image, mask, name: str, force: bool) -> levels.Object:
 
 
 def _refuse_labels(image: images.Image, name: str) -> None:
-    if image.dtype.kind not in "iub" or image.data.size < 1000:
-        return
-    values = np.unique(image.data[::2, ::2, ::2])
-    if len(values) <= 2 or (len(values) < 200 and _in_patches(image.data)):
+    count = inputs.labels_in(image.data, image.dtype)
+    if count:
         raise errors.UserError(
-            f"{name} looks like a label map or a mask ({len(values)} whole numbers in "
+            f"{name} looks like a label map or a mask ({count} whole numbers in "
             "patches), whose values are names and not brightness; register the image "
             "that it was drawn on and carry it along (--also-labels), or use --force."
         )
-
-
-def _in_patches(data: np.ndarray) -> bool:
-    """Whether most neighbours off the background have one value, as labels have."""
-    one, other = data[:-1], data[1:]
-    inside = (one != 0) & (other != 0)
-    return bool(inside.any() and (one == other)[inside].mean() > 0.6)
 
 
 def _start(init, pair: levels.Pair, pictures) -> np.ndarray:

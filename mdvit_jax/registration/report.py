@@ -20,7 +20,10 @@ from mdvit_jax.registration.transforms import Grid
 _CONVENTION = (
     "4x4, world RAS+ millimetres, fixed to moving: the matrix takes a point of the "
     "fixed image to the point of the moving image that shows the same place; the "
-    "warped image at x is the moving image at matrix * x"
+    "warped image at x is the moving image at matrix * x; parts: translation (mm) of "
+    "the fixed object's centre, about which the rest turns and scales; rotation in "
+    "degrees about x, then y, then z, and as one angle; scale: how many times as large "
+    "as the fixed object the moving one is"
 )
 
 

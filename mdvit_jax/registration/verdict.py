@@ -5,6 +5,11 @@ other and on MNI152, and failures made on purpose. benchmarks/registration/verdi
 shows them on such pairs, also at gamma 0.5 and 2 and inverted. `score` is the local
 correlation less the mismatch of the outlines at 24³ voxels; there known-good pairs lie
 above 0.10, and of the failures one label map does. A mirrored brain is not told.
+
+A rigid answer, or one with one scale, leaves heads of two sizes or shapes apart, so it
+has limits of its own, read off the same pairs aligned that way. Of failures these tell
+halves (overlap up to 0.70) and another inside (correlation up to 0.14); a rigid label
+map (0.22) they do not, and some pairs of very different sizes (0.19) are "check".
 """
 
 from typing import NamedTuple
@@ -15,9 +20,11 @@ from mdvit_jax.registration.align import Alignment
 from mdvit_jax.registration.measures import Measures
 
 OK, CHECK, FAILED = "ok", "check", "failed"
-_SCORE = -0.2, 0.1  # below: failed, check
-_CORRELATION = 0.18, 0.24
-_OVERLAP = 0.7, 0.86
+_SCORE = {"affine": (-0.2, 0.1)}  # below: failed, check
+_SCORE |= {"rigid": (-0.25, -0.1), "similarity": (-0.25, -0.1)}
+_CORRELATION = {"affine": (0.18, 0.24)}
+_CORRELATION |= {"rigid": (0.18, 0.2), "similarity": (0.18, 0.23)}
+_OVERLAP = {"affine": (0.7, 0.86), "rigid": (0.7, 0.74), "similarity": (0.7, 0.86)}
 _SCALES = (0.5, 2.0), (0.7, 1.45)  # of people among each other and to templates
 _RIVAL = 0.1  # answers in two orientations are told apart by more than this
 
@@ -34,40 +41,45 @@ class Verdict(NamedTuple):
     reasons: tuple[str, ...]
 
 
-def judge(matrix: np.ndarray, after: Measures, alignment: Alignment | None) -> Verdict:
+def judge(
+    matrix: np.ndarray, after: Measures, alignment: Alignment | None, *, dof: str
+) -> Verdict:
     """Judge a result by its measures.
 
     Args:
         matrix: 4×4 fixed → moving.
         alignment: what the search for it saw; None if it was not searched for.
+        dof: "rigid", "similarity" or "affine".
     """
+    fits, likeness, cover = _SCORE[dof], _CORRELATION[dof], _OVERLAP[dof]
+    kept = "; a rigid answer keeps the sizes, which may be all" * (dof == "rigid")
     sizes = np.linalg.svd(matrix[:3, :3], compute_uv=False)
     low, high = float(sizes.min()), float(sizes.max())
     found = [
         (
-            _below(after.correlation, _CORRELATION),
+            _below(after.correlation, likeness),
             f"the images are alike at few places (local correlation "
-            f"{after.correlation:.2f}; known pairs {_CORRELATION[1]:.2f} and more)",
+            f"{after.correlation:.2f}; known pairs {likeness[1]:.2f} and more){kept}",
         ),
         (
-            _below(after.overlap, _OVERLAP),
+            _below(after.overlap, cover),
             f"the two objects do not cover each other (Dice {after.overlap:.2f}; known "
-            f"pairs {_OVERLAP[1]:.2f} and more), as when one is cropped",
+            f"pairs {cover[1]:.2f} and more), as when one is cropped{kept}",
         ),
         (
             FAILED if not _SCALES[0][0] < low <= high < _SCALES[0][1]
             else CHECK if not _SCALES[1][0] < low <= high < _SCALES[1][1]
             else OK,
-            f"the moving image is scaled by {low:.2f} to {high:.2f}, which is unusual "
-            "between heads",
+            f"the moving object is {low:.2f} to {high:.2f} times as large as the fixed "
+            "one, depending on the direction, which is unusual between heads",
         ),
     ]  # fmt: skip
     if alignment:
         found += [
             (
-                _below(alignment.score, _SCORE),
+                _below(alignment.score, fits),
                 f"the coarse fit is weak ({alignment.score:.2f}; known pairs "
-                f"{_SCORE[1]:.2f} and more)",
+                f"{fits[1]:.2f} and more)",
             ),
             (
                 CHECK if _ambiguous(alignment) else OK,

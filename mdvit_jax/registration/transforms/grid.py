@@ -11,10 +11,12 @@ class Grid(NamedTuple):
     Attributes:
         shape: voxels along the three axes of the file.
         affine: 4×4 float64, voxel indices → world RAS+ mm.
+        file: of the image, if it has one; an .lta file names it.
     """
 
     shape: tuple[int, int, int]
     affine: np.ndarray
+    file: str | None = None
 
     @property
     def voxel_sizes(self) -> np.ndarray:

@@ -5,6 +5,7 @@ grids are part of the file; FreeSurfer's "c_ras" is the world place of the voxel
 coordinates shape / 2.
 """
 
+import os
 import re
 
 import numpy as np
@@ -71,7 +72,10 @@ def _field(text: str, name: str, count: int) -> np.ndarray:
 def _info(grid: Grid) -> str:
     centre = grid.affine[:3, 3] + grid.affine[:3, :3] @ (np.array(grid.shape) / 2)
     axes = (grid.affine[:3, :3] / grid.voxel_sizes).T
-    lines = ["valid = 1  # volume info valid", "filename = unknown"]
+    file = os.path.abspath(grid.file) if grid.file else ""
+    # FreeSurfer and nitransforms read one word; "unknown" is FreeSurfer's for none.
+    file = file if re.fullmatch(r"[^\s#]+", file) else "unknown"
+    lines = ["valid = 1  # volume info valid", f"filename = {file}"]
     lines.append("volume = " + " ".join(str(n) for n in grid.shape))
     lines.append("voxelsize = " + numbers(grid.voxel_sizes))
     for name, axis in zip(("xras  ", "yras  ", "zras  "), axes, strict=True):
