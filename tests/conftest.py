@@ -12,6 +12,7 @@ os.environ.setdefault(
     str(Path(__file__).resolve().parents[1] / ".pytest_cache" / "jax"),
 )
 
+import jax
 import numpy as np
 import pytest
 
@@ -42,6 +43,23 @@ def golden(golden_file) -> dict[str, np.ndarray]:
     """The arrays of `golden_file` by name."""
     with np.load(golden_file) as archive:
         return dict(archive)
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """Compile without optimising, in the module's commands too.
+
+    A tiny network for a few steps waits for the compiler alone, and the results are the
+    same but for rounding. Registration computes more than it compiles: not for that.
+    """
+    before = jax.config.read("jax_disable_most_optimizations")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+        jax.config.update("jax_disable_most_optimizations", True)
+        jax.clear_caches()  # else what other modules have compiled is used again
+        yield
+    jax.config.update("jax_disable_most_optimizations", before)
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

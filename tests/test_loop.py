@@ -28,6 +28,8 @@ from mdvit_jax.training import (
     step,
 )
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 ROOT = Path(__file__).resolve().parents[1]
 TINY = {
     "data.layout": "synthetic",
@@ -39,6 +41,8 @@ TINY = {
     "model.embedding": "8",
     "model.depth": "1",
     "model.dilations": "(1,)",
+    "model.patches": "(3, 7)",  # two stages are quicker to compile
+    "model.strides": "(2, 4)",
     "loss.stride": "1",
     "loss.levels": "2",
     "optim.steps": "8",

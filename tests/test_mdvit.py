@@ -13,6 +13,8 @@ from mdvit_jax import errors, geometry, losses, models
 from mdvit_jax.models import torch_coordinates
 from oracle import images, layers
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SHAPE = (16, 24, 32)
 
 

@@ -14,19 +14,26 @@ from configs import default
 from mdvit_jax import errors, geometry, losses, models
 from mdvit_jax.training import optimizer, sharding, step
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SIZE = 32
 
 
 def small_config(**changes):
-    """A network of a few thousand parameters on 32³."""
+    """A network of two stages and a few thousand parameters on 32³."""
     config = default.get_config()
     config.data.size = SIZE
     config.model.update({"embedding": 8, "depth": 1, "dilations": (2,)})
+    config.model.update({"patches": (3, 7), "strides": (2, 4)})  # quicker to compile
     config.loss.stride = 1
     for name, value in changes.items():
         group, key = name.split("__")
         config[group][key] = value
     return config
+
+
+# On CPUs, scans over the batch gather features: of two stages, more than a volume holds.
+THREE_STAGES = {"model__patches": (3, 7, 15), "model__strides": (2, 4, 8)}
 
 
 def heads(count: int, seed: int = 0) -> np.ndarray:
@@ -179,7 +186,7 @@ import jax; jax.config.update("jax_num_cpu_devices", 4)
 import numpy as np, test_step as t
 from mdvit_jax import errors
 from mdvit_jax.training import sharding
-config = t.small_config(optim__batch=4)
+config = t.small_config(optim__batch=4, **t.THREE_STAGES)
 _, state, train_step = t.set_up(config)
 fixed, moving = t.heads(4), t.heads(4, seed=1)
 mesh = sharding.create_mesh(4)
@@ -203,7 +210,7 @@ def test_four_devices_do_the_arithmetic_of_one(tmp_path, run_python):
     run = run_python(SHARDED.format(root=root, out=out))
     assert "optim.batch is 6, which 4 devices cannot share evenly" in run.stdout
     found = np.load(out)
-    _, state, train_step = set_up(small_config(optim__batch=4))
+    _, state, train_step = set_up(small_config(optim__batch=4, **THREE_STAGES))
     _, measured = train_step(state, heads(4), heads(4, seed=1))
     np.testing.assert_allclose(found[:4], measured.loss, rtol=1e-5)
     assert found[4] == pytest.approx(float(measured.gradient_norm), rel=1e-4)
