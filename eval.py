@@ -1,52 +1,78 @@
-"""Evaluate a trained network on people it did not learn from.
+"""Evaluate networks, and repeat the paper's experiments.
 
     python eval.py --config configs/quickstart.py --checkpoint runs/quickstart
+    python eval.py --config configs/oasis.py --study all --checkpoint runs/a runs/b
 
-Rows: Initial, Initial (CoM), the network. Written into the run's folder `evaluation`:
-table.md, summary.json, cases.csv and pictures of the worst cases.
+Without --study: Initial, Initial (CoM) and the networks, as in Table 1 of the paper.
+Each study writes NAME.csv, NAME.md and pictures, and report.html holds all of a folder.
+Stopped, the same command goes on where it was.
 """
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
 from mdvit_jax import configuration, errors, runtime
 
+_STUDIES = {
+    "table1": "overlap of the brain masks, beside the classical methods",
+    "ablation": "Table 2: C2FViT, +NTG, +MSDA, +fine-tuning (four checkpoints)",
+    "contrast": "Fig. 3: DSC against the gamma of the moving image",
+    "rotation": "Fig. 4: DSC against a turn of the moving image",
+    "regions": "Fig. 5: Dice of the 12 regions",
+    "similarity": "Fig. 6: change of NTG and NCC themselves, against gamma",
+    "timing": "App. B: training steps a second with NTG and with NCC",
+    "all": "all of these",
+}
+
 
 @errors.told_in_a_sentence
 def main() -> int:
-    """Load the run's network and print its table."""
+    """Load the networks, run the studies, print their tables."""
+    options, config = configuration.parse(_parser())
+    runtime.start()
+    from mdvit_jax.studies import evaluation
+
+    print(evaluation.run(config, options, command=shlex.join(["python", *sys.argv])))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    studies = "\n".join(f"  {name:12}{what}" for name, what in _STUDIES.items())
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        epilog=f"studies:\n{studies}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--checkpoint",
         metavar="RUN",
-        required=True,
-        help="folder that train.py wrote (its workdir); the parameters are those of "
-        "its best checkpoint by validation DSC, the network is the run's own",
+        nargs="+",
+        default=[],
+        type=Path,
+        help="folders that train.py wrote (workdir); the parameters are those of the "
+        "best checkpoint by validation DSC",
     )
     parser.add_argument(
-        "--output", metavar="DIR", help="for the results; by default RUN/evaluation"
+        "--study",
+        nargs="+",
+        choices=_STUDIES,
+        metavar="NAME",
+        help="of those below; with them come the classical methods",
     )
-    options, config = configuration.parse(parser)
-    runtime.start()
-    from mdvit_jax.evaluation import methods, table1
-    from mdvit_jax.training import start
-
-    start.check_held_out(config, options.checkpoint)
-    trained = start.trained_network(options.checkpoint)
-    output = Path(options.output or Path(options.checkpoint) / "evaluation")
-    table = table1.run(
-        config,
-        trained.name,
-        methods.trained(trained.network, trained.params),
-        output,
-        description={"network": f"{options.checkpoint}, step {trained.step}"},
+    parser.add_argument(
+        "--methods",
+        nargs="*",
+        metavar="NAME",
+        help="the classical methods, of register, ants, elastix, simpleitk; by default "
+        "register, ants and elastix, and register alone for the studies of contrast, "
+        "rotation and similarity",
     )
-    print(table)
-    print(f"Written to {output}")
-    return 0
+    parser.add_argument(
+        "--output", metavar="DIR", type=Path, help="default: the first RUN/evaluation"
+    )
+    return parser
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 import argparse
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from mdvit_jax import configuration, errors
 
@@ -81,19 +83,53 @@ def _batch(arguments: Sequence[str]) -> int:
     return batch.main(options)
 
 
+def _ablation(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="mdvit ablation",
+        description="Train C2FViT with NCC, C2FViT with NTG and MDViT with NTG, "
+        "fine-tune the last one, and evaluate all four (paper, Table 2) beside the "
+        "classical methods. --config is that of fine-tuning and evaluation. "
+        "Interrupted, it goes on where it was.",
+    )
+    parser.add_argument(
+        "--pretraining",
+        metavar="FILE",
+        required=True,
+        help="the configuration of pre-training, such as configs/adni.py",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        type=Path,
+        help="for the runs and their evaluation; default: the folder of the "
+        "configuration's workdir, and in it one for the task",
+    )
+    options, config = configuration.parse(parser, arguments)
+    pretraining = configuration.load(options.pretraining)
+    from mdvit_jax import runtime
+    from mdvit_jax.studies import chain
+
+    runtime.start()
+    output = options.output or Path(config.workdir).parent / config.data.task
+    command = shlex.join(["mdvit", "ablation", *arguments])
+    return chain.run(config, pretraining, output, command=command)
+
+
 _COMMANDS = {
     "register": _register,
     "batch": _batch,
     "apply": _apply,
     "convert": _convert,
     "prepare": _prepare,
+    "ablation": _ablation,
 }
 _HELP = (
     "register: align two images of any contrast and orientation; "
     "batch: all pairs of a CSV file; "
     "apply: an image, a series or a label map through affine transforms; "
     "convert: an affine transform from one program's file into another's; "
-    "prepare: conform a cohort once into a cache that training reads"
+    "prepare: conform a cohort once into a cache that training reads; "
+    "ablation: train and evaluate the four networks of the paper's Table 2"
 )
 
 

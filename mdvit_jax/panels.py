@@ -14,7 +14,7 @@ PAPER, TEXT = "#101114", "#e8e8ea"
 
 def figure(width: float, height: float) -> Figure:
     """An empty one, in inches."""
-    blank = Figure(figsize=(width, height), facecolor=PAPER)
+    blank = Figure(figsize=(width, height), dpi=110, facecolor=PAPER)
     FigureCanvasAgg(blank)
     return blank
 

@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "models": {"geometry", "losses", "errors"},
     "data": {"errors"},
     "evaluation": {
-        *("geometry", "losses", "models", "data"),
+        *("geometry", "losses", "models", "data", "registration"),
         *("configuration", "errors", "atomic", "panels"),
     },
     "registration": {
@@ -28,6 +28,10 @@ MAY_IMPORT = {
     "training": {
         *("geometry", "losses", "models", "data", "evaluation"),
         *("configuration", "errors", "atomic"),
+    },
+    "studies": {
+        *("geometry", "losses", "models", "data", "evaluation", "registration"),
+        *("training", "configuration", "errors", "atomic", "panels"),
     },
 }
 # The libraries that one part keeps to itself.

@@ -29,7 +29,7 @@ def calls(monkeypatch) -> list[str]:
         raise RuntimeError("no\noverlap")
 
     monkeypatch.setattr(methods, "METHODS", {"ours": shifted, "ants": broken})
-    monkeypatch.setattr(methods, "PACKAGES", {})
+    monkeypatch.setattr(methods, "missing", lambda name: None)
     return called
 
 
@@ -97,11 +97,13 @@ def test_the_plan_has_what_was_asked_for():
 def test_the_command_line_writes_rows_and_table(calls, monkeypatch, tmp_path, capsys):
     task = plan.Task("orientation", "a", "gamma 1", made)
     monkeypatch.setattr(plan, "tasks", lambda groups, people, pairs: [task])
-    monkeypatch.setattr(methods, "PACKAGES", {"ants": ("no_such_module", "antspyx")})
+    missing = {"ours": None, "ants": "ants is left out."}
+    monkeypatch.setattr(methods, "missing", missing.get)
     output = tmp_path / "new" / "folder"
     words = ["--methods", "ours", "ants", "--output", str(output)]
     assert command_line.main(words) == 0
     assert calls == ["ours"]
     text = (output / "table.md").read_text(encoding="utf-8")
-    assert text == capsys.readouterr().out
+    out, told = capsys.readouterr()
+    assert text == out and "ants is left out." in told
     assert "| any orientation, error below 1 mm (n = 1) | 0 of 1 |" in text

@@ -32,7 +32,7 @@ def small_config(**changes):
     return config
 
 
-# On CPUs, scans over the batch gather features: of two stages, more than a volume holds.
+# On CPUs, scans over the batch gather features: of two stages, more than a volume.
 THREE_STAGES = {"model__patches": (3, 7, 15), "model__strides": (2, 4, 8)}
 
 

@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         "how far off they are,\nhow well people overlap, how long it takes.",
         epilog=f"groups of cases:\n{groups}\n\n"
         "The scans ds002748 and oasis1_malf are looked for in the folder MDVIT_DATA, "
-        "else in\n../shared/data beside the repository. ants and elastix need "
+        "else in\n../shared/data beside the repository. Other programs need "
         "pip install 'mdvit-jax[peers]'.\nTo compute a row again, delete it from "
         "results.csv.\n\nexample, a quick look at two methods:\n"
         "  python -m benchmarks.registration --methods ours ants --people 2 --pairs 2",

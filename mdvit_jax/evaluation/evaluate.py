@@ -1,7 +1,6 @@
-"""Measure registrations of conformed pairs: masks, regions, time."""
+"""Measure registrations of conformed pairs: masks and regions."""
 
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -10,7 +9,7 @@ import numpy as np
 
 from mdvit_jax import errors, geometry
 from mdvit_jax.data import conform, pairs, store
-from mdvit_jax.evaluation import methods, metrics, regions, report
+from mdvit_jax.evaluation import metrics, regions
 
 Regions = Mapping[str, Sequence[int]]
 
@@ -127,30 +126,3 @@ def pairs_of(
         else:
             fixed_name, fixed = scans.subjects[of_fixed], scans[of_fixed]
         yield Pair(fixed_name, scans.subjects[of_moving], fixed, scans[of_moving])
-
-
-def evaluate(
-    of_pairs: Iterable[Pair],
-    table: Mapping[str, methods.Method],
-    config: ml_collections.ConfigDict,
-) -> Iterator[tuple[report.Case, Pair, conform.Conformed]]:
-    """Run every method on every pair; yields case, pair and warped moving scan.
-
-    Args:
-        of_pairs: the pairs of conformed scans.
-        table: name → method.
-        config: as in `align`.
-
-    The time is that of the method alone, from conformed arrays to a matrix; a first
-    call, which compiles, is not counted.
-    """
-    for number, pair in enumerate(of_pairs):
-        for name, method in table.items():
-            if number == 0:
-                method(pair.fixed, pair.moving)
-            start = time.perf_counter()
-            matrix = method(pair.fixed, pair.moving)
-            seconds = time.perf_counter() - start
-            warped, values = align(pair, matrix, config)
-            names = pair.fixed_name, pair.moving_name
-            yield report.Case(name, *names, seconds=seconds, **values), pair, warped

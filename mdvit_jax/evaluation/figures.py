@@ -106,7 +106,7 @@ def save(figure: Figure, path: str | Path) -> None:
     figure.savefig(
         drawn,
         format=path.suffix[1:] or "png",
-        dpi=110,
+        dpi="figure",
         facecolor=figure.get_facecolor(),
     )
     with atomic.replacing(path) as beside:

@@ -113,7 +113,10 @@ def trained_network(run: str | Path) -> Trained:
     network = models.create(config)
     params, step = _best_params(run, parameter_shapes(config, network))
     kind = "C2FViT" if config.model.dilated_form == "none" else "MDViT"
-    return Trained(f"{kind} ({config.loss.name.upper()})", network, params, step)
+    name = f"{kind} ({config.loss.name.upper()})"
+    if config.optim.start_from:
+        name += ", fine-tuned"
+    return Trained(name, network, params, step)
 
 
 def parameter_shapes(config: ml_collections.ConfigDict, network: models.Network):

@@ -1,39 +1,14 @@
-"""Images of this program as those of ITK (itk, ANTs), which live in LPS+ mm."""
+"""Where ITK's programs (ANTs, Elastix, SimpleITK) see an image: in LPS+ mm."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
 from mdvit_jax import errors
-from mdvit_jax.registration.images import Image
 
 _TO_LPS = np.diag([-1.0, -1, 1, 1])  # its own inverse
 # How far two axes may be from a right angle: headers are float32.
 _RIGHT_ANGLES = 1e-4
-
-
-def ants_image(image: Image) -> Any:
-    """As an `ants.ANTsImage` of float32."""
-    import ants
-
-    origin, spacing, direction = geometry(image.affine)
-    return ants.from_numpy(
-        image.data.astype(np.float32), origin.tolist(), spacing.tolist(), direction
-    )
-
-
-def itk_image(image: Image) -> Any:
-    """As an `itk.Image` of float32."""
-    import itk
-
-    origin, spacing, direction = geometry(image.affine)
-    # NumPy's first axis is ITK's last one.
-    result = itk.image_from_array(np.ascontiguousarray(image.data.T, np.float32))
-    result.SetOrigin(origin.tolist())
-    result.SetSpacing(spacing.tolist())
-    result.SetDirection(itk.matrix_from_array(direction))
-    return result
 
 
 def geometry(affine: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

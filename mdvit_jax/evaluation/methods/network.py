@@ -1,0 +1,37 @@
+"""A trained network, started from the centres of mass as in training."""
+
+import hashlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mdvit_jax import geometry, models
+from mdvit_jax.data import conform
+from mdvit_jax.evaluation.methods.method import Method
+
+
+def network(name: str, model: models.Network, params, *, about: str) -> Method:
+    """A network with its parameters.
+
+    Args:
+        name: what the row is called.
+        model: the network.
+        params: its parameters.
+        about: where it comes from, and what it is; its parameters are told besides.
+    """
+
+    @jax.jit
+    def estimate(fixed, moving):
+        start = geometry.centre_shift(fixed, moving)
+        return model.apply(params, fixed, moving, initial=start).matrix
+
+    def align(fixed: conform.Conformed, moving: conform.Conformed) -> np.ndarray:
+        pair = (jnp.asarray(scan.image)[None] for scan in (fixed, moving))
+        return np.asarray(estimate(*pair)[0])
+
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(np.asarray(leaf).tobytes())
+    return Method(name, align, f"{about}, parameters {digest.hexdigest()[:12]}")

@@ -1,0 +1,19 @@
+"""`mdvit_jax.register` of the two images, with its defaults."""
+
+import numpy as np
+
+import mdvit_jax
+from mdvit_jax.data import nifti
+from mdvit_jax.evaluation.methods.method import Method, of_world
+from mdvit_jax.registration import register
+
+
+def create() -> Method:
+    """The row of this package's classical registration."""
+    identity = f"mdvit_jax.register {mdvit_jax.__version__}, defaults"
+    return Method("register (ours)", of_world(find), identity)
+
+
+def find(fixed: nifti.Volume, moving: nifti.Volume) -> np.ndarray:
+    """4×4 `fixed_to_moving`, world RAS+ mm."""
+    return register.register(fixed, moving).matrix

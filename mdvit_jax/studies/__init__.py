@@ -1,0 +1,1 @@
+"""The paper's experiments, each on the pairs of one configuration."""
