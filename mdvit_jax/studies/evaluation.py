@@ -40,15 +40,16 @@ def run(
         )
     if not options.checkpoint and not options.output:
         raise errors.UserError("name the folder of the results with --output.")
-    networks = load(config, options.checkpoint)
-    output = options.output or options.checkpoint[0] / "evaluation"
     asked = options.study or ["table1"]
     every = "all" in asked
+    names = studies.STUDIES if every else dict.fromkeys(asked)
+    chosen = {name: _chosen(name, options) for name in names}
+    networks = load(config, options.checkpoint)
+    output = options.output or options.checkpoint[0] / "evaluation"
     about = describe(config, networks)
     texts = []
-    for name in studies.STUDIES if every else dict.fromkeys(asked):
-        chosen = _chosen(name, options)
-        setting = cases.Setting(config, networks, chosen, output, about)
+    for name in names:
+        setting = cases.Setting(config, networks, chosen[name], output, about)
         try:
             texts.append(studies.run(name, setting, command=command))
         except cases.Lacking as lacking:
