@@ -2,7 +2,7 @@
 
     python -m mdvit_jax prepare --config configs/adni.py
     python train.py --config configs/adni.py
-    python train.py --config configs/adni.py --config.data.task=template --config.optim.steps=150_000 --config.workdir=runs/adni_template
+    python train.py --config configs/adni_template.py
 
 `data.root` holds one FreeSurfer subject folder for each scan, such as
 003_S_0907_I48617/mri/{brain.mgz, aseg.mgz}. ADNI is obtained at https://adni.loni.usc.edu.

@@ -3,8 +3,8 @@
     python -m mdvit_jax prepare --config configs/small_finetuning.py
     python -m mdvit_jax ablation --config configs/small_finetuning.py --pretraining configs/small_pretraining.py
 
-`data.root` holds skull-stripped scans 1000_3_SS.nii.gz with the Neuromorphometrics labels
-1000_3_glm.nii.gz (15 people; 1003 and 1023 are one). What is trained, the clipping and
+`data.root` holds skull-stripped scans 1000_SS.nii.gz with the Neuromorphometrics labels
+1000_glm.nii.gz (15 people; 1003 and 1023 are one). What is trained, the clipping and
 the weight decay are the paper's (3.1); the rate is higher, as there are fewer steps.
 """
 
@@ -22,6 +22,7 @@ def get_config():
     config.data.labels = "{subject}_glm.nii.gz"
     config.data.label_scheme = "neuromorphometrics"
     config.data.cache = "cache/oasis1_malf"
+    config.data.same_person = (("1003", "1023"),)
     config.data.split = (8, 3, 5)
     config.data.task = "template"
     config.optim.steps = 2000
