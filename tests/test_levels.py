@@ -108,6 +108,26 @@ def test_nothing_to_align_is_told_in_a_sentence(head, change, why):
     assert "head.nii" in str(told.value) and "\n" not in str(told.value)
 
 
+@pytest.mark.parametrize(
+    ("scales", "why"),
+    [
+        ((1e3, 1e3, 1e3), "1000 times as large as that of head.nii (1"),
+        ((1e-3, 1e-3, 1e-3), "1000 times as large as that of odd.nii (1"),
+        ((1e-3, 1, 1), "odd.nii shows an object only 0.128 mm thick"),
+        ((1, 15, 15), "head.nii shows"),
+    ],
+)
+def test_voxel_sizes_that_cannot_be_are_told_in_a_sentence(head, scales, why):
+    """Before cubes are made of them, which would take time and memory without end."""
+    data, _, matrix = head
+    other = levels.find(data, matrix @ np.diag([*scales, 1.0]), name="odd.nii")
+    plain = find(data[:, :, 20:24] if why.startswith("head") else data, matrix)
+    for both in ((plain, other), (other, plain)):
+        with pytest.raises(errors.UserError) as told:
+            levels.pair(*both)
+        assert why in str(told.value) and "\n" not in str(told.value)
+
+
 @pytest.fixture(scope="module")
 def pair(head):
     data, _, matrix = head
@@ -154,7 +174,7 @@ def test_a_blob_is_where_it_is_in_the_world(name):
     image = np.exp(-((at - blob) ** 2).sum(-1) / (2 * 4**2)).astype(np.float32)
     thing = levels.Object(
         image, np.ones(shape, bool), np.ones_like(image), grid.affine, middle,
-        radius, True,
+        radius, True, "it",
     )  # fmt: skip
     pair = levels.pair(thing, thing)
     for size, (level, _) in pair.cubes.items():

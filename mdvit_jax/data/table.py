@@ -6,10 +6,13 @@ spreadsheets write them where the comma is the decimal point.
 
 import csv
 import difflib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mdvit_jax import errors
+
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # nor any name of a file
 
 
 def rows(
@@ -26,7 +29,8 @@ def rows(
         The cells by column, of all `columns`, "" where there is none.
 
     Raises:
-        UserError: no CSV file, a column is missing, or a row has too many cells.
+        UserError: no CSV file, a column is missing or there twice, a row has too many
+            cells, or one that means something holds a line break or the like.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -55,11 +59,17 @@ def rows(
                 f"{path} has no column {column}; its first line must name the "
                 f"columns, of {', '.join(columns)}."
             )
+    for column in columns:
+        if names.count(column) > 1:
+            raise errors.UserError(
+                f"{path} has {names.count(column)} columns called {column}; leave one."
+            )
     for name in names:
         near = difflib.get_close_matches(name, columns, n=1, cutoff=0.8)
         if near and name not in columns and near[0] not in names:
+            seen = _UNSEEN.sub("?", name)
             raise errors.UserError(
-                f'{path} has a column "{name}"; did you mean "{near[0]}"?'
+                f'{path} has a column "{seen}"; did you mean "{near[0]}"?'
             )
     for number, cells in enumerate(lines[1:], start=2):
         if not any(cell.strip() for cell in cells):
@@ -71,4 +81,10 @@ def rows(
             )
         row = dict.fromkeys(columns, "")
         row |= dict(zip(names, (cell.strip() for cell in cells), strict=False))
+        for column in columns:
+            if _UNSEEN.search(row[column]):
+                raise errors.UserError(
+                    f"{path} has a line break or another control character in the "
+                    f"column {column} of row {number}; take it out."
+                )
         yield number, row

@@ -59,7 +59,6 @@ than the others.
 The exit code is 0 if all pairs are ok or check, 1 if some failed or had an error, and
 2 if the CSV file or the folder is wrong.
 """
-_STATUSES = ("ok", "check", "failed", batch_results.ERROR)
 _NAMED = 10  # pairs in the summary
 
 
@@ -157,14 +156,17 @@ def run(
 
 def summary(results: Sequence[batch_results.Result], skipped: int, folder: Path) -> str:
     """Lines that say how many pairs went how, and which ones to look at first."""
-    counts = {s: sum(r["status"] == s for r in results) for s in _STATUSES}
+    counts = {s: sum(r["status"] == s for r in results) for s in batch_results.STATUSES}
     told = ", ".join(f"{n} {status}" for status, n in counts.items() if n)
     lines = [f"{len(results)} pairs: {told}."]
     if skipped:
         lines.append(f"{skipped} of them were there already and have not changed.")
     bad = [r for r in results if r["status"] != "ok"]
     bad.sort(
-        key=lambda r: (-_STATUSES.index(r["status"]), batch_results.correlation(r))
+        key=lambda r: (
+            -batch_results.STATUSES.index(r["status"]),
+            batch_results.correlation(r),
+        )
     )
     lines += [f"  {r['name']} ({r['status']}): {r['reasons']}" for r in bad[:_NAMED]]
     if len(bad) > _NAMED:

@@ -4,6 +4,7 @@ Columns: fixed and moving; optionally name, fixed_mask, moving_mask and labels. 
 are ignored, their order is free. Relative paths start at the file's folder.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -67,13 +68,8 @@ def _from_cells(path: Path, number: int, cells: Mapping[str, str]) -> Row:
     for column in ("fixed", "moving"):
         if not cells[column]:
             raise errors.UserError(f"{path} names no {column} image in row {number}.")
-    paths = {
-        column: path.parent / Path(cells[column]).expanduser()
-        if cells[column]
-        else None
-        for column in COLUMNS[3:]
-    }
-    fixed, moving = (path.parent / Path(cells[c]).expanduser() for c in COLUMNS[:2])
+    paths = {c: _path(path, cells[c]) if cells[c] else None for c in COLUMNS[3:]}
+    fixed, moving = (_path(path, cells[c]) for c in COLUMNS[:2])
     name = cells["name"] or _ENDING.sub("", moving.name)
     if not _NAME.fullmatch(name):
         raise errors.UserError(
@@ -81,3 +77,9 @@ def _from_cells(path: Path, number: int, cells: Mapping[str, str]) -> Row:
             "called after; use letters, digits, -, _ and single dots between them."
         )
     return Row(name, fixed, moving, **paths)
+
+
+def _path(table_path: Path, cell: str) -> Path:
+    """Where a cell's file is."""
+    # A ~ of somebody who is not known is part of the name, as in a shell.
+    return table_path.parent / os.path.expanduser(cell)

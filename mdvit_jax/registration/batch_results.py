@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # it brings JAX, which --help need not wait for
     from mdvit_jax.registration.register import Registration
 
 ERROR = "error"  # the status of a pair that could not be registered
+STATUSES = ("ok", "check", "failed", ERROR)  # the verdict's, and that
 COLUMNS = (
     "name", "status", "reasons", "fixed", "moving",
     "correlation_before", "correlation_after", "overlap_before", "overlap_after",
@@ -101,12 +102,23 @@ def read(path: Path) -> dict[str, Result]:
         raise errors.UserError(
             f"{path} cannot be read ({error}); move it away, or name another --output."
         ) from error
-    if any(set(row) != set(COLUMNS) or None in row.values() for row in rows):
+    if not all(map(_is_one, rows)):
         raise errors.UserError(
             f"{path} was not written by this version of mdvit batch; move it away, or "
             "name another --output."
         )
     return {row["name"]: row for row in rows}
+
+
+def _is_one(row: Mapping[str | None, str | None]) -> bool:
+    """Whether a row of a file is a result."""
+    if set(row) != set(COLUMNS) or None in row.values():
+        return False
+    try:
+        float(row["correlation_after"] or "nan")
+    except ValueError:
+        return False
+    return row["status"] in STATUSES
 
 
 def write(path: Path, results: Iterable[Result]) -> None:

@@ -17,6 +17,7 @@ from mdvit_jax.registration.transforms import Grid
 _HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 _MAGICS = b"n+1\0", b"n+2\0"  # header and voxels in one file
 _ALIGNED, _TALAIRACH = 2, 3  # of NIfTI's xform codes; from 3 on they name a template
+_SPACE, _MILLIMETRE = 0x07, 2  # of NIfTI's xyzt_units
 _REPRESENTED = 1e-3  # mm at the corners, by which a qform may miss
 
 
@@ -73,8 +74,8 @@ def _no_nifti(name: str | Path) -> errors.UserError:
 
 def _place(header: nib.Nifti1Header, affine: np.ndarray, code: int) -> None:
     x, y, z = (max(int(n), 1) for n in header["dim"][1:4])
-    _, time = header.get_xyzt_units()
-    header.set_xyzt_units("mm", time)
+    # Of time, whatever is there: nibabel reads no units that NIfTI has not got.
+    header["xyzt_units"] = int(header["xyzt_units"]) & ~_SPACE | _MILLIMETRE
     header.set_sform(affine, code)
     header["pixdim"][1:4] = np.linalg.norm(affine[:3, :3], axis=0)
     header.set_qform(affine, code, strip_shears=True)

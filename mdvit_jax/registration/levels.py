@@ -20,6 +20,7 @@ _SHARE = {12: 1.0, 24: 0.8, 48: 0.45, 96: 0.32}  # of a cube's voxels that take 
 _SPECK = 0.05  # of the largest part; a smaller one does not belong to the object
 _MARGIN = 3  # voxels of the finest cube left free around the object
 _BLUR = 0.42  # deviation, in voxels of the cube, of what averages over such a voxel
+_UNLIKE = 20  # times as large as the other; a cropped head, or a mouse's, is not
 _BOX = 0.29  # deviation of a voxel of the file, in its own size
 
 
@@ -35,6 +36,7 @@ class Object(NamedTuple):
         centre: [3], the mean of the object's voxels, world RAS+ mm.
         radius: how far the object reaches from there, in mm.
         bare: whether the background is empty (one value), as after skull-stripping.
+        name: of the image, in messages.
     """
 
     image: np.ndarray
@@ -44,6 +46,7 @@ class Object(NamedTuple):
     centre: np.ndarray
     radius: float
     bare: bool
+    name: str
 
 
 def find(
@@ -101,7 +104,7 @@ def find(
     centre = affine[:3, :3] @ points.mean(0) + affine[:3, 3]
     radius = _radius(inside, affine, centre)
     weight = np.ones_like(image) if mask is None else mask[box].astype(np.float32)
-    return Object(image, inside, weight, affine, centre, radius, bare)
+    return Object(image, inside, weight, affine, centre, radius, bare, name)
 
 
 class Pair(NamedTuple):
@@ -146,9 +149,29 @@ class Pair(NamedTuple):
 
 
 def pair(fixed: Object, moving: Object) -> Pair:
-    """Bring two objects onto cubes that hold them however they are turned."""
-    radius = max(fixed.radius, moving.radius)
-    voxel = 2 * radius / (SIZES[-1] - 2 * _MARGIN)
+    """Bring two objects onto cubes that hold them however they are turned.
+
+    Raises:
+        UserError: they are of two orders of size, or one is thinner than a voxel of the
+            finest cube, as where a header says another unit than millimetres.
+    """
+    small, large = sorted((fixed, moving), key=lambda thing: thing.radius)
+    voxel = 2 * large.radius / (SIZES[-1] - 2 * _MARGIN)
+    if large.radius > _UNLIKE * small.radius:
+        raise errors.UserError(
+            f"{large.name} shows an object {large.radius / small.radius:.0f} times as "
+            f"large as that of {small.name} ({2 * large.radius:.3g} and "
+            f"{2 * small.radius:.3g} mm); correct the voxel size in the header of the "
+            "one that is wrong."
+        )
+    for thing in (fixed, moving):
+        thickness = _thickness(thing)
+        if thickness < voxel:
+            raise errors.UserError(
+                f"{thing.name} shows an object only {thickness:.3g} mm thick, too thin "
+                f"to be aligned to one of {2 * large.radius:.3g} mm; look at the voxel "
+                "size in its header, or take a volume with more slices."
+            )
     with ThreadPoolExecutor() as threads:  # scipy works beside itself
         both = threads.map(lambda thing: _pyramid(thing, voxel), (fixed, moving))
         cubes = dict(zip(SIZES, zip(*both, strict=True), strict=True))
@@ -215,6 +238,12 @@ def _resampled(volume, blur, matrix, size) -> np.ndarray:
 def _halved(volume: np.ndarray) -> np.ndarray:
     n = len(volume) // 2
     return volume.reshape(n, 2, n, 2, n, 2).mean(axis=(1, 3, 5))
+
+
+def _thickness(thing: Object) -> float:
+    """Of the object's box, along the axis of the file where it is thinnest, in mm."""
+    steps = np.linalg.norm(thing.affine[:3, :3], axis=0)
+    return float((steps * thing.inside.shape).min())
 
 
 def _radius(inside: np.ndarray, affine: np.ndarray, centre: np.ndarray) -> float:

@@ -1,0 +1,88 @@
+"""Files with faults: header fields set behind nibabel's back, bits turned, ends cut."""
+
+import gzip
+from typing import NamedTuple
+
+import nibabel as nib
+import numpy as np
+
+
+def stored(data, affine, image_class=nib.Nifti1Image, **header) -> bytes:
+    """The bytes of an image in the type of its data, with these header fields."""
+    made = nib.Nifti1Header() if image_class is nib.Nifti1Image else None
+    if made is not None:
+        made.set_data_dtype(data.dtype)
+    return with_fields(image_class(data, affine, made).to_bytes(), image_class, header)
+
+
+def with_fields(content: bytes, image_class, header) -> bytes:
+    if not header:
+        return content
+    kind = image_class.header_class
+    size = kind.template_dtype.itemsize
+    raw = kind(content[:size], check=False)
+    for field, value in header.items():
+        raw[field] = value
+    return raw.binaryblock + content[size:]
+
+
+def flipped(content: bytes, random, first=0, last=None) -> bytes:
+    """With one bit of the bytes from `first` to `last` turned over."""
+    damaged = bytearray(content)
+    at = random.integers(first, len(content) if last is None else last)  # may be < 0
+    damaged[at] ^= 1 << random.integers(8)
+    return bytes(damaged)
+
+
+def cut(content: bytes, random) -> bytes:
+    return content[: random.integers(len(content))]
+
+
+class Case(NamedTuple):
+    """A file with a fault.
+
+    Attributes:
+        ending: of the file's name.
+        content: its bytes.
+        same: whether it holds the voxels of the sound file, if it can be taken at all;
+            else it holds what nibabel reads.
+        refused: whether it must be; None where it may be as well.
+    """
+
+    ending: str
+    content: bytes
+    same: bool
+    refused: bool | None
+
+
+def image(number: int, random, data, affine) -> Case:
+    """One of 15 kinds of damage, by the number, at a random place of an image."""
+    plain = stored(data, affine)
+    packed = gzip.compress(plain, 1, mtime=0)
+    mgh = stored(data.astype(np.float32), affine, nib.MGHImage)
+    mgz = gzip.compress(mgh, 1, mtime=0)
+    other = bytes(random.integers(0, 256, random.integers(1, 60), np.uint8))
+    at = int(random.integers(10, len(packed)))
+    kinds = (
+        # Bits that no checksum covers may change nothing; others have to be seen.
+        Case(".nii.gz", flipped(packed, random, 10), True, None),
+        Case(".nii.gz", flipped(packed, random, 0, 12), True, None),
+        Case(".nii.gz", flipped(packed, random, len(packed) - 8), True, True),
+        Case(".nii.gz", cut(packed, random), True, True),
+        Case(".nii.gz", packed[: -random.integers(1, 40)], True, True),
+        Case(".nii.gz", packed[:at] + packed[at + 7 :], True, True),
+        Case(".nii.gz", packed + other, True, None),
+        Case(".nii.gz", packed[:at] + other + packed[at + len(other) :], True, None),
+        Case(".nii.gz", gzip.compress(flipped(plain, random, 0, 352)), False, None),
+        Case(".nii", flipped(plain, random, 0, 352), False, None),
+        Case(
+            ".nii",
+            flipped(flipped(plain, random, 0, 352), random, 40, 120),
+            *(False, None),
+        ),
+        Case(".nii", cut(plain, random), True, True),
+        Case(".mgh", flipped(mgh, random, 0, 90), False, None),
+        Case(".mgz", flipped(mgz, random, 10), True, None),
+        Case(".mgz", cut(mgz, random), True, True),
+    )
+    return kinds[number % len(kinds)]

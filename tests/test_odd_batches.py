@@ -1,0 +1,169 @@
+"""Damaged tables given to `mdvit batch`: one sentence, or a status for every pair.
+
+Both tables are damaged: the pairs', and that of an older run in the output folder.
+MDVIT_ODD_FILES says how many are damaged at random places.
+"""
+
+import csv
+import os
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from mdvit_jax import __main__
+from mdvit_jax.registration import batch_results, images, register
+from oracle import damage, heads
+
+RANDOM_CASES = int(os.environ.get("MDVIT_ODD_FILES", "60"))
+PAIRS = b"""fixed,moving,name,fixed_mask,labels
+f.nii,m.nii,one,k.nii,l.nii
+f.nii,m.nii,"two, or so",,l.nii
+m.nii,f.nii,three,,
+"""
+STATUSES = {"ok", "check", "failed", "error"}
+
+
+@pytest.fixture(scope="module")
+def scans():
+    """The bytes of the images that the pairs name, and a registration of two."""
+    shape, affine = heads.grid(24, 8.0)
+    head = (150 * heads.head(shape, affine)).astype(np.int16)
+    data = {"f": head, "m": head[::-1], "k": head * 0 + 1, "l": 3 * (head > 40)}
+    files = {
+        f"{name}.nii": damage.stored(values.astype(np.int16), affine)
+        for name, values in data.items()
+    }
+    image = nib.Nifti1Image(head, affine)
+    return files, register.register(image, image, refine=False)
+
+
+@pytest.fixture
+def batch(scans, tmp_path, monkeypatch, capsys):
+    """Run on a table of pairs; returns the exit code and the results by name."""
+    files, found = scans
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+
+    def registered(fixed, moving, **options):
+        """As quick as the tables' tests need, but the files are read."""
+        for path in (fixed, moving):
+            images.load(path)
+        return found
+
+    monkeypatch.setattr(register, "register", registered)
+    monkeypatch.chdir(tmp_path)
+
+    def batch(pairs: bytes):
+        (tmp_path / "pairs.csv").write_bytes(pairs)
+        words = ["--pairs", str(tmp_path / "pairs.csv"), "--output", "r", "--no-images"]
+        code = __main__.main(["batch", *words])
+        told = capsys.readouterr()
+        assert "Traceback" not in told.err, told.err
+        read = {path.name for path in tmp_path.iterdir()} - {"r"}
+        assert read == {*files, "pairs.csv"}
+        assert all((tmp_path / name).read_bytes() == files[name] for name in files)
+        assert not list(tmp_path.glob("r/.partial_*"))
+        if code == 2:
+            lines = told.err.splitlines()
+            assert len(lines) == 1 and lines[0].startswith("error: "), lines
+            assert lines[0].endswith((".", "?")) and ".csv" in lines[0]
+            assert not told.out
+            return 2, None
+        rows = results(tmp_path)
+        assert {row["status"] for row in rows.values()} <= STATUSES
+        assert not any("a bug" in row["reasons"] for row in rows.values())
+        return code, rows
+
+    return batch
+
+
+def results(folder) -> dict[str, dict[str, str]]:
+    with (folder / "r/results.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, strict=True))
+    assert all(set(row) == set(batch_results.COLUMNS) for row in rows)
+    return {row["name"]: row for row in rows}
+
+
+def outputs(folder) -> set[str]:
+    return {path.name for path in (folder / "r").iterdir()} - {"results.csv"}
+
+
+def damaged(content: bytes, random) -> bytes:
+    for _ in range(random.integers(1, 4)):
+        content = damage.flipped(content, random)
+    return content if random.random() < 0.8 else damage.cut(content, random)
+
+
+def assert_all_are_there(folder, rows) -> None:
+    named = {f"{name}.tfm" for name, r in rows.items() if r["status"] != "error"}
+    assert {name for name in outputs(folder) if name.endswith(".tfm")} == named
+
+
+@pytest.mark.parametrize("case", range(RANDOM_CASES))
+def test_random_damage_to_pairs(batch, tmp_path, case):
+    random = np.random.default_rng(case)
+    code, rows = batch(damaged(PAIRS, random))
+    if code == 2:
+        assert not (tmp_path / "r").exists()
+    else:
+        assert_all_are_there(tmp_path, rows)
+
+
+@pytest.mark.parametrize("case", range(RANDOM_CASES))
+def test_random_damage_to_results(batch, tmp_path, case):
+    assert batch(PAIRS)[0] in (0, 1)
+    random = np.random.default_rng(case)
+    path = tmp_path / "r/results.csv"
+    wrong = damaged(path.read_bytes(), random)
+    path.write_bytes(wrong)
+    code, rows = batch(PAIRS)
+    if code == 2:
+        assert path.read_bytes() == wrong
+    else:
+        assert {"one", "two, or so", "three"} <= set(rows)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "code"),
+    [
+        (b"\xef\xbb\xbf" + PAIRS, 0),
+        (PAIRS.replace(b"\n", b"\r\n"), 0),
+        (PAIRS.replace(b"\n", b"\r"), 0),
+        (PAIRS.replace(b"f.nii", "f\u00fc.nii".encode()), 1),
+        (PAIRS.replace(b"m.nii", b'"m\n.nii"'), 2),
+        (PAIRS.replace(b"m.nii", b"m\0.nii"), 2),
+        (PAIRS.replace(b"m.nii", b"\x1b[2Jm.nii"), 2),
+        (PAIRS.replace(b"k.nii", b"k\0.nii"), 2),
+        (PAIRS.replace(b"m.nii", b"~no such user/m.nii"), 1),
+        (PAIRS.replace(b"one", b"o" * 300), 1),
+        (PAIRS.replace(b"m.nii", b"m" * 5000 + b".nii"), 1),
+        (PAIRS.replace(b"m.nii", b"m" * 200000), 2),
+        (PAIRS.replace(b"one", b"results"), 0),
+        (PAIRS.replace(b"fixed_mask", b"moving"), 2),
+        (PAIRS.replace(b"moving", b"mo\x0cving"), 2),
+        (PAIRS.replace(b"fixed_mask", b"of\na person"), 2),
+        (PAIRS.replace(b"fixed_mask", b'"of\na person"'), 0),
+        (PAIRS.replace(b"f.nii", b"."), 1),
+        (PAIRS.replace(b"f.nii", b"/dev/null"), 1),
+        (PAIRS.replace(b"l.nii", b"m.nii,"), 2),
+        (PAIRS.decode().encode("utf-16"), 2),
+        (b"\0" * 500, 2),
+        (b"\n\n\n" + PAIRS, 2),
+    ],
+)
+def test_odd_tables(batch, pairs, code):
+    assert batch(pairs)[0] == code
+
+
+@pytest.mark.parametrize("column", ["status", "correlation_after", "seconds", "name"])
+@pytest.mark.parametrize("cell", ["", "x", "nan", "1e999"])
+def test_odd_cells_of_results(batch, tmp_path, column, cell):
+    batch(PAIRS)
+    rows = [*results(tmp_path).values()]
+    for row in rows:
+        row["status"] = "failed"  # they are sorted by the others
+        row[column] = cell
+    batch_results.write(tmp_path / "r/results.csv", rows)
+    code, after = batch(PAIRS)
+    assert code == 2 or {"one", "two, or so", "three"} <= set(after)
