@@ -1,0 +1,112 @@
+"""What becomes of an odd image file: a right result, or one sentence that names it.
+
+It goes through `mdvit apply` with the identity, as the image and as its reference,
+where the output must be the input; where it may have a fault, as the reference of a
+sound image too; and through the reader.
+"""
+
+import importlib
+import os
+import tracemalloc
+import warnings
+
+import nibabel as nib
+import numpy as np
+
+from mdvit_jax import __main__, errors
+from mdvit_jax.data import nifti
+from oracle import damage
+
+SHAPE = (12, 14, 16)
+AFFINE = np.array([[-2, 0, 0, 10], [0, 0.5, 0.1, -20], [0, 0, 3, 5], [0, 0, 0, 1.0]])
+MOST_BYTES = 20e6  # beside which a volume of the shape above is nothing
+AS_NIBABEL = "what nibabel reads"
+
+
+def values(dtype=np.int16, shape=SHAPE) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 120, shape).astype(dtype)
+
+
+SOUND = values()
+
+
+def stored(data=SOUND, affine=AFFINE, image_class=nib.Nifti1Image, **header) -> bytes:
+    return damage.stored(data, affine, image_class, **header)
+
+
+# Lest what it imports be counted as memory that the first file takes.
+importlib.import_module("mdvit_jax.registration.apply")
+
+
+def holder(tmp_path, capsys):
+    """A function that puts a file through everything, and returns whether it was taken.
+
+    Its arguments: the file's name; its bytes, or None where it is there; what is in it;
+    and whether it must be refused (True), must not (False), or either (None).
+    """
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (tmp_path / "identity.txt").write_text("1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n")
+    (tmp_path / "sound.nii").write_bytes(stored())
+
+    def apply(moving, reference, *more):
+        """The output, or None where there was one sentence."""
+        output = folder / "w.nii"
+        output.unlink(missing_ok=True)
+        words = ["--transform", tmp_path / "identity.txt", "--moving", moving]
+        words += ["--reference", reference, "--output", output, *more]
+        code = __main__.main(["apply", *map(str, words)])
+        lines = capsys.readouterr().err.splitlines()
+        if code == 0:
+            assert not lines and os.listdir(folder) == ["w.nii"]
+            image = nib.load(output)
+            return nifti.Volume(np.array(np.asanyarray(image.dataobj)), image.affine)
+        assert code == 2 and not os.listdir(folder)
+        assert len(lines) == 1 and lines[0].startswith("error: "), lines
+        assert lines[0].endswith((".", ".)")) and str(tmp_path / "odd") in lines[0]
+        return None
+
+    def hold(file, content, right=None, *, refused=None, labels=False) -> bool:
+        path = tmp_path / file
+        assert file.startswith("odd")
+        if content is not None:
+            path.write_bytes(content)
+        placed = None
+        if refused is not False:  # it doubles the time, and sound files are small
+            tracemalloc.start()
+        try:
+            with warnings.catch_warnings(action="error"):
+                warnings.simplefilter("ignore", ResourceWarning)  # nibabel's, of mgh
+                found = apply(path, path, *["--labels"][:labels])
+                if refused is not False:
+                    placed = apply(tmp_path / "sound.nii", path)
+                loaded = read(nifti.load_labels if labels else nifti.load, path)
+            assert tracemalloc.get_traced_memory()[1] < MOST_BYTES
+        finally:
+            tracemalloc.stop()
+        if found is None:
+            assert refused is not False and not loaded
+            return False
+        assert not refused, "a file with a fault was taken"
+        assert placed is None or placed.data.shape == found.data.shape[:3]
+        if right is AS_NIBABEL:
+            with nib.imageglobals.LoggingOutputSuppressor():
+                image = nib.load(path)
+            right = np.asanyarray(image.dataobj)
+            assert np.allclose(found.affine, image.affine, rtol=1e-4, atol=1e-3)
+        with np.errstate(over="ignore"):
+            right = np.nan_to_num(right.astype(np.float32), posinf=0, neginf=0)
+        while right.ndim > 3 and right.shape[-1] == 1:
+            right = right[..., 0]
+        np.testing.assert_array_equal(found.data.astype(np.float32), right)
+        return True
+
+    def read(reader, path) -> bool:
+        try:
+            volume = reader(path)
+        except errors.UserError:
+            return False
+        assert np.isfinite(volume.data).all() and np.isfinite(volume.affine).all()
+        return True
+
+    return hold
