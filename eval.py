@@ -14,17 +14,9 @@ import sys
 from pathlib import Path
 
 from mdvit_jax import configuration, errors, runtime
+from mdvit_jax.studies import STUDIES
 
-_STUDIES = {
-    "table1": "overlap of the brain masks, beside the classical methods",
-    "ablation": "Table 2: C2FViT, +NTG, +MSDA, +fine-tuning (four checkpoints)",
-    "contrast": "Fig. 3: DSC against the gamma of the moving image",
-    "rotation": "Fig. 4: DSC against a turn of the moving image",
-    "regions": "Fig. 5: Dice of the 12 regions",
-    "similarity": "Fig. 6: change of NTG and NCC themselves, against gamma",
-    "timing": "App. B: training steps a second with NTG and with NCC",
-    "all": "all of these",
-}
+_STUDIES = {**STUDIES, "all": "all of these"}
 
 
 @errors.told_in_a_sentence

@@ -14,25 +14,18 @@ from configs import default
 
 def get_config():
     """32³, template-based, with a network of a fraction of the paper's size."""
-    config = default.get_config()
+    config = default.small(default.get_config(), size=32)
     config.workdir = "runs/quickstart"
     config.data.layout = "synthetic"
     config.data.label_scheme = "tissue"
     config.data.synthetic.people = 128
     config.data.split = (112, 8, 8)
-    config.data.size = 32
     config.data.task = "template"
     config.data.cache = "cache/quickstart"
-    config.data.workers = 0  # a cached pair of this size is read in a millisecond
-    config.model.embedding = 96
-    config.model.depth = 1
-    config.loss.stride = 1
     config.optim.steps = 2500
     config.optim.lr = 3e-4
     config.optim.decay_every = 1000
     config.optim.decay_factor = 0.5
     config.augment.flip = 0.0
     config.augment.rotate = 0.0
-    config.validation.every = 500
-    config.checkpoint.every = 500
     return config

@@ -8,12 +8,12 @@
 the weight decay are the paper's (3.1); the rate is higher, as there are fewer steps.
 """
 
-from configs import default, small_pretraining
+from configs import default
 
 
 def get_config():
     """Template-based; --config.data.task=reference for the other task and the regions."""
-    config = default.finetuning(small_pretraining.small(default.get_config()))
+    config = default.finetuning(default.small(default.get_config(), size=64))
     config.workdir = "runs/small/fine_tuning"
     config.optim.start_from = "runs/small/msda"
     config.data.layout = "folder"

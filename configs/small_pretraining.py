@@ -11,21 +11,9 @@ fewer voxels and people; docs/reproduction.md says what comes out.
 from configs import default
 
 
-def small(config):
-    """64³ voxels of 4 mm, and a network of a fraction of the paper's size."""
-    config.data.size = 64
-    config.data.workers = 0  # a cached pair of this size is read in milliseconds
-    config.model.embedding = 96
-    config.model.depth = 1
-    config.loss.stride = 1
-    config.validation.every = 500
-    config.checkpoint.every = 500
-    return config
-
-
 def get_config():
     """Template-based; --config.data.task=reference for the other task."""
-    config = small(default.get_config())
+    config = default.small(default.get_config(), size=64)  # voxels of 4 mm
     config.workdir = "runs/small/msda"
     config.data.layout = "bids"
     config.data.root = "data/ds002748"

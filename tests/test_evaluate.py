@@ -7,25 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mdvit_jax import configuration, errors
+from mdvit_jax import errors
 from mdvit_jax.data import conform
 from mdvit_jax.evaluation import evaluate, methods
+from oracle.people import config
 
 ROOT = Path(__file__).resolve().parents[1]
-SMALL = {
-    "data.layout": "synthetic",
-    "data.label_scheme": "tissue",
-    "data.size": "48",
-    "data.split": "(2, 2, 3)",
-    "data.task": "template",
-    "data.synthetic.people": "7",
-    "data.synthetic.deformation": "0",
-}
-
-
-def config(**changes):
-    overrides = SMALL | {name.replace("__", "."): v for name, v in changes.items()}
-    return configuration.load(ROOT / "configs/default.py", overrides)
 
 
 def box(shift=0) -> conform.Conformed:

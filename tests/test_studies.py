@@ -2,13 +2,12 @@
 
 import csv
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mdvit_jax import configuration, geometry
-from mdvit_jax.data import conform, synthetic
+from mdvit_jax import geometry
+from mdvit_jax.data import conform, store, synthetic, template
 from mdvit_jax.evaluation.methods import Method, centres_of_mass
 from mdvit_jax.studies import (
     ablation,
@@ -25,23 +24,13 @@ from mdvit_jax.studies import (
     timing,
 )  # fmt: skip
 from mdvit_jax.studies.case import Case
+from oracle import people
 
-ROOT = Path(__file__).resolve().parents[1]
-SMALL = {
-    "data.layout": "synthetic",
-    "data.label_scheme": "tissue",
-    "data.size": "32",
-    "data.split": "(2, 2, 3)",
-    "data.task": "template",
-    "data.synthetic.people": "7",
-    "data.synthetic.deformation": "0",
-    "evaluation.pictures": "1",
-}
+SMALL = {"data__size": "32", "evaluation__pictures": "1"}
 
 
 def config(**changed):
-    overrides = SMALL | {name.replace("__", "."): v for name, v in changed.items()}
-    return configuration.load(ROOT / "configs/default.py", overrides)
+    return people.config(**SMALL | changed)
 
 
 class Counting:
@@ -59,12 +48,12 @@ class Counting:
 
 def truth(settings) -> Method:
     """Knows how the synthetic people were made from the template."""
-    people = [synthetic.generate(settings.data, i, settings.seed) for i in range(7)]
+    everybody = [synthetic.generate(settings.data, i, settings.seed) for i in range(7)]
 
     def align(fixed, moving):
         (world,) = (
             person.template_to_person
-            for person in people
+            for person in everybody
             if np.array_equal(person.scan.image, moving.image)
         )
         to_fixed, to_moving = (
@@ -77,7 +66,9 @@ def truth(settings) -> Method:
 
 
 def setting(folder, *, networks=(), classical=(), **changed) -> cases.Setting:
-    return cases.Setting(config(**changed), networks, classical, folder, {"a": "b"})
+    own = config(**changed)
+    scans, fixed = store.open_part(own, "test"), template.load(own.data)[0]
+    return cases.Setting(own, scans, fixed, networks, classical, folder, {"a": "b"})
 
 
 def brain(shape=(9, 9, 9)) -> conform.Conformed:
@@ -212,7 +203,7 @@ def test_what_undoes_a_turn_loses_nothing(tmp_path, monkeypatch):
     }
 
     def align(fixed, moving):
-        for person in people:
+        for person in everybody:
             for turn in (changes.NONE, *turned.values()):
                 if np.array_equal(turn.turned(person).image, moving.image):
                     found = knows.align(fixed, person)
@@ -221,7 +212,7 @@ def test_what_undoes_a_turn_loses_nothing(tmp_path, monkeypatch):
                     )
         raise AssertionError
 
-    people = [synthetic.generate(config().data, i, 0).scan for i in range(7)]
+    everybody = [synthetic.generate(config().data, i, 0).scan for i in range(7)]
     method = Method("truth", align, "knows turns")
     section, _ = rotation.run(setting(tmp_path, networks=[method]))
     assert all(row[1] == row[2] > "0.9" for row in section.tables[0].rows)

@@ -12,9 +12,9 @@ import numpy as np
 import tqdm
 
 from mdvit_jax import errors, losses
-from mdvit_jax.data import pairs, store, template
+from mdvit_jax.data import conform, pairs, store
 from mdvit_jax.evaluation import evaluate
-from mdvit_jax.evaluation.methods import Method
+from mdvit_jax.evaluation.methods import Method, centres_of_mass, initial
 from mdvit_jax.studies import changes, results
 from mdvit_jax.studies.case import Case
 
@@ -30,6 +30,8 @@ class Setting(NamedTuple):
 
     Attributes:
         config: the whole configuration; of it the cohort, the task and `evaluation`.
+        scans: of the part that is evaluated.
+        template: the fixed scan of the task "template"; else None.
         networks: trained ones.
         classical: methods that need no training.
         output: folder of the results.
@@ -37,10 +39,17 @@ class Setting(NamedTuple):
     """
 
     config: ml_collections.ConfigDict
+    scans: store.Store
+    template: conform.Conformed | None
     networks: Sequence[Method]
     classical: Sequence[Method]
     output: Path
     about: dict[str, str]
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """The rows of Table 1."""
+        return initial(), centres_of_mass(), *self.classical, *self.networks
 
 
 def run(
@@ -62,14 +71,11 @@ def run(
     kept = results.Results(setting.output / "results.jsonl")
     found: list[Case] = []
     warm: set[str] = set()
-    scans = store.open_part(config, config.evaluation.split)
-    fixed_template = None
-    if config.data.task == "template":
-        fixed_template, _ = template.load(config.data)
+    scans = setting.scans
     cases = pairs.cases(scans.persons, config.data.task, config.seed).tolist()
     total = len(cases) * len(of_changes) * len(methods)
     with tqdm.tqdm(total=total, unit="case", dynamic_ncols=True) as bar:
-        for pair in evaluate.pairs_of(cases, scans, fixed_template):
+        for pair in evaluate.pairs_of(cases, scans, setting.template):
             fixed = results.digest(pair.fixed)
             for change in of_changes:
                 bright = pair._replace(moving=change.brightness(pair.moving))

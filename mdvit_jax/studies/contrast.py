@@ -1,6 +1,7 @@
 """Fig. 3 of the paper: what a change of the moving image's contrast does to the DSC."""
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from mdvit_jax.studies import cases, changes, plots, tables
 from mdvit_jax.studies.case import Case, by, count_pairs
@@ -35,14 +36,11 @@ def run(setting: cases.Setting) -> tuple[Section, list[Case]]:
         "that the alignment is exact."
     )
     first = next(iter(lines.values()))
-    figure = plots.lines(
+    figure = over_gammas(
         lines,
         title="DSC under a change of contrast",
-        x_name="gamma of the moving image",
         y_name="DSC",
         reference=float(first[1][GAMMAS.index(1.0)]),
-        x_ticks=GAMMAS,
-        log_x=True,
     )
     table = Table(heads, rows, tables.left_out(found))
     section = Section(
@@ -62,6 +60,19 @@ def of_gammas(own: list[Case], attribute: str) -> np.ndarray:
         rows.append(row)
     values = np.array(rows)
     return values[np.isfinite(values).all(axis=1)]
+
+
+def over_gammas(lines, *, title: str, y_name: str, reference: float) -> Figure:
+    """Lines as of `plots.lines` over gamma."""
+    return plots.lines(
+        lines,
+        title=title,
+        x_name="gamma of the moving image",
+        y_name=y_name,
+        reference=reference,
+        x_ticks=GAMMAS,
+        log_x=True,
+    )
 
 
 def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ import mdvit_jax
 from mdvit_jax import errors
 from mdvit_jax.data import store, template
 from mdvit_jax.evaluation import evaluate, methods, regions
-from mdvit_jax.studies import cases
+from mdvit_jax.studies import STUDIES, cases
 from mdvit_jax.studies import run as studies
 from mdvit_jax.training import start
 
@@ -42,16 +42,21 @@ def run(
         raise errors.UserError("name the folder of the results with --output.")
     asked = options.study or ["table1"]
     every = "all" in asked
-    names = studies.STUDIES if every else dict.fromkeys(asked)
+    names = STUDIES if every else dict.fromkeys(asked)
     chosen = {name: _chosen(name, options) for name in names}
     networks = load(config, options.checkpoint)
     output = options.output or options.checkpoint[0] / "evaluation"
-    about = describe(config, networks)
+    scans = store.open_part(config, config.evaluation.split)
+    fixed, fixed_name = None, ""
+    if config.data.task == "template":
+        fixed, fixed_name = template.load(config.data)
+    about = describe(config, scans, fixed_name, networks)
+    setting = cases.Setting(config, scans, fixed, networks, [], output, about)
     texts = []
     for name in names:
-        setting = cases.Setting(config, networks, chosen[name], output, about)
+        own = setting._replace(classical=chosen[name])
         try:
-            texts.append(studies.run(name, setting, command=command))
+            texts.append(studies.run(name, own, command=command))
         except cases.Lacking as lacking:
             if not every:
                 raise
@@ -84,14 +89,13 @@ def load(
 
 
 def describe(
-    config: ml_collections.ConfigDict, networks: Sequence[methods.Method]
+    config: ml_collections.ConfigDict,
+    scans: store.Store,
+    template_name: str,
+    networks: Sequence[methods.Method],
 ) -> dict[str, str]:
     """What a report says of the data, the networks and the program."""
     data, settings = config.data, config.evaluation
-    scans = store.open_part(config, settings.split)
-    name = ""
-    if data.task == "template":
-        name = f", {template.load(data)[1]}"
     compared = evaluate.regions_of(config)
     missing = regions.missing(data.label_scheme) if compared else ()
     threshold = settings.mask_threshold
@@ -99,7 +103,7 @@ def describe(
         **{method.name: method.identity for method in networks},
         "data": f"{data.layout} {data.root or 'cohort'}, part {settings.split}, "
         f"{len(scans)} scans of {len(set(scans.persons))} people",
-        "task": f"{data.task}-based{name}",
+        "task": f"{data.task}-based" + (template_name and f", {template_name}"),
         "grid": f"{data.size}³ voxels of {data.field_of_view / data.size:g} mm",
         "moving mask": "warped linearly, "
         + (f"≥ {threshold:g}" if threshold > 0 else "> 0, the authors' reading"),

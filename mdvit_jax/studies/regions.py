@@ -3,7 +3,6 @@
 import numpy as np
 
 from mdvit_jax.evaluation import evaluate, regions
-from mdvit_jax.evaluation.methods import centres_of_mass, initial
 from mdvit_jax.studies import cases, plots, tables
 from mdvit_jax.studies.case import Case, by, count_pairs
 from mdvit_jax.studies.section import Section
@@ -23,8 +22,7 @@ def run(setting: cases.Setting) -> tuple[Section, list[Case]]:
             f"both scans of a pair have labels of (task {config.data.task}); name one, "
             "or take the task reference."
         )
-    methods = initial(), centres_of_mass(), *setting.classical, *setting.networks
-    found = cases.run(setting, methods)
+    found = cases.run(setting, setting.methods)
     scheme = config.data.label_scheme
     lacking = [] if scheme == "tissue" else list(regions.missing(scheme))
     names = [*compared, *lacking]

@@ -2,32 +2,13 @@
 
 import csv
 import dataclasses
+import importlib
 import io
 from collections.abc import Sequence
 
-from mdvit_jax.studies import (
-    ablation,
-    cases,
-    contrast,
-    regions,
-    rotation,
-    section,
-    similarity,
-    table1,
-    timing,
-)  # fmt: skip
+from mdvit_jax.studies import STUDIES, cases, section
 from mdvit_jax.studies.case import Case
 
-# In the order of the paper, which is that of the report.
-STUDIES = {
-    "table1": table1.run,
-    "ablation": ablation.run,
-    "contrast": contrast.run,
-    "rotation": rotation.run,
-    "regions": regions.run,
-    "similarity": similarity.run,
-    "timing": timing.run,
-}
 # Of the classical methods, these studies take `register` alone unless they are told
 # otherwise: their many cases would take the others hours.
 WITH_REGISTER = "contrast", "rotation", "similarity"
@@ -45,7 +26,8 @@ def run(name: str, setting: cases.Setting, *, command: str) -> str:
     Raises:
         Lacking: it compares what is not there.
     """
-    made, found = STUDIES[name](setting)
+    module = importlib.import_module(f"mdvit_jax.studies.{name}")
+    made, found = module.run(setting)
     section.write(
         made,
         setting.output,

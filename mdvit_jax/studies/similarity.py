@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mdvit_jax.studies import cases, contrast, plots, tables
+from mdvit_jax.studies import cases, contrast, tables
 from mdvit_jax.studies.case import Case, by, count_pairs
 from mdvit_jax.studies.section import Section, Table
 
@@ -36,14 +36,11 @@ def run(setting: cases.Setting) -> tuple[Section, list[Case]]:
         "NCC rises towards 1."
     )
     heads = ("Measure, method", *(f"γ {value:g}" for value in contrast.GAMMAS))
-    figure = plots.lines(
+    figure = contrast.over_gammas(
         lines,
         title="Change of the measures after registration",
-        x_name="gamma of the moving image",
         y_name="relative change (%)",
         reference=0.0,
-        x_ticks=contrast.GAMMAS,
-        log_x=True,
     )
     table = Table(heads, rows, tables.left_out(found))
     section = Section(

@@ -1,7 +1,6 @@
 """Table 1 of the paper: overlap of the brain masks after each method."""
 
 from mdvit_jax.evaluation import evaluate, figures
-from mdvit_jax.evaluation.methods import centres_of_mass, initial
 from mdvit_jax.studies import cases, tables
 from mdvit_jax.studies.case import Case, count_pairs, matrix_of
 from mdvit_jax.studies.section import Section
@@ -12,8 +11,7 @@ def run(setting: cases.Setting) -> tuple[Section, list[Case]]:
 
     The pictures are of the last network, or of the last method where there is none.
     """
-    methods = initial(), centres_of_mass(), *setting.classical, *setting.networks
-    pictured = (*setting.networks, methods[-1])[len(setting.networks) - 1].name
+    pictured = setting.methods[-1].name  # a network, where there is one
     pictures = setting.config.evaluation.pictures
     worst: list = []
 
@@ -23,7 +21,7 @@ def run(setting: cases.Setting) -> tuple[Section, list[Case]]:
             worst.sort(key=lambda found: found[:2])
             del worst[pictures:]
 
-    found = cases.run(setting, methods, seen=seen)
+    found = cases.run(setting, setting.methods, seen=seen)
     drawn = {}
     for rank, (dsc, _, case, pair) in enumerate(worst, start=1):
         warped = evaluate.warp(pair.moving, matrix_of(case), threshold=0.5)

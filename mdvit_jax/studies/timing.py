@@ -7,7 +7,7 @@ import ml_collections
 import numpy as np
 
 from mdvit_jax import models
-from mdvit_jax.data import pairs, store, template
+from mdvit_jax.data import conform, pairs, store
 from mdvit_jax.studies import cases
 from mdvit_jax.studies.case import Case
 from mdvit_jax.studies.section import Section, Table
@@ -19,7 +19,7 @@ _ROUNDS, _STEPS = 5, 4  # in turn, so that what else the machine does falls on b
 def run(setting: cases.Setting) -> tuple[Section, list[Case]]:
     """The configured network's training step with both losses, in one process."""
     config = setting.config
-    fixed, moving = _batch(config)
+    fixed, moving = _batch(config, setting.template)
     runs = {name: _steps(config, name, fixed, moving) for name in ("ntg", "ncc")}
     seconds = {name: next(run) for name, run in runs.items()}
     compiled = dict(seconds)
@@ -55,17 +55,16 @@ def run(setting: cases.Setting) -> tuple[Section, list[Case]]:
     return section, []
 
 
-def _batch(config: ml_collections.ConfigDict) -> tuple[np.ndarray, np.ndarray]:
+def _batch(
+    config: ml_collections.ConfigDict, template: conform.Conformed | None
+) -> tuple[np.ndarray, np.ndarray]:
     scans = store.open_part(config, "train")
     drawn = pairs.draw(
         config.seed, 0, config.optim.batch, scans.persons, config.data.task
     )
-    fixed_template = None
-    if config.data.task == "template":
-        fixed_template, _ = template.load(config.data)
 
     def image(index: int) -> np.ndarray:
-        scan = fixed_template if index == pairs.TEMPLATE else scans[index]
+        scan = template if index == pairs.TEMPLATE else scans[index]
         assert scan is not None  # the template was loaded for its task
         return np.asarray(scan.image, np.float32)
 

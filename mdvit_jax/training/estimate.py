@@ -49,9 +49,6 @@ def estimate(
     one, other = (
         geometry.normalised_to_world(scan.image.shape, scan.to_world) for scan in scans
     )
-    method = methods.network(
-        trained.name, trained.network, trained.params, about=str(run)
-    )
-    normalised = method.align(*scans)
+    normalised = methods.aligner(trained.network, trained.params)(*scans)
     matrix = geometry.in_world(normalised, fixed=one, moving=other)
     return Estimate(matrix, f"{trained.name}, step {trained.step}")

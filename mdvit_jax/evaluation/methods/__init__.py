@@ -12,13 +12,14 @@ from mdvit_jax.evaluation.methods.method import (
     missing,
     of_world,
 )
-from mdvit_jax.evaluation.methods.network import network
+from mdvit_jax.evaluation.methods.network import aligner, network
 from mdvit_jax.evaluation.methods.simple import centres_of_mass, initial
 
 __all__ = [
     "CLASSICAL",
     "Align",
     "Method",
+    "aligner",
     "centres_of_mass",
     "classical",
     "initial",
