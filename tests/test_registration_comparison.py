@@ -34,7 +34,8 @@ def calls(monkeypatch) -> list[str]:
 
 
 def test_a_row_for_each_case_and_method_once(calls, tmp_path):
-    tasks = [plan.Task("known-affine", n, "gamma 1", made) for n in ("sub-01", "b")]
+    names = ("sub-01", "b")
+    tasks = [plan.Task("known-affine", n, "gamma 1", "own", made) for n in names]
     path = tmp_path / "results.csv"
     compare.compare(tasks[:1], ["ours", "ants"], path)
     compare.compare(tasks, ["ours", "ants"], path)
@@ -47,13 +48,15 @@ def test_a_row_for_each_case_and_method_once(calls, tmp_path):
 
 
 def test_the_warm_time_leaves_the_first_run_out(calls, tmp_path):
-    task = plan.Task("speed", "a", "gamma 1", made)
+    task = plan.Task("speed", "a", "gamma 1", "2 mm", made)
     compare.compare([task, task._replace(name="b")], ["ours"], tmp_path / "r.csv")
     assert calls == ["ours"] * 3
 
 
-def row(group, contrast, method, value, *, seconds=1.0, error="", case="a"):
-    return results.Row(group, case, contrast, method, value, seconds, 1, error, "")
+def row(group, contrast, method, value, *, seconds=1.0, error="", **which):
+    case, voxels = which.get("case", "a"), which.get("voxels", "own")
+    key = group, case, contrast, voxels, method
+    return results.Row(*key, value, seconds, 1, error, "")
 
 
 def test_the_table_counts_failures_as_the_worst():
@@ -66,7 +69,8 @@ def test_the_table_counts_failures_as_the_worst():
         row("regions", "gamma 0.5", "ours", 0.5),
         row("orientation", "gamma 1", "ours", 0.5),
         row("orientation", "gamma 1", "ours", 80, case="b"),
-        row("speed", "gamma 1", "ours", 0.6, seconds=1.26),
+        row("orientation", "gamma 1", "ours", 90, voxels="2 mm"),
+        row("speed", "gamma 1", "ours", 0.6, seconds=1.26, voxels="2 mm"),
     ]
     lines = table.markdown(rows, ["ours", "ants"]).splitlines()
     assert lines == [
@@ -76,6 +80,7 @@ def test_the_table_counts_failures_as_the_worst():
         "inf / inf (1 failed) |",
         "| 12-region Dice over pairs, γ 1 (0.5, 2) (n = 1) | 0.600 (0.500, –) | – |",
         "| any orientation, error below 1 mm (n = 2) | 1 of 2 | – |",
+        "| any orientation, error below 1 mm, at 2 mm (n = 1) | 0 of 1 | – |",
         "| seconds a pair at 2 mm, warm (n = 1) | 1.3 | – |",
     ]
 
@@ -92,11 +97,24 @@ def test_the_plan_has_what_was_asked_for():
         "command": 1,
     }
     assert len({t[:3] for t in found}) == len(found)
+    assert {t.voxels for t in found if t.group != "speed"} == {"own"}
+
+
+def test_the_plan_resamples_what_is_not_timed(monkeypatch):
+    monkeypatch.setattr(cases, "to_template", lambda scan: made())
+    found = plan.tasks(plan.GROUPS, people=1, pairs=1, spacing=3.0)
+    voxels = {t.group: t.voxels for t in found}
+    assert voxels.pop("command") == "own" and voxels.pop("speed") == "2 mm"
+    assert set(voxels.values()) == {"3 mm"}
+    (case,) = [t.make() for t in found if t.group == "template"]
+    assert case.fixed.data.shape == case.moving.data.shape == (2, 2, 2)
+    assert np.allclose(case.fixed.grid.voxel_sizes, 3)
+    assert np.array_equal(case.brain_points, made().brain_points)
 
 
 def test_the_command_line_writes_rows_and_table(calls, monkeypatch, tmp_path, capsys):
-    task = plan.Task("orientation", "a", "gamma 1", made)
-    monkeypatch.setattr(plan, "tasks", lambda groups, people, pairs: [task])
+    task = plan.Task("orientation", "a", "gamma 1", "own", made)
+    monkeypatch.setattr(plan, "tasks", lambda groups, **numbers: [task])
     missing = {"ours": None, "ants": "ants is left out."}
     monkeypatch.setattr(methods, "missing", missing.get)
     output = tmp_path / "new" / "folder"

@@ -7,6 +7,7 @@ Every function here is pure: the same arguments make the same case. A transform 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -130,20 +131,22 @@ def labelled_pair(fixed: str, moving: str, contrast: str) -> LabelledPair:
     )
 
 
-def labelled_pair_at(fixed: str, moving: str, spacing: float) -> LabelledPair:
-    """Two scans of oasis1_malf smoothed and resampled to voxels of `spacing` mm."""
-    pair = labelled_pair(fixed, moving, "gamma 1")
-    return pair._replace(
-        fixed=coarser(pair.fixed, spacing), moving=coarser(pair.moving, spacing)
-    )
-
-
 def to_template(moving: str) -> MaskedPair:
     """MNI152 at 1 mm, fixed, and a scan of oasis1_malf."""
     image, _, mask = template.mni152()
     scan = scans.oasis(moving)
     fixed = scans.image(image.data, image.affine)
     return MaskedPair(fixed, scan.image, mask.data > 0, scan.mask)
+
+
+def at(spacing: float, make: Callable, *given) -> Case:
+    """A case whose images are smoothed and resampled to cubic voxels of `spacing` mm.
+
+    What it measures stays on the grids that it was made with.
+    """
+    case: KnownAffine | LabelledPair | MaskedPair = make(*given)
+    fixed, moving = (coarser(i, spacing) for i in (case.fixed, case.moving))
+    return case._replace(fixed=fixed, moving=moving)
 
 
 def small_affine(random: np.random.Generator, centre: np.ndarray) -> np.ndarray:

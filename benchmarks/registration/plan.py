@@ -14,6 +14,7 @@ GROUPS = {
     "speed": "three pairs at 2 mm after a first run; seconds, and Dice as in regions",
     "command": "one pair at 1 mm, files to file, in a process of its own; seconds",
 }
+_VOXELS = {"speed": "2 mm", "command": "own"}  # whatever is asked for
 
 
 class Task(NamedTuple):
@@ -23,16 +24,24 @@ class Task(NamedTuple):
         group: a key of `GROUPS`.
         name: of the scan or the pair.
         contrast: of the moving image.
+        voxels: "2 mm" where the images are resampled, else "own".
         make: makes the case, which takes seconds.
     """
 
     group: str
     name: str
     contrast: str
+    voxels: str
     make: Callable[[], cases.Case]
 
 
-def tasks(groups: Collection[str], *, people: int, pairs: int) -> list[Task]:
+def tasks(
+    groups: Collection[str],
+    *,
+    people: int,
+    pairs: int,
+    spacing: float | None = None,
+) -> list[Task]:
     """The tasks of some groups, in the order in which their scans are read best.
 
     Args:
@@ -40,13 +49,19 @@ def tasks(groups: Collection[str], *, people: int, pairs: int) -> list[Task]:
         people: how many people of ds002748 are moved, at most 40 (at most 12 of them
             any way round), and how many scans go to the template, at most 16.
         pairs: how many pairs, at most 238.
+        spacing: the images of all cases but those of speed and command are resampled
+            to cubic voxels of this size in mm; None: they stay as they are.
     """
     found = []
+    chosen = "own" if spacing is None else f"{spacing:g} mm"
 
     def add(group: str, name: str, contrast: str, make: Callable, *given) -> None:
         if group in groups:
-            task = Task(group, name, contrast, functools.partial(make, *given))
-            found.append(task)
+            case = functools.partial(make, *given)
+            voxels = _VOXELS.get(group, chosen)
+            if spacing is not None and group not in _VOXELS:
+                case = functools.partial(cases.at, spacing, case)
+            found.append(Task(group, name, contrast, voxels, case))
 
     for person in scans.PEOPLE[:people]:
         name = f"sub-{person:02}"
@@ -60,7 +75,8 @@ def tasks(groups: Collection[str], *, people: int, pairs: int) -> list[Task]:
         for contrast in contrasts.GAMMAS:
             add("regions", name, contrast, cases.labelled_pair, *pair, contrast)
         if number < 3:
-            add("speed", name, "gamma 1", cases.labelled_pair_at, *pair, 2.0)
+            pair_at_2_mm = functools.partial(cases.at, 2.0, cases.labelled_pair)
+            add("speed", name, "gamma 1", pair_at_2_mm, *pair, "gamma 1")
         if number < 1:
             add("command", name, "gamma 1", cases.labelled_pair, *pair, "gamma 1")
     for scan in scans.OASIS[:people]:

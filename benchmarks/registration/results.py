@@ -9,7 +9,7 @@ class Row(NamedTuple):
     """One method on one case.
 
     Attributes:
-        group, case, contrast, method: which.
+        group, case, contrast, voxels, method: which.
         value: what the case measures, in mm or Dice; NaN where the method failed.
         seconds: how long the method took.
         cores: how many it could use.
@@ -20,6 +20,7 @@ class Row(NamedTuple):
     group: str
     case: str
     contrast: str
+    voxels: str
     method: str
     value: float
     seconds: float
@@ -28,9 +29,9 @@ class Row(NamedTuple):
     matrix: str
 
     @property
-    def key(self) -> tuple[str, str, str, str]:
+    def key(self) -> tuple[str, str, str, str, str]:
         """What is computed once."""
-        return self.group, self.case, self.contrast, self.method
+        return self.group, self.case, self.contrast, self.voxels, self.method
 
 
 def read(path: Path) -> list[Row]:

@@ -25,11 +25,14 @@ def markdown(rows: Iterable[results.Row], methods: Sequence[str]) -> str:
     lines = [f"| | {' | '.join(methods)} |", "|---" * (len(methods) + 1) + "|"]
     for question, group, contrasts, answer in _QUESTIONS:
         asked = [r for r in rows if r.group == group and r.contrast in contrasts]
-        columns = [[r for r in asked if r.method == method] for method in methods]
-        if any(columns):
+        # Their own voxels before others.
+        for voxels in sorted({r.voxels for r in asked}, reverse=True):
+            alike = [r for r in asked if r.voxels == voxels]
+            columns = [[r for r in alike if r.method == method] for method in methods]
             cells = [_cell(column, answer) for column in columns]
             count = max(len({r.case for r in column}) for column in columns)
-            lines.append(f"| {question} (n = {count}) | {' | '.join(cells)} |")
+            size = "" if voxels == "own" or voxels in question else f", at {voxels}"
+            lines.append(f"| {question}{size} (n = {count}) | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
