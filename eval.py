@@ -43,8 +43,9 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         type=Path,
-        help="folders that train.py wrote (workdir); the parameters are those of the "
-        "best checkpoint by validation DSC",
+        help="folders that train.py wrote (workdir), of which the best checkpoint by "
+        "validation DSC is taken; or files of PyTorch weights (.npz, .pt, .pth) of the "
+        "authors' programs, whose network --config describes",
     )
     parser.add_argument(
         "--study",
@@ -62,7 +63,10 @@ def _parser() -> argparse.ArgumentParser:
         "rotation and similarity",
     )
     parser.add_argument(
-        "--output", metavar="DIR", type=Path, help="default: the first RUN/evaluation"
+        "--output",
+        metavar="DIR",
+        type=Path,
+        help="default: the evaluation folder of the first run",
     )
     return parser
 

@@ -1,5 +1,7 @@
 """Evaluation of pairs whose answer is known, and the table of a trained run."""
 
+import argparse
+import csv
 import subprocess
 import sys
 from pathlib import Path
@@ -7,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mdvit_jax import errors
-from mdvit_jax.data import conform
+from mdvit_jax import errors, geometry, models
+from mdvit_jax.data import conform, store, template
 from mdvit_jax.evaluation import evaluate, methods
+from mdvit_jax.models import import_torch
+from mdvit_jax.studies import evaluation
 from oracle.people import config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,3 +94,50 @@ def test_eval_names_what_is_no_run(tmp_path):
     )
     assert run.returncode == 2
     assert "is not the folder of a run" in run.stderr and run.stderr.count("\n") == 1
+
+
+def test_weights_of_pytorch_give_through_eval_what_the_library_gives(
+    golden_file, tmp_path
+):
+    settings = config(
+        data__size="32",
+        model__dilated_form="none",
+        model__embedding="32",
+        model__depth="2",
+        evaluation__pictures="0",
+    )
+    options = argparse.Namespace(
+        checkpoint=[golden_file], study=None, methods=None, output=tmp_path
+    )
+    evaluation.run(settings, options, command="python eval.py")
+    rows = list(csv.DictReader((tmp_path / "table1.csv").open()))
+    found = [row for row in rows if row["method"] == "C2FViT (PyTorch)"]
+
+    settings.model.torch_coordinates = True
+    params = import_torch.load(golden_file, settings)
+    network = models.create(settings)
+    on, _ = template.load(settings.data)
+    fixed = on.image[None]
+    scans = store.open_part(settings, "test")
+    assert len(found) == len(scans) == 3
+    for row, scan in zip(found, scans, strict=True):
+        moving = scan.image[None]
+        start = geometry.centre_shift(fixed, moving)
+        matrix = network.apply(params, fixed, moving, initial=start).matrix[0]
+        told = np.array(row["matrix"].split(), float).reshape(4, 4)
+        np.testing.assert_allclose(told, matrix, atol=2e-6)
+        assert np.abs(told - start[0]).max() > 0.1  # the weights had their say
+        pair = evaluate.Pair(row["fixed"], row["moving"], on, scan)
+        _, values = evaluate.align(pair, np.asarray(matrix), settings)
+        assert float(row["dsc"]) == pytest.approx(values["dsc"], abs=1e-6)
+
+
+def test_weights_of_another_network_are_named(golden_file, tmp_path):
+    options = argparse.Namespace(
+        checkpoint=[golden_file], study=None, methods=None, output=None
+    )
+    with pytest.raises(errors.UserError, match="--output"):
+        evaluation.run(config(), options, command="")
+    options.output = tmp_path
+    with pytest.raises(errors.UserError, match="squeeze_1.*this configuration"):
+        evaluation.run(config(), options, command="")

@@ -38,14 +38,15 @@ def run(
             "nothing to evaluate: name the folder of a run with --checkpoint, or "
             "studies of the classical methods with --study."
         )
-    if not options.checkpoint and not options.output:
+    runs = [path for path in options.checkpoint if not path.is_file()]
+    if not runs and not options.output:
         raise errors.UserError("name the folder of the results with --output.")
     asked = options.study or ["table1"]
     every = "all" in asked
     names = STUDIES if every else dict.fromkeys(asked)
     chosen = {name: _chosen(name, options) for name in names}
     networks = load(config, options.checkpoint)
-    output = options.output or options.checkpoint[0] / "evaluation"
+    output = options.output or runs[0] / "evaluation"
     scans = store.open_part(config, config.evaluation.split)
     fixed, fixed_name = None, ""
     if config.data.task == "template":
@@ -67,22 +68,29 @@ def run(
 def load(
     config: ml_collections.ConfigDict, runs: Sequence[Path]
 ) -> list[methods.Method]:
-    """The networks of some runs as methods, with names that differ.
+    """Trained networks as methods, with names that differ.
+
+    Args:
+        config: the network of weights that PyTorch wrote is that of `config.model`.
+        runs: folders that training wrote, or files of PyTorch weights.
 
     Raises:
         UserError: no such run, or people whom it learned from would be tested.
     """
-    found = []
     trained = []
     for run in runs:
-        start.check_held_out(config, run)
-        trained.append(start.trained_network(run))
+        if run.is_file():
+            trained.append(start.imported_network(config, run))
+        else:
+            start.check_held_out(config, run)
+            trained.append(start.trained_network(run))
+    found = []
     names = [network.name for network in trained]
     for run, network in zip(runs, trained, strict=True):
         name = network.name
         if names.count(name) > 1:
             name = f"{name}, {run.name}"
-        about = f"{run}, step {network.step}"
+        about = f"{run}, {network.origin}"
         method = methods.network(name, network.network, network.params, about=about)
         found.append(method)
     return found

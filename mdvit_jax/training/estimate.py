@@ -51,4 +51,4 @@ def estimate(
     )
     normalised = methods.aligner(trained.network, trained.params)(*scans)
     matrix = geometry.in_world(normalised, fixed=one, moving=other)
-    return Estimate(matrix, f"{trained.name}, step {trained.step}")
+    return Estimate(matrix, f"{trained.name}, {trained.origin}")

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import optax
 
@@ -17,8 +18,9 @@ def create(
 
     In this order: the gradient is clipped by value, L2 weight decay is added to it
     (coupled, as in PyTorch's Adam), AMSGrad scales it, the schedule's rate is applied.
-    Unlike PyTorch, Optax corrects the bias of the second moment before it takes the
-    maximum. Frozen parameters get no update, and no state is kept for them.
+    As in PyTorch, the bias of the second moment is corrected after its maximum is taken
+    (Optax by itself does so before: the first, noisy gradients would slow all steps).
+    Frozen parameters get no update, and no state is kept for them.
 
     Args:
         optim: `config.optim`.
@@ -31,10 +33,15 @@ def create(
         optim.lr, optim.decay_every, optim.decay_factor, staircase=True
     )
     first, second = optim.betas
+    amsgrad = optax.scale_by_amsgrad(
+        first, second, eps=optim.epsilon, bias_correction_nu=False
+    )
+    correction = optax.scale_by_schedule(lambda t: jnp.sqrt(1 - second ** (t + 1.0)))
     chain = optax.chain(
         optax.clip(optim.clip),
         optax.add_decayed_weights(optim.weight_decay),
-        optax.scale_by_amsgrad(first, second, eps=optim.epsilon),
+        amsgrad,
+        correction,
         optax.scale_by_learning_rate(schedule),
     )
     if not optim.trained:

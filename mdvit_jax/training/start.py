@@ -12,6 +12,7 @@ import optax
 from jax.sharding import Mesh
 
 from mdvit_jax import configuration, errors, models
+from mdvit_jax.models import import_torch
 from mdvit_jax.training import checkpoint, step
 
 _logger = logging.getLogger(__name__)
@@ -95,12 +96,12 @@ def first_state(
 
 
 class Trained(NamedTuple):
-    """A network as a run left it, and what to call it."""
+    """A network as its training left it, what to call it, and when that was."""
 
     name: str
     network: models.Network
     params: Any
-    step: int
+    origin: str
 
 
 def trained_network(run: str | Path) -> Trained:
@@ -112,11 +113,30 @@ def trained_network(run: str | Path) -> Trained:
     config = configuration.saved(run)
     network = models.create(config)
     params, step = _best_params(run, parameter_shapes(config, network))
-    kind = "C2FViT" if config.model.dilated_form == "none" else "MDViT"
-    name = f"{kind} ({config.loss.name.upper()})"
+    name = f"{_kind(config)} ({config.loss.name.upper()})"
     if config.optim.start_from:
         name += ", fine-tuned"
-    return Trained(name, network, params, step)
+    return Trained(name, network, params, f"step {step}")
+
+
+def imported_network(config: ml_collections.ConfigDict, weights: Path) -> Trained:
+    """The network of `config.model` with the weights that PyTorch wrote.
+
+    The first axis of a volume, x in RAS+, is PyTorch's depth, as in programs that hand
+    over arrays as nibabel reads them. Whom the network learned from is not known here.
+
+    Raises:
+        UserError: a file that is none of weights, or whose network is another one.
+    """
+    model = ml_collections.ConfigDict(config.model.to_dict())
+    model.torch_coordinates = True
+    params = import_torch.load(weights, model)
+    origin = "weights of PyTorch, trained on people who are not known"
+    return Trained(f"{_kind(config)} (PyTorch)", models.create(model), params, origin)
+
+
+def _kind(config: ml_collections.ConfigDict) -> str:
+    return "C2FViT" if config.model.dilated_form == "none" else "MDViT"
 
 
 def parameter_shapes(config: ml_collections.ConfigDict, network: models.Network):
