@@ -25,7 +25,7 @@ def get_config():
     config.data.same_person = (("1003", "1023"),)
     config.data.split = (8, 3, 5)
     config.data.task = "template"
-    config.optim.steps = 2000
+    config.optim.steps = 1000
     config.optim.lr = 1e-4
-    config.optim.decay_every = 1000
+    config.optim.decay_every = 500
     return config

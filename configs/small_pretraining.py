@@ -20,9 +20,9 @@ def get_config():
     config.data.cache = "cache/ds002748"
     config.data.split = (36, 4, 0)
     config.data.task = "template"
-    config.optim.steps = 6000
+    config.optim.steps = 4000
     config.optim.lr = 3e-4
-    config.optim.decay_every = 2000
+    config.optim.decay_every = 1500
     config.optim.decay_factor = 0.5
     config.evaluation.split = "validation"
     return config
