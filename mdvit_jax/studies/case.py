@@ -22,6 +22,8 @@ class Case:
         seconds: time for this pair; NaN where it was not taken.
         regions: region → Dice; NaN where neither scan has it.
         ntg, ncc: dissimilarities of the fixed and the warped image on their grid.
+        mm: mean distance over the brain from where a point belongs, where the affine is
+            known.
         matrix: the 16 numbers of `fixed_to_moving`, normalised coordinates, row by row;
             to the moving scan as it was before a turn.
         error: why there are no numbers; empty where there are.
@@ -38,6 +40,7 @@ class Case:
     regions: Mapping[str, float] = dataclasses.field(default_factory=dict)
     ntg: float = math.nan
     ncc: float = math.nan
+    mm: float = math.nan
     matrix: tuple[float, ...] = ()
     error: str = ""
 

@@ -12,7 +12,8 @@ import numpy as np
 import tqdm
 
 from mdvit_jax import errors, losses
-from mdvit_jax.data import conform, pairs, store
+from mdvit_jax.data import conform, store
+from mdvit_jax.data import pairs as of_data
 from mdvit_jax.evaluation import evaluate
 from mdvit_jax.evaluation.methods import Method, centres_of_mass, initial
 from mdvit_jax.studies import changes, results
@@ -57,6 +58,7 @@ def run(
     methods: Sequence[Method],
     of_changes: Sequence[changes.Change] = (changes.NONE,),
     *,
+    pairs: Sequence[tuple[int, int]] | None = None,
     seen: Callable | None = None,
 ) -> list[Case]:
     """Every method on every pair of the evaluated part under every change.
@@ -65,6 +67,7 @@ def run(
     fails, its case has an error and no numbers, and the others go on.
 
     Args:
+        pairs: of indices (fixed, moving); by default those of the task.
         seen: called with each case and its pair, the moving scan not turned.
     """
     config = setting.config
@@ -72,10 +75,12 @@ def run(
     found: list[Case] = []
     warm: set[str] = set()
     scans = setting.scans
-    cases = pairs.cases(scans.persons, config.data.task, config.seed).tolist()
-    total = len(cases) * len(of_changes) * len(methods)
+    if pairs is None:
+        of_task = of_data.cases(scans.persons, config.data.task, config.seed)
+        pairs = of_task.tolist()
+    total = len(pairs) * len(of_changes) * len(methods)
     with tqdm.tqdm(total=total, unit="case", dynamic_ncols=True) as bar:
-        for pair in evaluate.pairs_of(cases, scans, setting.template):
+        for pair in evaluate.pairs_of(pairs, scans, setting.template):
             fixed = results.digest(pair.fixed)
             for change in of_changes:
                 bright = pair._replace(moving=change.brightness(pair.moving))

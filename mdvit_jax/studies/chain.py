@@ -10,7 +10,7 @@ from pathlib import Path
 import ml_collections
 
 from mdvit_jax.studies import evaluation
-from mdvit_jax.training import loop
+from mdvit_jax.training import loop, step
 
 
 def run(
@@ -64,8 +64,7 @@ def networks(
 
     c2fvit, ntg, msda = (of(pretraining, name) for name in ("c2fvit", "ntg", "msda"))
     c2fvit.model.dilated_form = ntg.model.dilated_form = "none"
-    c2fvit.loss.name = "ncc"
-    c2fvit.loss.pool = 3  # as the program pools for NCC
+    c2fvit = step.with_loss(c2fvit, "ncc")
     tuned = of(config, "fine_tuning")
     tuned.optim.start_from = msda.workdir
     return {"C2FViT": c2fvit, "+NTG": ntg, "+MSDA": msda, "+fine-tuning": tuned}

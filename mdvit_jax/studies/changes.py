@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from mdvit_jax import geometry
 from mdvit_jax.data import conform
@@ -47,11 +48,32 @@ class Change(NamedTuple):
 
 
 NONE = Change("")
+KNOWN_AFFINE = "rotations ±20°, scales 0.85–1.15, shears ±0.1, shifts ±15 mm, uniform"
 
 
 def gamma(value: float) -> Change:
     """Brightness to the power of `value` (paper 3.2, Contrast Analysis)."""
     return NONE if value == 1 else Change(f"gamma {value:g}", power=value)
+
+
+def known_affine(seed: int, power: float, field_of_view: float) -> Change:
+    """A random affine about the centre of the grid (`KNOWN_AFFINE`), and a gamma.
+
+    Args:
+        seed: draws the affine.
+        power: to which the brightness is taken.
+        field_of_view: of the cubic grid, in mm.
+    """
+    random = np.random.default_rng(seed)
+    turn = Rotation.from_euler("xyz", random.uniform(-20, 20, 3), degrees=True)
+    sizes = np.diag(random.uniform(0.85, 1.15, 3))
+    shear = np.eye(3)
+    shear[np.triu_indices(3, 1)] = random.uniform(-0.1, 0.1, 3)
+    back = np.eye(4)
+    back[:3, :3] = turn.as_matrix() @ sizes @ shear
+    back[:3, 3] = random.uniform(-15, 15, 3) / (field_of_view / 2)
+    name = f"affine {seed}" + ("" if power == 1 else f", gamma {power:g}")
+    return Change(name, power, back.astype(np.float32))
 
 
 def rotation(axis: str, degrees: float) -> Change:

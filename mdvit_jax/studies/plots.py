@@ -62,6 +62,7 @@ def lines(
     reference: float | None = None,
     x_ticks: Sequence[float] | None = None,
     log_x: bool = False,
+    log_y: bool = False,
 ) -> Figure:
     """A line with a band for each series.
 
@@ -69,7 +70,7 @@ def lines(
         series: name → x, mean, and what the band spans to either side, [n] each.
         reference: where a dashed level line is drawn.
         x_ticks: where x has its ticks.
-        log_x: whether equal factors of x, not equal steps, are equally wide.
+        log_x, log_y: whether equal factors, not equal steps, are equally far apart.
     """
     figure = _figure(6.4, 3.7, title)
     axis = figure.subplots()
@@ -82,6 +83,11 @@ def lines(
         axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
         axis.xaxis.set_minor_locator(ticker.NullLocator())
+    if log_y:
+        axis.set_yscale("log", nonpositive="clip")
+        axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+        axis.yaxis.set_minor_locator(ticker.NullLocator())
     if x_ticks is not None:
         axis.set_xticks(x_ticks, labels=[f"{x:g}" for x in x_ticks])
     axis.set_xlabel(x_name)

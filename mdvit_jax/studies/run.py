@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import importlib
 import io
+import math
 from collections.abc import Sequence
 
 from mdvit_jax.studies import STUDIES, cases, section
@@ -44,8 +45,10 @@ def _csv(found: Sequence[Case]) -> str:
     fields = [
         field.name
         for field in dataclasses.fields(Case)
-        if field.name not in ("regions", "matrix")
+        if field.name not in ("regions", "matrix", "mm")
     ]
+    if any(math.isfinite(case.mm) for case in found):
+        fields.append("mm")
     names = list(dict.fromkeys(name for case in found for name in case.regions))
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")

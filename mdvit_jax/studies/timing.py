@@ -74,8 +74,7 @@ def _batch(
 
 def _steps(config: ml_collections.ConfigDict, loss: str, fixed, moving):
     """Yields the seconds of the first step, then of `_STEPS` further ones each time."""
-    config = ml_collections.ConfigDict(config.to_dict())
-    config.loss.name = loss
+    config = step.with_loss(config, loss)
     mesh = sharding.create_mesh(config.optim.batch)
     network = models.create(config)
     volume = jax.ShapeDtypeStruct(fixed.shape, np.float32)

@@ -49,6 +49,17 @@ def objective(loss: ml_collections.ConfigDict) -> Callable[[Array, Array], Array
     )
 
 
+def with_loss(
+    config: ml_collections.ConfigDict, name: str
+) -> ml_collections.ConfigDict:
+    """A copy with the loss "ntg" or "ncc", pooled as in the authors' program."""
+    changed = ml_collections.ConfigDict(config.to_dict())
+    changed.loss.name = name
+    if name != config.loss.name:
+        changed.loss.pool = {"ntg": 5, "ncc": 3}[name]
+    return changed
+
+
 def create_state(
     config: ml_collections.ConfigDict,
     network: models.Network,
