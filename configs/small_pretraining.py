@@ -20,7 +20,7 @@ def get_config():
     config.data.cache = "cache/ds002748"
     config.data.split = (36, 4, 0)
     config.data.task = "template"
-    config.optim.steps = 4000
+    config.optim.steps = 2500
     config.optim.lr = 3e-4
     config.optim.decay_every = 1500
     config.optim.decay_factor = 0.5
