@@ -7,6 +7,7 @@
 from typing import Any
 
 __version__ = "0.1.0"
+__all__ = ["__version__", "register"]
 
 
 def __getattr__(name: str) -> Any:
@@ -16,3 +17,7 @@ def __getattr__(name: str) -> Any:
 
         return register
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "geometry", "losses"]

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mdvit_jax import configuration, errors
+from mdvit_jax import __version__, configuration, errors
 
 
 @errors.told_in_a_sentence
@@ -18,8 +18,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="mdvit",
         description="Affine brain-MRI registration with MDViT and the 3D Normalized "
         "Total Gradient. Training and evaluation are train.py and eval.py.",
-        epilog="Help on a command: python -m mdvit_jax COMMAND --help",
+        epilog="Help on a command: mdvit COMMAND --help",
     )
+    parser.add_argument("--version", action="version", version=__version__)
     parser.add_argument("command", choices=list(_COMMANDS), help=_HELP)
     command = parser.parse_args(words[:1]).command
     return _COMMANDS[command](words[1:])

@@ -15,7 +15,10 @@ class UserError(Exception):
 
 
 def told_in_a_sentence(main: Callable[..., int]) -> Callable[..., int]:
-    """Wrap an entry point: a `UserError` is printed to stderr and is exit code 2."""
+    """Wrap an entry point: a `UserError` is printed to stderr and is exit code 2.
+
+    Ctrl-C is told in a word, too, and is exit code 130.
+    """
 
     @functools.wraps(main)
     def wrapped(*args, **kwargs) -> int:
@@ -24,5 +27,8 @@ def told_in_a_sentence(main: Callable[..., int]) -> Callable[..., int]:
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
+        except KeyboardInterrupt:
+            print("\nInterrupted.", file=sys.stderr)
+            return 130
 
     return wrapped

@@ -84,7 +84,8 @@ def test_from_the_headers_alone(fixed, found):
 
 
 def test_the_order_of_a_files_axes_does_not_matter(fixed, found):
-    for axes, flips in ORDERS:
+    # All 48 give the same cubes (test_levels); of these each permutation once.
+    for axes, flips in ORDERS[::7]:
         again = register(fixed, reordered(*seen(TRUTH), axes, flips))
         assert apart(again.matrix, found.matrix) < 1e-4, (axes, flips)
 
@@ -94,7 +95,9 @@ def test_any_orientation_is_found(fixed, seed):
     truth = pose(Rotation.random(rng=np.random.default_rng(seed)))
     found = register(fixed, seen(truth))
     assert apart(found.matrix, truth) < 0.15 * VOXEL
-    assert found.verdict.word == "ok"
+    # A wrong header might have exchanged left and right.
+    (reason,) = found.verdict.reasons
+    assert found.verdict.word == "check" and "left and right" in reason
 
 
 def test_a_header_with_the_axes_in_a_wrong_order(fixed):

@@ -157,7 +157,7 @@ def test_what_is_there_is_not_computed_again(folder, quick, capsys):
     assert run(folder, BOTH) == 1 and len(quick) == 2
     before = (folder / "r/results.csv").read_bytes()
     assert run(folder, BOTH) == 1 and len(quick) == 2
-    assert "2 of them were there already" in capsys.readouterr().out
+    assert "not changed: 2" in capsys.readouterr().out
     assert (folder / "r/results.csv").read_bytes() == before
     (folder / "r/anna.tfm").unlink()
     assert run(folder, BOTH) == 1

@@ -7,6 +7,7 @@ import numpy as np
 
 from mdvit_jax.registration import carry, command_line, images, inputs, transforms
 
+EMPTY = 3  # exit code
 _DESCRIPTION = """\
 Bring an image onto the grid of another through affine transforms.
 
@@ -24,6 +25,9 @@ the files). Several are composed; the first is that of the reference: with
 
 A series of volumes (fMRI, DWI) goes volume by volume through the same transforms and
 keeps its time step; of the reference only the grid is used.
+
+The exit code is 0; 2 where something cannot be used, and nothing was written; 3 where
+the image lies wholly outside of the grid, so that the output is empty.
 """
 
 
@@ -50,6 +54,9 @@ def main(arguments: Sequence[str]) -> int:
         "--output", metavar="IMAGE", required=True, help=".nii.gz, .nii, .mgz or .mgh"
     )
     parser.add_argument(
+        "--overwrite", action="store_true", help="replace an output that is there"
+    )
+    parser.add_argument(
         "--labels",
         action="store_true",
         help="the moving image is a label map: no new values",
@@ -67,6 +74,7 @@ def main(arguments: Sequence[str]) -> int:
     read = options.moving, options.reference, *options.transform
     images.check_not_read(options.output, read)
     images.check_output(options.output)
+    images.check_new(options.output, options.overwrite)
     if options.labels or options.interpolation:
         moving = images.open_series(options.moving, labels=options.labels)
     else:
@@ -75,7 +83,7 @@ def main(arguments: Sequence[str]) -> int:
         )
     reference = images.load_frame(options.reference)
     matrix = _composed(options, reference.grid, moving.frame.grid)
-    carry.write(
+    arrived = carry.write(
         options.output,
         moving,
         matrix,
@@ -84,7 +92,7 @@ def main(arguments: Sequence[str]) -> int:
         interpolation=options.interpolation,
     )
     print(f"{options.output}: {options.moving} on the grid of {options.reference}")
-    return 0
+    return 0 if arrived else EMPTY
 
 
 def _composed(options: argparse.Namespace, reference, moving) -> np.ndarray:

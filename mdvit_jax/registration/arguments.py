@@ -22,7 +22,12 @@ Align two images of heads or brains of any contrast and orientation.
                  --transform T.mat --transform-format fsl --inverse back.lta
 
 The images are aligned within their headers' worlds, first as the headers lay them, then
-in any orientation if that does not fit. Give at least one output.
+in any orientation if that does not fit. Give at least one output;
+one that is there already is replaced with --overwrite only.
+
+Left and right are the header's. Where a header is wrong and its orientation had to be
+searched for, they may be exchanged in the result, which cannot be seen in a brain; the
+verdict then says "check".
 
 The transform is one 4x4 matrix in world RAS+ millimetres, fixed to moving: it takes a
 point of the fixed image to the point of the moving image that shows the same place.
@@ -139,6 +144,7 @@ def _add_outputs(group) -> None:
         default=[],
         help=f"the same for a label map: the nearest voxel, no new values{also}",
     )
+    add("--overwrite", action="store_true", help="replace outputs that are there")
     add("--qc", metavar="PNG", help="picture: three planes before and after")
     add(
         "--report",

@@ -128,6 +128,9 @@ def run(
     """
     batch_outputs.check(rows, folder, options)
     path = folder / "results.csv"
+    if not path.exists():
+        batch_outputs.check_new(rows, folder, options)
+        batch_results.write(path, [])
     kept = batch_results.read(path)
     order = {row.name: None for row in rows}
     skipped, results = 0, []
@@ -158,9 +161,10 @@ def summary(results: Sequence[batch_results.Result], skipped: int, folder: Path)
     """Lines that say how many pairs went how, and which ones to look at first."""
     counts = {s: sum(r["status"] == s for r in results) for s in batch_results.STATUSES}
     told = ", ".join(f"{n} {status}" for status, n in counts.items() if n)
-    lines = [f"{len(results)} pairs: {told}."]
+    pairs = "1 pair" if len(results) == 1 else f"{len(results)} pairs"
+    lines = [f"{pairs}: {told}."]
     if skipped:
-        lines.append(f"{skipped} of them were there already and have not changed.")
+        lines.append(f"Already there and not changed: {skipped}.")
     bad = [r for r in results if r["status"] != "ok"]
     bad.sort(
         key=lambda r: (

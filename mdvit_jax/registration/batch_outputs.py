@@ -111,6 +111,17 @@ def check(rows: Sequence[Row], folder: Path, options: Options) -> None:
                 )
 
 
+def check_new(rows: Sequence[Row], folder: Path, options: Options) -> None:
+    """A UserError if a file that no batch wrote would be replaced."""
+    for row in rows:
+        for output in of(row, folder, options).files:
+            if output.exists():
+                raise errors.UserError(
+                    f"{output} is there, but no results.csv of a batch that wrote it; "
+                    "move it away, or name another --output."
+                )
+
+
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
     """Make the folder, and keep another batch out of it while the block runs.

@@ -95,14 +95,15 @@ def read(path: Path) -> dict[str, Result]:
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file, strict=True))
+            table = csv.DictReader(file, strict=True)
+            rows = list(table)
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise errors.UserError(
             f"{path} cannot be read ({error}); move it away, or name another --output."
         ) from error
-    if not all(map(_is_one, rows)):
+    if set(table.fieldnames or ()) != set(COLUMNS) or not all(map(_is_one, rows)):
         raise errors.UserError(
             f"{path} was not written by this version of mdvit batch; move it away, or "
             "name another --output."

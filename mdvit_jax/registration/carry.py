@@ -22,7 +22,7 @@ def write(
     like: images.Frame | images.Image,
     labels: bool = False,
     interpolation: str | None = None,
-) -> None:
+) -> bool:
     """Write the volumes on the grid of another image; of a series, its time step, too.
 
     Besides the result, one volume is held at a time. A warning tells of a result that
@@ -36,6 +36,9 @@ def write(
         labels: no new values.
         interpolation: "nearest" or "linear"; None is nearest for labels and linear for
             images. Linear labels are those of `resample.resample_labels`.
+
+    Returns:
+        False where the result is empty and the image is not.
 
     Raises:
         UserError: a volume cannot be used, the result does not fit into memory or
@@ -61,7 +64,8 @@ def write(
             f"{path} with {'×'.join(map(str, shape))} voxels does not fit into the "
             "free memory; choose a coarser reference or fewer volumes."
         ) from error
-    if anything and not carried.any():
+    arrived = not anything or bool(carried.any())
+    if not arrived:
         _log.warning(
             "%s lies wholly outside of the grid that it is brought to, so the result "
             "is empty; check that the transform belongs to these images and goes this "
@@ -70,3 +74,4 @@ def write(
         )
     carried = carried if series.lengths else carried[..., 0]
     images.save(path, carried, like, dtype, time_of=series.frame.header)
+    return arrived

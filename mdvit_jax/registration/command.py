@@ -110,7 +110,7 @@ def _registered(options, network: Network) -> tuple[Registration, dict[str, Any]
 
 def _writers(options, result: Registration, carried) -> dict[str, Any]:
     """What writes each output, by its path."""
-    writers: dict[str, Callable[[Path], None]] = {}
+    writers: dict[str, Callable[[Path], object]] = {}
     fixed, moving = result.fixed, result.moving
 
     def warped(path: Path, image: images.Image = moving) -> None:
@@ -171,7 +171,7 @@ def summary(
     found = result.alignment
     rows = {
         "local correlation": f"{before.correlation:.3f} → {after.correlation:.3f}",
-        "overlap (Dice)": f"{before.overlap:.3f} → {after.overlap:.3f}",
+        "soft overlap": f"{before.overlap:.3f} → {after.overlap:.3f}",
         "NTG": f"{before.ntg:.3f} → {after.ntg:.3f}",
         "translation": f"{_triple(parts.translation, '.2f')} mm (x, y, z)",
         "rotation": f"{_triple(parts.rotation, '.2f')}° (about x, y, z); "

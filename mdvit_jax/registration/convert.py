@@ -26,6 +26,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--input", metavar="FILE", required=True, help="is read")
     parser.add_argument("--output", metavar="FILE", required=True, help="is written")
     parser.add_argument(
+        "--overwrite", action="store_true", help="replace an output that is there"
+    )
+    parser.add_argument(
         "--from",
         dest="source",
         choices=("fsl", "text"),
@@ -54,6 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     named = options.fixed, options.moving
     images.check_not_read(options.output, filter(None, (options.input, *named)))
     images.check_place(options.output)
+    images.check_new(options.output, options.overwrite)
     fixed, moving = (None if p is None else images.load_frame(p).grid for p in named)
     matrix = transforms.read(
         options.input, fixed=fixed, moving=moving, format=options.source

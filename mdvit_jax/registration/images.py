@@ -168,6 +168,14 @@ def check_not_read(path: str | Path, inputs: Iterable[str | Path]) -> None:
             )
 
 
+def check_new(path: str | Path, overwrite: bool) -> None:
+    """Raise a UserError if the file is there and may not be replaced."""
+    if not overwrite and Path(path).exists():
+        raise errors.UserError(
+            f"{path} is there already; name another file, or add --overwrite."
+        )
+
+
 def check_place(path: str | Path) -> None:
     """See beforehand whether a file can be written there; a UserError if not."""
     folder, reason = Path(path).parent, None

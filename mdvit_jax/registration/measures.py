@@ -22,8 +22,10 @@ class Measures(NamedTuple):
             better; it means something where the two contrasts are alike.
         correlation: mean squared local correlation inside of both objects, 0 to 1,
             higher is better, whatever the contrasts.
-        overlap: Dice of the two objects, 0 to 1, where both masks count, if there are
-            any: of a whole head with a mask of its brain, only that is to be covered.
+        overlap: soft Dice of the two objects, smoothed to the voxels of the cube, so
+            that of one brain with itself it is about 0.96; where both masks count, if
+            there are any: of a whole head with a mask of its brain, only that is to be
+            covered.
     """
 
     ntg: float

@@ -45,8 +45,8 @@ def check(options: argparse.Namespace) -> None:
     """See beforehand whether all outputs can be written.
 
     Raises:
-        UserError: there is none, an ending or a folder is wrong, an output is also read
-            or is named twice.
+        UserError: there is none, an ending or a folder is wrong, an output is also
+            read, is named twice, or is there already.
     """
     outputs, inputs = outputs_of(options), inputs_of(options)
     if not outputs:
@@ -66,6 +66,7 @@ def check(options: argparse.Namespace) -> None:
             images.ending_of(path)
         images.check_place(path)
         images.check_not_read(path, inputs.values())
+        images.check_new(path, options.overwrite)
     for (flag, path), (other_flag, other) in itertools.combinations(outputs.items(), 2):
         if images.same_file(path, other):
             raise errors.UserError(
@@ -73,7 +74,7 @@ def check(options: argparse.Namespace) -> None:
             )
 
 
-def write_all(writers: Mapping[str, Callable[[Path], None]]) -> None:
+def write_all(writers: Mapping[str, Callable[[Path], object]]) -> None:
     """Write all files or none: each beside its place, then all into place.
 
     Raises:

@@ -93,9 +93,9 @@ def register(
     give equal bits on the same machine.
 
     Args:
-        fixed: the image that stays: a path, a nibabel image, an array [x, y, z] with
-            voxel indices as millimetres, or a pair of an array and its 4×4 affine
-            (voxel indices → world RAS+ mm).
+        fixed: the image that stays: a path, a nibabel image, or a pair of an array
+            [x, y, z] and its 4×4 affine (voxel indices → world RAS+ mm). Two arrays
+            without affines have voxel indices as millimetres.
         moving: the image that is aligned to it.
         dof: "rigid", "similarity" (rigid and one scale) or "affine".
         contrast: "same" minimises NTG at last, which asks for contrasts that are alike;
@@ -119,6 +119,13 @@ def register(
     if contrast not in CONTRASTS:
         raise errors.UserError(
             f"contrast is {contrast!r}; choose one of {', '.join(CONTRASTS)}."
+        )
+    bare = [isinstance(given, np.ndarray) for given in (fixed, moving)]
+    if bare[0] != bare[1]:
+        name = "fixed" if bare[0] else "moving"
+        raise errors.UserError(
+            f"the {name} image is an array alone and the other one is not, so that its "
+            "orientation is not known; give (array, affine)."
         )
     with ThreadPoolExecutor() as threads:  # decompression works beside itself
         names = "the fixed image", "the moving image"
@@ -184,7 +191,8 @@ def _refuse_labels(image: images.Image, name: str) -> None:
         raise errors.UserError(
             f"{name} looks like a label map or a mask ({count} whole numbers in "
             "patches), whose values are names and not brightness; register the image "
-            "that it was drawn on and carry it along (--also-labels), or use --force."
+            "that it was drawn on and carry it along (--also-labels), or take it as it "
+            "is (--force; force=True)."
         )
 
 
@@ -196,6 +204,10 @@ def _start(init, pair: levels.Pair, pictures) -> np.ndarray:
         return np.eye(4)
     if str(init) == "com":
         return pair.centres_together()
+    if not Path(init).exists():
+        raise errors.UserError(
+            f"init is {init}, which is no file; give com, identity or a transform file."
+        )
     fixed, moving = (image.grid for image in pictures)
     return _sound(transforms.read(init, fixed=fixed, moving=moving), str(init))
 

@@ -23,7 +23,8 @@ _CONVENTION = (
     "warped image at x is the moving image at matrix * x; parts: translation (mm) of "
     "the fixed object's centre, about which the rest turns and scales; rotation in "
     "degrees about x, then y, then z, and as one angle; scale: how many times as large "
-    "as the fixed object the moving one is"
+    "as the fixed object the moving one is; overlap: soft Dice of the smoothed "
+    "outlines, about 0.96 of one brain with itself"
 )
 
 

@@ -4,7 +4,9 @@ The limits were read off a first run over real pairs: people of two cohorts on e
 other and on MNI152, and failures made on purpose. benchmarks/registration/verdicts.py
 shows them on such pairs, also at gamma 0.5 and 2 and inverted. `score` is the local
 correlation less the mismatch of the outlines at 24³ voxels; there known-good pairs lie
-above 0.10, and of the failures one label map does. A mirrored brain is not told.
+above 0.10, and of the failures one label map does. A mirrored brain is not told: an
+answer in quite another orientation than the header's is never more than "check", as a
+header with one axis the wrong way round leads to one that exchanges left and right.
 
 A rigid answer, or one with one scale, leaves heads of two sizes or shapes apart, so it
 has limits of its own, read off the same pairs aligned that way. Of failures these tell
@@ -16,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mdvit_jax.registration import rotations
 from mdvit_jax.registration.align import Alignment
 from mdvit_jax.registration.measures import Measures
 
@@ -26,6 +29,7 @@ _CORRELATION = {"affine": (0.18, 0.24)}
 _CORRELATION |= {"rigid": (0.18, 0.2), "similarity": (0.18, 0.23)}
 _OVERLAP = {"affine": (0.7, 0.86), "rigid": (0.7, 0.74), "similarity": (0.7, 0.86)}
 _SCALES = (0.5, 2.0), (0.7, 1.45)  # of people among each other and to templates
+_TURNED = 60.0  # degrees, further than people turn their heads in a scanner
 _RIVAL = 0.1  # answers in two orientations are told apart by more than this
 
 
@@ -55,6 +59,7 @@ def judge(
     kept = "; a rigid answer keeps the sizes, which may be all" * (dof == "rigid")
     sizes = np.linalg.svd(matrix[:3, :3], compute_uv=False)
     low, high = float(sizes.min()), float(sizes.max())
+    angle = rotations.angle(matrix[:3, :3], np.eye(3))
     found = [
         (
             _below(after.correlation, likeness),
@@ -63,8 +68,9 @@ def judge(
         ),
         (
             _below(after.overlap, cover),
-            f"the two objects do not cover each other (Dice {after.overlap:.2f}; known "
-            f"pairs {cover[1]:.2f} and more), as when one is cropped{kept}",
+            "the two objects do not cover each other (soft overlap "
+            f"{after.overlap:.2f}; known pairs {cover[1]:.2f} and more), as when one "
+            f"is cropped{kept}",
         ),
         (
             FAILED if not _SCALES[0][0] < low <= high < _SCALES[0][1]
@@ -84,6 +90,12 @@ def judge(
             (
                 CHECK if _ambiguous(alignment) else OK,
                 "another orientation fits as well, so this one may be wrong",
+            ),
+            (
+                CHECK if alignment.searched and angle > _TURNED else OK,
+                f"the orientation was found {angle:.0f}° from the header's; if that is "
+                "because the header is wrong, left and right may be exchanged, which "
+                "cannot be seen in a brain: look at a mark of one side",
             ),
         ]
     word = max((w for w, _ in found), key=(OK, CHECK, FAILED).index)

@@ -104,7 +104,8 @@ def format_of(path: str | Path) -> str:
     ending = path.suffix.lower()
     if ending == ".mat":
         raise errors.UserError(
-            f"{path}: both ITK and FSL have files .mat; choose the format itk or fsl."
+            f"{path}: both ITK and FSL have files .mat; choose the format itk or fsl "
+            "(convert: --to)."
         )
     if ending not in _BY_ENDING:
         raise errors.UserError(
