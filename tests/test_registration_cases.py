@@ -91,3 +91,17 @@ def test_a_brain_without_a_move_overlaps_itself(real_data, monkeypatch):
     shift = np.eye(4)
     shift[0, 3] = 4
     assert 0.3 < pair.measure(shift) < 0.9
+
+
+def test_what_is_measured_stays_on_its_grid():
+    """A pair with masks at 3 mm: identity is all, a shift of 2 mm is not."""
+    mask = np.zeros((20, 24, 22), np.float32)
+    mask[4:14, 6:18, 5:15] = 1
+    brain = cases.scans.image(mask * 0.5, np.eye(4))
+    inside = cases.scans.image(mask, np.eye(4))
+    pair = cases.at(3.0, cases.MaskedPair, brain, brain, inside, inside)
+    assert pair.fixed.data.shape == (7, 8, 8)
+    assert pair.measure(np.eye(4)) == 1
+    shift = np.eye(4)
+    shift[0, 3] = 2
+    assert pair.measure(shift) == pytest.approx(0.8)

@@ -82,19 +82,19 @@ class MaskedPair(NamedTuple):
 
     Attributes:
         fixed, moving: in [0, 1], 0 outside of the brain.
-        fixed_mask, moving_mask: bool [x, y, z], on their grids.
+        fixed_mask, moving_mask: 1 inside, on the grids of their files.
     """
 
     fixed: Image
     moving: Image
-    fixed_mask: np.ndarray
-    moving_mask: np.ndarray
+    fixed_mask: Image
+    moving_mask: Image
 
     def measure(self, fixed_to_moving: np.ndarray) -> float:
         """Dice of the brains, the moving mask interpolated linearly and cut at 0.5."""
-        mask, affine = self.moving_mask.astype(np.float32), self.moving.affine
-        warped = resample(mask, affine, fixed_to_moving, self.fixed.grid)
-        return metrics.dice(self.fixed_mask, warped >= 0.5)
+        mask, affine = self.moving_mask.data, self.moving_mask.affine
+        warped = resample(mask, affine, fixed_to_moving, self.fixed_mask.grid)
+        return metrics.dice(self.fixed_mask.data > 0, warped >= 0.5)
 
 
 def known_affine(person: int, contrast: str) -> KnownAffine:
@@ -136,7 +136,14 @@ def to_template(moving: str) -> MaskedPair:
     image, _, mask = template.mni152()
     scan = scans.oasis(moving)
     fixed = scans.image(image.data, image.affine)
-    return MaskedPair(fixed, scan.image, mask.data > 0, scan.mask)
+    masks = [
+        scans.image(inside.astype(np.float32), affine)
+        for inside, affine in (
+            (mask.data > 0, image.affine),
+            (scan.mask, scan.image.affine),
+        )
+    ]
+    return MaskedPair(fixed, scan.image, *masks)
 
 
 def at(spacing: float, make: Callable, *given) -> Case:
