@@ -35,8 +35,8 @@ class Change(NamedTuple):
     def turned(self, scan: conform.Conformed) -> conform.Conformed:
         """The scan resampled at its new place.
 
-        Mask: linear, then ≥ 0.5; image: linear, 0 outside of the mask, so that it ends
-        as sharply as before; labels: nearest; zeros from outside.
+        Image: linear; mask: linear, then ≥ 0.5; labels: nearest; zeros from outside.
+        The image is not cut at its mask: that of a conformed scan ends softly, too.
         """
         if self.back is None:
             return scan
@@ -45,9 +45,7 @@ class Change(NamedTuple):
         if labels is not None:
             labels = np.asarray(_warp(labels, self.back, order=0))
         image = np.asarray(_warp(np.asarray(scan.image, np.float32), self.back))
-        return scan._replace(
-            image=image * mask, mask=mask.astype(np.uint8), labels=labels
-        )
+        return scan._replace(image=image, mask=mask.astype(np.uint8), labels=labels)
 
 
 NONE = Change("")
