@@ -171,6 +171,8 @@ def test_a_missing_input_is_told_where_the_output_is_there_already(folder, capsy
     (folder / "w.nii").write_bytes(b"old")
     words = ["--transform", "no.tfm", *WARP, "--output", "w.nii"]
     assert run(folder, words) == 2
+    assert "w.nii is there already" in capsys.readouterr().err
+    assert run(folder, [*words, "--overwrite"]) == 2
     assert "no.tfm cannot be read" in capsys.readouterr().err
     assert (folder / "w.nii").read_bytes() == b"old"
 
@@ -196,7 +198,7 @@ def patches(path, dtype, values=(0, 7, 9, 200)):
 def test_a_label_map_is_not_mixed_by_accident(folder, capsys, dtype):
     patches(folder / "p.nii", dtype)
     words = ["--transform", "a.tfm", "--moving", "p.nii", "--reference"]
-    words += ["fixed.nii.gz", "--output", "w.nii"]
+    words += ["fixed.nii.gz", "--output", "w.nii", "--overwrite"]
     assert run(folder, words) == 2
     told = capsys.readouterr().err
     assert "p.nii looks like a label map" in told and told.count("\n") == 1
@@ -220,12 +222,12 @@ def test_an_empty_result_is_told(folder, caplog, capsys):
     far[:3, 3] = 900
     transforms.write(folder / "far.tfm", far)
     words = ["--transform", "far.tfm", *WARP, "--output", "w.nii"]
-    assert run(folder, words) == 0
+    assert run(folder, words) == 3
     assert not nib.load(folder / "w.nii").get_fdata().any()
     assert "moving.nii.gz lies wholly outside" in caplog.text
     assert capsys.readouterr().out.startswith(f"{folder / 'w.nii'}: ")
     caplog.clear()
-    assert run(folder, ["--transform", "a.tfm", *WARP, "--output", "w.nii"]) == 0
+    assert run(folder, ["--transform", "a.tfm", *WARP, "--output", "v.nii"]) == 0
     assert not caplog.records
 
 
@@ -376,7 +378,7 @@ def test_of_a_series_one_volume_is_held_besides_input_and_output(folder, ending)
     grid, count = GRIDS["radiological"], 60
     save_series(folder / f"m{ending}", grid, count, np.int16)
     words = ["--transform", "a.tfm", "--moving", f"m{ending}"]
-    words += ["--reference", "fixed.nii.gz", "--output", "w.nii"]
+    words += ["--reference", "fixed.nii.gz", "--output", "w.nii", "--overwrite"]
     run(folder, words)  # what is imported at the first time
     tracemalloc.start()
     assert run(folder, words) == 0
@@ -444,7 +446,7 @@ def test_a_full_disk_leaves_the_old_output(folder, capsys, monkeypatch, ending):
     (folder / f"w{ending}").write_bytes(b"old")
     before = sorted(folder.iterdir())
     monkeypatch.setattr(nib, "save", full)
-    words = ["--transform", "a.tfm", *WARP, "--output", f"w{ending}"]
+    words = ["--transform", "a.tfm", *WARP, "--output", f"w{ending}", "--overwrite"]
     assert run(folder, words) == 2
     told = capsys.readouterr().err
     assert "No space left on device" in told and told.count("\n") == 1

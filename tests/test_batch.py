@@ -300,5 +300,16 @@ def test_a_full_disk_ends_the_batch(folder, quick, capsys, monkeypatch):
         raise errors.UserError("results.csv cannot be written (No space).")
 
     monkeypatch.setattr(batch.batch_results, "write", full)
-    assert run(folder, BOTH) == 2 and len(quick) == 1
+    assert run(folder, BOTH) == 2 and not quick  # told before it computes
     assert "No space" in capsys.readouterr().err
+
+
+def test_what_no_batch_wrote_is_not_replaced(folder, quick, capsys):
+    (folder / "r").mkdir()
+    (folder / "r/anna_warped.nii.gz").write_bytes(b"mine")
+    assert run(folder, BOTH) == 2 and not quick
+    assert "anna_warped.nii.gz is there, but no results.csv" in capsys.readouterr().err
+    assert files(folder) == ["anna_warped.nii.gz"]
+    (folder / "r/results.csv").write_text("whose\n")
+    assert run(folder, BOTH) == 2 and not quick
+    assert "was not written by this version of mdvit batch" in capsys.readouterr().err

@@ -318,7 +318,7 @@ def test_scaled_voxels_keep_their_scaling(run, scans, here):
 
 
 def test_init(run, scans):
-    words = ["--transform", "t.txt", "--no-refine", "-q"]
+    words = ["--transform", "t.txt", "--no-refine", "-q", "--overwrite"]
     assert run(*words, "--init", "identity") == 3, "the headers lay them apart"
     assert (transforms.read("t.txt") == np.eye(4)).all()
     assert run(*words) in (0, 3)
@@ -330,7 +330,7 @@ def test_init(run, scans):
     near = known()
     near[:3, 3] += 3, -4, 2
     transforms.write("start.tfm", near)
-    words = ["--init", "start.tfm", "--transform", "t.txt", "-q"]
+    words = ["--init", "start.tfm", "--transform", "t.txt", "-q", "--overwrite"]
     assert run(*words) == 0
     assert apart(transforms.read("t.txt"), scans) < 0.3
 
@@ -388,7 +388,7 @@ def test_quiet_and_verbose(run, capsys, caplog):
     assert told.out == ""
     assert [r.levelname for r in caplog.records] == ["WARNING"]  # the verdict's
     assert "failed, as " in caplog.text
-    assert run(*words, "-v") == 3
+    assert run(*words, "-v", "--overwrite") == 3
     assert "voxels of" in caplog.text and "Writing t.txt" in caplog.text
     out = capsys.readouterr().out
     assert out.startswith("failed: ") and "  because " in out and "t.txt" in out
@@ -431,7 +431,7 @@ def test_a_trained_network_gives_the_start(run, scans, here):
     report = json.loads((here / "r.json").read_text())
     assert report["options"]["init"].endswith("step 1")
     assert report["options"]["checkpoint"] == "run"
-    assert run(*words) == 0
+    assert run(*words, "--overwrite") == 0
     assert apart(transforms.read("t.txt"), scans) < 0.3
 
 
@@ -456,7 +456,7 @@ MISTAKES = [
     (["--moving", "no.nii.gz", "--output", "w.nii"], "no.nii.gz cannot be read"),
     (["--also-labels", "MOVING", "a.nii"], "whole number"),
     (["--also", "LABELS", "a.nii"], "use --also-labels"),
-    (["--transform", "t.tfm", "--init", "no.tfm"], "cannot be read"),
+    (["--transform", "t.tfm", "--init", "no.tfm"], "com, identity or a transform"),
     (["--transform", "t.tfm", "--fixed-mask", "MOVING"], "does not lie on the voxels"),
     (["--transform", "t.tfm", "--checkpoint", "."], "is not the folder of a run"),
     (["--transform", "t.tfm", "--checkpoint", ".", "--init", "com"], "leave one"),
@@ -514,6 +514,8 @@ def test_a_full_disk_leaves_what_was_there(run, here, capsys, monkeypatch):
     (here / "w.nii").write_bytes(b"old")
     words = ["--output", "w.nii", "--transform", "t.tfm", "--qc", "q.png"]
     assert run(*words, "--no-refine") == 2
+    assert "w.nii is there already" in capsys.readouterr().err
+    assert run(*words, "--no-refine", "--overwrite") == 2
     told = capsys.readouterr()
     assert "No space left on device" in told.err and told.err.count("\n") == 1
     assert told.out == "" and [p.name for p in here.iterdir()] == ["w.nii"]

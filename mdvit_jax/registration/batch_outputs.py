@@ -115,7 +115,7 @@ def check_new(rows: Sequence[Row], folder: Path, options: Options) -> None:
     """A UserError if a file that no batch wrote would be replaced."""
     for row in rows:
         for output in of(row, folder, options).files:
-            if output.exists():
+            if os.path.exists(output):  # False of a name that is too long
                 raise errors.UserError(
                     f"{output} is there, but no results.csv of a batch that wrote it; "
                     "move it away, or name another --output."

@@ -170,7 +170,7 @@ def check_not_read(path: str | Path, inputs: Iterable[str | Path]) -> None:
 
 def check_new(path: str | Path, overwrite: bool) -> None:
     """Raise a UserError if the file is there and may not be replaced."""
-    if not overwrite and Path(path).exists():
+    if not overwrite and os.path.exists(path):
         raise errors.UserError(
             f"{path} is there already; name another file, or add --overwrite."
         )
