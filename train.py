@@ -4,8 +4,13 @@
     python train.py --config configs/adni.py --config.optim.batch=8
 
 The run's folder is `config.workdir`. Started again with the same command, a run goes on
-after its newest checkpoint. Exit codes: 0 done, 2 wrong input, 130 or 143 stopped by
-Ctrl-C or SIGTERM after saving.
+after its newest checkpoint that is undamaged.
+
+Exit codes:
+    0    done
+    2    refused or failed, for a reason that is told in a sentence
+    130  stopped by Ctrl-C (SIGINT); saved, and the same command goes on
+    143  stopped by SIGTERM; saved, and the same command goes on
 """
 
 import argparse

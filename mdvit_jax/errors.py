@@ -1,8 +1,18 @@
 """The one error that people see: a sentence that says what is wrong and what to do."""
 
+import contextlib
+import errno
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+# A full disk, missing permissions, a file in a folder's place, a failing device.
+_UNWRITABLE = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EIO),
+}
 
 
 class UserError(Exception):
@@ -32,3 +42,18 @@ def told_in_a_sentence(main: Callable[..., int]) -> Callable[..., int]:
             return 130
 
     return wrapped
+
+
+@contextlib.contextmanager
+def unwritable_told(folder: str | Path) -> Iterator[None]:
+    """Tell that a folder cannot be written to as a `UserError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        raise UserError(
+            f"{folder} cannot be written to ({error.strerror}: {error.filename}); free "
+            "space, see to the permissions or name another folder. What was saved "
+            "before is intact, and the same command goes on from there."
+        ) from error

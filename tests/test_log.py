@@ -1,6 +1,10 @@
 """The record of a run after it was cut off."""
 
 import json
+import os
+from pathlib import Path
+
+import pytest
 
 from mdvit_jax.training import log
 
@@ -73,3 +77,21 @@ def test_tensorboard_gets_the_same_values(tmp_path):
             found[value.tag] = (parsed.step, value.simple_value)
         content = content[16 + size :]
     assert found == {"loss": (3, 0.5), "dsc": (3, 0.75)}
+
+
+@pytest.mark.parametrize("full", ["metrics.jsonl", "tensorboard"])
+def test_a_row_that_does_not_fit_is_an_error_and_nothing_waits(tmp_path, full):
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here, where any write finds the disk full")
+
+    def write():
+        with log.MetricsLog(tmp_path, from_step=0) as record:
+            board = record._board._py_recordio_writer._writer
+            stream = {"metrics.jsonl": record._file, "tensorboard": board}[full]
+            with open("/dev/full", "wb") as device:
+                os.dup2(device.fileno(), stream.fileno())
+            for step in range(1, 1000):
+                record.write(step, {"loss": 0.5})
+
+    with pytest.raises(OSError, match="No space left"):
+        write()

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import jax
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdvit_jax import configuration, errors, models
+from mdvit_jax import configuration, errors
 from mdvit_jax.data import store
 from mdvit_jax.evaluation import evaluate
 from mdvit_jax.training import (
@@ -23,10 +22,9 @@ from mdvit_jax.training import (
     log,
     loop,
     optimizer,
-    sharding,
     start,
-    step,
 )
+from oracle.run import final_bytes, newest_checkpoint
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -59,25 +57,6 @@ def config(workdir, **changes):
     )
 
 
-def newest_checkpoint(workdir):
-    """Its step and its state, the optimiser's too."""
-    run = configuration.saved(workdir)
-    network = models.create(run)
-    shapes = start.parameter_shapes(run, network)
-    descent, _ = optimizer.create(run.optim, shapes)
-    mesh = sharding.create_mesh(run.optim.batch)
-    like = step.create_state(run, network, descent, mesh)
-    with checkpoint.Checkpoints(workdir, keep=None) as saved:
-        return saved.latest, saved.load(saved.latest, like)
-
-
-def final_bytes(workdir):
-    """Step and bytes of all that the newest checkpoint holds."""
-    newest, state = newest_checkpoint(workdir)
-    assert len(jax.tree.leaves(state)) > 2 * len(jax.tree.leaves(state.params))
-    return newest, [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state)]
-
-
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "unbroken"
@@ -103,28 +82,6 @@ def test_a_run_leaves_what_it_promises(unbroken):
         assert saved.best == best["step"]
     found = configuration.saved(unbroken)
     assert configuration.differences(found, config(unbroken)) == {}
-
-
-def test_a_run_that_was_killed_ends_bit_identical(unbroken, tmp_path):
-    """SIGKILL in the middle, so that a row or a save may be cut off anywhere."""
-    workdir = tmp_path / "killed"
-    arguments = [f"--config.{name}={value}" for name, value in TINY.items()]
-    command = [sys.executable, "train.py", "--config", "configs/default.py", *arguments]
-    process = subprocess.Popen(
-        [*command, f"--config.workdir={workdir}"], cwd=ROOT, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 400
-    record = workdir / "metrics.jsonl"
-    while time.monotonic() < deadline and process.poll() is None:
-        if record.exists() and record.read_text().count("\n") >= 6:
-            break
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (workdir / "checkpoints" / "8" / "commit_success.txt").exists()
-    assert loop.train(config(workdir)) == 0
-    assert record.read_text() == (unbroken / "metrics.jsonl").read_text()
-    assert final_bytes(workdir) == final_bytes(unbroken)
 
 
 def signal_when(monkeypatch, module, name, wanted):

@@ -1,21 +1,47 @@
 """Checkpoints of a run, in `WORKDIR/checkpoints/STEP`, written in the background.
 
 The newest `checkpoint.keep` ones are kept, and the one with the best validation DSC.
+Each has SHA256SUMS once it is complete. Besides them there may be
+
+- STEP.orbax-checkpoint-tmp, a save that was killed: removed when the run goes on;
+- STEP.replaced, kept until the same step is saved again: put back if that was killed;
+- STEP.damaged, which could not be used and was set aside. Nothing reads it.
 """
 
+import concurrent.futures
+import contextlib
+import functools
+import json
+import logging
 import math
-from collections.abc import Mapping
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint.experimental.v1 as ocp
+from jax.experimental import multihost_utils
 
 from mdvit_jax import errors
+from mdvit_jax.training import sums
 from mdvit_jax.training.step import TrainState
 
 _POLICIES = ocp.training.preservation_policies
 _BY = "dsc"  # the validation metric that says which checkpoint is the best
+_UNFINISHED = ".orbax-checkpoint-tmp"  # Orbax renames it when all is written
+
+_logger = logging.getLogger(__name__)
+
+
+class _Unusable(Exception):
+    """A checkpoint that cannot be used: its folder, and why, as words."""
+
+    def __init__(self, folder: Path, why: str):
+        super().__init__(f"{folder}: {why}")
+        self.folder, self.why = folder, why
 
 
 class Checkpoints:
@@ -27,45 +53,51 @@ class Checkpoints:
         Args:
             workdir: the run's folder.
             keep: how many of the newest are kept, besides the best; what a killed save
-                left behind is removed. None is for reading only: nothing is removed,
-                as another process may be saving there.
+                left behind is removed. None is for reading only: nothing is removed or
+                renamed, as another process may be saving there.
+
+        Raises:
+            OSError: the folder cannot be made.
         """
-        self._checkpointer = ocp.training.Checkpointer(
-            Path(workdir).resolve() / "checkpoints",
-            preservation_policy=_POLICIES.AnyPreservationPolicy(
-                [
-                    _POLICIES.LatestN(keep),
-                    _POLICIES.BestN(
-                        get_metric_fn=lambda metrics: metrics[_BY],
-                        n=1,
-                        keep_checkpoints_without_metrics=False,
-                    ),
-                ]
-            ),
-            cleanup_tmp_directories=keep is not None,
-        )
+        self._folder = Path(workdir).resolve() / "checkpoints"
+        self._keep = keep
+        self._threads = concurrent.futures.ThreadPoolExecutor(max_workers=1)
+        self._sealing: concurrent.futures.Future[None] | None = None
+        self._last: int | None = None  # the step that is being saved, or was last
+        self._ending = contextlib.ExitStack()
+        self._ending.callback(self._threads.shutdown)
+        if keep is not None:
+            if _is_first_process():
+                self._folder.mkdir(parents=True, exist_ok=True)
+                _tidy(self._folder)
+            _wait_for_all_processes()
 
     def __enter__(self) -> "Checkpoints":
         """Return itself."""
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, kind, error, traceback) -> None:
         """Wait for the save in progress; its errors are raised here at the latest."""
-        self._checkpointer.close()
+        with self._ending:
+            self._settle()
 
     @property
     def latest(self) -> int | None:
-        """The newest step that was saved completely."""
-        newest = self._checkpointer.latest
-        return None if newest is None else newest.step
+        """The newest step that was saved, or is being saved."""
+        last = [] if self._last is None else [self._last]
+        return max(self._steps() + last, default=None)
 
     @property
     def best(self) -> int | None:
-        """The step with the highest validation DSC; the newest one if none has any."""
-        scored = [c for c in self._checkpointer.checkpoints if c.metrics]
-        if not scored:
-            return self.latest
-        return max(scored, key=lambda c: (c.metrics[_BY], c.step)).step
+        """The step with the highest validation DSC; the newest one if none has any.
+
+        Raises:
+            UserError: what a checkpoint says about its DSC is damaged.
+        """
+        with self._refused_in_a_sentence():
+            scores = {step: self._score(step) for step in self._steps()}
+        scored = [(score, step) for step, score in scores.items() if score is not None]
+        return max(scored)[1] if scored else self.latest
 
     def save(
         self, step: int, state: TrainState, *, metrics: Mapping[str, float] | None
@@ -76,27 +108,78 @@ class Checkpoints:
             step: number of updates that were made.
             state: it is copied first, so that the next step may have its buffers.
             metrics: of the validation at this step, or None.
+
+        Raises:
+            UserError: this save or the one before cannot be written.
         """
+        self._settle()
         scored = metrics is not None and math.isfinite(metrics[_BY])
         state = jax.tree.map(lambda array: array.copy(), state)
-        self._checkpointer.save_checkpointables_async(
-            step,
-            {"params": state.params, "progress": (state.step, state.optimizer)},
-            force=True,
-            overwrite=True,
-            metrics=dict(metrics) if metrics is not None and scored else None,
-        )
+        with self._unwritable_told(step):
+            if step in (saved.step for saved in self._checkpointer.checkpoints):
+                if _is_first_process():
+                    self._path(step).rename(self._path(step, ".replaced"))
+                _wait_for_all_processes()
+                self._checkpointer.reload()
+            saving = self._checkpointer.save_checkpointables_async(
+                step,
+                {"params": state.params, "progress": (state.step, state.optimizer)},
+                force=True,
+                metrics=dict(metrics) if metrics is not None and scored else None,
+            )
+        assert saving is not None  # it is forced
+        self._last = step
+        self._sealing = self._threads.submit(self._seal, step, saving)
+
+    def resume(self, like: TrainState) -> tuple[TrainState, int] | None:
+        """The newest state that can be used, and its step; None if none was saved.
+
+        Those that cannot be used are set aside, each with a warning.
+
+        Args:
+            like: it is placed on devices as this one is.
+
+        Raises:
+            UserError: there are checkpoints, but none that can be used.
+        """
+        found, unusable = None, {}
+        for step in reversed(self._steps()):
+            try:
+                self._score(step)  # Orbax reads those of all when it is opened
+                if found is None:
+                    found = self._state(step, like), step
+            except _Unusable as error:
+                unusable[step] = error.why
+        if found is None and unusable:
+            reasons = "; ".join(f"{step}: {why}" for step, why in unusable.items())
+            raise errors.UserError(
+                f"None of the checkpoints in {self._folder} can be used ({reasons}); "
+                "bring one of them back from a copy, or train anew in another folder "
+                "with --config.workdir."
+            )
+        _wait_for_all_processes()
+        for step, why in unusable.items():
+            aside = self._path(step, ".damaged")
+            _logger.warning(
+                "The checkpoint %s is damaged (%s); it is set aside as %s.",
+                self._path(step),
+                why,
+                aside.name,
+            )
+            if _is_first_process():
+                shutil.rmtree(aside, ignore_errors=True)  # of an earlier time
+                self._path(step).rename(aside)
+        _wait_for_all_processes()
+        return found
 
     def load(self, step: int, like: TrainState) -> TrainState:
         """The state saved at `step`, placed on devices as `like` is.
 
         Raises:
-            UserError: what was saved is of another form, or cannot be read.
+            UserError: what was saved is of another form, or damaged.
         """
-        form = {"params": like.params, "progress": (like.step, like.optimizer)}
-        found = self._load(step, form)
-        count, optimizer = found["progress"]
-        return like._replace(step=count, params=found["params"], optimizer=optimizer)
+        with self._refused_in_a_sentence():
+            return self._state(step, like)
 
     def load_params(self, step: int, like) -> Any:
         """The parameters saved at `step`, placed on devices as `like` is.
@@ -106,17 +189,134 @@ class Checkpoints:
             like: tree of arrays, or of their shapes with sharding.
 
         Raises:
-            UserError: what was saved is of another form, or cannot be read.
+            UserError: what was saved is of another form, or damaged.
         """
-        return self._load(step, {"params": like})["params"]
+        with self._refused_in_a_sentence():
+            return self._load(step, {"params": like})["params"]
+
+    @functools.cached_property
+    def _checkpointer(self) -> ocp.training.Checkpointer:
+        """Orbax's, which writes and chooses what is kept; reading needs none."""
+        # Orbax logs each error several times, in tracebacks, and raises it besides.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        checkpointer = ocp.training.Checkpointer(
+            self._folder,
+            preservation_policy=_POLICIES.AnyPreservationPolicy(
+                [
+                    _POLICIES.LatestN(self._keep),
+                    _POLICIES.BestN(
+                        get_metric_fn=lambda metrics: metrics[_BY],
+                        n=1,
+                        keep_checkpoints_without_metrics=False,
+                    ),
+                ]
+            ),
+        )
+        self._ending.callback(_close, checkpointer)
+        return checkpointer
+
+    def _seal(self, step: int, saving: ocp.AsyncResponse) -> None:
+        """Wait for a save and write its sums; in a thread, while training goes on."""
+        with self._unwritable_told(step):
+            saving.result()
+            if _is_first_process():
+                sums.write(self._path(step))
+                shutil.rmtree(self._path(step, ".replaced"), ignore_errors=True)
+
+    def _settle(self) -> None:
+        sealing, self._sealing = self._sealing, None
+        if sealing is not None:
+            sealing.result()
+
+    def _path(self, step: int, ending: str = "") -> Path:
+        return self._folder / f"{step}{ending}"
+
+    def _steps(self) -> list[int]:
+        """Those that were saved completely, in rising order."""
+        return sorted(int(p.name) for p in self._folder.glob("*") if p.name.isdecimal())
+
+    def _score(self, step: int) -> float | None:
+        """The validation DSC that was saved with a step, if any was."""
+        try:
+            return json.loads((self._path(step) / "metrics/metrics").read_text())[_BY]
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            why = f"metrics/metrics cannot be read: {error}"
+            raise _Unusable(self._path(step), why) from error
+
+    def _state(self, step: int, like: TrainState) -> TrainState:
+        form = {"params": like.params, "progress": (like.step, like.optimizer)}
+        found = self._load(step, form)
+        count, optimizer = found["progress"]
+        return like._replace(step=count, params=found["params"], optimizer=optimizer)
 
     def _load(self, step: int, form: dict) -> dict:
+        if (damage := sums.damage(self._path(step))) is not None:
+            raise _Unusable(self._path(step), damage)
         try:
-            return self._checkpointer.load_checkpointables(step, form)
+            return ocp.load_checkpointables(self._path(step), form)
         except Exception as error:
-            reason = next(iter(str(error).strip().splitlines()), "")[:200]
+            raise _Unusable(self._path(step), _reason(error)) from error
+
+    @contextlib.contextmanager
+    def _refused_in_a_sentence(self) -> Iterator[None]:
+        try:
+            yield
+        except _Unusable as error:
             raise errors.UserError(
-                f"The checkpoint {self._checkpointer.directory / str(step)} cannot be "
-                f"used ({type(error).__name__}: {reason}); it is damaged or of another "
-                "model. Remove its folder to use the one before."
+                f"The checkpoint {error.folder} cannot be used ({error.why}); it is "
+                "damaged or of another model. Remove its folder to use the one before."
             ) from error
+
+    @contextlib.contextmanager
+    def _unwritable_told(self, step: int) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # TensorStore has its own for a full disk
+            kept = [f"step {n}" for n in self._steps()[-1:]] or ["none so far"]
+            raise errors.UserError(
+                f"Step {step} cannot be saved in {self._folder} ({_reason(error)}); "
+                f"the newest checkpoint ({kept[0]}) is intact. Free space or see to "
+                "the permissions; the same command goes on from there."
+            ) from error
+
+
+def _tidy(folder: Path) -> None:
+    """Undo what a killed save has left half done."""
+    for replaced in folder.glob("*.replaced"):
+        if replaced.with_suffix("").exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+        else:
+            replaced.rename(replaced.with_suffix(""))
+    unfinished = sorted(folder.glob(f"*{_UNFINISHED}"))
+    if unfinished:
+        names = ", ".join(path.name for path in unfinished)
+        _logger.warning("%s: removed the unfinished save %s.", folder, names)
+    for path in unfinished:
+        shutil.rmtree(path)
+
+
+def _close(checkpointer: ocp.training.Checkpointer) -> None:
+    """Close it; what a save has raised was raised before, and here once more."""
+    with contextlib.suppress(Exception):
+        checkpointer.close()
+
+
+def _wait_for_all_processes() -> None:
+    multihost_utils.sync_global_devices("mdvit_jax checkpoints")
+
+
+def _is_first_process() -> bool:
+    """Whether this is the process that renames and removes for all."""
+    return jax.process_index() == 0
+
+
+def _reason(error: Exception) -> str:
+    """What the operating system says, if TensorStore gives its number, or the error."""
+    found = re.search(r"os_error_code='(\d+)'", str(error))
+    number = int(found[1]) if found else getattr(error, "errno", None)
+    if number:
+        return os.strerror(number)
+    line = next(iter(str(error).strip().splitlines()), "")
+    return f"{type(error).__name__}: {line[:200]}"

@@ -3,8 +3,10 @@
 import contextlib
 import json
 import math
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from mdvit_jax import atomic
 
@@ -24,15 +26,11 @@ class MetricsLog:
         self.path = Path(workdir) / "metrics.jsonl"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         _drop_after(self.path, from_step)
-        self._file = self.path.open("a", encoding="utf-8")
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError:
-            self._board = None
-        else:
-            self._board = SummaryWriter(
-                str(Path(workdir) / "tensorboard"), purge_step=from_step + 1
-            )
+        self._ending = contextlib.ExitStack()
+        self._file = self._ending.enter_context(self.path.open("a", encoding="utf-8"))
+        self._board = _tensorboard(Path(workdir) / "tensorboard", from_step)
+        if self._board is not None:
+            self._ending.callback(self._board.close)
 
     def __enter__(self) -> "MetricsLog":
         """Return itself."""
@@ -40,19 +38,50 @@ class MetricsLog:
 
     def __exit__(self, *exception) -> None:
         """Close the files."""
-        self._file.close()
-        if self._board is not None:
-            self._board.close()
+        self._ending.close()
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Append one row; JSON has no infinity and no NaN, which become null."""
+        """Append one row; JSON has no infinity and no NaN, which become null.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         row = {k: v if math.isfinite(v) else None for k, v in values.items()}
         text = json.dumps({"step": step, **row}, allow_nan=False)
         self._file.write(text + "\n")
         self._file.flush()
         if self._board is not None:
-            for name, value in values.items():
-                self._board.add_scalar(name, value, step)
+            self._board.write_event(_event(step, values))
+
+
+def _tensorboard(folder: Path, from_step: int) -> Any:
+    """A new file of events, which hides older ones of later steps; None if it cannot.
+
+    tensorboardX's SummaryWriter writes in a thread: on a full disk that ends without a
+    word, and the next rows wait for it forever.
+    """
+    try:
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto import event_pb2
+    except ImportError:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    board = EventsWriter(str(folder / "events"))
+    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+    purge = {"step": from_step + 1, "wall_time": time.time()}
+    board.write_event(event_pb2.Event(session_log=start, **purge))
+    return board
+
+
+def _event(step: int, values: Mapping[str, float]) -> Any:
+    from tensorboardX.proto import event_pb2, summary_pb2
+
+    scalars = [
+        summary_pb2.Summary.Value(tag=name, simple_value=value)
+        for name, value in values.items()
+    ]
+    summary = summary_pb2.Summary(value=scalars)
+    return event_pb2.Event(step=step, wall_time=time.time(), summary=summary)
 
 
 def validated(workdir: str | Path, step: int) -> bool:

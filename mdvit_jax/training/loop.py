@@ -8,6 +8,7 @@ same configuration, a run goes on after its newest checkpoint.
 import contextlib
 import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -34,8 +35,9 @@ def train(config: ml_collections.ConfigDict) -> int:
     """Train as configured; return 0, or 130 / 143 when a signal ended the run early.
 
     Raises:
-        UserError: a configuration or data that cannot be used, or a loss that is no
-            longer finite; what was saved before stays.
+        UserError: a configuration or data that cannot be used, a loss that is no longer
+            finite, or a folder that cannot be written to; what was saved before stays.
+            Before a scan that cannot be read ends the run, its state is saved.
     """
     workdir = Path(config.workdir)
     start.check_same_run(config, workdir)
@@ -57,7 +59,7 @@ def train(config: ml_collections.ConfigDict) -> int:
     train_step = step.create_step(config, network, descent, mesh)
     validate = validation.create(config, network)
 
-    with contextlib.ExitStack() as stack:
+    with errors.unwritable_told(workdir), contextlib.ExitStack() as stack:
         saved = stack.enter_context(
             checkpoint.Checkpoints(workdir, keep=config.checkpoint.keep)
         )
@@ -103,12 +105,34 @@ def train(config: ml_collections.ConfigDict) -> int:
             while pending:
                 _record(*pending.pop(), record, schedule, bar, training, saved)
 
+        @contextlib.contextmanager
+        def saving_first() -> Iterator[None]:
+            """Save the state before a scan that cannot be read ends the run."""
+            try:
+                yield
+            except errors.UserError as error:
+                settle()
+                if done == 0:
+                    raise
+                if done != saved.latest:
+                    saved.save(done, state, metrics=None)
+                raise errors.UserError(
+                    f"{error} Step {done} is saved; the same command goes on from it."
+                ) from error
+
+        def training_batches() -> Iterator[pipeline.Batch]:
+            with saving_first():
+                yield from batches
+
         def validate_and_save(done: int) -> bool:
             """Validate if it is due, and save; False: a signal came before that."""
             scores, going_on = None, stop.received is None
             if going_on and due(done):
                 named = evaluate.pairs_of(cases, held_out, fixed_template)
-                found = validate(state.params, named, lambda: stop.received is not None)
+                with saving_first():
+                    found = validate(
+                        state.params, named, lambda: stop.received is not None
+                    )
                 going_on = found is not None
                 if found is not None:
                     scores, picture = found
@@ -120,8 +144,9 @@ def train(config: ml_collections.ConfigDict) -> int:
             saved.save(done, state, metrics=scores)
             return going_on
 
-        done, going_on = first, not behind or validate_and_save(first)
-        for batch in batches if going_on else ():
+        done = first
+        going_on = not behind or validate_and_save(first)
+        for batch in training_batches() if going_on else ():
             fixed, moving = (
                 sharding.to_devices(mesh, batch[name]) for name in ("fixed", "moving")
             )

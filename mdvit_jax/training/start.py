@@ -81,13 +81,13 @@ def first_state(
 ) -> tuple[step.TrainState, int]:
     """The state to go on from, and the steps it has behind it.
 
-    In this order: the run's own newest checkpoint; the best parameters of the run that
-    `optim.start_from` names; parameters drawn from the seed.
+    In this order: the run's own newest checkpoint that can be used; the best
+    parameters of the run that `optim.start_from` names; those drawn from the seed.
     """
     state = step.create_state(config, network, optimizer, mesh)
-    if saved.latest is not None:
-        _logger.info("Going on after step %d of %s.", saved.latest, config.workdir)
-        return saved.load(saved.latest, state), saved.latest
+    if (found := saved.resume(state)) is not None:
+        _logger.info("Going on after step %d of %s.", found[1], config.workdir)
+        return found
     if config.optim.start_from:
         params, _ = _best_params(config.optim.start_from, state.params)
         _logger.info("Starting from the parameters of %s.", config.optim.start_from)
@@ -149,8 +149,8 @@ def _best_params(run: str | Path, like) -> tuple[Any, int]:
     """Parameters of a run's best checkpoint by validation DSC, placed as `like` is."""
     configuration.saved(run)
     with checkpoint.Checkpoints(run, keep=None) as saved:
-        if saved.best is None:
+        if (best := saved.best) is None:
             raise errors.UserError(
                 f"{run} holds no checkpoint yet; train it first, or name another run."
             )
-        return saved.load_params(saved.best, like), saved.best
+        return saved.load_params(best, like), best

@@ -1,0 +1,270 @@
+"""Checkpoints that are damaged, incomplete or in the middle of being written."""
+
+import contextlib
+import logging
+import resource
+import shutil
+import subprocess
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mdvit_jax import errors
+from mdvit_jax.training import checkpoint, sums
+from mdvit_jax.training.step import TrainState
+
+DSC = {"dsc": 0.5, "hd95": 3.0}
+
+
+def state(step: int) -> TrainState:
+    """As small as can be, of the form that training saves."""
+    params = {"params": {"kernel": jnp.full((3, 4), step, jnp.float32)}}
+    return TrainState(jnp.int32(step), params, (jax.tree.map(jnp.ones_like, params),))
+
+
+def save(workdir, *steps: int, metrics=None) -> None:
+    with checkpoint.Checkpoints(workdir, keep=3) as saved:
+        for step in steps:
+            saved.save(step, state(step), metrics=metrics)
+
+
+def resume(workdir) -> int | None:
+    """The step that a run goes on from; it must be the state of that step."""
+    with checkpoint.Checkpoints(workdir, keep=3) as saved:
+        found = saved.resume(state(0))
+    if found is None:
+        return None
+    for leaf, wanted in zip(
+        *map(jax.tree.leaves, (found[0], state(found[1]))), strict=True
+    ):
+        np.testing.assert_array_equal(leaf, wanted)
+    return found[1]
+
+
+def files(folder):
+    return sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
+
+
+def content(folder):
+    return {name: (folder / name).read_bytes() for name in files(folder)}
+
+
+def warnings(caplog) -> list[str]:
+    """Those since the last call."""
+    found = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    caplog.clear()
+    return found
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """A run with the steps 1, 2 and 3, of which the last has a DSC."""
+    workdir = tmp_path_factory.mktemp("original")
+    save(workdir, 1, 2)
+    save(workdir, 3, metrics=DSC)
+    return workdir
+
+
+@pytest.fixture
+def run(original, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(original, workdir)
+    return workdir
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path):
+    flipped = bytearray(path.read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    path.write_bytes(flipped)
+
+
+def remove(path):
+    path.unlink()
+
+
+def test_the_sums_are_those_of_sha256sum(original):
+    if shutil.which("sha256sum") is None:
+        pytest.skip("no sha256sum here")
+    for step in "123":
+        folder = original / "checkpoints" / step
+        check = ["sha256sum", "--check", "--strict", sums.NAME]
+        told = subprocess.run(check, cwd=folder, capture_output=True, text=True)
+        assert told.returncode == 0, told.stderr
+        assert told.stdout.count(": OK") == len(files(folder)) - 1  # not of itself
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, remove])
+def test_whatever_file_is_damaged_the_checkpoint_before_is_used(
+    original, run, caplog, damage
+):
+    newest = run / "checkpoints" / "3"
+    names = files(newest)
+    assert len(names) > 15
+    for name in names:
+        shutil.rmtree(run)
+        shutil.copytree(original, run)
+        damage(newest / name)
+        if damage is remove and name.name == sums.NAME:  # as of a run killed before it
+            assert resume(run) == 3 and not warnings(caplog)
+            continue
+        left = content(newest)
+        assert resume(run) == 2, name
+        (warning,) = warnings(caplog)
+        assert f"{newest} is damaged" in warning and "3.damaged" in warning
+        assert name.name in warning or name.name == sums.NAME
+        assert content(run / "checkpoints" / "3.damaged") == left
+        assert not newest.exists()
+        assert resume(run) == 2 and not warnings(caplog)
+
+
+def test_each_damaged_one_is_told(run, caplog):
+    for step in "32":
+        truncate(run / "checkpoints" / step / "_CHECKPOINT_METADATA")
+    assert resume(run) == 1
+    told = warnings(caplog)
+    assert len(told) == 2 and "3.damaged" in told[0] and "2.damaged" in told[1]
+
+
+def test_none_that_can_be_used_is_an_error_and_nothing_is_renamed(run, caplog):
+    for step in "123":
+        flip(run / "checkpoints" / step / "params/_METADATA")
+    before = content(run)
+    with pytest.raises(errors.UserError, match=r"None of the .*3: params/_METADATA"):
+        resume(run)
+    assert content(run) == before and not warnings(caplog)
+
+
+@pytest.mark.parametrize("name", ["params/_METADATA", "metrics/metrics"])
+def test_without_sums_it_is_tried_by_loading(run, caplog, name):
+    remove(run / "checkpoints" / "3" / sums.NAME)
+    truncate(run / "checkpoints" / "3" / name)
+    assert resume(run) == 2
+    assert len(warnings(caplog)) == 1
+
+
+def test_the_score_of_an_older_one_may_be_damaged(run, caplog):
+    save(run, 4)
+    truncate(run / "checkpoints" / "3" / "metrics/metrics")
+    assert resume(run) == 4
+    assert len(warnings(caplog)) == 1
+    save(run, 5)
+
+
+def test_a_step_that_was_set_aside_is_saved_again_and_again(run, caplog):
+    for _ in range(2):
+        truncate(run / "checkpoints" / "3" / "params/_METADATA")
+        assert resume(run) == 2
+        assert len(warnings(caplog)) == 1
+        save(run, 3)
+        assert resume(run) == 3
+    assert (run / "checkpoints" / "3.damaged").is_dir()
+
+
+def test_what_a_killed_save_left_is_removed_with_a_warning(run, caplog):
+    unfinished = run / "checkpoints" / "4.orbax-checkpoint-tmp"
+    shutil.copytree(run / "checkpoints" / "3", unfinished)
+    assert resume(run) == 3
+    (warning,) = warnings(caplog)
+    assert unfinished.name in warning and not unfinished.exists()
+
+
+def test_reading_refuses_a_damaged_best_and_renames_nothing(run, caplog):
+    save(run, 4)
+    unfinished = run / "checkpoints" / "5.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    for name in ("params/manifest.ocdbt", "metrics/metrics"):
+        truncate(run / "checkpoints" / "3" / name)
+        before = content(run)
+        with (
+            checkpoint.Checkpoints(run, keep=None) as saved,
+            pytest.raises(errors.UserError, match=rf"checkpoints/3 .*{name}"),
+        ):
+            saved.load_params(saved.best, state(0).params)
+        assert content(run) == before and unfinished.exists()
+    assert not warnings(caplog)
+
+
+def test_a_step_that_is_saved_again_is_kept_until_then(run, caplog, monkeypatch):
+    before = content(run / "checkpoints" / "3")
+
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    orbax = checkpoint.ocp.training.Checkpointer
+    with monkeypatch.context() as patch:
+        patch.setattr(orbax, "save_checkpointables_async", fail)
+        with pytest.raises(errors.UserError, match=r"Step 3 .*No space left"):
+            save(run, 3)
+    assert resume(run) == 3 and content(run / "checkpoints" / "3") == before
+    save(run, 3)
+    assert not warnings(caplog)
+    names = sorted(path.name for path in (run / "checkpoints").iterdir())
+    assert names == ["1", "2", "3"]
+    shutil.copytree(run / "checkpoints" / "3", run / "checkpoints" / "3.replaced")
+    assert resume(run) == 3  # killed after the new one, before the old one was removed
+    assert not (run / "checkpoints" / "3.replaced").exists()
+
+
+def test_training_does_not_wait_for_the_sums(tmp_path, monkeypatch):
+    go_on, write = threading.Event(), sums.write
+
+    def wait_and_write(folder):
+        assert go_on.wait(60)
+        write(folder)
+
+    monkeypatch.setattr(sums, "write", wait_and_write)
+    with checkpoint.Checkpoints(tmp_path, keep=3) as saved:
+        saved.save(1, state(1), metrics=None)
+        assert not (tmp_path / "checkpoints/1" / sums.NAME).exists()
+        go_on.set()
+        saved.save(2, state(2), metrics=None)
+        assert (tmp_path / "checkpoints/1" / sums.NAME).exists()
+    assert (tmp_path / "checkpoints/2" / sums.NAME).exists()
+
+
+def test_a_failed_sum_is_told_when_the_run_ends(tmp_path, monkeypatch):
+    def fail(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sums, "write", fail)
+    with pytest.raises(errors.UserError, match=r"No space .*step 1\) is intact"):
+        save(tmp_path, 1)
+
+
+@contextlib.contextmanager
+def files_limited_to(size: int):
+    """Writing beyond that many bytes of a file fails, for TensorStore too."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("steps", [(4,), (4, 5)])  # told at the end, or at the next
+def test_a_save_that_does_not_fit_is_told_and_the_one_before_is_intact(run, steps):
+    before = content(run / "checkpoints" / "3")
+    noise = np.random.default_rng(0).random(100_000)  # which is not compressed
+    large = state(4)._replace(params={"params": {"kernel": jnp.asarray(noise)}})
+
+    def save_large():
+        with checkpoint.Checkpoints(run, keep=3) as saved:
+            for step in steps:
+                saved.save(step, large, metrics=None)
+
+    match = r"^Step 4 cannot .*checkpoints .*large.*step 3\) is intact"
+    with files_limited_to(100_000), pytest.raises(errors.UserError, match=match):
+        save_large()
+    assert content(run / "checkpoints" / "3") == before
+    # Orbax's other threads may still write to what is left of step 4: only read.
+    with checkpoint.Checkpoints(run, keep=None) as saved:
+        assert saved.latest == 3
+        assert int(saved.load(3, state(0)).step) == 3

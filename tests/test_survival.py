@@ -1,0 +1,259 @@
+"""Training that is killed, runs out of disk or loses a scan, and loses nothing by it.
+
+MDVIT_KILLS=50 kills more often than the suite does.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mdvit_jax import configuration, errors
+from mdvit_jax.data import cohort, store
+from mdvit_jax.training import checkpoint, log, loop, sums
+from oracle.run import final_bytes
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+ROOT = Path(__file__).resolve().parents[1]
+KILLS = int(os.environ.get("MDVIT_KILLS", "10"))
+TINY = {
+    "data.layout": "synthetic",
+    "data.label_scheme": "tissue",
+    "data.size": "16",
+    "data.split": "(2, 2, 0)",
+    "data.workers": "0",
+    "data.synthetic.people": "4",
+    "model.dilated_form": "none",
+    "model.embedding": "8",
+    "model.depth": "1",
+    "model.patches": "(3,)",  # one stage is quickest to compile
+    "model.strides": "(2,)",
+    "loss.stride": "1",
+    "loss.levels": "1",
+    "optim.lr": "1e-3",
+    "optim.steps": str(5 * KILLS),
+    "validation.every": "7",
+    "checkpoint.every": "3",
+}
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """The environment of commands, with a folder for what they compile."""
+    folder = tmp_path_factory.mktemp("compiled")
+    return os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": str(folder),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """The settings of the tiny run, its people in a cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    settings = TINY | {"data.cache": str(folder)}
+    cached = config("unused", settings)
+    for scan in cohort.read(cached):
+        store.write(scan, store.make(scan, cached), cached)
+    return settings
+
+
+@pytest.fixture(scope="module")
+def short(prepared):
+    """A shorter run, which validates after the steps 7 and 10."""
+    return prepared | {"optim.steps": "10"}
+
+
+@pytest.fixture(scope="module")
+def unbroken(short, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "unbroken"
+    assert loop.train(config(workdir, short)) == 0
+    return workdir
+
+
+def config(workdir, settings):
+    overrides = settings | {"workdir": str(workdir)}
+    return configuration.load(ROOT / "configs/default.py", overrides)
+
+
+def command(workdir, settings):
+    overrides = (settings | {"workdir": str(workdir)}).items()
+    options = [f"--config.{name}={value}" for name, value in overrides]
+    return [sys.executable, "train.py", "--config", "configs/default.py", *options]
+
+
+def rows(path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def kill_at_random(process, record, before, most, random) -> None:
+    """SIGKILL some rows, and some time, after the run has gone on; it must run then.
+
+    Args:
+        process: the run.
+        record: its metrics.jsonl, which is replaced when the run goes on.
+        before: the inode that `record` had before.
+        most: rows that may be written until then.
+        random: chooses the moment.
+    """
+    wanted, delay = random.integers(0, most), random.uniform(0, 0.5)
+    first = moment = None
+    while process.poll() is None:
+        now = time.monotonic()
+        if first is None and record.exists() and record.stat().st_ino != before:
+            first = rows(record)
+        if first is not None and moment is None and rows(record) >= first + wanted:
+            moment = now + delay
+        if moment is not None and (now > moment or rows(record) >= first + most):
+            break
+        time.sleep(0.002)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+
+
+@pytest.mark.timeout(600 + 60 * KILLS)
+def test_killed_again_and_again_a_run_ends_bit_identical(prepared, compiled, tmp_path):
+    """In training, validation and saving: a row or a file may be cut off anywhere."""
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    subprocess.run(command(unbroken, prepared), cwd=ROOT, env=compiled, check=True)
+
+    random, record = np.random.default_rng(0), broken / "metrics.jsonl"
+    told, found = "", {"unfinished save": 0, "no sums": 0, "cut row": 0}
+    total = rows(unbroken / "metrics.jsonl")
+    for number in range(KILLS):
+        before = record.stat().st_ino if record.exists() else None
+        most = max(1, (total - rows(record)) // (KILLS - number))
+        workers = {"data.workers": str(int(number % 5 == 4))}
+        with (
+            (tmp_path / f"{number}.log").open("w+") as log,
+            subprocess.Popen(
+                command(broken, prepared | workers), cwd=ROOT, env=compiled, stderr=log
+            ) as run,
+        ):
+            kill_at_random(run, record, before, most, random)
+            log.seek(0)
+            told += log.read()
+        saved = list((broken / "checkpoints").glob("*"))
+        found["unfinished save"] += any(path.suffix for path in saved)
+        found["no sums"] += any(
+            not (path / "SHA256SUMS").exists() for path in saved if not path.suffix
+        )
+        found["cut row"] += not (record.read_bytes() or b"\n").endswith(b"\n")
+    print(f"{KILLS} kills left {found}")
+    last = subprocess.run(
+        command(broken, prepared),
+        cwd=ROOT,
+        env=compiled,
+        capture_output=True,
+        text=True,
+    )
+    assert last.returncode == 0, last.stderr
+    assert record.read_text() == (unbroken / "metrics.jsonl").read_text()
+    assert final_bytes(broken) == final_bytes(unbroken)
+    with (
+        checkpoint.Checkpoints(broken, keep=None) as one,
+        checkpoint.Checkpoints(unbroken, keep=None) as other,
+    ):
+        assert one.best == other.best
+    told += last.stderr
+    assert "Traceback" not in told and "damaged" not in told
+    assert told.count("removed the unfinished save") <= KILLS
+
+
+def assert_ends_like(unbroken, workdir):
+    record = (workdir / "metrics.jsonl").read_text()
+    assert record == (unbroken / "metrics.jsonl").read_text()
+    assert final_bytes(workdir) == final_bytes(unbroken)
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: int):
+    """Mount a file system of so many bytes."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no file system can be mounted here ({error})")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_ends_a_run_in_a_sentence_and_it_goes_on_with_more(
+    short, compiled, unbroken, tmp_path
+):
+    disk = tmp_path / "disk"
+    train = command(disk / "run", short)
+    options = {"cwd": ROOT, "env": compiled, "stderr": subprocess.PIPE, "text": True}
+    with small_disk(disk, 1 << 22):
+        other = disk / "other"
+        other.write_bytes(bytes((1 << 22) - 500_000))  # room for two checkpoints or so
+        run = subprocess.run(train, **options)
+        assert run.returncode == 2, run.stderr
+        assert "Traceback" not in run.stderr
+        last = run.stderr.rstrip().splitlines()[-1]
+        assert last.startswith("error: ") and last.count("error: ") == 1
+        assert str(disk / "run") in last and "No space left" in last
+        with checkpoint.Checkpoints(disk / "run", keep=None) as saved:
+            newest = saved.latest
+        assert 0 < newest < 10
+        assert sums.damage(disk / f"run/checkpoints/{newest}") is None
+        other.unlink()
+        run = subprocess.run(train, **options)
+        assert run.returncode == 0, run.stderr
+        assert f"Going on after step {newest}" in run.stderr
+        assert_ends_like(unbroken, disk / "run")
+
+
+@pytest.mark.parametrize("name", ["", "checkpoints", "metrics.jsonl", "validation"])
+def test_a_file_or_folder_in_the_way_is_told(short, tmp_path, name):
+    """As a folder without permission to write, which does not bind root."""
+    workdir = tmp_path / "run"
+    way = workdir / name
+    way.parent.mkdir(exist_ok=True)
+    if name == "metrics.jsonl":
+        way.mkdir()
+    else:
+        way.write_text("")
+    match = f"^{workdir} cannot be written to"
+    with pytest.raises(errors.UserError, match=match) as told:
+        loop.train(config(workdir, short))
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "row", "saved"), [("train", 4, 5), ("validation", 5, 7)]
+)
+def test_a_scan_that_vanishes_stops_a_run_which_saves_and_goes_on(
+    short, unbroken, tmp_path, monkeypatch, part, row, saved
+):
+    settings = config(tmp_path / "run", short)
+    scan = store.open_part(settings, part).scans[0]
+    image = store._folder(scan, settings) / "image.npy"
+    write = log.MetricsLog.write
+
+    def write_and_move(self, step, values):
+        write(self, step, values)
+        if step == row and image.exists():
+            image.rename(tmp_path / "image.npy")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(log.MetricsLog, "write", write_and_move)
+        with pytest.raises(errors.UserError, match=r"Step \d+ is saved") as told:
+            loop.train(settings)
+    (tmp_path / "image.npy").rename(image)
+    assert str(image.parent) in str(told.value)
+    with checkpoint.Checkpoints(tmp_path / "run", keep=None) as kept:
+        assert f"Step {kept.latest} is saved" in str(told.value)
+        assert kept.latest == saved
+    assert loop.train(settings) == 0
+    assert_ends_like(unbroken, tmp_path / "run")
