@@ -13,7 +13,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from mdvit_jax import configuration, errors, runtime
+from mdvit_jax import configuration, errors, processes, runtime
 from mdvit_jax.studies import STUDIES
 
 _STUDIES = {**STUDIES, "all": "all of these"}
@@ -23,6 +23,7 @@ _STUDIES = {**STUDIES, "all": "all of these"}
 def main() -> int:
     """Load the networks, run the studies, print their tables."""
     options, config = configuration.parse(_parser())
+    processes.alone("eval.py")
     runtime.start()
     from mdvit_jax.studies import evaluation
 

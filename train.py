@@ -4,7 +4,8 @@
     python train.py --config configs/adni.py --config.optim.batch=8
 
 The run's folder is `config.workdir`. Started again with the same command, a run goes on
-after its newest checkpoint that is undamaged.
+after its newest checkpoint that is undamaged. On several machines the same command runs
+in each: see launch/.
 
 Exit codes:
     0    done
@@ -14,9 +15,8 @@ Exit codes:
 """
 
 import argparse
-import sys
 
-from mdvit_jax import configuration, errors, runtime
+from mdvit_jax import configuration, errors, processes, runtime
 
 
 @errors.told_in_a_sentence
@@ -27,10 +27,12 @@ def main() -> int:
     )
     _, config = configuration.parse(parser)
     runtime.start()
+    processes.join()
     from mdvit_jax.training import loop
 
-    return loop.train(config)
+    with processes.together():
+        return loop.train(config)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    processes.leave(main())

@@ -98,6 +98,7 @@ def get_config() -> ml_collections.ConfigDict:
     optim = config.optim = ml_collections.ConfigDict()
     optim.steps = 250_000  # paper 3.1: reference-based; 150,000 template-based; 30,000 fine-tuning
     optim.batch = 1  # program: pairs in one step, over all devices
+    optim.accumulate = 1  # ours: micro-steps that share a batch, to save memory; the result is the same
     optim.lr = 1e-4  # ours for pre-training; paper 3.1: 1e-5 for fine-tuning
     optim.decay_factor = 0.8  # program: StepLR
     optim.decay_every = (
@@ -114,6 +115,11 @@ def get_config() -> ml_collections.ConfigDict:
     optim.start_from = (
         ""  # fine-tuning: the run folder whose best checkpoint is the start
     )
+
+    mesh = config.mesh = ml_collections.ConfigDict()
+    # ours: devices that share the largest weights of model.dilated_form "tokens"; the pairs
+    # of a batch are shared out over the groups of so many devices. 1: each has all weights.
+    mesh.model = 1
 
     augment = config.augment = ml_collections.ConfigDict()
     augment.flip = 0.5  # paper 3.1: probability of a flip of both along one random axis

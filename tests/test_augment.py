@@ -13,13 +13,17 @@ NONE = augment.Augmentation(flip=0.0, rotate=0.0, degrees=30.0, gamma=0.0)
 N = 12
 
 
+def keys(number: int, count: int):
+    return jax.random.split(jax.random.key(number), (count, 2))
+
+
 def volumes(count=1, seed=0) -> np.ndarray:
     return np.random.default_rng(seed).random((count, N, N, N), np.float32)
 
 
 def test_nothing_is_changed_when_nothing_is_asked_for():
     fixed, moving = volumes(2), volumes(2, seed=1)
-    found = augment.augment(jax.random.key(0), fixed, moving, NONE)
+    found = augment.augment(keys(0, 2), fixed, moving, NONE)
     np.testing.assert_array_equal(found[0], fixed)
     np.testing.assert_array_equal(found[1], moving)
 
@@ -27,7 +31,7 @@ def test_nothing_is_changed_when_nothing_is_asked_for():
 def test_a_flip_reverses_one_axis_exactly_and_each_axis_has_its_turn():
     settings = NONE._replace(flip=1.0)
     fixed = volumes(60)
-    flipped, also = augment.augment(jax.random.key(1), fixed, fixed, settings)
+    flipped, also = augment.augment(keys(1, 60), fixed, fixed, settings)
     np.testing.assert_array_equal(flipped, also)
     counts = np.zeros(3, int)
     for before, after in zip(fixed, np.asarray(flipped), strict=True):
@@ -82,9 +86,9 @@ def test_labels_follow_the_image():
     labels = np.zeros((1, N, N, N), np.int32)
     labels[0, 2:5, 3:9, 6:11] = 1035
     settings, image = NONE._replace(flip=1.0, rotate=1.0), (labels > 0).astype("f4")
-    key = jax.random.key(4)
-    moved, _ = augment.augment(key, image, image, settings)
-    matrix = augment.random_matrix(jax.random.split(key, (1, 2))[0, 0], settings)
+    of_pairs = keys(4, 1)
+    moved, _ = augment.augment(of_pairs, image, image, settings)
+    matrix = augment.random_matrix(of_pairs[0, 0], settings)
     warped = np.asarray(geometry.warp_affine(labels[0], matrix, order=0))
     assert set(np.unique(warped)) == {0, 1035} and warped.dtype == np.int32
     assert ((warped > 0) == (np.asarray(moved[0]) > 0.5)).mean() > 0.98
@@ -94,7 +98,7 @@ def test_labels_follow_the_image():
 def test_gamma_changes_the_moving_image_alone():
     settings = NONE._replace(gamma=0.5)
     fixed, moving = volumes(40), volumes(40, seed=1)
-    same, changed = augment.augment(jax.random.key(6), fixed, moving, settings)
+    same, changed = augment.augment(keys(6, 40), fixed, moving, settings)
     np.testing.assert_array_equal(same, fixed)
     exponents = np.log(np.asarray(changed)) / np.log(moving)
     logs = np.log(np.median(exponents, axis=(1, 2, 3)))
@@ -107,7 +111,7 @@ def test_gamma_changes_the_moving_image_alone():
 def test_pairs_of_a_batch_draw_apart_and_again_the_same():
     settings = NONE._replace(rotate=1.0)
     volume = np.repeat(volumes(), 2, axis=0)
-    (first, second), _ = augment.augment(jax.random.key(7), volume, volume, settings)
+    (first, second), _ = augment.augment(keys(7, 2), volume, volume, settings)
     assert np.abs(np.asarray(first) - np.asarray(second)).max() > 0.01
-    again, _ = augment.augment(jax.random.key(7), volume, volume, settings)
+    again, _ = augment.augment(keys(7, 2), volume, volume, settings)
     np.testing.assert_array_equal(again[0], first)

@@ -207,15 +207,18 @@ def test_recomputing_blocks_changes_no_gradient():
     )
 
 
-def test_dropout_needs_its_key():
+def test_dropout_needs_its_keys_one_for_each_pair():
     network, params, apply = made(dropout=0.5, **TWO_STAGES)
     _, _, without = made(**TWO_STAGES)
     pair = brains(10)
     assert (apply(params, *pair).matrix == without(params, *pair).matrix).all()
+    keys = jax.random.split(jax.random.key(1), 2)
     one, same, other = (
-        apply(params, *pair, dropout_key=jax.random.key(k)).matrix for k in (1, 1, 2)
+        apply(params, *pair, dropout_keys=k).matrix
+        for k in (keys, keys, keys.at[1].set(jax.random.key(2)))
     )
-    assert (one == same).all() and not (one == other).all()
+    assert (one == same).all()
+    assert (one == other).all((1, 2)).tolist() == [True, False]
 
 
 def test_the_token_form_fits_one_size():

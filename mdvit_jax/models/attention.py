@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from mdvit_jax.models import dropout
+
 # How many queries (backward: keys) are worked on at a time on a CPU. With 4,096 tokens
 # and 2 heads of 128 on two cores: forward 0.12 s, whole 0.24 s; forward and gradient
 # 0.49 s, by automatic differentiation of the whole 0.72 s. Blocks of 128 to 512 differ
@@ -129,7 +131,7 @@ class Attention(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, features: Array, deterministic: bool) -> Array:
+    def __call__(self, features: Array, dropout_keys: Array | None) -> Array:
         """[batch, x, y, z, channels] → the same shape."""
         batch, *_, channels = features.shape
         tokens = features.reshape(batch, -1, channels)
@@ -142,4 +144,4 @@ class Attention(nn.Module):
         attended = attend(of_heads("query"), of_heads("key"), of_heads("value"))
         joined = attended.transpose(0, 2, 1, 3).reshape(features.shape)
         projected = nn.Dense(channels, dtype=self.dtype, name="projection")(joined)
-        return nn.Dropout(self.dropout)(projected, deterministic=deterministic)
+        return dropout.Dropout(self.dropout, name="dropout")(projected, dropout_keys)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from mdvit_jax.models import attention, convolution
+from mdvit_jax.models import attention, convolution, dropout
 
 
 def gelu(x: Array) -> Array:
@@ -67,15 +67,16 @@ class Mlp(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, features: Array, deterministic: bool) -> Array:
+    def __call__(self, features: Array, dropout_keys: Array | None) -> Array:
         """[batch, x, y, z, channels] → the same shape."""
         channels = features.shape[-1]
-        dropout = nn.Dropout(self.dropout, deterministic=deterministic)
+        drop_hidden = dropout.Dropout(self.dropout, name="hidden_dropout")
+        drop = dropout.Dropout(self.dropout, name="dropout")
         expand = nn.Dense(channels * self.ratio, dtype=self.dtype, name="expand")
         depthwise = DepthwiseConvolution(self.dtype, name="depthwise")
         project = nn.Dense(channels, dtype=self.dtype, name="project")
         hidden = gelu(depthwise(gelu(expand(features))))
-        return dropout(project(dropout(hidden)))
+        return drop(project(drop_hidden(hidden, dropout_keys)), dropout_keys)
 
 
 class Block(nn.Module):
@@ -87,14 +88,14 @@ class Block(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, features: Array, deterministic: bool) -> Array:
+    def __call__(self, features: Array, dropout_keys: Array | None) -> Array:
         """[batch, x, y, z, channels] → the same shape."""
         attend = attention.Attention(
             self.heads, self.dropout, self.dtype, name="attention"
         )
         mlp = Mlp(self.mlp_ratio, self.dropout, self.dtype, name="mlp")
-        features = features + attend(features, deterministic)
-        return features + mlp(features, deterministic)
+        features = features + attend(features, dropout_keys)
+        return features + mlp(features, dropout_keys)
 
 
 class Head(nn.Module):

@@ -56,7 +56,9 @@ class Stage(nn.Module):
     index: int
 
     @nn.compact
-    def __call__(self, images: Array, carried: Array | None, deterministic: bool):
+    def __call__(
+        self, images: Array, carried: Array | None, dropout_keys: Array | None
+    ):
         """[batch, x, y, z, 2] (moving, fixed) → features and parameters [batch, 12]."""
         config, dtype = self.config, jnp.dtype(self.config.compute_dtype)
         features = blocks.PatchEmbedding(
@@ -75,7 +77,7 @@ class Stage(nn.Module):
         if config.remat:
             # A CPU moves the recomputation ahead and saves nothing, unless XLA_FLAGS
             # has --xla_cpu_enable_concurrency_optimized_scheduler=false.
-            block = nn.remat(block, static_argnums=2)  # `deterministic`
+            block = nn.remat(block)
         for number in range(1, config.depth + 1):
             features = block(
                 config.heads,
@@ -83,7 +85,7 @@ class Stage(nn.Module):
                 config.dropout,
                 dtype,
                 name=f"block_{number}",
-            )(features, deterministic)
+            )(features, dropout_keys)
         return features, blocks.Head(name="head")(features)
 
 
@@ -94,7 +96,11 @@ class MDViT(nn.Module):
 
     @nn.compact
     def __call__(
-        self, fixed: Array, moving: Array, initial: Array | None, deterministic: bool
+        self,
+        fixed: Array,
+        moving: Array,
+        initial: Array | None,
+        dropout_keys: Array | None,
     ) -> AffineEstimate:
         """As `network.Network.apply`."""
         config = self.config
@@ -109,7 +115,7 @@ class MDViT(nn.Module):
         for index, fixed_level in enumerate(fixed_levels):
             images = jnp.stack([warped, fixed_level], axis=-1)
             stage = Stage(config, index, name=f"stage_{index + 1}")
-            features, parameters = stage(images, carried, deterministic)
+            features, parameters = stage(images, carried, dropout_keys)
             level = moving_levels[min(index + 1, count - 1)]
             matrix = self._matrix(parameters, level, initial)
             warped = geometry.warp_affine(level, matrix)

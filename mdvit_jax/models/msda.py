@@ -11,6 +11,7 @@ the feature maps". Its authors' program does something else; both are here.
 """
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -101,13 +102,24 @@ class _TokenCompression(nn.Module):
         kernel = self.param("kernel", nn.initializers.zeros, shape)
         bias = self.param("bias", nn.initializers.zeros, (self.tokens,))
         compressed = lax.conv_general_dilated(
-            features.astype(self.dtype),
+            _whole(features).astype(self.dtype),
             kernel.astype(self.dtype),
             window_strides=(1,),
             padding="SAME",
             dimension_numbers=("NCW", "WIO", "NCW"),
         )
-        return compressed + bias.astype(self.dtype)[:, None]
+        return _whole(compressed) + bias.astype(self.dtype)[:, None]
+
+
+def _whole(features: Array) -> Array:
+    """Where devices share the kernel: let each have all the features about it.
+
+    Otherwise the compiler would leave each with its own tokens in what follows, whose
+    convolutions and attention need all of them.
+    """
+    if jax.sharding.get_abstract_mesh().empty:
+        return features
+    return lax.with_sharding_constraint(features, jax.P())
 
 
 def _norm(name: str, dtype) -> nn.LayerNorm:

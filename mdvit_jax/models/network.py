@@ -34,7 +34,7 @@ class Network:
             UserError: a size of volumes that the network cannot take.
         """
         self._check_volumes(fixed, moving)
-        init = functools.partial(self.module.init, initial=None, deterministic=True)
+        init = functools.partial(self.module.init, initial=None, dropout_keys=None)
         shapes = jax.eval_shape(init, key, fixed, moving)
         return initial_weights.draw(key, shapes["params"])
 
@@ -45,7 +45,7 @@ class Network:
         moving: Array,
         *,
         initial: Array | None = None,
-        dropout_key: Array | None = None,
+        dropout_keys: Array | None = None,
     ) -> mdvit.AffineEstimate:
         """Estimate `fixed_to_moving` of each pair.
 
@@ -56,16 +56,15 @@ class Network:
                 of the centre of mass for instance. The estimate includes it: the
                 result is as if the moving volume had been warped with it beforehand,
                 but every warp resamples the original volume once.
-            dropout_key: switches dropout on.
+            dropout_keys: [batch], switches dropout on; each pair draws from its own.
 
         Raises:
             UserError: a size of volumes that the network or its weights cannot take.
         """
         self._check_volumes(fixed, moving)
         self._check_weights(params, fixed.shape[1:])
-        rngs = {} if dropout_key is None else {"dropout": dropout_key}
         estimate = self.module.apply(
-            {"params": params}, fixed, moving, initial, dropout_key is None, rngs=rngs
+            {"params": params}, fixed, moving, initial, dropout_keys
         )
         return cast(mdvit.AffineEstimate, estimate)
 

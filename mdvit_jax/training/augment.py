@@ -44,12 +44,12 @@ def random_matrix(key: Array, settings: Augmentation) -> Array:
 
 
 def augment(
-    key: Array, fixed: Array, moving: Array, settings: Augmentation
+    keys: Array, fixed: Array, moving: Array, settings: Augmentation
 ) -> tuple[Array, Array]:
     """Flip and rotate both volumes of a pair alike; change the contrast of one.
 
     Args:
-        key: of the step; each pair draws from its own.
+        keys: [batch, 2], of each pair for its matrix and its contrast.
         fixed, moving: [batch, n, n, n] in [0, 1].
         settings: `Augmentation`.
 
@@ -57,7 +57,6 @@ def augment(
         The augmented pair, in [0, 1]. Volumes are resampled once; what is flipped but
         not rotated keeps its values.
     """
-    keys = jax.random.split(key, (fixed.shape[0], 2))
     if settings.flip or settings.rotate:
         matrices = jax.vmap(lambda k: random_matrix(k, settings))(keys[:, 0])
         fixed, moving = (geometry.warp_affine(v, matrices) for v in (fixed, moving))

@@ -1,24 +1,32 @@
 """Ctrl-C and a batch system's SIGTERM: finish the step, save, then leave."""
 
+import os
 import signal
 import sys
+
+import jax
+from jax.experimental import multihost_utils
 
 
 class Interrupt:
     """Remembers the first signal; a second Ctrl-C ends the program at once.
 
     Use it in a `with` block around the training loop, and look at `received`
-    between steps.
+    between steps. Of several processes a signal to any one is a signal to all: JAX,
+    which takes SIGTERM then, lets them agree on the step to save.
     """
 
     def __init__(self):
         """Nothing has been received yet."""
         self.received: signal.Signals | None = None
+        self._shared = jax.process_count() > 1
+        self._interrupted = False
         self._before: dict = {}
 
     def __enter__(self) -> "Interrupt":
         """Take over SIGINT and SIGTERM."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        numbers = (signal.SIGINT,) if self._shared else (signal.SIGINT, signal.SIGTERM)
+        for number in numbers:
             self._before[number] = signal.signal(number, self._receive)
         return self
 
@@ -27,6 +35,12 @@ class Interrupt:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def ends_at(self, step: int) -> bool:
+        """Whether the run is to be left after this step; to be asked after each one."""
+        if self._shared and multihost_utils.reached_preemption_sync_point(step):
+            self.received = signal.SIGTERM
+        return self.received is not None
+
     @property
     def exit_code(self) -> int:
         """128 + the signal's number, as shells report it: 130 and 143."""
@@ -34,10 +48,15 @@ class Interrupt:
 
     def _receive(self, number: int, frame) -> None:
         del frame
-        if self.received is not None and number == signal.SIGINT:
+        if self._interrupted and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.received = signal.Signals(number)
+        self._interrupted = True
+        if self._shared:
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            self.received = signal.Signals(number)
         print(
-            f"\n{self.received.name}: saving after this step (Ctrl-C leaves at once).",
+            f"\n{signal.Signals(number).name}: saving after this step "
+            "(Ctrl-C leaves at once).",
             file=sys.stderr,
         )

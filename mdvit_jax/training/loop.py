@@ -2,7 +2,10 @@
 
 The run's folder (`config.workdir`) holds config.json, metrics.jsonl, curves.png,
 validation/ with a picture for each validation, and checkpoints/. Started again with the
-same configuration, a run goes on after its newest checkpoint.
+same configuration, a run goes on after its newest checkpoint, on whatever devices.
+
+Of several processes each trains on its own pairs; all validate, and the first one
+writes all but its share of the checkpoints.
 """
 
 import contextlib
@@ -39,7 +42,7 @@ def train(config: ml_collections.ConfigDict) -> int:
             finite, or a folder that cannot be written to; what was saved before stays.
             Before a scan that cannot be read ends the run, its state is saved.
     """
-    workdir = Path(config.workdir)
+    workdir, leads = Path(config.workdir), jax.process_index() == 0
     start.check_same_run(config, workdir)
 
     # Data: the scans of both parts, and the fixed list of validation pairs.
@@ -52,7 +55,11 @@ def train(config: ml_collections.ConfigDict) -> int:
     pairs.check(training.persons, config.data.task)
 
     # Model, optimiser, and the step, compiled once.
-    mesh = sharding.create_mesh(config.optim.batch)
+    mesh = sharding.create_mesh(
+        config.optim.batch,
+        model=config.mesh.model,
+        accumulate=config.optim.accumulate,
+    )
     network = models.create(config)
     shapes = start.parameter_shapes(config, network)
     descent, schedule = optimizer.create(config.optim, shapes)
@@ -72,12 +79,19 @@ def train(config: ml_collections.ConfigDict) -> int:
         # A signal may have ended the run between a step and its validation.
         behind = first > 0 and due(first) and not log.validated(workdir, first)
         if first >= config.optim.steps and not behind:
-            print(
-                f"{workdir} has all its {config.optim.steps} steps; nothing to train."
-            )
+            if leads:
+                print(
+                    f"{workdir} has all its {config.optim.steps} steps; nothing to "
+                    "train."
+                )
             return 0
-        configuration.save(config, workdir)
-        record = stack.enter_context(log.MetricsLog(workdir, from_step=first))
+        if leads:
+            configuration.save(config, workdir)
+        start.check_one_folder(workdir, first)
+        record = None
+        if leads:
+            record = stack.enter_context(log.MetricsLog(workdir, from_step=first))
+        part, parts = sharding.rows_of_process(mesh)
         batches = stack.enter_context(
             contextlib.closing(
                 pipeline.batches(
@@ -89,8 +103,8 @@ def train(config: ml_collections.ConfigDict) -> int:
                     first_step=first,
                     steps=config.optim.steps,
                     batch=config.optim.batch,
-                    process_index=jax.process_index(),
-                    process_count=jax.process_count(),
+                    process_index=part,
+                    process_count=parts,
                     workers=config.data.workers,
                 )
             )
@@ -99,11 +113,14 @@ def train(config: ml_collections.ConfigDict) -> int:
         stop = stack.enter_context(interrupt.Interrupt())
 
         # The newest step whose loss was not yet read, which waits for the device.
-        pending: list[tuple[int, pipeline.Batch, step.Measurements]] = []
+        pending: list[tuple[int, step.Measurements]] = []
 
         def settle() -> None:
             while pending:
-                _record(*pending.pop(), record, schedule, bar, training, saved)
+                done, measured = pending.pop()
+                _check_finite(config, done, measured, training, saved)
+                if record is not None:
+                    _record(done, measured, record, schedule, bar)
 
         @contextlib.contextmanager
         def saving_first() -> Iterator[None]:
@@ -112,7 +129,8 @@ def train(config: ml_collections.ConfigDict) -> int:
                 yield
             except errors.UserError as error:
                 settle()
-                if done == 0:
+                # Of several processes the others do not come to this save.
+                if done == 0 or jax.process_count() > 1:
                     raise
                 if done != saved.latest:
                     saved.save(done, state, metrics=None)
@@ -126,21 +144,23 @@ def train(config: ml_collections.ConfigDict) -> int:
 
         def validate_and_save(done: int) -> bool:
             """Validate if it is due, and save; False: a signal came before that."""
-            scores, going_on = None, stop.received is None
+            scores: dict[str, float] | None = None
+            going_on = stop.received is None
             if going_on and due(done):
                 named = evaluate.pairs_of(cases, held_out, fixed_template)
+                params = sharding.on_one_device(mesh, state.params)
                 with saving_first():
-                    found = validate(
-                        state.params, named, lambda: stop.received is not None
-                    )
+                    found = validate(params, named, lambda: stop.received is not None)
                 going_on = found is not None
                 if found is not None:
                     scores, picture = found
-                    record.write(done, scores)
-                    bar.set_postfix_str(f"DSC {scores['dsc']:.3f}", refresh=False)
-                    figures.save(picture, workdir / "validation" / f"{done:07d}.png")
-                    drawn = curves.training_curves(record.path)
-                    figures.save(drawn, workdir / "curves.png")
+                    if record is not None:
+                        record.write(done, scores)
+                        bar.set_postfix_str(f"DSC {scores['dsc']:.3f}", refresh=False)
+                        name = f"{done:07d}.png"
+                        figures.save(picture, workdir / "validation" / name)
+                        drawn = curves.training_curves(record.path)
+                        figures.save(drawn, workdir / "curves.png")
             saved.save(done, state, metrics=scores)
             return going_on
 
@@ -153,18 +173,20 @@ def train(config: ml_collections.ConfigDict) -> int:
             state, measured = train_step(state, fixed, moving)
             settle()  # the step before, while the device is at this one
             done = batch["step"] + 1
-            pending.append((done, batch, measured))
-            if stop.received or due(done) or done % config.checkpoint.every == 0:
+            pending.append((done, measured))
+            ends = stop.ends_at(done)
+            if ends or due(done) or done % config.checkpoint.every == 0:
                 settle()
                 going_on = validate_and_save(done)
             if not going_on:  # not `stop.received`: that may be newer than the save
                 break
     if going_on:
         return 0
-    print(
-        f"Saved step {done} in {workdir}; the same command goes on from there.",
-        file=sys.stderr,
-    )
+    if leads:
+        print(
+            f"Saved step {done} in {workdir}; the same command goes on from there.",
+            file=sys.stderr,
+        )
     return stop.exit_code
 
 
@@ -181,25 +203,32 @@ def _progress_bar(first: int, optim: ml_collections.ConfigDict) -> tqdm.tqdm:
     )
 
 
-def _record(done, batch, measured, record, schedule, bar, training, saved) -> None:
-    """Write a step's row; a loss that is not finite ends the run."""
-    loss, norm = np.asarray(measured.loss), float(measured.gradient_norm)
-    bad = ~np.isfinite(loss)
+def _check_finite(config, done, measured, training, saved) -> None:
+    """A loss that is not finite ends the run, in all processes alike."""
+    bad, norm = ~np.isfinite(np.asarray(measured.loss)), float(measured.gradient_norm)
     if bad.any() or not math.isfinite(norm):
         # A gradient that alone is not finite may come from any of the pairs.
-        rows = np.flatnonzero(bad if bad.any() else ~bad)
-        names = [_pair_name(batch, row, training) for row in rows[:3]]
+        drawn = pairs.draw(
+            config.seed, done - 1, len(bad), training.persons, config.data.task
+        )
+        rows = drawn[bad] if bad.any() else drawn
+        names = [_pair_name(f, m, training) for f, m in rows[:3].tolist()]
         kept = f"step {saved.latest}" if saved.latest is not None else "none yet"
         raise errors.UserError(
             f"The loss or its gradient is not finite at step {done}, pair "
             f"{' and '.join(names)}; the newest checkpoint ({kept}) is intact. Look at "
             "these scans, or lower optim.lr."
         )
+
+
+def _record(done, measured, record, schedule, bar) -> None:
+    """Write a step's row, and show it."""
+    loss = np.asarray(measured.loss)
     record.write(
         done,
         {
             "loss": float(loss.mean()),
-            "gradient_norm": norm,
+            "gradient_norm": float(measured.gradient_norm),
             "lr": float(schedule(done - 1)),
         },
     )
@@ -207,7 +236,6 @@ def _record(done, batch, measured, record, schedule, bar, training, saved) -> No
     bar.update(len(loss))
 
 
-def _pair_name(batch: pipeline.Batch, row: int, training: store.Store) -> str:
-    fixed, moving = int(batch["fixed_index"][row]), int(batch["moving_index"][row])
+def _pair_name(fixed: int, moving: int, training: store.Store) -> str:
     of_fixed = "the template" if fixed == pairs.TEMPLATE else training.subjects[fixed]
     return f"{training.subjects[moving]} to {of_fixed}"

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
-from jax.sharding import Mesh
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, SingleDeviceSharding
 
 from mdvit_jax import configuration, errors, models
 from mdvit_jax.models import import_torch
@@ -17,9 +19,13 @@ from mdvit_jax.training import checkpoint, step
 
 _logger = logging.getLogger(__name__)
 
-# What may differ when a run is resumed: where things lie, and how long it goes on.
-_MAY_DIFFER = ("workdir", "data.root", "data.cache", "data.workers", "optim.steps")
-_GROUPS_THAT_MAY_DIFFER = ("checkpoint.", "evaluation.")
+# What may differ when a run is resumed: where things lie, how the work is shared out,
+# and how long it goes on.
+_MAY_DIFFER = (
+    *("workdir", "data.root", "data.cache", "data.workers"),
+    *("optim.steps", "optim.accumulate"),
+)
+_GROUPS_THAT_MAY_DIFFER = ("checkpoint.", "evaluation.", "mesh.")
 # What decides who trains and who tests, of one cohort.
 _DECIDE_THE_SPLIT = ("seed", "data.split", "data.person", "data.same_person")
 
@@ -40,6 +46,25 @@ def check_same_run(config: ml_collections.ConfigDict, workdir: Path) -> None:
         raise errors.UserError(
             f"{workdir} holds a run with {changed}; go on with its configuration, or "
             "name another folder with --config.workdir."
+        )
+
+
+def check_one_folder(workdir: Path, first: int) -> None:
+    """Raise a UserError, in all processes, if they do not share the folder of the run.
+
+    Args:
+        workdir: the run's folder, in which process 0 has saved the configuration.
+        first: the steps behind the run, as this process sees it.
+    """
+    if jax.process_count() == 1:
+        return
+    multihost_utils.sync_global_devices("the configuration is saved")
+    seen = np.array([(workdir / "config.json").exists(), first])
+    of_all = multihost_utils.process_allgather(seen)
+    if not of_all[:, 0].all() or (of_all[:, 1] != first).any():
+        raise errors.UserError(
+            f"The {jax.process_count()} processes do not see the same files in "
+            f"{workdir}; name a folder that all machines share with --config.workdir."
         )
 
 
@@ -112,7 +137,13 @@ def trained_network(run: str | Path) -> Trained:
     """
     config = configuration.saved(run)
     network = models.create(config)
-    params, step = _best_params(run, parameter_shapes(config, network))
+    # Placed anew: the devices that trained them may not be there.
+    here = SingleDeviceSharding(jax.local_devices()[0])
+    like = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
+        parameter_shapes(config, network),
+    )
+    params, step = _best_params(run, like)
     name = f"{_kind(config)} ({config.loss.name.upper()})"
     if config.optim.start_from:
         name += ", fine-tuned"

@@ -10,6 +10,7 @@ import ml_collections
 import optax
 from jax import Array
 from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from mdvit_jax import errors, geometry, losses, models
 from mdvit_jax.training import augment, sharding
@@ -66,14 +67,19 @@ def create_state(
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
 ) -> TrainState:
-    """The state before the first step, drawn from `config.seed`, on every device."""
+    """The state before the first step, drawn from `config.seed`, on all devices."""
+    create = _initial(config, network, optimizer)
+    placed = sharding.of_state(mesh, jax.eval_shape(create))
+    return jax.jit(create, out_shardings=placed)()
 
+
+def _initial(config, network, optimizer) -> Callable[[], TrainState]:
     def create() -> TrainState:
         volume = jnp.zeros((1, *[config.data.size] * 3))
         params = network.init(jax.random.key(config.seed), volume, volume)
         return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
-    return jax.jit(create, out_shardings=sharding.replicated(mesh))()
+    return create
 
 
 def create_step(
@@ -85,26 +91,15 @@ def create_step(
     """Compile-once training step on batches [batch, n, n, n] in [0, 1].
 
     The state is donated: its buffers are the new state's. Randomness depends on the
-    seed and the step alone, so that a resumed run draws what an unbroken one does.
-    The network starts from the centres of mass laid on each other, as in the paper.
+    seed, the step and the row alone, so that a resumed run draws what an unbroken one
+    does, on whatever devices. The network starts from the centres of mass laid on each
+    other, as in the paper.
     """
-    loss_of_pairs = objective(config.loss)
-    augmentation = augment.Augmentation(**config.augment.to_dict())
+    gradient_of = _gradient(config, network, mesh)
 
     def step(state: TrainState, fixed: Array, moving: Array):
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-        augment_key, dropout_key = jax.random.split(key)
-        fixed, moving = augment.augment(augment_key, fixed, moving, augmentation)
-        initial = geometry.centre_shift(fixed, moving)
-
-        def mean_loss(params):
-            estimate = network.apply(
-                params, fixed, moving, initial=initial, dropout_key=dropout_key
-            )
-            of_pairs = loss_of_pairs(fixed, estimate.warped)
-            return of_pairs.mean(), of_pairs
-
-        gradient, of_pairs = jax.grad(mean_loss, has_aux=True)(state.params)
+        gradient, of_pairs = gradient_of(state.params, key, fixed, moving)
         updates, optimizer_state = optimizer.update(
             gradient, state.optimizer, state.params
         )
@@ -113,9 +108,78 @@ def create_step(
         return TrainState(state.step + 1, params, optimizer_state), measured
 
     copied, shared = sharding.replicated(mesh), sharding.by_pair(mesh)
+    shapes = jax.eval_shape(_initial(config, network, optimizer))
+    placed = sharding.of_state(mesh, shapes)
     return jax.jit(
         step,
-        in_shardings=(copied, shared, shared),
-        out_shardings=copied,
+        in_shardings=(placed, shared, shared),
+        out_shardings=(placed, copied),
         donate_argnums=0,
+    )
+
+
+def _gradient(config, network: models.Network, mesh: Mesh) -> Callable:
+    """(params, key, fixed, moving) → mean gradient of all pairs, and their losses.
+
+    Each device works on its own pairs, one micro-step after the other, and they meet
+    once, to add up the gradients: nothing that is as large as a volume or its features
+    travels. Left to the compiler, loops over pairs would gather all of them first.
+    """
+    loss_of_pairs = objective(config.loss)
+    augmentation = augment.Augmentation(**config.augment.to_dict())
+    batch, parts = config.optim.batch, config.optim.accumulate
+
+    def micro_step(params, keys: tuple[Array, Array], fixed: Array, moving: Array):
+        augment_keys, dropout_keys = keys
+        fixed, moving = augment.augment(augment_keys, fixed, moving, augmentation)
+        initial = geometry.centre_shift(fixed, moving)
+
+        def total_loss(params):
+            estimate = network.apply(
+                params, fixed, moving, initial=initial, dropout_keys=dropout_keys
+            )
+            of_pairs = loss_of_pairs(fixed, estimate.warped)
+            return of_pairs.sum() / batch, of_pairs
+
+        return jax.grad(total_loss, has_aux=True)(params)
+
+    def of_device(params, key: Array, fixed: Array, moving: Array):
+        rows, first = len(fixed), jax.lax.axis_index(sharding.DATA) * len(fixed)
+        # Of all pairs, so that a pair's keys do not depend on which device has it.
+        augment_key, dropout_key = jax.random.split(key)
+        keys = (
+            jax.random.split(augment_key, (batch, 2)),
+            jax.random.split(dropout_key, batch),
+        )
+        keys = jax.tree.map(
+            lambda k: jax.lax.dynamic_slice_in_dim(k, first, rows), keys
+        )
+        if parts == 1:
+            gradient, losses = micro_step(params, keys, fixed, moving)
+        else:
+
+            def add(total, part):
+                gradient, losses = micro_step(params, *part)
+                return jax.tree.map(jnp.add, total, gradient), losses
+
+            in_parts = jax.tree.map(
+                lambda x: x.reshape(parts, rows // parts, *x.shape[1:]),
+                (keys, fixed, moving),
+            )
+            nothing = jax.tree.map(jnp.zeros_like, params)
+            gradient, losses = jax.lax.scan(add, nothing, in_parts)
+        # Each device knows its own losses; as a sum, all know all of them.
+        all_losses = jnp.zeros(batch, losses.dtype)
+        all_losses = jax.lax.dynamic_update_slice_in_dim(
+            all_losses, losses.reshape(rows), first, 0
+        )
+        return jax.lax.psum((gradient, all_losses), sharding.DATA)
+
+    return jax.shard_map(
+        of_device,
+        mesh=mesh,
+        in_specs=(P(), P(), P(sharding.DATA), P(sharding.DATA)),
+        out_specs=P(),
+        axis_names={sharding.DATA},
+        check_vma=False,
     )

@@ -1,0 +1,128 @@
+"""Tiny training runs in processes of their own, whose pairs are written down.
+
+As a program, `recorded_run.py RECORD ARGUMENT...` is `train.py ARGUMENT...`: each batch
+that a process loads becomes a row of the file RECORD.
+"""
+
+import json
+import os
+import runpy
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from mdvit_jax.data import pipeline
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = {
+    "data.layout": "synthetic",
+    "data.size": "16",
+    "data.split": "(4, 1, 1)",
+    "data.workers": "0",
+    "data.synthetic.people": "6",
+    "data.task": "template",
+    "model.embedding": "8",
+    "model.depth": "1",
+    "model.dilations": "(1,)",
+    "model.patches": "(3,)",
+    "model.strides": "(4,)",
+    "loss.stride": "1",
+    "loss.levels": "1",
+    "optim.lr": "1e-3",
+    "optim.batch": "4",
+    "validation.every": "1000",
+    "checkpoint.every": "1000",
+}
+
+
+class Run:
+    """A run's folder; each part of the run may be computed elsewhere."""
+
+    def __init__(self, folder: Path):
+        self.workdir, self.records = folder / "run", folder / "records"
+        self.records.mkdir(parents=True)
+
+    def start(self, steps: int, *, devices: int = 1, processes: int = 1, **environ):
+        """Train up to a step, in so many processes with so many devices each."""
+        values = TINY | {"optim.steps": str(steps), "workdir": str(self.workdir)}
+        arguments = [f"--config.{name}={value}" for name, value in values.items()]
+        environ |= {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
+        if processes > 1:
+            environ["JAX_COORDINATOR_ADDRESS"] = f"127.0.0.1:{free_port()}"
+            environ["JAX_NUM_PROCESSES"] = str(processes)
+        started = []
+        for index in range(processes):
+            if processes > 1:
+                environ["JAX_PROCESS_ID"] = str(index)
+            record = self.records / f"{len(list(self.records.iterdir())):02d}"
+            record.touch()
+            program = [sys.executable, __file__, str(record)]
+            started.append(
+                subprocess.Popen(
+                    [*program, "--config", "configs/default.py", *arguments],
+                    cwd=ROOT,
+                    env={**os.environ, **environ},
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                )
+            )
+        return started
+
+    def train(self, steps: int, **options) -> None:
+        """As `start`, to its good end."""
+        for process in self.start(steps, **options):
+            said, _ = process.communicate(timeout=500)
+            assert process.returncode == 0, said
+
+    def losses(self) -> list[float]:
+        """The loss of each step, from the first one on."""
+        text = (self.workdir / "metrics.jsonl").read_text()
+        rows = [row for row in map(json.loads, text.splitlines()) if "loss" in row]
+        assert [row["step"] for row in rows] == list(range(1, len(rows) + 1))
+        return [row["loss"] for row in rows]
+
+    def pairs(self) -> dict[int, list]:
+        """Step → the pairs of its whole batch, in order.
+
+        A step that is computed again, after a signal, takes the place of the first.
+        """
+        found: dict[int, dict[int, list]] = {}
+        for path in sorted(self.records.iterdir()):
+            for row in map(json.loads, path.read_text().splitlines()):
+                if row["part"] == 0:
+                    found[row["step"]] = {}
+                found[row["step"]][row["part"]] = row["pairs"]
+        return {
+            step: [pair for part in sorted(parts) for pair in parts[part]]
+            for step, parts in sorted(found.items())
+        }
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
+
+
+def _main() -> None:
+    load, path = pipeline.batches, Path(sys.argv.pop(1))
+
+    def recorded(*arguments, **options):
+        with path.open("a") as record:
+            for batch in load(*arguments, **options):
+                pairs = [batch["fixed_index"].tolist(), batch["moving_index"].tolist()]
+                row = {"step": batch["step"], "part": options["process_index"]}
+                row["pairs"] = [list(pair) for pair in zip(*pairs, strict=True)]
+                record.write(json.dumps(row) + "\n")
+                record.flush()
+                yield batch
+
+    pipeline.batches = recorded
+    runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    _main()

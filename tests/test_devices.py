@@ -1,0 +1,162 @@
+"""One step on many devices: the arithmetic of one, and what travels between them."""
+
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import recorded_run
+from mdvit_jax import errors, models
+from mdvit_jax.training import sharding, step
+from test_step import heads, small_config
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+BATCH = 8
+DROPPING = {"optim__batch": BATCH, "model__dropout": 0.1}
+TOKENS = {"optim__batch": BATCH, "model__dilated_form": "tokens"} | {
+    "model__dilations": (1,)
+}
+
+
+def compiled_step(config):
+    """The step whose optimiser remembers the gradient, its state and its batch."""
+    mesh = sharding.create_mesh(
+        BATCH, model=config.mesh.model, accumulate=config.optim.accumulate
+    )
+    network = models.create(config)
+    remember = optax.trace(decay=0.0)  # its state is the gradient
+    state = step.create_state(config, network, remember, mesh)
+    pair = [sharding.to_devices(mesh, heads(BATCH, seed)) for seed in (0, 1)]
+    train_step = step.create_step(config, network, remember, mesh)
+    return train_step.lower(state, *pair).compile(), state, pair
+
+
+def measure(config) -> tuple[np.ndarray, list[np.ndarray], str]:
+    """The losses, the gradient, and the names and shapes of what travels."""
+    compiled, state, pair = compiled_step(config)
+    state, measured = compiled(state, *pair)
+    gradient = [np.asarray(leaf) for leaf in jax.tree.leaves(state.optimizer)]
+    form = r"= (.*?) (all-\w+|collective-\w+|reduce-scatter|\w*send\w*)(?:-start)?\("
+    travels = [
+        f"{name} {shape}" for shape, name in re.findall(form, compiled.as_text())
+    ]
+    return np.asarray(measured.loss), gradient, "\n".join(travels)
+
+
+PROGRAM = """
+import sys; sys.path[:0] = [{root!r}, {root!r} + "/tests"]
+import jax; jax.config.update("jax_num_cpu_devices", {devices})
+import numpy as np, test_devices as t
+from mdvit_jax import errors
+from mdvit_jax.training import sharding
+for number, changes in enumerate({configs!r}):
+    loss, gradient, travels = t.measure(t.small_config(**changes))
+    np.savez({out!r} + f"/{{number}}.npz", loss, *gradient)
+    open({out!r} + f"/{{number}}.txt", "w").write(travels)
+"""
+
+
+def on_devices(run_python, folder: Path, devices: int, *configs: dict, then: str = ""):
+    """`measure` of each configuration in a process with so many devices."""
+    root = str(Path(__file__).resolve().parents[1])
+    program = PROGRAM.format(
+        root=root, devices=devices, configs=configs, out=str(folder)
+    )
+    said = run_python(program + then).stdout
+    found = []
+    for number in range(len(configs)):
+        with np.load(folder / f"{number}.npz") as archive:
+            loss, *gradient = (archive[name] for name in archive.files)
+        travels = (folder / f"{number}.txt").read_text().splitlines()
+        found.append((loss, gradient, travels))
+    return found, said
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    return measure(small_config(**DROPPING))
+
+
+def assert_same(found, expected):
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
+    largest = max(np.abs(leaf).max() for leaf in expected[1])
+    assert largest > 1e-4
+    for one, other in zip(found[1], expected[1], strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * largest)
+
+
+def test_eight_devices_do_the_arithmetic_of_one(tmp_path, run_python, one_device):
+    """Dropout and augmentation too; and they meet to add up, for nothing else."""
+    (found,), _ = on_devices(run_python, tmp_path, 8, DROPPING)
+    assert_same(found, one_device)
+    assert found[2] and all(line.startswith("all-reduce ") for line in found[2])
+    # Each gradient and the losses travel once.
+    shapes = re.findall(r"f32\[([\d,]*)\]", "".join(found[2]))
+    of_gradient = sum(leaf.size for leaf in one_device[1])
+    sizes = [np.prod([int(n) for n in shape.split(",") if n]) for shape in shapes]
+    assert sum(sizes) == of_gradient + BATCH
+
+
+FOUR = """
+for batch, options in ((6, {}), (8, dict(accumulate=4)), (8, dict(model=3))):
+    try:
+        sharding.create_mesh(batch, **options)
+    except errors.UserError as error:
+        print(error)
+mesh = sharding.create_mesh(8, model=2)
+found = t.compiled_step(t.small_config(**t.TOKENS, mesh__model=2))[1]
+for tree in (found.params, found.optimizer.trace):
+    kernel = tree["stage_1"]["msda"]["compress"]["kernel"]
+    print(kernel.shape, {s.data.shape for s in kernel.addressable_shards})
+    bias = tree["stage_1"]["msda"]["compress"]["bias"]
+    print(bias.shape, {s.data.shape for s in bias.addressable_shards})
+"""
+
+
+def test_micro_steps_and_shared_weights_change_nothing(
+    tmp_path, run_python, one_device
+):
+    micro = DROPPING | {"optim__accumulate": 2}
+    shared = TOKENS | {"mesh__model": 2}
+    found, said = on_devices(run_python, tmp_path, 4, micro, shared, then=FOUR)
+    assert_same(found[0], one_device)
+    assert all(line.startswith("all-reduce ") for line in found[0][2])
+    assert_same(found[1], measure(small_config(**TOKENS)))
+    # What the weights are about travels, no weights and no volumes.
+    assert {line.split()[0] for line in found[1][2]} == {"all-reduce", "all-gather"}
+    assert len([line for line in found[1][2] if line.startswith("all-gather ")]) == 2
+    assert said.splitlines() == [
+        "optim.batch is 6, which 4 devices cannot share evenly; make it a multiple of "
+        "4.",
+        "optim.batch is 8, which 4 devices in 4 micro-steps cannot share evenly; make "
+        "it a multiple of 16.",
+        "mesh.model is 3, which does not fit 4 devices, 4 in a process; make it a "
+        "divisor of 4.",
+        *["(3, 512, 512) {(3, 512, 256)}", "(512,) {(512,)}"] * 2,
+    ]
+
+
+def test_shared_weights_need_weights_to_share():
+    device = jax.devices()[0]
+    mesh = jax.sharding.Mesh(np.array([[device, device]]), ("data", "model"))
+    network = models.create(small_config(model__dilated_form="channels"))
+    volume = jax.ShapeDtypeStruct((1, 32, 32, 32), jnp.float32)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), volume, volume)
+    with pytest.raises(errors.UserError, match="are none; set mesh.model to 1"):
+        sharding.of_state(mesh, shapes)
+
+
+def test_a_run_goes_on_on_other_devices(tmp_path):
+    unbroken, moved = (
+        recorded_run.Run(tmp_path / name) for name in ("unbroken", "moved")
+    )
+    unbroken.train(8)
+    for steps, devices in ((2, 1), (4, 2), (6, 4), (8, 1)):
+        moved.train(steps, devices=devices)
+    assert moved.pairs() == unbroken.pairs() and len(moved.pairs()) == 8
+    np.testing.assert_allclose(moved.losses(), unbroken.losses(), rtol=1e-5)

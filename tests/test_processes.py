@@ -1,0 +1,207 @@
+"""Several processes: how they find each other, part, and go on as others."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from mdvit_jax import errors, processes
+from recorded_run import ROOT, Run, free_port
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+ADDRESS, COUNT, INDEX = processes.NAMES
+THREE = {ADDRESS: "10.0.0.1:1234", COUNT: "4", INDEX: "3"}
+# What Slurm tells a batch script, before srun, and what it tells a task of a step.
+BATCH_SCRIPT = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"}
+TASK = BATCH_SCRIPT | {"SLURM_STEP_NODELIST": "n[1-2]", "SLURM_PROCID": "2"}
+TPU = {"TPU_ML_PLATFORM": "JAX"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, None),
+        (THREE, ("10.0.0.1:1234", 4, 3, "deactivate")),
+        (THREE | {COUNT: "1", INDEX: "0"}, None),
+        (BATCH_SCRIPT, None),
+        (TASK, (None, 4, 2, "slurm")),
+        (TASK | {"SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, None),
+        (TASK | THREE, ("10.0.0.1:1234", 4, 3, "deactivate")),
+        (TPU, (None, None, None, None)),
+        (TPU | {"TPU_SKIP_MDS_QUERY": "1"}, None),
+        (
+            TPU | {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "a,b"},
+            (None, None, None, None),
+        ),
+        ({"TPU_SKIP_MDS_QUERY": "1"}, None),  # JAX without TPUs
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, None),
+    ],
+)
+def test_what_the_environment_says(environ, expected):
+    assert processes.settings(environ) == expected
+
+
+@pytest.mark.parametrize(
+    ("environ", "sentence"),
+    [
+        ({COUNT: "2"}, f"{COUNT} but not {ADDRESS} and {INDEX}; set all three"),
+        (THREE | {INDEX: "4"}, f"{INDEX} is 4 and {COUNT} is 4"),
+        (THREE | {COUNT: "two"}, f"{COUNT} is 'two'; it is a whole number"),
+        (THREE | {ADDRESS: "10.0.0.1"}, "it is HOST:PORT of process 0"),
+        (THREE | TASK | {"SLURM_NTASKS": "2"}, "is 4, but srun started 2 tasks"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(environ, sentence):
+    with pytest.raises(errors.UserError, match=sentence):
+        processes.settings(environ)
+
+
+def test_evaluation_is_one_process(monkeypatch):
+    processes.alone("eval.py")
+    for name, value in THREE.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(errors.UserError, match="one process, but 4 were started"):
+        processes.alone("eval.py")
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_meeting_in_vain_is_one_sentence(index):
+    """Process 0 whom nobody joins, and another that finds no process 0."""
+    values = [f"127.0.0.1:{free_port()}", "2", str(index)]
+    program = "from mdvit_jax import processes as p; p._WAIT = 2; p.join()"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **dict(zip(processes.NAMES, values, strict=True))},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: The 2 processes of the run did not all meet")
+    assert values[0] in done.stderr and done.stderr.count("\n") == 1
+
+
+def terminate_after(processes_, run: Run, steps: int) -> None:
+    """SIGTERM to the second process alone, once the first has written so many rows."""
+    record, deadline = run.workdir / "metrics.jsonl", time.monotonic() + 400
+    while all(p.poll() is None for p in processes_) and time.monotonic() < deadline:
+        if record.exists() and record.read_text().count("\n") >= steps:
+            break
+        time.sleep(0.02)
+    processes_[1].send_signal(signal.SIGTERM)
+
+
+def test_a_run_goes_on_in_other_processes_and_after_a_signal(tmp_path):
+    unbroken, moved = Run(tmp_path / "unbroken"), Run(tmp_path / "moved")
+    moved.train(2)
+    # A signal to one of two: both save the same step and leave.
+    both = moved.start(5000, processes=2)
+    terminate_after(both, moved, 6)
+    said = [process.communicate(timeout=400)[0] for process in both]
+    assert [process.returncode for process in both] == [143, 143], said
+    saved = max(int(p.name) for p in (moved.workdir / "checkpoints").glob("[0-9]*"))
+    assert len(moved.losses()) == saved > 6
+    assert f"Saved step {saved} in" in said[0] and "Saved step" not in said[1]
+    assert "pair/s" in said[0] and "pair/s" not in said[1]  # the progress bar
+    # The same command goes on, and then one process does.
+    moved.train(saved + 2, processes=2)
+    moved.train(saved + 4)
+    unbroken.train(saved + 4)
+    assert len(moved.losses()) == saved + 4
+    np.testing.assert_allclose(moved.losses(), unbroken.losses(), rtol=1e-5)
+    pairs = moved.pairs()
+    assert {step: pairs[step] for step in range(saved + 4)} == unbroken.pairs()
+
+
+def test_processes_that_do_not_share_the_folder_are_told_so(tmp_path):
+    """Each machine with a folder of its own would save half of a checkpoint."""
+    here, there = Run(tmp_path / "here"), Run(tmp_path / "there")
+    port = str(free_port())
+    environ = {ADDRESS: f"127.0.0.1:{port}", COUNT: "2"}
+    started = [
+        run.start(2, **environ, **{INDEX: str(index)})[0]
+        for index, run in enumerate((here, there))
+    ]
+    for process in started:
+        said, _ = process.communicate(timeout=400)
+        assert process.returncode == 2, said
+        assert "The 2 processes do not see the same files in" in said
+
+
+SRUN = """#!{python}
+import os, subprocess, sys
+program = [a for a in sys.argv[1:] if not a.startswith("--kill-on-bad-exit")]
+tasks = [
+    subprocess.Popen(program, env=dict(os.environ, SLURM_STEP_NODELIST="localhost",
+        SLURM_NTASKS="2", SLURM_PROCID=index, SLURM_LOCALID=index))
+    for index in "01"
+]
+sys.exit(max(task.wait() for task in tasks))
+"""
+# Stands for train.py after a signal, or after its last step.
+TASK_PROGRAM = """#!{python}
+import sys; sys.path.insert(0, {root!r})
+from mdvit_jax import processes, runtime
+runtime.start()
+processes.join()
+import jax
+if jax.process_index() == 0:
+    print(jax.process_count(), *sys.argv[1:], flush=True)
+processes.leave({code})
+"""
+
+
+@pytest.mark.parametrize("code", [0, 143])
+def test_the_slurm_script_starts_the_tasks_and_requeues_what_was_stopped(
+    tmp_path, code
+):
+    programs = {
+        "srun": SRUN.format(python=sys.executable),
+        "task": TASK_PROGRAM.format(python=sys.executable, root=str(ROOT), code=code),
+        "scontrol": '#!/bin/sh\necho scontrol "$@"\n',
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    environ = os.environ | {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "PYTHON": str(tmp_path / "task"),
+        "CONFIG": "configs/oasis.py",
+        "SLURM_JOB_ID": "7012",
+        "JAX_COORDINATOR_PORT": str(free_port()),
+        "JAX_PLATFORMS": "cpu",
+    }
+    done = subprocess.run(
+        ["bash", "launch/slurm.sh", "--config.optim.batch=4"],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == code, done.stderr
+    expected = ["2 train.py --config configs/oasis.py --config.optim.batch=4"]
+    assert done.stdout.splitlines() == expected + ["scontrol requeue 7012"] * (code > 0)
+
+
+def test_the_jobset_names_as_many_processes_as_it_starts():
+    yaml = pytest.importorskip("yaml")
+    jobset = yaml.safe_load((ROOT / "launch/jobset.yaml").read_text())
+    (job,) = jobset["spec"]["replicatedJobs"]
+    pods = job["template"]["spec"]
+    (container,) = pods["template"]["spec"]["containers"]
+    environ = {entry["name"]: entry for entry in container["env"]}
+    assert set(environ) == set(processes.NAMES)
+    count = int(environ[COUNT]["value"])
+    assert job["replicas"] == 1 and pods["parallelism"] == pods["completions"] == count
+    names = jobset["metadata"]["name"], job["name"]
+    first = f"{names[0]}-{names[1]}-0-0.{names[0]}"
+    assert environ[ADDRESS]["value"].partition(":")[0] == first
+    mounted = {mount["name"] for mount in container["volumeMounts"]}
+    assert mounted == {v["name"] for v in pods["template"]["spec"]["volumes"]}
+    assert container["command"][:2] == ["python", "train.py"]
