@@ -60,8 +60,8 @@ def _parser() -> argparse.ArgumentParser:
         nargs="*",
         metavar="NAME",
         help="the classical methods, of register, ants, elastix, simpleitk; by default "
-        "register, ants and elastix, and register alone for the studies of contrast, "
-        "rotation and similarity",
+        "register, ants and elastix, and register alone for contrast, rotation, "
+        "similarity and known_affine",
     )
     parser.add_argument(
         "--output",

@@ -133,6 +133,9 @@ def get_config() -> ml_collections.ConfigDict:
     validation.every = 1000  # ours, in steps
     validation.cases = 0  # ours: how many validation pairs; 0: all
 
+    # ours: seconds without progress after which the log says what is waited for.
+    config.stall_after = 600.0
+
     checkpoint = config.checkpoint = ml_collections.ConfigDict()
     checkpoint.every = 500  # ours, in steps
     checkpoint.keep = (

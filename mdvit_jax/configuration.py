@@ -40,6 +40,7 @@ _LEAST = {
     "validation.every": 1,
     "validation.cases": 0,
     "checkpoint.every": 1,
+    "stall_after": 1,
     "checkpoint.keep": 1,
     "evaluation.pictures": 0,
 }

@@ -171,3 +171,24 @@ def test_the_state_keeps_its_types_so_that_nothing_is_compiled_twice():
 def test_an_unknown_loss_is_refused():
     with pytest.raises(errors.UserError, match='loss.name is "mse"'):
         step.objective(small_config(loss__name="mse").loss)
+
+
+def test_later_steps_neither_compile_nor_copy():
+    """After the first step: one program, and nothing travels to or from the host."""
+    config = small_config()
+    _, state, train_step = set_up(config)
+    mesh = sharding.create_mesh(config.optim.batch)
+    batches = [
+        [sharding.to_devices(mesh, heads(1, seed)) for seed in pair]
+        for pair in ((0, 1), (2, 3), (4, 5))
+    ]
+    state, _ = train_step(state, *batches[0])
+    compiled = train_step._cache_size()
+    with jax.transfer_guard("disallow"):
+        for pair in batches[1:]:
+            state, measured = train_step(state, *pair)
+        jax.block_until_ready(measured)
+        assert train_step._cache_size() == compiled == 1
+        with pytest.raises(Exception, match="Disallowed"):  # the guard sees a copy
+            train_step(state, *(np.asarray(volume) for volume in batches[0]))
+    assert int(state.step) == 3

@@ -12,7 +12,7 @@ from mdvit_jax.studies.case import Case
 
 # Of the classical methods, these studies take `register` alone unless they are told
 # otherwise: their many cases would take the others hours.
-WITH_REGISTER = "contrast", "rotation", "similarity"
+WITH_REGISTER = "contrast", "rotation", "similarity", "known_affine"
 
 
 def run(name: str, setting: cases.Setting, *, command: str) -> str:

@@ -31,6 +31,7 @@ from mdvit_jax.training import (
     start,
     step,
     validation,
+    watchdog,
 )
 
 
@@ -111,6 +112,7 @@ def train(config: ml_collections.ConfigDict) -> int:
         )
         bar = stack.enter_context(_progress_bar(first, config.optim))
         stop = stack.enter_context(interrupt.Interrupt())
+        watch = stack.enter_context(watchdog.Watchdog(config.stall_after))
 
         # The newest step whose loss was not yet read, which waits for the device.
         pending: list[tuple[int, step.Measurements]] = []
@@ -118,6 +120,7 @@ def train(config: ml_collections.ConfigDict) -> int:
         def settle() -> None:
             while pending:
                 done, measured = pending.pop()
+                watch.waits_for(f"the devices at step {done}")
                 _check_finite(config, done, measured, training, saved)
                 if record is not None:
                     _record(done, measured, record, schedule, bar)
@@ -147,6 +150,7 @@ def train(config: ml_collections.ConfigDict) -> int:
             scores: dict[str, float] | None = None
             going_on = stop.received is None
             if going_on and due(done):
+                watch.waits_for(f"the validation after step {done}")
                 named = evaluate.pairs_of(cases, held_out, fixed_template)
                 params = sharding.on_one_device(mesh, state.params)
                 with saving_first():
@@ -161,7 +165,9 @@ def train(config: ml_collections.ConfigDict) -> int:
                         figures.save(picture, workdir / "validation" / name)
                         drawn = curves.training_curves(record.path)
                         figures.save(drawn, workdir / "curves.png")
+            watch.waits_for(f"the save of step {done}")
             saved.save(done, state, metrics=scores)
+            watch.waits_for(f"the scans of step {done + 1}")
             return going_on
 
         done = first
@@ -174,6 +180,7 @@ def train(config: ml_collections.ConfigDict) -> int:
             settle()  # the step before, while the device is at this one
             done = batch["step"] + 1
             pending.append((done, measured))
+            watch.waits_for(f"the scans of step {done + 1}")
             ends = stop.ends_at(done)
             if ends or due(done) or done % config.checkpoint.every == 0:
                 settle()

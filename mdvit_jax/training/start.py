@@ -23,7 +23,7 @@ _logger = logging.getLogger(__name__)
 # and how long it goes on.
 _MAY_DIFFER = (
     *("workdir", "data.root", "data.cache", "data.workers"),
-    *("optim.steps", "optim.accumulate"),
+    *("optim.steps", "optim.accumulate", "stall_after"),
 )
 _GROUPS_THAT_MAY_DIFFER = ("checkpoint.", "evaluation.", "mesh.")
 # What decides who trains and who tests, of one cohort.

@@ -1,0 +1,69 @@
+"""An exported network gives the same matrix in a program that has JAX alone."""
+
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from configs import default
+from mdvit_jax import __main__, configuration, geometry, models
+from mdvit_jax.training import checkpoint, optimizer, sharding, start, step
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+ALONE = """
+import sys
+import numpy as np
+from jax import export
+network = export.deserialize(open("network.jax", "rb").read())
+fixed, moving = np.load("pair.npy")
+np.save("matrix.npy", network.call(fixed, moving))
+assert not any(name.startswith("mdvit_jax") for name in sys.modules)
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    """The folder of a run of one step, and its network with its parameters."""
+    config = default.get_config()
+    config.workdir = str(tmp_path / "run")
+    config.data.size = 32
+    config.model.update(embedding=8, depth=1, dilations=(1,))
+    network = models.create(config)
+    shapes = start.parameter_shapes(config, network)
+    descent, _ = optimizer.create(config.optim, shapes)
+    state = step.create_state(config, network, descent, sharding.create_mesh(1))
+    (tmp_path / "run").mkdir()
+    configuration.save(config, tmp_path / "run")
+    with checkpoint.Checkpoints(tmp_path / "run", keep=1) as saved:
+        saved.save(1, jax.block_until_ready(state), metrics={"dsc": 0.5})
+    return tmp_path / "run", network, state.params
+
+
+def test_jax_alone_runs_it(run, tmp_path, capsys):
+    folder, network, params = run
+    words = ["export", "--checkpoint", str(folder)]
+    words += ["--output", str(tmp_path / "network.jax")]
+    assert __main__.main(words) == 0
+    assert "32" in capsys.readouterr().out
+    pair = np.random.default_rng(0).random((2, 1, 32, 32, 32)).astype(np.float32)
+    pair[1, :, :9] = 0  # so that the centres of mass differ
+    np.save(tmp_path / "pair.npy", pair)
+    subprocess.run([sys.executable, "-c", ALONE], cwd=tmp_path, check=True)
+    start_of = geometry.centre_shift(*pair)
+    expected = jax.jit(network.apply)(params, *pair, initial=start_of).matrix
+    found = np.load(tmp_path / "matrix.npy")
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.abs(found - np.eye(4)).max() > 0.1
+
+
+def test_what_is_there_is_not_overwritten(run, tmp_path, capsys):
+    (tmp_path / "network.jax").write_text("mine")
+    words = ["export", "--checkpoint", str(run[0])]
+    words += ["--output", str(tmp_path / "network.jax")]
+    assert __main__.main(words) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert (tmp_path / "network.jax").read_text() == "mine"
+    assert __main__.main([*words, "--overwrite"]) == 0
