@@ -151,6 +151,7 @@ def test_shared_weights_need_weights_to_share():
         sharding.of_state(mesh, shapes)
 
 
+@pytest.mark.timeout(1200)  # several programs, one after the other
 def test_a_run_goes_on_on_other_devices(tmp_path):
     unbroken, moved = (
         recorded_run.Run(tmp_path / name) for name in ("unbroken", "moved")

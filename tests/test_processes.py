@@ -96,6 +96,7 @@ def terminate_after(processes_, run: Run, steps: int) -> None:
     processes_[1].send_signal(signal.SIGTERM)
 
 
+@pytest.mark.timeout(1200)  # several programs, one after the other
 def test_a_run_goes_on_in_other_processes_and_after_a_signal(tmp_path):
     unbroken, moved = Run(tmp_path / "unbroken"), Run(tmp_path / "moved")
     moved.train(2)
