@@ -84,8 +84,7 @@ def test_from_the_headers_alone(fixed, found):
 
 
 def test_the_order_of_a_files_axes_does_not_matter(fixed, found):
-    # All 48 give the same cubes (test_levels); of these each permutation once.
-    for axes, flips in ORDERS[::7]:
+    for axes, flips in ORDERS:  # 48
         again = register(fixed, reordered(*seen(TRUTH), axes, flips))
         assert apart(again.matrix, found.matrix) < 1e-4, (axes, flips)
 
