@@ -25,9 +25,9 @@ The images are aligned within their headers' worlds, first as the headers lay th
 in any orientation if that does not fit. Give at least one output;
 one that is there already is replaced with --overwrite only.
 
-Left and right are the header's. Where a header is wrong and its orientation had to be
-searched for, they may be exchanged in the result, which cannot be seen in a brain; the
-verdict then says "check".
+Left and right are the header's. Where a header is wrong, they may be exchanged in the
+result, which cannot be seen in a brain; the verdict of an orientation that is more than
+60 degrees from the header's is never more than "check".
 
 The transform is one 4x4 matrix in world RAS+ millimetres, fixed to moving: it takes a
 point of the fixed image to the point of the moving image that shows the same place.

@@ -92,8 +92,8 @@ def judge(
                 "another orientation fits as well, so this one may be wrong",
             ),
             (
-                CHECK if alignment.searched and angle > _TURNED else OK,
-                f"the orientation was found {angle:.0f}° from the header's; if that is "
+                CHECK if angle > _TURNED else OK,
+                f"the orientation is {angle:.0f}° from the header's; if that is "
                 "because the header is wrong, left and right may be exchanged, which "
                 "cannot be seen in a brain: look at a mark of one side",
             ),

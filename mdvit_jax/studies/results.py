@@ -48,8 +48,9 @@ class Results:
         return self._of.get(key)
 
     def add(self, key: str, case: Case) -> None:
-        """Keep a case."""
+        """Keep a case, but for `mm`, which is the study's that knows the affine."""
         row = dataclasses.asdict(case)
+        del row["mm"]
         self._of[key] = row
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
