@@ -167,7 +167,9 @@ def grouped_bars(
         )
         shown.append(bars)
     below = ["" if any_value else "\nlacking" for any_value in found]
-    labels = [group + note for group, note in zip(groups, below, strict=True)]
+    # A word a line: names of three words would run into each other.
+    names = [group.replace(" ", "\n") for group in groups]
+    labels = [name + note for name, note in zip(names, below, strict=True)]
     axis.set_xticks(range(len(groups)), labels=labels)
     axis.tick_params(axis="x", length=0)
     axis.set_xlim(-0.6, len(groups) - 0.4)
