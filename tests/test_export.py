@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from configs import default
-from mdvit_jax import __main__, configuration, geometry, models
-from mdvit_jax.training import checkpoint, optimizer, sharding, start, step
+from mdvit_jax import __main__, geometry
+from oracle.run import untrained
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -31,15 +31,7 @@ def run(tmp_path):
     config.workdir = str(tmp_path / "run")
     config.data.size = 32
     config.model.update(embedding=8, depth=1, dilations=(1,))
-    network = models.create(config)
-    shapes = start.parameter_shapes(config, network)
-    descent, _ = optimizer.create(config.optim, shapes)
-    state = step.create_state(config, network, descent, sharding.create_mesh(1))
-    (tmp_path / "run").mkdir()
-    configuration.save(config, tmp_path / "run")
-    with checkpoint.Checkpoints(tmp_path / "run", keep=1) as saved:
-        saved.save(1, jax.block_until_ready(state), metrics={"dsc": 0.5})
-    return tmp_path / "run", network, state.params
+    return tmp_path / "run", *untrained(config)
 
 
 def test_jax_alone_runs_it(run, tmp_path, capsys):

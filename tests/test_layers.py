@@ -145,8 +145,8 @@ def test_attention_of_huge_scores_is_finite():
 def test_attention_layer():
     features = noise(1, *GRID, 6)
     layer = attention.Attention(3, 0.0, F32)
-    params = randomised(layer, 2, features[None], True)
-    found = layer.apply({"params": params}, features[None], True)
+    params = randomised(layer, 2, features[None], None)
+    found = layer.apply({"params": params}, features[None], None)
     assert found[0] == pytest.approx(layers.attention(features, params, 3), abs=1e-4)
 
 
@@ -175,10 +175,10 @@ def test_patch_embedding(patch, stride):
 def test_mlp_and_block():
     features = noise(1, *GRID, 6)
     block = blocks.Block(2, 3, 0.0, F32)
-    params = randomised(block, 2, features[None], True)
+    params = randomised(block, 2, features[None], None)
     attended = features + layers.attention(features, params["attention"], 2)
     expected = attended + layers.mlp(attended, params["mlp"])
-    found = block.apply({"params": params}, features[None], True)
+    found = block.apply({"params": params}, features[None], None)
     assert found[0] == pytest.approx(expected, abs=1e-3)
 
 
@@ -236,7 +236,7 @@ def test_layers_in_bfloat16_are_close():
     features = noise(1, 1, 3, 4, 2, 8)
     for make, extra in (
         (lambda dtype: msda.ChannelMsda((1, 2, 3), dtype), ()),
-        (lambda dtype: blocks.Block(2, 2, 0.0, dtype), (True,)),
+        (lambda dtype: blocks.Block(2, 2, 0.0, dtype), (None,)),
     ):
         params = randomised(make(F32), 2, features, *extra)
         params = jax.tree.map(lambda leaf: 0.5 * leaf, params)

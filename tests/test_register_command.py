@@ -7,7 +7,6 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
-import jax
 import nibabel as nib
 import nibabel.processing
 import numpy as np
@@ -15,7 +14,7 @@ import pytest
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from mdvit_jax import __main__, configuration, models
+from mdvit_jax import __main__
 from mdvit_jax.data import nifti
 from mdvit_jax.registration import (
     arguments,
@@ -28,7 +27,7 @@ from mdvit_jax.registration import (
     transforms,
     verdict,
 )
-from mdvit_jax.training import checkpoint, optimizer, sharding, start, step
+from oracle.run import untrained
 from test_loop import config as tiny_config
 
 VOXEL = 3.5  # mm
@@ -412,17 +411,7 @@ def test_force(run, capsys):
 
 
 def test_a_trained_network_gives_the_start(run, scans, here):
-    config = tiny_config(here / "run")
-    network = models.create(config)
-    shapes = start.parameter_shapes(config, network)
-    descent, _ = optimizer.create(config.optim, shapes)
-    state = step.create_state(
-        config, network, descent, sharding.create_mesh(config.optim.batch)
-    )
-    (here / "run").mkdir()
-    configuration.save(config, here / "run")
-    with checkpoint.Checkpoints(here / "run", keep=None) as saved:
-        saved.save(1, jax.block_until_ready(state), metrics={"dsc": 0.5})
+    untrained(tiny_config(here / "run"))
     words = ["--checkpoint", "run", "--transform", "t.txt", "--report", "r.json", "-q"]
     assert run(*words, "--no-refine") in (0, 3)
     matrix = transforms.read("t.txt")

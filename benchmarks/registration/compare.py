@@ -29,11 +29,11 @@ def compare(tasks: Sequence[plan.Task], names: Sequence[str], path: Path) -> Non
         path: the CSV file.
     """
     done = {row.key for row in results.read(path)}
-    keys = [(*task[:4], name) for task in tasks for name in names]
+    keys = [(*task.key, name) for task in tasks for name in names]
     warm: set[str] = set()
     with tqdm.tqdm(total=len(keys), initial=len(done & set(keys))) as bar:
         for task in tasks:
-            left = [name for name in names if (*task[:4], name) not in done]
+            left = [name for name in names if (*task.key, name) not in done]
             case = task.make() if left else None
             for name in left:
                 bar.set_description(f"{task.group} {task.name} {task.contrast} {name}")
@@ -65,7 +65,7 @@ def _row(task: plan.Task, case: cases.Case, name: str, warm: set[str]) -> result
         seconds = time.perf_counter() - start
         error = f"{type(raised).__name__}: {raised}".replace("\n", " ")
     taken = round(seconds, 3), _cores()
-    return results.Row(*task[:4], name, value, *taken, error, numbers)
+    return results.Row(*task.key, name, value, *taken, error, numbers)
 
 
 def _command(name: str, case: cases.Case) -> tuple[np.ndarray, float]:

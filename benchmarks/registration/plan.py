@@ -14,7 +14,7 @@ GROUPS = {
     "speed": "three pairs at 2 mm after a first run; seconds, and Dice as in regions",
     "command": "one pair at 1 mm, files to file, in a process of its own; seconds",
 }
-_VOXELS = {"speed": "2 mm", "command": "own"}  # whatever is asked for
+_SPACING = {"speed": 2.0, "command": None}  # mm, whatever is asked for
 
 
 class Task(NamedTuple):
@@ -33,6 +33,11 @@ class Task(NamedTuple):
     contrast: str
     voxels: str
     make: Callable[[], cases.Case]
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """Which case it is."""
+        return self.group, self.name, self.contrast, self.voxels
 
 
 def tasks(
@@ -53,14 +58,13 @@ def tasks(
             to cubic voxels of this size in mm; None: they stay as they are.
     """
     found = []
-    chosen = "own" if spacing is None else f"{spacing:g} mm"
 
     def add(group: str, name: str, contrast: str, make: Callable, *given) -> None:
         if group in groups:
-            case = functools.partial(make, *given)
-            voxels = _VOXELS.get(group, chosen)
-            if spacing is not None and group not in _VOXELS:
-                case = functools.partial(cases.at, spacing, case)
+            case, voxels = functools.partial(make, *given), "own"
+            size = _SPACING.get(group, spacing)
+            if size is not None:
+                case, voxels = functools.partial(cases.at, size, case), f"{size:g} mm"
             found.append(Task(group, name, contrast, voxels, case))
 
     for person in scans.PEOPLE[:people]:
@@ -75,8 +79,7 @@ def tasks(
         for contrast in contrasts.GAMMAS:
             add("regions", name, contrast, cases.labelled_pair, *pair, contrast)
         if number < 3:
-            pair_at_2_mm = functools.partial(cases.at, 2.0, cases.labelled_pair)
-            add("speed", name, "gamma 1", pair_at_2_mm, *pair, "gamma 1")
+            add("speed", name, "gamma 1", cases.labelled_pair, *pair, "gamma 1")
         if number < 1:
             add("command", name, "gamma 1", cases.labelled_pair, *pair, "gamma 1")
     for scan in scans.OASIS[:people]:

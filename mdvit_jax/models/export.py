@@ -3,7 +3,6 @@
 It holds the parameters and the compiled form's source (StableHLO) for several kinds of
 devices, as `jax.export` writes it:
 
-    import jax, numpy as np
     from jax import export
     network = export.deserialize(open("network.jax", "rb").read())
     matrix = network.call(fixed, moving)  # float32 [1, n, n, n] each → [1, 4, 4]
@@ -13,7 +12,6 @@ import jax
 import jax.numpy as jnp
 from jax import export as jax_export
 
-from mdvit_jax import geometry
 from mdvit_jax.models import network
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -34,8 +32,7 @@ def exported(net: network.Network, params: network.Params, size: int) -> bytearr
     """
 
     def estimate(fixed, moving):
-        start = geometry.centre_shift(fixed, moving)
-        return net.apply(params, fixed, moving, initial=start).matrix
+        return net.from_centres(params, fixed, moving).matrix
 
     volume = jax.ShapeDtypeStruct((1, *[size] * 3), jnp.float32)
     made = jax_export.export(jax.jit(estimate), platforms=PLATFORMS)(volume, volume)

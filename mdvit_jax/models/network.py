@@ -8,7 +8,7 @@ import jax
 from jax import Array
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from mdvit_jax import errors
+from mdvit_jax import errors, geometry
 from mdvit_jax.models import initial_weights, mdvit, msda
 
 Params = dict[str, Any]
@@ -67,6 +67,20 @@ class Network:
             {"params": params}, fixed, moving, initial, dropout_keys
         )
         return cast(mdvit.AffineEstimate, estimate)
+
+    def from_centres(
+        self,
+        params: Params,
+        fixed: Array,
+        moving: Array,
+        *,
+        dropout_keys: Array | None = None,
+    ) -> mdvit.AffineEstimate:
+        """`apply` from the centres of mass laid on each other, as in the paper."""
+        start = geometry.centre_shift(fixed, moving)
+        return self.apply(
+            params, fixed, moving, initial=start, dropout_keys=dropout_keys
+        )
 
     def _check_volumes(self, fixed: Array, moving: Array) -> None:
         if fixed.shape != moving.shape or len(fixed.shape) != 4:

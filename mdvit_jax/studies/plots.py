@@ -78,16 +78,15 @@ def lines(
     if reference is not None:
         look: dict[str, Any] = {"color": _TEXT, "ls": "--", "lw": 1.0, "zorder": 1.5}
         axis.axhline(reference, label="reference", **look)
-    if log_x:
-        axis.set_xscale("log")
-        axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-        axis.xaxis.set_minor_locator(ticker.NullLocator())
-    if log_y:
-        axis.set_yscale("log", nonpositive="clip")
-        axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-        axis.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-        axis.yaxis.set_minor_locator(ticker.NullLocator())
+    for wanted, set_scale, own in (
+        (log_x, axis.set_xscale, axis.xaxis),
+        (log_y, axis.set_yscale, axis.yaxis),
+    ):
+        if wanted:
+            set_scale("log")
+            own.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            own.set_major_formatter(ticker.FormatStrFormatter("%g"))
+            own.set_minor_locator(ticker.NullLocator())
     if x_ticks is not None:
         axis.set_xticks(x_ticks, labels=[f"{x:g}" for x in x_ticks])
     axis.set_xlabel(x_name)

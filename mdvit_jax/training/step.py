@@ -12,7 +12,7 @@ from jax import Array
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from mdvit_jax import errors, geometry, losses, models
+from mdvit_jax import errors, losses, models
 from mdvit_jax.training import augment, sharding
 
 
@@ -132,11 +132,10 @@ def _gradient(config, network: models.Network, mesh: Mesh) -> Callable:
     def micro_step(params, keys: tuple[Array, Array], fixed: Array, moving: Array):
         augment_keys, dropout_keys = keys
         fixed, moving = augment.augment(augment_keys, fixed, moving, augmentation)
-        initial = geometry.centre_shift(fixed, moving)
 
         def total_loss(params):
-            estimate = network.apply(
-                params, fixed, moving, initial=initial, dropout_keys=dropout_keys
+            estimate = network.from_centres(
+                params, fixed, moving, dropout_keys=dropout_keys
             )
             of_pairs = loss_of_pairs(fixed, estimate.warped)
             return of_pairs.sum() / batch, of_pairs

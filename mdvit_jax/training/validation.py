@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from mdvit_jax import geometry, models
+from mdvit_jax import models
 from mdvit_jax.evaluation import evaluate, figures, metrics
 from mdvit_jax.training import step
 
@@ -28,8 +28,7 @@ def create(
 
     @jax.jit
     def register(params, fixed, moving):
-        start = geometry.centre_shift(fixed, moving)
-        estimate = network.apply(params, fixed, moving, initial=start)
+        estimate = network.from_centres(params, fixed, moving)
         return loss_of_pairs(fixed, estimate.warped)[0], estimate.matrix[0]
 
     def validate(params: Any, pairs: Iterable[evaluate.Pair], stopped: Callable):

@@ -1,4 +1,6 @@
-"""What a training run has left behind, to the last bit."""
+"""What a training run has left behind, to the last bit; and one of no steps."""
+
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -7,14 +9,28 @@ from mdvit_jax import configuration, models
 from mdvit_jax.training import checkpoint, optimizer, sharding, start, step
 
 
+def first_state(config):
+    """The network of a configuration, and its state before the first step."""
+    network = models.create(config)
+    shapes = start.parameter_shapes(config, network)
+    descent, _ = optimizer.create(config.optim, shapes)
+    mesh = sharding.create_mesh(config.optim.batch)
+    return network, step.create_state(config, network, descent, mesh)
+
+
+def untrained(config):
+    """Leave the first state as the checkpoint of step 1; network and parameters."""
+    network, state = first_state(config)
+    Path(config.workdir).mkdir()
+    configuration.save(config, Path(config.workdir))
+    with checkpoint.Checkpoints(config.workdir, keep=None) as saved:
+        saved.save(1, jax.block_until_ready(state), metrics={"dsc": 0.5})
+    return network, state.params
+
+
 def newest_checkpoint(workdir):
     """Its step and its state, the optimiser's too."""
-    run = configuration.saved(workdir)
-    network = models.create(run)
-    shapes = start.parameter_shapes(run, network)
-    descent, _ = optimizer.create(run.optim, shapes)
-    mesh = sharding.create_mesh(run.optim.batch)
-    like = step.create_state(run, network, descent, mesh)
+    _, like = first_state(configuration.saved(workdir))
     with checkpoint.Checkpoints(workdir, keep=None) as saved:
         return saved.latest, saved.load(saved.latest, like)
 

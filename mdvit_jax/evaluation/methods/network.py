@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mdvit_jax import geometry, models
+from mdvit_jax import models
 from mdvit_jax.data import conform
 from mdvit_jax.evaluation.methods.method import Align, Method
 
@@ -35,8 +35,7 @@ def aligner(model: models.Network, params) -> Align:
 
     @jax.jit
     def estimate(fixed, moving):
-        start = geometry.centre_shift(fixed, moving)
-        return model.apply(params, fixed, moving, initial=start).matrix
+        return model.from_centres(params, fixed, moving).matrix
 
     def align(fixed: conform.Conformed, moving: conform.Conformed) -> np.ndarray:
         pair = (jnp.asarray(scan.image)[None] for scan in (fixed, moving))
