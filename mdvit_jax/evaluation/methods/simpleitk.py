@@ -10,12 +10,13 @@ from mdvit_jax.evaluation.methods.method import Method, of_world
 
 def create() -> Method:
     """The row of SimpleITK."""
-    identity = f"SimpleITK {sitk.__version__}, Mattes 32, levels 4 2, conjugate"
+    identity = f"SimpleITK {sitk.__version__}, Mattes 32, levels 4 2, conjugate, serial"
     return Method("SimpleITK", of_world(find), identity)
 
 
 def find(fixed: nifti.Volume, moving: nifti.Volume) -> np.ndarray:
     """4×4 `fixed_to_moving`, world RAS+ mm; UserError: axes not at right angles."""
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # more sum in any order
     pair = image(fixed), image(moving)
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(32)
