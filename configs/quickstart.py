@@ -26,6 +26,4 @@ def get_config():
     config.optim.lr = 3e-4
     config.optim.decay_every = 1000
     config.optim.decay_factor = 0.5
-    config.augment.flip = 0.0
-    config.augment.rotate = 0.0
     return config

@@ -20,9 +20,10 @@ def get_config():
     config.data.cache = "cache/ds002748"
     config.data.split = (36, 4, 0)
     config.data.task = "template"
-    config.optim.steps = 2500
+    config.optim.steps = 6000
     config.optim.lr = 3e-4
-    config.optim.decay_every = 1500
+    config.optim.decay_every = 3000
     config.optim.decay_factor = 0.5
+    config.optim.weight_decay = 0.0
     config.evaluation.split = "validation"
     return config

@@ -257,6 +257,7 @@ def test_initial_weights():
         "depthwise": {"kernel": (3, 3, 3, 2000)},
         "convolution": {"kernel": (3, 3, 3, 20, 100)},
         "norm": {"scale": (9,), "bias": (9,)},
+        "compressed_norm": {"scale": (9,), "bias": (9,)},
     }
     abstract = jax.tree.map(
         lambda shape: jax.ShapeDtypeStruct(shape, F32),
@@ -275,6 +276,7 @@ def test_initial_weights():
         assert abs(kernel.mean()) < 0.02 * deviation
     assert not drawn["linear"]["bias"].any() and not drawn["norm"]["bias"].any()
     assert (drawn["norm"]["scale"] == 1).all()
+    assert not drawn["compressed_norm"]["scale"].any()
     kernels = [drawn[k]["kernel"].ravel()[:50] for k in ("linear", "convolution")]
     for one, other in itertools.combinations(kernels, 2):
         assert abs(np.corrcoef(one, other)[0, 1]) < 0.5

@@ -3,6 +3,11 @@
 Linear maps are normal with standard deviation 0.02 (the program truncates them at 100
 deviations: not at all), convolutions normal with variance 2 / fan_out, where fan_out
 is the number of outputs that one input reaches. Biases are 0, scales of norms 1.
+
+One choice is ours: the norm after MSDA's compression starts with scale 0, so that MSDA
+adds nothing at first and MDViT starts out as C2FViT. With scale 1 the features of all
+pairs get one large mean in common, and within a hundred steps the heads' few ReLU units
+are off for all of them: every gradient is zero from there on.
 """
 
 import math
@@ -13,6 +18,7 @@ import jax.numpy as jnp
 from jax import Array
 
 LINEAR_DEVIATION = 0.02
+CONSTANTS = {"bias": 0.0, "scale": 1.0, "closed scale": 0.0}
 
 
 def draw(key: Array, shapes: Any) -> Any:
@@ -25,7 +31,9 @@ def draw(key: Array, shapes: Any) -> Any:
 
 def _kinds(shapes: Any):
     for path, leaf in jax.tree.leaves_with_path(shapes):
-        yield path[-1].key, leaf.shape
+        name = path[-1].key
+        closed = name == "scale" and path[-2].key == "compressed_norm"
+        yield "closed scale" if closed else name, leaf.shape
 
 
 @jax.jit(static_argnums=(1, 2))
@@ -39,7 +47,7 @@ def _draw(key: Array, structure, kinds: tuple[tuple[str, tuple[int, ...]], ...])
         else:
             # The dtype is named: a weak one would change with the first update, and the
             # training step be compiled again.
-            values = jnp.full(shape, {"bias": 0.0, "scale": 1.0}[name], jnp.float32)
+            values = jnp.full(shape, CONSTANTS[name], jnp.float32)
         leaves.append(values)
         start += size
     return jax.tree.unflatten(structure, leaves)
