@@ -43,7 +43,8 @@ def brains(seed: int, shape=SHAPE, batch: int = 2):
 
 @functools.cache
 def made(head: float = 1.0, **changes):
-    """A network, its parameters with heads that move things, and `apply` compiled."""
+    """A network, its parameters as if trained (heads that move things, MSDA that takes
+    part), and `apply` compiled."""
     network = models.create(configuration(**changes))
     volume = jax.ShapeDtypeStruct((1, *SHAPE), jnp.float32)
     params = network.init(jax.random.key(1), volume, volume)
@@ -53,6 +54,9 @@ def made(head: float = 1.0, **changes):
             kernel = params[stage]["head"][layer]["kernel"]
             drawn = random.normal(scale=scale, size=kernel.shape)
             params[stage]["head"][layer]["kernel"] = jnp.asarray(drawn, jnp.float32)
+        if "compressed_norm" in params[stage].get("msda", {}):
+            norm = params[stage]["msda"]["compressed_norm"]
+            norm["scale"] = jnp.ones_like(norm["scale"])
     return network, params, jax.jit(network.apply)
 
 
@@ -191,6 +195,22 @@ def test_the_gradient_reaches_every_parameter_and_goes_downhill():
     there = jax.tree.map(lambda p, g: p - step * g, params, gradient)
     drop = float(value - value_and_gradient(there)[0])
     assert drop == pytest.approx(step * squared, rel=0.2)
+
+
+def test_untrained_it_is_c2fvit():
+    """And MSDA gets a gradient at once, so that it does not stay out."""
+    network, volume = models.create(configuration(**TWO_STAGES)), brains(9, batch=1)
+    params = network.init(jax.random.key(1), *volume)
+    _, gradient = objective(network, *volume)(params)
+    for stage in ("stage_1", "stage_2"):
+        assert np.abs(gradient[stage]["msda"]["compressed_norm"]["scale"]).max() > 0
+    estimate = jax.jit(network.apply)(params, *volume)
+    without = models.create(configuration(dilated_form="none", **TWO_STAGES))
+    kept = {name: dict(stage) for name, stage in params.items()}
+    for stage in ("stage_1", "stage_2"):
+        del kept[stage]["msda"]
+    plain = jax.jit(without.apply)(kept, *volume)
+    assert np.abs(estimate.parameters - plain.parameters).max() < 1e-7
 
 
 def test_recomputing_blocks_changes_no_gradient():
