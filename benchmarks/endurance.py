@@ -1,4 +1,4 @@
-"""Does a long training run grow? Its memory, open files and processes, minute by minute.
+"""Does a long training run grow? Its memory, files and processes over time.
 
     python -m benchmarks.endurance [--minutes 120] [--output FILE]
 
@@ -71,7 +71,9 @@ def watch(run: subprocess.Popen, workdir: Path, minutes: float) -> list[dict]:
     """Sample the run until the time is over, or the run is."""
     record, start, samples = workdir / "metrics.jsonl", time.monotonic(), []
     with tqdm.tqdm(total=minutes, unit="min", bar_format="{l_bar}{bar}|") as bar:
-        while run.poll() is None and (passed := time.monotonic() - start) < 60 * minutes:
+        while (
+            run.poll() is None and (passed := time.monotonic() - start) < 60 * minutes
+        ):
             time.sleep(10)
             bar.update(passed / 60 - bar.n)
             if record.exists() and run.poll() is None:

@@ -16,8 +16,10 @@ import pytest
 from mdvit_jax import configuration, errors
 from mdvit_jax.data import store
 from mdvit_jax.evaluation import evaluate
+from mdvit_jax.models import initial_weights
 from mdvit_jax.training import (
     checkpoint,
+    input_wait,
     interrupt,
     log,
     loop,
@@ -215,11 +217,14 @@ def test_another_configuration_does_not_touch_a_run(unbroken):
         loop.train(config(unbroken, optim__lr="1e-2"))
 
 
-def test_fine_tuning_starts_from_a_run_and_keeps_what_is_frozen(unbroken, tmp_path):
+def test_fine_tuning_starts_from_a_run_and_keeps_what_is_frozen(
+    unbroken, tmp_path, capsys
+):
     workdir = tmp_path / "finetuned"
     changes = {"optim__start_from": str(unbroken), "optim__steps": "2"}
     changes["optim__trained"] = "('patch_embedding', 'msda', 'head')"
     assert loop.train(config(workdir, **changes)) == 0
+    assert "devices waited for scans before" in capsys.readouterr().err
     old, new = (start.trained_network(run) for run in (unbroken, workdir))
     mask = optimizer.trained_mask(old.params, ("patch_embedding", "msda", "head"))
     changed = 0
@@ -269,6 +274,34 @@ def test_a_loss_that_is_not_finite_stops_and_names_step_and_pair(tmp_path, monke
             )
             for leaf in jax.tree.leaves(params):
                 assert jnp.isfinite(leaf).all()
+
+
+def test_a_network_whose_heads_fall_silent_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(initial_weights, "LINEAR_DEVIATION", 0.0)
+    monkeypatch.setattr(loop, "_SILENT", 3)
+    changes = {"data__size": "16", "model__patches": "(3,)", "model__strides": "(2,)"}
+    changes |= {"loss__levels": "1", "checkpoint__every": "1"}
+    with pytest.raises(errors.UserError, match="zero in all of the 3 steps up to step"):
+        loop.train(config(tmp_path, model__embedding="10", **changes))
+    records = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(r)["gradient_norm"] for r in records] == [0.0] * 2
+    with checkpoint.Checkpoints(tmp_path, keep=None) as saved:
+        assert saved.latest == 2
+
+
+def test_whether_the_devices_wait_for_scans():
+    wait = input_wait.InputWait()
+    slow = jax.jit(lambda x: jax.lax.fori_loop(0, 300, lambda _, y: y @ x, x))
+    busy = jnp.eye(400)
+    slow(busy).block_until_ready()
+    wait.scans_came(None)  # after a validation
+    assert wait.steps == 0
+    wait.scans_came(slow(busy))
+    assert (wait.steps, wait.late) == (1, 0)
+    assert wait.summary(2) == "The devices waited for scans before 0 of 1 steps."
+    wait.scans_came(slow(busy).block_until_ready())
+    assert (wait.steps, wait.late) == (2, 1)
+    assert "1 of 2 steps; a prepared data.cache and more than 2" in wait.summary(2)
 
 
 def test_a_missing_folder_is_one_sentence(tmp_path):

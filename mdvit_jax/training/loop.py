@@ -24,6 +24,7 @@ from mdvit_jax.data import pairs, pipeline, store, template
 from mdvit_jax.evaluation import curves, evaluate, figures
 from mdvit_jax.training import (
     checkpoint,
+    input_wait,
     interrupt,
     log,
     optimizer,
@@ -34,14 +35,17 @@ from mdvit_jax.training import (
     watchdog,
 )
 
+_SILENT = 100  # steps in a row without any gradient after which a network is given up
+
 
 def train(config: ml_collections.ConfigDict) -> int:
     """Train as configured; return 0, or 130 / 143 when a signal ended the run early.
 
     Raises:
         UserError: a configuration or data that cannot be used, a loss that is no longer
-            finite, or a folder that cannot be written to; what was saved before stays.
-            Before a scan that cannot be read ends the run, its state is saved.
+            finite, a network that no longer learns, or a folder that cannot be written
+            to; what was saved before stays. Before a scan that cannot be read ends the
+            run, its state is saved.
     """
     workdir, leads = Path(config.workdir), jax.process_index() == 0
     start.check_same_run(config, workdir)
@@ -116,12 +120,16 @@ def train(config: ml_collections.ConfigDict) -> int:
 
         # The newest step whose loss was not yet read, which waits for the device.
         pending: list[tuple[int, step.Measurements]] = []
+        wait, silent = input_wait.InputWait(), 0
 
         def settle() -> None:
+            nonlocal silent
             while pending:
                 done, measured = pending.pop()
                 watch.waits_for(f"the devices at step {done}")
                 _check_finite(config, done, measured, training, saved)
+                silent = 0 if float(measured.gradient_norm) else silent + 1
+                _check_learning(done, silent, saved)
                 if record is not None:
                     _record(done, measured, record, schedule, bar)
 
@@ -173,6 +181,7 @@ def train(config: ml_collections.ConfigDict) -> int:
         done = first
         going_on = not behind or validate_and_save(first)
         for batch in training_batches() if going_on else ():
+            wait.scans_came(pending[0][1].loss if pending else None)
             fixed, moving = (
                 sharding.to_devices(mesh, batch[name]) for name in ("fixed", "moving")
             )
@@ -187,6 +196,8 @@ def train(config: ml_collections.ConfigDict) -> int:
                 going_on = validate_and_save(done)
             if not going_on:  # not `stop.received`: that may be newer than the save
                 break
+    if leads and wait.steps:
+        print(wait.summary(config.data.workers), file=sys.stderr)
     if going_on:
         return 0
     if leads:
@@ -225,6 +236,18 @@ def _check_finite(config, done, measured, training, saved) -> None:
             f"The loss or its gradient is not finite at step {done}, pair "
             f"{' and '.join(names)}; the newest checkpoint ({kept}) is intact. Look at "
             "these scans, or lower optim.lr."
+        )
+
+
+def _check_learning(done: int, silent: int, saved: checkpoint.Checkpoints) -> None:
+    """Heads whose ReLU units are off for every pair have no gradient ever again."""
+    if silent >= _SILENT:
+        best = "" if saved.best is None else f" (the best so far is step {saved.best})"
+        raise errors.UserError(
+            f"The gradient was zero in all of the {silent} steps up to step {done}: "
+            "the network's heads have fallen silent, and it will not learn any more"
+            f"{best}. Train anew, in another workdir, with a lower optim.lr, another "
+            "seed or less augmentation."
         )
 
 
