@@ -81,7 +81,9 @@ def get_config() -> ml_collections.ConfigDict:
     model.strides = (2, 4, 8)  # program: so that every stage has the same tokens
     model.dilations = (1, 2, 3)  # paper 2: receptive fields of 3, 5 and 7
     model.dropout = 0.0  # paper 3.1: no dropout
-    model.compute_dtype = "float32"  # ours: "bfloat16" for the dense layers only
+    model.compute_dtype = (
+        "float32"  # ours: "bfloat16" for the factors of matrix products
+    )
     model.remat = (
         False  # ours: recompute each block in the backward pass, to save memory
     )

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from jax import lax, test_util
 
-from mdvit_jax.models import attention, blocks, convolution, initial_weights, msda
+from mdvit_jax.models import (
+    attention,
+    blocks,
+    convolution,
+    dense,
+    initial_weights,
+    msda,
+)
 from oracle import layers
 
 GRID = (5, 4, 7)
@@ -105,6 +112,57 @@ def test_the_gradient_has_no_grouped_convolution():
     assert "stablehlo.convolution" not in program(convolution.depthwise)
 
 
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_same_convolution_equals_its_formula(backend, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    features, kernel = noise(1, 2, 3, 5, 4, 6), noise(2, 3, 3, 3, 6, 7)
+    found = convolution.same(F32, features, kernel)
+    for one, of_one in zip(found, features, strict=True):
+        expected = layers.convolution(of_one, kernel, stride=1, padding=1)
+        assert one == pytest.approx(expected, abs=1e-4)
+
+
+def test_same_convolution_gradients():
+    function = functools.partial(convolution.same, jnp.dtype("float64"))
+    with jax.enable_x64(True):
+        arrays = [noise(1, 2, 3, 4, 2, 3), noise(2, 3, 3, 3, 3, 2)]
+        arrays = [array.astype(np.float64) for array in arrays]
+        test_util.check_grads(function, arrays, order=1, modes=["rev"])
+
+
+# Matrix products
+
+
+def test_dense_layer_and_gradients():
+    inputs = noise(1, 2, 3, 5)
+    layer = dense.Dense(4, F32)
+    params = randomised(layer, 2, inputs)
+    found = layer.apply({"params": params}, inputs)
+    expected = inputs @ np.asarray(params["kernel"]) + np.asarray(params["bias"])
+    assert found == pytest.approx(expected, abs=1e-5)
+    with jax.enable_x64(True):
+        rows, matrix = (noise(i, 4, 4).astype(np.float64) for i in (3, 4))
+        product = functools.partial(dense.product, jnp.dtype("float64"))
+        test_util.check_grads(product, (rows, matrix), order=1, modes=["rev"])
+
+
+@pytest.mark.parametrize("make", [dense.product, convolution.same])
+def test_only_the_factors_are_rounded(make):
+    """Of a product in bfloat16, sums are float32: with short factors it is exact."""
+    inputs, kernel = noise(1, 1, 2, 3, 4, 64), noise(2, 3, 3, 3, 64, 5)
+    if make is dense.product:
+        inputs, kernel = inputs.reshape(-1, 64), kernel[0, 0, 0]
+    rounded = [np.asarray(jnp.asarray(a, BF16), np.float32) for a in (inputs, kernel)]
+    full, pull_full = jax.vjp(functools.partial(make, F32), *rounded)
+    half, pull_half = jax.vjp(functools.partial(make, BF16), *rounded)
+    assert half.dtype == F32
+    assert half == pytest.approx(np.asarray(full), abs=1e-4)
+    gradient = np.asarray(jnp.asarray(noise(3, *full.shape), BF16), np.float32)
+    for one, other in zip(pull_half(gradient), pull_full(gradient), strict=True):
+        assert one.dtype == F32
+        assert one == pytest.approx(np.asarray(other), abs=1e-4)
+
+
 # Attention
 
 
@@ -163,7 +221,7 @@ def test_gelu_and_its_slope():
 @pytest.mark.parametrize(("patch", "stride"), [(3, 2), (7, 4), (15, 8)])
 def test_patch_embedding(patch, stride):
     images = noise(1, 16, 8, 24, 2)
-    layer = blocks.PatchEmbedding(5, patch, stride, F32)
+    layer = blocks.PatchEmbedding(5, patch, stride)
     params = randomised(layer, 2, images[None])
     found = layer.apply({"params": params}, images[None])[0]
     convolved = layers.convolution(
@@ -241,10 +299,9 @@ def test_layers_in_bfloat16_are_close():
         params = randomised(make(F32), 2, features, *extra)
         params = jax.tree.map(lambda leaf: 0.5 * leaf, params)
         full, half = (
-            make(d).apply({"params": params}, features.astype(d), *extra)
-            for d in (F32, BF16)
+            make(d).apply({"params": params}, features, *extra) for d in (F32, BF16)
         )
-        assert half.dtype == BF16
+        assert half.dtype == F32
         assert np.abs(half - full).max() < 0.03 * np.abs(full).max()
 
 

@@ -1,6 +1,6 @@
 """The parts of a stage around the attention.
 
-Features are [batch, x, y, z, channels], in the compute dtype between the parts.
+Features are float32 [batch, x, y, z, channels]; a dtype is that of matrix products.
 """
 
 import flax.linen as nn
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from mdvit_jax.models import attention, convolution, dropout
+from mdvit_jax.models import attention, convolution, dense, dropout
 
 
 def gelu(x: Array) -> Array:
@@ -22,7 +22,6 @@ def gelu(x: Array) -> Array:
 class DepthwiseConvolution(nn.Module):
     """Depthwise 3×3×3 convolution without bias (`convolution.depthwise`)."""
 
-    dtype: jnp.dtype
     dilation: int = 1
     padding: int | None = None
 
@@ -32,10 +31,7 @@ class DepthwiseConvolution(nn.Module):
         shape = (3, 3, 3, features.shape[-1])
         kernel = self.param("kernel", nn.initializers.zeros, shape)
         return convolution.depthwise(
-            features.astype(self.dtype),
-            kernel.astype(self.dtype),
-            dilation=self.dilation,
-            padding=self.padding,
+            features, kernel, dilation=self.dilation, padding=self.padding
         )
 
 
@@ -45,7 +41,6 @@ class PatchEmbedding(nn.Module):
     embedding: int
     patch: int
     stride: int
-    dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, images: Array) -> Array:
@@ -53,10 +48,22 @@ class PatchEmbedding(nn.Module):
         shape = (*(self.patch,) * 3, images.shape[-1], self.embedding)
         kernel = self.param("kernel", nn.initializers.zeros, shape)
         bias = self.param("bias", nn.initializers.zeros, (self.embedding,))
-        embedded = convolution.strided(
-            images.astype(self.dtype), kernel.astype(self.dtype), stride=self.stride
-        )
-        return gelu(embedded + bias.astype(self.dtype))
+        return gelu(convolution.strided(images, kernel, stride=self.stride) + bias)
+
+
+class Squeeze(nn.Module):
+    """3×3×3 convolution of a stage's features on their way to the next stage."""
+
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, features: Array) -> Array:
+        """[batch, x, y, z, channels] → the same shape."""
+        channels = features.shape[-1]
+        shape = (3, 3, 3, channels, channels)
+        kernel = self.param("kernel", nn.initializers.zeros, shape)
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        return convolution.same(self.dtype, features, kernel) + bias
 
 
 class Mlp(nn.Module):
@@ -72,9 +79,9 @@ class Mlp(nn.Module):
         channels = features.shape[-1]
         drop_hidden = dropout.Dropout(self.dropout, name="hidden_dropout")
         drop = dropout.Dropout(self.dropout, name="dropout")
-        expand = nn.Dense(channels * self.ratio, dtype=self.dtype, name="expand")
-        depthwise = DepthwiseConvolution(self.dtype, name="depthwise")
-        project = nn.Dense(channels, dtype=self.dtype, name="project")
+        expand = dense.Dense(channels * self.ratio, self.dtype, name="expand")
+        depthwise = DepthwiseConvolution(name="depthwise")
+        project = dense.Dense(channels, self.dtype, name="project")
         hidden = gelu(depthwise(gelu(expand(features))))
         return drop(project(drop_hidden(hidden, dropout_keys)), dropout_keys)
 

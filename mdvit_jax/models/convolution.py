@@ -1,4 +1,4 @@
-"""The two convolutions that XLA's own operation does slowly, in forms that are fast.
+"""The convolutions that XLA's own operation does slowly, in forms that are fast.
 
 Features are `[batch, x, y, z, channels]`. As everywhere in deep learning a kernel is
 not flipped. Measured on two CPU cores; `tests` hold both against
@@ -11,6 +11,8 @@ import itertools
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+
+from mdvit_jax.models import dense
 
 _DIMENSIONS = ("NXYZC", "XYZIO", "NXYZC")
 
@@ -118,6 +120,70 @@ def _shifted(padded: Array, tap: tuple[int, ...], dilation: int, shape) -> Array
     start = (0, *(i * dilation for i in tap), 0)
     stop = tuple(a + b for a, b in zip(start, shape, strict=True))
     return lax.slice(padded, start, stop)
+
+
+def same(dtype: jnp.dtype, features: Array, kernel: Array) -> Array:
+    """Dense 3×3×3 convolution that keeps the size; factors of a dtype, sums float32.
+
+    Args:
+        dtype: of the factors (`dense`).
+        features: [batch, x, y, z, in].
+        kernel: [3, 3, 3, in, out].
+
+    Returns:
+        [batch, x, y, z, out].
+
+    On a CPU 27 matrix products, one tap at a time. At 16³ × 256 channels on one core
+    that takes 0.48 s in float32 and 0.13 s in bfloat16, XLA's convolution 0.61 s.
+    """
+    if jax.default_backend() == "cpu":
+        return _same(dtype, features, kernel)
+    factors = features.astype(dtype), kernel.astype(dtype)
+    convolved = lax.conv_general_dilated(
+        *factors, (1, 1, 1), "SAME", dimension_numbers=_DIMENSIONS
+    )
+    return convolved.astype(_wide(convolved))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _same(dtype: jnp.dtype, features: Array, kernel: Array) -> Array:
+    padded = _pad(features.astype(dtype), 1)
+    taps = kernel.astype(dtype).reshape(27, *kernel.shape[3:])
+
+    def add(total: Array, tap: tuple[Array, Array]):
+        rows = _tap(padded, tap[0], features.shape)
+        return total + dense.contract(rows, tap[1], 1, 0), None
+
+    count = features.size // features.shape[-1]
+    start = jnp.zeros((count, kernel.shape[-1]), _wide(taps))
+    total, _ = lax.scan(add, start, (jnp.arange(27), taps))
+    return total.reshape(*features.shape[:-1], -1)
+
+
+def _same_forward(dtype, features: Array, kernel: Array):
+    return _same(dtype, features, kernel), (features.astype(dtype), kernel)
+
+
+def _same_backward(dtype, residuals, gradient: Array):
+    """To the features the same with the kernel turned round, to the kernel 27 sums."""
+    features, kernel = residuals
+    turned = kernel[::-1, ::-1, ::-1].swapaxes(3, 4)
+    padded, rows = _pad(features, 1), gradient.astype(dtype)
+    rows = rows.reshape(-1, rows.shape[-1])
+    of_kernel = lax.map(
+        lambda tap: dense.contract(_tap(padded, tap, features.shape), rows, 0, 0),
+        jnp.arange(27),
+    )
+    return _same(dtype, gradient, turned), of_kernel.reshape(kernel.shape)
+
+
+_same.defvjp(_same_forward, _same_backward)
+
+
+def _tap(padded: Array, tap: Array, shape: tuple[int, ...]) -> Array:
+    """The features that one of the 27 taps meets, [positions, channels]."""
+    start = (0, tap // 9, tap // 3 % 3, tap % 3, 0)
+    return lax.dynamic_slice(padded, start, shape).reshape(-1, shape[-1])
 
 
 def strided(features: Array, kernel: Array, *, stride: int) -> Array:

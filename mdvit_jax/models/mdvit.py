@@ -65,7 +65,6 @@ class Stage(nn.Module):
             config.embedding,
             config.patches[self.index],
             config.strides[self.index],
-            dtype,
             name="patch_embedding",
         )(images)
         if carried is not None:
@@ -121,12 +120,9 @@ class MDViT(nn.Module):
             warped = geometry.warp_affine(level, matrix)
             stages.append(StageEstimate(parameters, matrix, warped))
             if index + 1 < count:
-                carried = nn.Conv(
-                    config.embedding,
-                    (3, 3, 3),
-                    dtype=jnp.dtype(config.compute_dtype),
-                    name=f"squeeze_{index + 1}",
-                )(features)
+                dtype = jnp.dtype(config.compute_dtype)
+                squeeze = blocks.Squeeze(dtype, name=f"squeeze_{index + 1}")
+                carried = squeeze(features)
         return AffineEstimate(*stages[-1], tuple(stages))
 
     def _matrix(self, parameters: Array, level: Array, initial: Array | None) -> Array:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from mdvit_jax.models import blocks
+from mdvit_jax.models import blocks, dense
 
 
 class ChannelMsda(nn.Module):
@@ -33,16 +33,13 @@ class ChannelMsda(nn.Module):
     @nn.compact
     def __call__(self, features: Array) -> Array:
         """[batch, x, y, z, channels] → the same shape."""
-        normed = _norm("norm", self.dtype)(features)
+        normed = _norm("norm")(features)
         joined = jnp.concatenate(
-            [
-                blocks.gelu(convolve(normed))
-                for convolve in _dilated(self.dilations, self.dtype)
-            ],
+            [blocks.gelu(convolve(normed)) for convolve in _dilated(self.dilations)],
             axis=-1,
         )
-        compress = nn.Dense(features.shape[-1], dtype=self.dtype, name="compress")
-        compressed = _norm("compressed_norm", self.dtype)(compress(joined))
+        compress = dense.Dense(features.shape[-1], self.dtype, name="compress")
+        compressed = _norm("compressed_norm")(compress(joined))
         return features + blocks.gelu(compressed)
 
 
@@ -63,12 +60,12 @@ class TokenMsda(nn.Module):
     def __call__(self, features: Array) -> Array:
         """[batch, x, y, z, channels] → the same shape."""
         batch, *_, channels = features.shape
-        norm = _norm("norm", self.dtype)
+        norm = _norm("norm")
         normed = norm(features)
         joined = jnp.concatenate(
             [
                 blocks.gelu(convolve(normed)).reshape(batch, -1, channels)
-                for convolve in _dilated(self.dilations, self.dtype, padding=1)
+                for convolve in _dilated(self.dilations, padding=1)
             ],
             axis=1,
         )
@@ -108,7 +105,7 @@ class _TokenCompression(nn.Module):
             padding="SAME",
             dimension_numbers=("NCW", "WIO", "NCW"),
         )
-        return _whole(compressed) + bias.astype(self.dtype)[:, None]
+        return _whole(compressed).astype(bias.dtype) + bias[:, None]
 
 
 def _whole(features: Array) -> Array:
@@ -122,12 +119,12 @@ def _whole(features: Array) -> Array:
     return lax.with_sharding_constraint(features, jax.P())
 
 
-def _norm(name: str, dtype) -> nn.LayerNorm:
-    return nn.LayerNorm(epsilon=1e-5, dtype=dtype, name=name)
+def _norm(name: str) -> nn.LayerNorm:
+    return nn.LayerNorm(epsilon=1e-5, name=name)
 
 
-def _dilated(dilations: tuple[int, ...], dtype, *, padding: int | None = None):
+def _dilated(dilations: tuple[int, ...], *, padding: int | None = None):
     return [
-        blocks.DepthwiseConvolution(dtype, dilation, padding, name=f"dilated_{i}")
+        blocks.DepthwiseConvolution(dilation, padding, name=f"dilated_{i}")
         for i, dilation in enumerate(dilations, start=1)
     ]
