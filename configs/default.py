@@ -50,6 +50,9 @@ def get_config() -> ml_collections.ConfigDict:
     data.workers = (
         2  # ours: Grain worker processes that load pairs; 0 loads in the main one
     )
+    # ours: train without the scans that cannot be read, each named and counted in the log;
+    # False: the first one ends the run. Scans to validate with must be read in any case.
+    data.skip_unreadable = False
 
     synthetic = data.synthetic = (
         ml_collections.ConfigDict()

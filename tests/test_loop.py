@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from mdvit_jax import configuration, errors
-from mdvit_jax.data import store
+from mdvit_jax.data import pairs, store
 from mdvit_jax.evaluation import evaluate
 from mdvit_jax.models import initial_weights
 from mdvit_jax.training import (
@@ -239,34 +239,44 @@ def test_fine_tuning_starts_from_a_run_and_keeps_what_is_frozen(
         loop.train(config(tmp_path / "x", optim__start_from=str(tmp_path / "none")))
 
 
-def test_a_loss_that_is_not_finite_stops_and_names_step_and_pair(tmp_path, monkeypatch):
+@pytest.mark.parametrize("unreadable", [(), (0, 3)])
+def test_a_loss_that_is_not_finite_stops_and_names_step_and_pair(
+    tmp_path, monkeypatch, unreadable
+):
     workdir = tmp_path / "diverged"
     read = store.open_part
 
     def poisoned(configuration, part):
-        scans = read(configuration, part)
+        opened = read(configuration, part)
         if part != "train":
-            return scans
-        images = [scans[i] for i in range(len(scans))]
+            return opened
+        images = [opened[i] for i in range(len(opened))]
         images[1].image[:] = np.nan
 
         class Poisoned:
-            subjects, persons = scans.subjects, scans.persons
+            scans, subjects, persons = opened.scans, opened.subjects, opened.persons
 
             def __len__(self):
                 return len(images)
 
             def __getitem__(self, index):
+                if index in unreadable:
+                    raise errors.UserError(f"scan {index} cannot be read.")
                 return images[index]
 
         return Poisoned()
 
-    monkeypatch.setattr(loop.store, "open_part", poisoned)
+    monkeypatch.setattr(store, "open_part", poisoned)
     changes = {"optim__steps": "30", "checkpoint__every": "1"}
+    changes["data__skip_unreadable"] = str(bool(unreadable))
     with pytest.raises(errors.UserError, match="not finite at step") as caught:
         loop.train(config(workdir, **changes))
-    bad = read(config(workdir), "train").subjects[1]
-    assert bad in str(caught.value)
+    subjects = read(config(workdir), "train").subjects
+    assert subjects[1] in str(caught.value)
+    if unreadable:  # a pair that was drawn has been replaced
+        assert 0 in pairs.draw(0, 0, 1, subjects, "reference")
+        name = f"{subjects[2]} to {subjects[1]}"
+        assert f"not finite at step 1, pair {name};" in str(caught.value)
     with checkpoint.Checkpoints(workdir, keep=None) as saved:
         if saved.latest is not None:
             params = saved.load_params(

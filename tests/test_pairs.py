@@ -33,6 +33,39 @@ def test_pairs_follow_from_seed_and_step(seed, step, batch):
     assert np.array_equal(template[:, 1], drawn[:, 1])
 
 
+def test_the_pairs_of_old_runs_are_drawn_still():
+    """A run of an earlier version goes on with the pairs that it would have seen."""
+    drawn = [pairs.draw(7, s, 4, PERSONS, "reference").tolist() for s in (0, 2**40)]
+    assert drawn[0] == [[8, 2], [4, 3], [0, 6], [3, 5]]
+    assert drawn[1] == [[3, 5], [8, 3], [0, 5], [0, 8]]
+
+
+@settings(max_examples=50, deadline=None)
+@given(step=steps, row=st.integers(0, 4095), attempt=st.integers(1, 99))
+def test_a_pair_drawn_again_follows_from_its_place(step, row, attempt):
+    place = (7, step, row, attempt, PERSONS)
+    fixed, moving = pair = pairs.draw_again(*place, "reference")
+    assert pair.shape == (2,) and pair.dtype == np.int32
+    assert np.array_equal(pair, pairs.draw_again(*place, "reference"))
+    assert PERSONS[fixed] != PERSONS[moving]
+    assert pairs.draw_again(*place, "template").tolist() == [pairs.TEMPLATE, moving]
+
+
+def test_pairs_drawn_again_are_fair_and_independent():
+    """Over attempts, rows and steps, also given what came before in the same row."""
+    first = [pairs.draw(3, step, 1, PERSONS, "template")[0, 1] for step in range(1500)]
+    for rows, steps_, attempts in ((1, 1500, 1), (1500, 1, 1), (1, 1, 1500)):
+        found = [
+            pairs.draw_again(3, step, row, attempt, PERSONS, "template")[1]
+            for row in range(rows)
+            for step in range(steps_)
+            for attempt in range(1, attempts + 1)
+        ]
+        assert stats.chisquare(np.bincount(found, minlength=9)).pvalue > 1e-4
+        both = np.bincount([9 * a + b for a, b in zip(first, found, strict=True)])
+        assert stats.chisquare(np.pad(both, (0, 81 - len(both)))).pvalue > 1e-4
+
+
 def test_seeds_and_steps_differ():
     drawn = [
         pairs.draw(seed, step, 8, PERSONS, "reference").tobytes()
@@ -91,6 +124,7 @@ def test_cases_of_the_template_and_of_two_people():
 def test_a_cohort_that_is_too_small_is_refused():
     for ask in (
         lambda persons, task: pairs.draw(0, 0, 1, persons, task),
+        lambda persons, task: pairs.draw_again(0, 0, 0, 1, persons, task),
         lambda persons, task: pairs.cases(persons, task, 0),
     ):
         with pytest.raises(errors.UserError, match="two people at least.* has 1"):

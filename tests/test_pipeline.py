@@ -1,9 +1,11 @@
 """The stream of batches: the same with any number of workers and processes."""
 
 import contextlib
+import itertools
 import logging
 import multiprocessing
 import os
+import re
 import sys
 import time
 
@@ -11,10 +13,11 @@ import numpy as np
 import pytest
 
 from mdvit_jax import errors
-from mdvit_jax.data import conform, pairs, pipeline
+from mdvit_jax.data import conform, loading, pairs, pipeline
 
 SIZE = 12  # 12³ float32 is above the size from which shared memory is used
 PERSONS = ("a", "b", "c", "b", "d")
+ARRAYS = ("fixed", "moving", "fixed_index", "moving_index")
 
 
 def scan(value: float) -> conform.Conformed:
@@ -24,16 +27,16 @@ def scan(value: float) -> conform.Conformed:
 
 
 class Store:
-    """Scan i is of brightness i; the worst part of it is named when asked for."""
+    """Scan i is of brightness i; those to be refused are named when asked for."""
 
-    def __init__(self, refuse: int | None = None):
+    def __init__(self, *refuse: int):
         self.refuse = refuse
 
     def __len__(self) -> int:
         return len(PERSONS)
 
     def __getitem__(self, index: int) -> conform.Conformed:
-        if index == self.refuse:
+        if index in self.refuse:
             raise errors.UserError(f"scan {index} is damaged; copy it again.")
         return scan(index)
 
@@ -62,7 +65,7 @@ def stream(store=None, template=None, **changes):
     return pipeline.batches(store or Store(), template, **options | changes)
 
 
-def read(**changes) -> list[pipeline.Batch]:
+def read(**changes) -> list[loading.Batch]:
     with contextlib.closing(stream(**changes)) as batches:
         return list(batches)
 
@@ -71,7 +74,8 @@ def assert_same(found, expected):
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
         assert one["step"] == other["step"]
-        for name in ("fixed", "moving", "fixed_index", "moving_index"):
+        assert one["unreadable"] == other["unreadable"]
+        for name in ARRAYS:
             assert one[name].dtype == other[name].dtype
             assert np.array_equal(one[name], other[name])
 
@@ -115,17 +119,21 @@ def test_workers_change_nothing(workers, nobody_left):
     assert_same(read(workers=workers), read())
 
 
-def test_processes_share_the_batch():
-    whole = read()
-    halves = [read(process_index=i, process_count=2) for i in (0, 1)]
-    joined = [
+def read_in_halves(**changes):
+    """The batches of two processes, joined."""
+    halves = [read(process_index=i, process_count=2, **changes) for i in (0, 1)]
+    return [
         {
-            name: np.concatenate([a[name], b[name]]) if name != "step" else a[name]
-            for name in a
+            "step": a["step"],
+            "unreadable": a["unreadable"] | b["unreadable"],
+            **{name: np.concatenate([a[name], b[name]]) for name in ARRAYS},
         }
         for a, b in zip(*halves, strict=True)
     ]
-    assert_same(joined, whole)
+
+
+def test_processes_share_the_batch():
+    assert_same(read_in_halves(), read())
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -136,10 +144,58 @@ def test_resuming_is_starting_later(workers, nobody_left):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_stores_error_comes_through_whole(workers, nobody_left):
-    batches = stream(store=Store(refuse=2), steps=50, workers=workers)
+    batches = stream(store=Store(2), steps=50, workers=workers)
     with pytest.raises(errors.UserError) as caught:
         list(batches)
     assert str(caught.value) == "scan 2 is damaged; copy it again."
+
+
+def readable_pair(step, row, drawn, refuse):
+    """The first of the pairs of a row that holds none of the scans."""
+    for attempt in itertools.count(1):
+        if not set(drawn.tolist()) & set(refuse):
+            return drawn
+        drawn = pairs.draw_again(3, step, row, attempt, PERSONS, "reference")
+
+
+def test_a_pair_that_cannot_be_read_is_drawn_anew_in_its_row():
+    skipping = {"store": Store(2, 4), "skip_unreadable": True}
+    found, replaced = read(**skipping, steps=20), 0
+    for step, batch in enumerate(found):
+        drawn = pairs.draw(3, step, 4, PERSONS, "reference")
+        used = [
+            readable_pair(step, row, pair, (2, 4)) for row, pair in enumerate(drawn)
+        ]
+        assert np.array_equal(batch["fixed_index"], np.stack(used)[:, 0])
+        assert np.array_equal(batch["moving_index"], np.stack(used)[:, 1])
+        for name in ("fixed", "moving"):
+            images = [scan(index).image for index in batch[f"{name}_index"]]
+            assert np.array_equal(batch[name], np.stack(images))
+        for index, why in batch["unreadable"].items():
+            assert index in (2, 4) and f"scan {index} is damaged" in why
+        assert bool(batch["unreadable"]) == (not np.array_equal(drawn, used))
+        replaced += bool(batch["unreadable"])
+    assert replaced > 5
+    assert_same(read_in_halves(**skipping, steps=20), found)
+    assert_same(read(skip_unreadable=True), read())
+
+
+def test_scans_are_left_out_in_workers_and_after_resuming(nobody_left):
+    # With scan 0, which tells how large a batch is.
+    skipping = {"store": Store(0, 2), "skip_unreadable": True}
+    assert_same(read(**skipping, first_step=2, workers=1), read(**skipping)[2:])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_too_many_unreadable_scans_are_one_sentence(workers, nobody_left):
+    one_person = Store(0, 2, 4)  # two scans of whom can be read, but make no pair
+    with pytest.raises(errors.UserError) as caught:
+        read(store=one_person, skip_unreadable=True, workers=workers)
+    assert re.fullmatch(
+        "Too many scans cannot be read to go on without them, 3 of 5 at step 1, such "
+        "as this one: scan [024] is damaged; copy it again.",
+        str(caught.value),
+    )
 
 
 def test_closing_early_ends_the_workers(nobody_left):
@@ -165,7 +221,7 @@ if __name__ == "__main__":
     kept.append(next(early))
     early.close()
     try:
-        refusing = test_pipeline.Store(refuse=2)
+        refusing = test_pipeline.Store(2)
         list(test_pipeline.stream(store=refusing, steps=50, workers=1))
     except errors.UserError as error:
         print(error)

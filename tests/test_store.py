@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -205,6 +206,28 @@ def test_missing_and_damaged_entries(config):
     assert f"({opened.subjects[1]}: damaged)" in refusal(config)
     os.remove(os.path.join(folder, "scan.json"))
     assert f"({opened.subjects[1]}: missing)" in refusal(config)
+
+
+def test_where_scans_may_be_skipped_a_stale_one_is_refused_when_asked_for(config):
+    fill(config)
+    missing, changed, fine = store.open_part(config, "train").subjects
+    (held_out,) = store.open_part(config, "validation").subjects
+    shutil.rmtree(Path(config.data.cache, missing))
+    save(Path(config.data.root), changed, seed=77)
+    assert "skip_unreadable" in refusal(config)
+    config.data.skip_unreadable = True
+    opened = pickle.loads(pickle.dumps(store.open_part(config, "train")))
+    assert opened.subjects == (missing, changed, fine)
+    for index, why in enumerate(("(missing)", "(another image and labels and mask)")):
+        with pytest.raises(errors.UserError) as caught:
+            opened[index]
+        assert why in str(caught.value) and "prepare" in str(caught.value)
+        assert os.path.join(config.data.cache, opened.subjects[index]) in str(
+            caught.value
+        )
+    assert opened[2].image.any()
+    shutil.rmtree(Path(config.data.cache, held_out))
+    assert "skip_unreadable" not in refusal(config, "validation")
 
 
 def test_bad_scans_are_left_out_while_their_file_is_the_same(config, caplog):

@@ -11,11 +11,12 @@ import sys
 import time
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from mdvit_jax import configuration, errors
-from mdvit_jax.data import cohort, store
+from mdvit_jax.data import cohort, pairs, pipeline, store
 from mdvit_jax.training import checkpoint, log, loop, sums
 from oracle.run import final_bytes
 
@@ -252,8 +253,110 @@ def test_a_scan_that_vanishes_stops_a_run_which_saves_and_goes_on(
             loop.train(settings)
     (tmp_path / "image.npy").rename(image)
     assert str(image.parent) in str(told.value)
+    assert ("data.skip_unreadable=True" in str(told.value)) == (part == "train")
     with checkpoint.Checkpoints(tmp_path / "run", keep=None) as kept:
         assert f"Step {kept.latest} is saved" in str(told.value)
         assert kept.latest == saved
     assert loop.train(settings) == 0
     assert_ends_like(unbroken, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def skipping(tmp_path_factory):
+    """The settings of a run that leaves out scans, which are files without a cache."""
+    folder = tmp_path_factory.mktemp("scans")
+    synthetic = config("unused", TINY | {"data.synthetic.people": "6"})
+    for scan in cohort.read(synthetic):
+        made = store.make(scan, synthetic)
+        image = nib.Nifti1Image(made.image, made.to_world)
+        image.to_filename(folder / f"{scan.subject}.nii.gz")
+    files = {"data.layout": "folder", "data.root": str(folder), "optim.steps": "10"}
+    files |= {"data.label_scheme": "", "data.split": "(4, 2, 0)"}
+    return TINY | files | {"data.skip_unreadable": "true"}
+
+
+def cut_off(image):
+    image.write_bytes(image.read_bytes()[:-1])
+
+
+@contextlib.contextmanager
+def lost_after(step, image, how):
+    """Lose a file when the record of a run reaches a step, and find it at the end."""
+    write, whole = log.MetricsLog.write, image.read_bytes()
+
+    def write_and_lose(self, at, values):
+        write(self, at, values)
+        if at == step:
+            how(image)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(log.MetricsLog, "write", write_and_lose)
+        yield
+    image.write_bytes(whole)
+
+
+@contextlib.contextmanager
+def recorded(pairs):
+    """Fill a dictionary with step → the pair of each batch of a run."""
+    load = pipeline.batches
+
+    def batches(*arguments, **options):
+        with contextlib.closing(load(*arguments, **options)) as stream:
+            for batch in stream:
+                pair = batch["fixed_index"].item(), batch["moving_index"].item()
+                pairs[batch["step"]] = pair
+                yield batch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "batches", batches)
+        yield
+
+
+def told_of(scan, caplog):
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.name.endswith("left_out") and scan.subject in record.getMessage()
+    ]
+
+
+def test_a_run_goes_on_without_a_lost_scan_and_resumes_as_if_unbroken(
+    skipping, tmp_path, caplog
+):
+    settings = config(tmp_path / "unbroken", skipping)
+    scans = store.open_part(settings, "train")
+    lost = scans.scans[3]  # which is drawn again and again from step 6 on
+    drawn = [pairs.draw(0, s, 1, scans.persons, "reference")[0] for s in range(10)]
+    assert [step for step in range(4, 10) if 3 in drawn[step]] == [6, 7, 8, 9]
+    used, in_worker, resumed = {}, {}, {}
+
+    with lost_after(3, lost.image, Path.unlink), recorded(used):
+        assert loop.train(settings) == 0
+    (told,) = told_of(lost, caplog)
+    start = f"{lost.subject} cannot be read and is left out, 1 of 4 scans so far: "
+    assert told.startswith(start) and str(lost.image) in told
+    assert all(used[step] == tuple(drawn[step]) for step in range(6))
+    assert not any(3 in used[step] for step in range(6, 10))
+
+    # A worker is some steps ahead of the loss; from then on it does the same.
+    caplog.clear()
+    settings = config(tmp_path / "worker", skipping | {"data.workers": "1"})
+    with lost_after(3, lost.image, cut_off), recorded(in_worker):
+        assert loop.train(settings) == 0
+    assert len(told_of(lost, caplog)) == 1
+    assert all(in_worker[s] in (used[s], tuple(drawn[s])) for s in range(10))
+    assert in_worker[9] == used[9]
+
+    # Stopped by the loss, and allowed to go on without the scan.
+    caplog.clear()
+    stopping = skipping | {"data.skip_unreadable": "false"}
+    with lost_after(3, lost.image, Path.unlink):
+        with pytest.raises(errors.UserError, match="Step 6 is saved"):
+            loop.train(config(tmp_path / "stopped", stopping))
+        assert not told_of(lost, caplog)
+        settings = config(tmp_path / "stopped", skipping | {"data.workers": "1"})
+        with recorded(resumed):
+            assert loop.train(settings) == 0
+    assert resumed == {step: used[step] for step in range(6, 10)}
+    assert_ends_like(tmp_path / "unbroken", tmp_path / "stopped")
+    assert len(told_of(lost, caplog)) == 1

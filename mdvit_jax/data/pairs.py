@@ -34,11 +34,46 @@ def draw(
     Raises:
         UserError: there is no pair to draw.
     """
+    return _draw(seed, step, (0, 0), batch, persons, task)
+
+
+def draw_again(
+    seed: int, step: int, row: int, attempt: int, persons: Sequence[str], task: str
+) -> np.ndarray:
+    """Another pair in place of one row of a training step, [2] int32 (fixed, moving).
+
+    It is drawn as the rows of `draw` are, and depends on nothing but the arguments:
+    whatever the other rows do, and whoever draws it.
+
+    Args:
+        seed, step, persons, task: as in `draw`.
+        row: of the batch over all processes.
+        attempt: 1, 2, …: each is a draw of its own.
+
+    Raises:
+        UserError: there is no pair to draw.
+    """
+    if attempt < 1:
+        raise ValueError(f"attempt {attempt}, but the first pair is that of `draw`")
+    return _draw(seed, step, (row, attempt), 1, persons, task)[0]
+
+
+def _draw(
+    seed: int,
+    step: int,
+    stream: tuple[int, int],
+    count: int,
+    persons: Sequence[str],
+    task: str,
+) -> np.ndarray:
     check(persons, task)
     key = np.array([seed, step], np.uint64)
-    uniform = np.random.Generator(np.random.Philox(key=key)).random((batch, 2))
+    # The high words of the counter, which no drawing reaches, tell streams apart.
+    counter = np.array([0, 0, *stream], np.uint64)
+    generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
+    uniform = generator.random((count, 2))
     people = np.asarray(persons)
-    pairs = np.full((batch, 2), TEMPLATE, np.int32)
+    pairs = np.full((count, 2), TEMPLATE, np.int32)
     pairs[:, 1] = uniform[:, 1] * len(people)
     if task == "reference":
         for pair, draw_of_fixed in zip(pairs, uniform[:, 0], strict=True):

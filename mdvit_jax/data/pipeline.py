@@ -1,6 +1,6 @@
 """The stream of training batches: pairs of scans loaded ahead by Grain's workers.
 
-Every batch is a function of its global step alone (`pairs.draw`). Resuming is starting
+Every batch is a function of its global step alone (`loading`). Resuming is starting
 at another step, and neither the number of workers nor that of processes changes what
 a step sees; no iterator state needs to be saved.
 """
@@ -16,14 +16,13 @@ import sys
 import threading
 import weakref
 from collections.abc import Generator, Sequence
-from typing import NamedTuple, Protocol, TypedDict
 
 import grain
 import numpy as np
 from absl import flags
 
 from mdvit_jax import errors
-from mdvit_jax.data import conform, pairs
+from mdvit_jax.data import conform, loading, pairs
 
 # Batches that each worker has ready besides the one it is at. One is enough to keep
 # the device fed, and a batch at 128³ is 17 MB a pair.
@@ -32,26 +31,8 @@ _SMALL = 4096  # bytes; smaller arrays travel faster with the message itself
 _SHARED_MEMORY = "/dev/shm"  # where Linux keeps it; other systems have no such limit
 
 
-class Store(Protocol):
-    """What batches are made from: conformed scans by index; it can be pickled."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> conform.Conformed: ...
-
-
-class Batch(TypedDict):
-    """This process's rows of one global batch; volumes are [0, 1], RAS+, conformed."""
-
-    step: int
-    fixed: np.ndarray  # float32 [rows, n, n, n]
-    moving: np.ndarray  # float32 [rows, n, n, n]
-    fixed_index: np.ndarray  # int32 [rows], `pairs.TEMPLATE` for the template
-    moving_index: np.ndarray  # int32 [rows]
-
-
 def batches(
-    store: Store,
+    store: loading.Store,
     template: conform.Conformed | None,
     *,
     persons: Sequence[str],
@@ -63,7 +44,8 @@ def batches(
     process_index: int = 0,
     process_count: int = 1,
     workers: int,
-) -> Generator[Batch, None, None]:
+    skip_unreadable: bool = False,
+) -> Generator[loading.Batch, None, None]:
     """Yield the batches of the steps first_step … steps - 1, in order.
 
     The workers start with the first batch and end when the stream is exhausted,
@@ -82,10 +64,13 @@ def batches(
             index · batch/count … (index + 1) · batch/count - 1.
         process_count: how many processes share the global batch.
         workers: number of worker processes that load ahead; 0 loads in this one.
+        skip_unreadable: draw a pair anew (`pairs.draw_again`) while the store raises a
+            UserError for one of its scans. The batch names these scans.
 
     Raises:
         UserError: there is no pair to draw; or, while iterating, what the store
-            raised for a scan, whichever process it was read in.
+            raised for a scan, whichever process it was read in. With
+            `skip_unreadable`: that too many cannot be read.
         ValueError: the batch cannot be shared out, or the template is missing.
     """
     pairs.check(persons, task)
@@ -96,7 +81,7 @@ def batches(
     if batch % process_count:
         raise ValueError(f"a batch of {batch} cannot be shared by {process_count}")
     rows = batch // process_count
-    load = _Load(
+    load = loading.Load(
         store=store,
         template=None if template is None else template.image,
         persons=tuple(persons),
@@ -104,6 +89,7 @@ def batches(
         task=task,
         batch=batch,
         rows=slice(process_index * rows, (process_index + 1) * rows),
+        skip_unreadable=skip_unreadable,
         shared=False,
     )
     stream = _stream(load, range(first_step, steps), workers)
@@ -112,50 +98,11 @@ def batches(
     return stream
 
 
-class _Load(NamedTuple):
-    """Loads the batch of a step; pickled into the workers."""
-
-    store: Store
-    template: np.ndarray | None
-    persons: tuple[str, ...]
-    seed: int
-    task: str
-    batch: int
-    rows: slice
-    shared: bool  # whether the volumes are to be laid in shared memory, in a worker
-
-    def __call__(self, step: int) -> Batch:
-        drawn = pairs.draw(self.seed, step, self.batch, self.persons, self.task)
-        fixed, moving = drawn[self.rows].T
-        # All scans are opened before any shared memory is taken: what a failing one
-        # left behind, nobody would free.
-        fixed_images = [self._image(index) for index in fixed.tolist()]
-        moving_images = [self._image(index) for index in moving.tolist()]
-        return Batch(
-            step=int(step),
-            fixed=self._stack(fixed_images),
-            moving=self._stack(moving_images),
-            fixed_index=np.ascontiguousarray(fixed),
-            moving_index=np.ascontiguousarray(moving),
-        )
-
-    def _stack(self, images: list[np.ndarray]) -> np.ndarray:
-        # Straight into the memory that the parent reads: a worker copies a
-        # memory-mapped scan once.
-        new = grain.multiprocessing.SharedMemoryArray if self.shared else np.empty
-        stacked = new((len(images), *images[0].shape), np.float32)
-        return np.stack(images, out=stacked)
-
-    def _image(self, index: int) -> np.ndarray:
-        if index != pairs.TEMPLATE:
-            return self.store[index].image
-        assert self.template is not None  # `batches` has seen to it
-        return self.template
-
-
-def _stream(load: _Load, steps: range, workers: int) -> Generator[Batch, None, None]:
+def _stream(
+    load: loading.Load, steps: range, workers: int
+) -> Generator[loading.Batch, None, None]:
     if workers and steps:
-        workers = min(_workers_with_room(load, workers), len(steps))
+        workers = min(_workers_with_room(load, steps.start, workers), len(steps))
         if not flags.FLAGS.is_parsed():  # in a notebook or a test; Grain insists
             flags.FLAGS.mark_as_parsed()
     dataset = (
@@ -197,7 +144,7 @@ def _close(stream: weakref.ref[Generator]) -> None:
         alive.close()
 
 
-def _own(batch: Batch) -> Batch:
+def _own(batch: loading.Batch) -> loading.Batch:
     """Copy the volumes out of shared memory, which is freed at once.
 
     A batch that outlived the workers, say in a traceback or a device buffer that
@@ -230,7 +177,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _workers_with_room(load: _Load, workers: int) -> int:
+def _workers_with_room(load: loading.Load, first: int, workers: int) -> int:
     """How many workers the shared memory has room for; says so when it is fewer.
 
     Containers often have 64 MB of it, and a worker that finds it full dies of a bus
@@ -238,10 +185,12 @@ def _workers_with_room(load: _Load, workers: int) -> int:
     """
     if not os.path.isdir(_SHARED_MEMORY):
         return workers
-    pair = 2 * 4 * load.store[0].image.size * (load.rows.stop - load.rows.start)
+    one = load._replace(rows=slice(0, 1))(first)
+    pair = one["fixed"].nbytes + one["moving"].nbytes
+    rows = load.rows.stop - load.rows.start
     # A worker holds the batch it is at, those ahead, and one that the parent took over;
     # two more may be with the caller.
-    room = shutil.disk_usage(_SHARED_MEMORY).free // pair - 2
+    room = shutil.disk_usage(_SHARED_MEMORY).free // (rows * pair) - 2
     fitting = max(0, min(workers, room // (2 + _AHEAD)))
     if fitting < workers:
         logging.getLogger(__name__).warning(

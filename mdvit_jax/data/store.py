@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib import parse
@@ -39,10 +40,12 @@ class Store:
     Attributes:
         scans: where they come from.
         config: the whole configuration.
+        stale: subject → what keeps its cached scan from being used.
     """
 
     scans: tuple[cohort.Scan, ...]
     config: ml_collections.ConfigDict
+    stale: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def subjects(self) -> tuple[str, ...]:
@@ -59,25 +62,43 @@ class Store:
 
     def __getitem__(self, index: int, /) -> conform.Conformed:
         scan = self.scans[index]
+        if scan.subject in self.stale:
+            raise errors.UserError(
+                f"{_folder(scan, self.config)} in the cache is missing or out of date "
+                f"({self.stale[scan.subject]}); {_PREPARE} again."
+            )
         if self.config.data.cache:
             return read(scan, self.config)
         return make(scan, self.config)
 
 
-def open_part(config: ml_collections.ConfigDict, part: str) -> Store:
+def open_part(
+    config: ml_collections.ConfigDict,
+    part: str,
+    scans: Sequence[cohort.Scan] | None = None,
+) -> Store:
     """The scans of one of `cohort.PARTS`; no voxel is read yet.
 
-    Scans that preparing the cache found bad are left out, with a warning.
+    Args:
+        config: the whole configuration.
+        part: its name.
+        scans: the part as a run has begun with it, all of which stay in; None: that of
+            the cohort, without the scans that preparing the cache found bad, of which
+            a warning tells.
 
     Raises:
         UserError: the cohort is missing or wrong (`cohort.read`, `cohort.split`); or
-            the cache is missing, incomplete, or made from other files or settings.
+            the cache is missing, incomplete, or made from other files or settings. With
+            `config.data.skip_unreadable`, a scan to train with that is not there, or
+            made from others, is refused when it is asked for.
     """
     if part not in cohort.PARTS:
         raise errors.UserError(
             f'"{part}" is no part of a cohort; choose one of {", ".join(cohort.PARTS)}.'
         )
-    scans = cohort.split(cohort.read(config), config)[part]
+    begun = scans is not None
+    if scans is None:
+        scans = cohort.split(cohort.read(config), config)[part]
     cache = config.data.cache
     if not cache:
         _log.warning(
@@ -91,18 +112,21 @@ def open_part(config: ml_collections.ConfigDict, part: str) -> Store:
         raise errors.UserError(
             f"data.cache is {cache}, which does not exist; {_PREPARE} first."
         )
-    bad = read_bad(config)
+    bad = {} if begun else read_bad(config)
     good = [scan for scan in scans if not _is_bad(scan, config, bad)]
     stale = {
         scan.subject: why
         for scan in good
         if (why := why_stale(scan, config)) is not None
     }
-    if stale:
+    skip = part == "train" and config.data.skip_unreadable
+    if stale and not skip:
         subject, why = next(iter(stale.items()))
+        without = ", or train without them: --config.data.skip_unreadable=True"
         raise errors.UserError(
             f"{len(stale)} of {len(scans)} scans in the cache {cache} are missing or "
-            f"out of date ({subject}: {why}); {_PREPARE} again."
+            f"out of date ({subject}: {why}); {_PREPARE} again"
+            f"{without if part == 'train' else ''}."
         )
     if len(good) < len(scans):
         _log.warning(
@@ -112,7 +136,7 @@ def open_part(config: ml_collections.ConfigDict, part: str) -> Store:
             part,
             Path(cache) / "bad.json",
         )
-    return Store(tuple(good), config)
+    return Store(tuple(good), config, stale)
 
 
 def make(scan: cohort.Scan, config: ml_collections.ConfigDict) -> conform.Conformed:

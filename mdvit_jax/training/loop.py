@@ -1,8 +1,9 @@
 """A training run from its configuration: where it starts, its steps, what it leaves.
 
-The run's folder (`config.workdir`) holds config.json, metrics.jsonl, curves.png,
-validation/ with a picture for each validation, and checkpoints/. Started again with the
-same configuration, a run goes on after its newest checkpoint, on whatever devices.
+The run's folder (`config.workdir`) holds config.json, scans.json, metrics.jsonl,
+curves.png, validation/ with a picture for each validation, and checkpoints/. Started
+again with the same configuration, a run goes on after its newest checkpoint, on
+whatever devices.
 
 Of several processes each trains on its own pairs; all validate, and the first one
 writes all but its share of the checkpoints.
@@ -20,14 +21,16 @@ import numpy as np
 import tqdm
 
 from mdvit_jax import configuration, errors, models
-from mdvit_jax.data import pairs, pipeline, store, template
+from mdvit_jax.data import loading, pairs, pipeline, store, template
 from mdvit_jax.evaluation import curves, evaluate, figures
 from mdvit_jax.training import (
     checkpoint,
     input_wait,
     interrupt,
+    left_out,
     log,
     optimizer,
+    scans,
     sharding,
     start,
     step,
@@ -51,7 +54,7 @@ def train(config: ml_collections.ConfigDict) -> int:
     start.check_same_run(config, workdir)
 
     # Data: the scans of both parts, and the fixed list of validation pairs.
-    training, held_out = (store.open_part(config, p) for p in ("train", "validation"))
+    training, held_out = scans.open_parts(config, workdir)
     fixed_template = None
     if config.data.task == "template":
         fixed_template, _ = template.load(config.data)
@@ -65,6 +68,8 @@ def train(config: ml_collections.ConfigDict) -> int:
         model=config.mesh.model,
         accumulate=config.optim.accumulate,
     )
+    part, parts = sharding.rows_of_process(mesh)
+    left_out.check(config, parts)
     network = models.create(config)
     shapes = start.parameter_shapes(config, network)
     descent, schedule = optimizer.create(config.optim, shapes)
@@ -92,11 +97,11 @@ def train(config: ml_collections.ConfigDict) -> int:
             return 0
         if leads:
             configuration.save(config, workdir)
+            scans.save(workdir, training, held_out)
         start.check_one_folder(workdir, first)
         record = None
         if leads:
             record = stack.enter_context(log.MetricsLog(workdir, from_step=first))
-        part, parts = sharding.rows_of_process(mesh)
         batches = stack.enter_context(
             contextlib.closing(
                 pipeline.batches(
@@ -111,6 +116,7 @@ def train(config: ml_collections.ConfigDict) -> int:
                     process_index=part,
                     process_count=parts,
                     workers=config.data.workers,
+                    skip_unreadable=config.data.skip_unreadable,
                 )
             )
         )
@@ -118,40 +124,41 @@ def train(config: ml_collections.ConfigDict) -> int:
         stop = stack.enter_context(interrupt.Interrupt())
         watch = stack.enter_context(watchdog.Watchdog(config.stall_after))
 
-        # The newest step whose loss was not yet read, which waits for the device.
-        pending: list[tuple[int, step.Measurements]] = []
+        # The newest step whose loss was not yet read, which waits for the device, and
+        # this process's pairs in it.
+        pending: list[tuple[int, step.Measurements, np.ndarray]] = []
         wait, silent = input_wait.InputWait(), 0
 
         def settle() -> None:
             nonlocal silent
             while pending:
-                done, measured = pending.pop()
+                done, measured, used = pending.pop()
                 watch.waits_for(f"the devices at step {done}")
-                _check_finite(config, done, measured, training, saved)
+                _check_finite(done, measured, used, mesh, training, saved)
                 silent = 0 if float(measured.gradient_norm) else silent + 1
                 _check_learning(done, silent, saved)
                 if record is not None:
                     _record(done, measured, record, schedule, bar)
 
         @contextlib.contextmanager
-        def saving_first() -> Iterator[None]:
+        def saving_first(advice: str = "") -> Iterator[None]:
             """Save the state before a scan that cannot be read ends the run."""
             try:
                 yield
             except errors.UserError as error:
-                settle()
+                told = f"{error}{advice}"
                 # Of several processes the others do not come to this save.
-                if done == 0 or jax.process_count() > 1:
-                    raise
-                if done != saved.latest:
-                    saved.save(done, state, metrics=None)
-                raise errors.UserError(
-                    f"{error} Step {done} is saved; the same command goes on from it."
-                ) from error
+                if done > 0 and jax.process_count() == 1:
+                    settle()
+                    if done != saved.latest:
+                        saved.save(done, state, metrics=None)
+                    told += f" Step {done} is saved; the same command goes on from it."
+                raise errors.UserError(told) from error
 
-        def training_batches() -> Iterator[pipeline.Batch]:
-            with saving_first():
-                yield from batches
+        def training_batches() -> Iterator[loading.Batch]:
+            skip = " --config.data.skip_unreadable=True leaves out such scans."
+            with saving_first("" if config.data.skip_unreadable else skip):
+                yield from left_out.told(batches, training.subjects)
 
         def validate_and_save(done: int) -> bool:
             """Validate if it is due, and save; False: a signal came before that."""
@@ -188,7 +195,8 @@ def train(config: ml_collections.ConfigDict) -> int:
             state, measured = train_step(state, fixed, moving)
             settle()  # the step before, while the device is at this one
             done = batch["step"] + 1
-            pending.append((done, measured))
+            used = np.stack([batch["fixed_index"], batch["moving_index"]], axis=1)
+            pending.append((done, measured, used))
             watch.waits_for(f"the scans of step {done + 1}")
             ends = stop.ends_at(done)
             if ends or due(done) or done % config.checkpoint.every == 0:
@@ -221,15 +229,13 @@ def _progress_bar(first: int, optim: ml_collections.ConfigDict) -> tqdm.tqdm:
     )
 
 
-def _check_finite(config, done, measured, training, saved) -> None:
+def _check_finite(done, measured, used, mesh, training, saved) -> None:
     """A loss that is not finite ends the run, in all processes alike."""
     bad, norm = ~np.isfinite(np.asarray(measured.loss)), float(measured.gradient_norm)
     if bad.any() or not math.isfinite(norm):
+        used = sharding.on_one_device(mesh, sharding.to_devices(mesh, used))
         # A gradient that alone is not finite may come from any of the pairs.
-        drawn = pairs.draw(
-            config.seed, done - 1, len(bad), training.persons, config.data.task
-        )
-        rows = drawn[bad] if bad.any() else drawn
+        rows = np.asarray(used)[bad if bad.any() else slice(None)]
         names = [_pair_name(f, m, training) for f, m in rows[:3].tolist()]
         kept = f"step {saved.latest}" if saved.latest is not None else "none yet"
         raise errors.UserError(

@@ -19,10 +19,10 @@ from mdvit_jax.training import checkpoint, step
 
 _logger = logging.getLogger(__name__)
 
-# What may differ when a run is resumed: where things lie, how the work is shared out,
-# and how long it goes on.
+# What may differ when a run is resumed: where things lie, whether one may be lacking,
+# how the work is shared out, and how long it goes on.
 _MAY_DIFFER = (
-    *("workdir", "data.root", "data.cache", "data.workers"),
+    *("workdir", "data.root", "data.cache", "data.workers", "data.skip_unreadable"),
     *("optim.steps", "optim.accumulate", "stall_after"),
 )
 _GROUPS_THAT_MAY_DIFFER = ("checkpoint.", "evaluation.", "mesh.")

@@ -1,0 +1,32 @@
+"""Scans that cannot be read are named once, and never by some processes only."""
+
+import jax
+import pytest
+
+from mdvit_jax import configuration, errors
+from mdvit_jax.training import left_out
+from test_survival import ROOT
+
+
+def test_each_scan_is_named_once_and_counted(caplog):
+    batches = [{"unreadable": known} for known in ({}, {2: "C."}, {2: "D.", 0: "A."})]
+    assert list(left_out.told(iter(batches), ("s0", "s1", "s2"))) == batches
+    assert [record.getMessage() for record in caplog.records] == [
+        "s2 cannot be read and is left out, 1 of 3 scans so far: C.",
+        "s0 cannot be read and is left out, 2 of 3 scans so far: A.",
+    ]
+
+
+def test_processes_that_share_pairs_leave_none_out(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 4)
+    configs = [
+        configuration.load(
+            ROOT / "configs/default.py",
+            {"data.skip_unreadable": value, "mesh.model": "2"},
+        )
+        for value in ("false", "true")
+    ]
+    left_out.check(configs[0], 2)
+    left_out.check(configs[1], 4)
+    with pytest.raises(errors.UserError, match="4 processes load the same 2 parts"):
+        left_out.check(configs[1], 2)
