@@ -11,6 +11,7 @@ Exit codes:
     0    done
     2    refused or failed, for a reason that is told in a sentence
     130  stopped by Ctrl-C (SIGINT); saved, and the same command goes on
+    134  ended by JAX (SIGABRT) as another process is gone; the same command goes on
     143  stopped by SIGTERM; saved, and the same command goes on
 """
 

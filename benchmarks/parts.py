@@ -108,7 +108,7 @@ def parts(config, dtype: jnp.dtype) -> dict[str, Part]:
     def normal(*shape: int) -> Array:
         return jnp.asarray(0.1 * random.normal(size=shape), jnp.float32)
 
-    def module(layer, *inputs):
+    def module(layer, *inputs) -> tuple[Callable, tuple]:
         shapes = jax.eval_shape(layer.init, jax.random.key(0), *inputs)["params"]
         params = jax.tree.map(lambda leaf: normal(*leaf.shape), shapes)
         return (lambda p, *x: layer.apply({"params": p}, *x)), (params, *inputs)

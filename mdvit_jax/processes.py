@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import jax
 
-from mdvit_jax import errors
+from mdvit_jax import errors, last_words
 
 _ADDRESS, _COUNT, _INDEX = NAMES = (
     "JAX_COORDINATOR_ADDRESS",
@@ -25,6 +25,7 @@ _ADDRESS, _COUNT, _INDEX = NAMES = (
 )
 _WAIT = 300  # seconds for all processes to meet: queues and pulled images take a while
 _SHUTDOWN = 60  # seconds that a process which is done waits for the others
+_GOES_ON = "What was saved before is intact; the same command goes on from there."
 
 
 class Settings(NamedTuple):
@@ -118,6 +119,12 @@ def join() -> None:
         ) from error
     finally:
         patience.cancel()
+    # JAX ends a process by a C++ abort when process 0 is gone, at once, and when it has
+    # heard nothing of another for 100 s.
+    last_words.leave(
+        f"error: {_name()} was killed, or JAX ended it because another is gone (see "
+        f"above, and what the others say). {_GOES_ON}"
+    )
     if jax.process_index() != 0:
         logging.getLogger("mdvit_jax").setLevel(logging.ERROR)
 
@@ -136,17 +143,27 @@ def together() -> Iterator[None]:
     except Exception as error:
         if jax.process_count() == 1 or isinstance(error, errors.UserError):
             raise
-        reason = next(iter(str(error).strip().splitlines()), "")[:200]
-        # An error of the runtime, "UNAVAILABLE: …", is a ValueError where the result
-        # of a step that failed is read.
-        if not re.match("[A-Z_]+: ", reason):
+        if not lost(error):
             traceback.print_exc()
             _end(1)
+        reason = next(iter(str(error).strip().splitlines()), "")[:200]
         raise errors.UserError(
-            f"Process {jax.process_index()} cannot go on ({reason}); see whether the "
-            "others say why one was lost. What was saved before is intact; the same "
-            "command goes on from there."
+            f"{_name()} cannot go on ({reason}); see whether the others say why one "
+            f"was lost. {_GOES_ON}"
         ) from error
+
+
+def lost(error: BaseException | None) -> bool:
+    """Whether JAX, or Orbax, failed as they do when another process is gone."""
+    if jax.process_count() == 1:
+        return False
+    if isinstance(error, TimeoutError):
+        return error.errno is None  # Orbax's, not the operating system's
+    # An error of the runtime, "UNAVAILABLE: …", is a ValueError where the result of a
+    # step that failed is read.
+    return isinstance(error, RuntimeError | ValueError) and bool(
+        re.match("[A-Z_]+: ", str(error))
+    )
 
 
 def alone(program: str) -> None:
@@ -170,7 +187,12 @@ def leave(code: int) -> NoReturn:
     sys.exit(code)
 
 
+def _name() -> str:
+    return f"Process {jax.process_index()} of {jax.process_count()}"
+
+
 def _end(code: int) -> NoReturn:
+    last_words.take_back()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

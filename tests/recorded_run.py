@@ -39,15 +39,29 @@ TINY = {
 class Run:
     """A run's folder; each part of the run may be computed elsewhere."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, **settings: str):
         self.workdir, self.records = folder / "run", folder / "records"
+        self.settings = TINY | settings
         self.records.mkdir(parents=True)
 
-    def start(self, steps: int, *, devices: int = 1, processes: int = 1, **environ):
-        """Train up to a step, in so many processes with so many devices each."""
-        values = TINY | {"optim.steps": str(steps), "workdir": str(self.workdir)}
+    def start(
+        self,
+        steps: int,
+        *,
+        devices: int = 1,
+        processes: int = 1,
+        model: int = 1,
+        **environ: str,
+    ):
+        """Train up to a step, in so many processes with so many devices each.
+
+        So many of the devices share the largest weights.
+        """
+        values = self.settings | {"optim.steps": str(steps), "mesh.model": str(model)}
+        values["workdir"] = str(self.workdir)
         arguments = [f"--config.{name}={value}" for name, value in values.items()]
         environ |= {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
+        environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         if processes > 1:
             environ["JAX_COORDINATOR_ADDRESS"] = f"127.0.0.1:{free_port()}"
             environ["JAX_NUM_PROCESSES"] = str(processes)

@@ -212,6 +212,20 @@ def test_a_step_that_is_saved_again_is_kept_until_then(run, caplog, monkeypatch)
     assert not (run / "checkpoints" / "3.replaced").exists()
 
 
+def test_a_process_that_is_lost_is_not_told_as_a_full_disk(run, monkeypatch):
+    def fail(*_, **__):
+        monkeypatch.setattr(jax, "process_count", lambda: 2)
+        raise ValueError("UNKNOWN: Gloo AllGather failed")
+
+    orbax = checkpoint.ocp.training.Checkpointer
+    monkeypatch.setattr(orbax, "save_checkpointables_async", fail)
+    with (
+        pytest.raises(ValueError, match="Gloo"),
+        checkpoint.Checkpoints(run, keep=None) as saved,
+    ):
+        saved.save(4, state(4), metrics=None)
+
+
 def test_training_does_not_wait_for_the_sums(tmp_path, monkeypatch):
     go_on, write = threading.Event(), sums.write
 

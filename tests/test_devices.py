@@ -161,3 +161,16 @@ def test_a_run_goes_on_on_other_devices(tmp_path):
         moved.train(steps, devices=devices)
     assert moved.pairs() == unbroken.pairs() and len(moved.pairs()) == 8
     np.testing.assert_allclose(moved.losses(), unbroken.losses(), rtol=1e-5)
+
+
+@pytest.mark.timeout(1200)  # several programs, one after the other
+def test_a_run_goes_on_with_its_weights_shared_otherwise(tmp_path):
+    """Each checkpoint is restored where its weights are shared, or no longer are."""
+    tokens = {"model.dilated_form": "tokens"}
+    unbroken, moved = (
+        recorded_run.Run(tmp_path / name, **tokens) for name in ("unbroken", "moved")
+    )
+    unbroken.train(6)
+    for steps, shared in ((2, 2), (4, 1), (6, 2)):
+        moved.train(steps, devices=shared, model=shared)
+    np.testing.assert_allclose(moved.losses(), unbroken.losses(), rtol=1e-5)

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     },
     "training": {
         *("geometry", "losses", "models", "data", "evaluation"),
-        *("configuration", "errors", "atomic"),
+        *("configuration", "errors", "atomic", "processes"),
     },
     "studies": {
         *("geometry", "losses", "models", "data", "evaluation", "registration"),

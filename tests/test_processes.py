@@ -1,16 +1,21 @@
 """Several processes: how they find each other, part, and go on as others."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
-from mdvit_jax import errors, processes
-from recorded_run import ROOT, Run, free_port
+from mdvit_jax import configuration, errors, processes
+from mdvit_jax.data import cohort, store
+from mdvit_jax.training import sums
+from oracle.run import final_bytes
+from recorded_run import ROOT, TINY, Run, free_port
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -117,6 +122,97 @@ def test_a_run_goes_on_in_other_processes_and_after_a_signal(tmp_path):
     np.testing.assert_allclose(moved.losses(), unbroken.losses(), rtol=1e-5)
     pairs = moved.pairs()
     assert {step: pairs[step] for step in range(saved + 4)} == unbroken.pairs()
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ValueError("UNKNOWN: Gloo AllGather failed: Connection reset by peer"), True),
+        (RuntimeError("UNAVAILABLE: The following tasks are unhealthy"), True),
+        (TimeoutError("Timed out while waiting for the barrier."), True),
+        (TimeoutError(110, "Connection timed out"), False),  # of a file system
+        (ValueError("cannot reshape"), False),
+        (errors.UserError("FAILED: whatever"), False),
+        (None, False),
+    ],
+)
+def test_what_says_that_another_is_lost(monkeypatch, error, expected):
+    assert not processes.lost(error)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    assert processes.lost(error) == expected
+
+
+def lose(run: Run, victim: int) -> tuple[int, str]:
+    """Stop one of two processes after a save; kill it once the other says it waits.
+
+    Returns:
+        The exit code of the other, and all that it said.
+    """
+    before, said, deadline = newest(run), "", time.monotonic() + 400
+    both = run.start(100_000, processes=2)
+    lost, other = both[victim], both[1 - victim]
+    try:
+        while newest(run) == before and time.monotonic() < deadline:
+            assert lost.poll() is None and other.poll() is None, lost.communicate()[0]
+            time.sleep(0.01)
+        lost.send_signal(signal.SIGSTOP)
+        saved = newest(run)
+        waits = rf"process {1 - victim} of 2 has waited for .* step (\d+) for"
+        while all(int(step) <= saved for step in re.findall(waits, said)):
+            line = other.stdout.readline()
+            assert line, said
+            said += line
+        lost.kill()
+        said += other.communicate(timeout=400)[0]
+    finally:
+        for process in both:
+            process.kill()
+    assert f"Process {victim} of 2 was killed" in lost.communicate()[0]
+    return other.returncode, said
+
+
+def newest(run: Run) -> int:
+    """The newest step that is saved; 0 if none is."""
+    names = [path.name for path in run.workdir.glob("checkpoints/*")]
+    return max((int(name) for name in names if name.isdecimal()), default=0)
+
+
+@pytest.mark.timeout(1800)  # several programs, one after the other
+def test_a_process_is_lost_and_the_other_says_so_and_ends(tmp_path):
+    """Its step fails, or JAX aborts it before that, as when process 0 is gone."""
+    settings = {
+        **{"data.split": "(2, 1, 0)", "data.synthetic.people": "3"},
+        **{"data.cache": str(tmp_path / "cache"), "model.dilated_form": "none"},
+        **{"optim.batch": "2", "checkpoint.every": "10", "stall_after": "3"},
+    }
+    (tmp_path / "cache").mkdir()
+    cached = configuration.load(ROOT / "configs/default.py", TINY | settings)
+    for scan in cohort.read(cached):
+        store.write(scan, store.make(scan, cached), cached)
+    unbroken = Run(tmp_path / "unbroken", **settings)
+    broken = Run(tmp_path / "broken", **settings)
+    goes_on = "What was saved before is intact; the same command goes on from there."
+    steps = 0
+    for victim in (1, 0):
+        code, said = lose(broken, victim)
+        told = {
+            2: rf"error: Process {1 - victim} of 2 cannot go on \(.*{goes_on}",
+            -signal.SIGABRT: f"error: Process {1 - victim} of 2 was killed, or JAX "
+            f"ended it because another is gone .*{goes_on}",
+        }
+        assert code in told, said
+        assert re.fullmatch(told[code], said.rstrip().splitlines()[-1]), said
+        assert "Traceback" not in said
+        assert newest(broken) > steps
+        steps = newest(broken)
+        assert sums.damage(broken.workdir / "checkpoints" / str(steps)) is None
+    for process in broken.start(steps + 2, processes=2):
+        said, _ = process.communicate(timeout=400)
+        assert process.returncode == 0 and "damaged" not in said, said
+    unbroken.train(steps + 2, processes=2)
+    assert len(broken.losses()) == steps + 2
+    assert broken.losses() == unbroken.losses()
+    assert final_bytes(broken.workdir) == final_bytes(unbroken.workdir)
 
 
 def test_processes_that_do_not_share_the_folder_are_told_so(tmp_path):

@@ -1,22 +1,15 @@
-"""Checkpoints of a run, in `WORKDIR/checkpoints/STEP`, written in the background.
+"""Checkpoints of a run, saved in the background, and restored on whatever devices.
 
 The newest `checkpoint.keep` ones are kept, and the one with the best validation DSC.
-Each has SHA256SUMS once it is complete. Besides them there may be
-
-- STEP.orbax-checkpoint-tmp, a save that was killed: removed when the run goes on;
-- STEP.replaced, kept until the same step is saved again: put back if that was killed;
-- STEP.damaged, which could not be used and was set aside. Nothing reads it.
 """
 
 import concurrent.futures
 import contextlib
 import functools
-import json
 import logging
 import math
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,23 +18,13 @@ import jax
 import orbax.checkpoint.experimental.v1 as ocp
 from jax.experimental import multihost_utils
 
-from mdvit_jax import errors
-from mdvit_jax.training import sums
+from mdvit_jax import errors, processes
+from mdvit_jax.training import folders
 from mdvit_jax.training.step import TrainState
 
 _POLICIES = ocp.training.preservation_policies
-_BY = "dsc"  # the validation metric that says which checkpoint is the best
-_UNFINISHED = ".orbax-checkpoint-tmp"  # Orbax renames it when all is written
 
 _logger = logging.getLogger(__name__)
-
-
-class _Unusable(Exception):
-    """A checkpoint that cannot be used: its folder, and why, as words."""
-
-    def __init__(self, folder: Path, why: str):
-        super().__init__(f"{folder}: {why}")
-        self.folder, self.why = folder, why
 
 
 class Checkpoints:
@@ -59,7 +42,7 @@ class Checkpoints:
         Raises:
             OSError: the folder cannot be made.
         """
-        self._folder = Path(workdir).resolve() / "checkpoints"
+        self._folders = folders.Folders(workdir)
         self._keep = keep
         self._threads = concurrent.futures.ThreadPoolExecutor(max_workers=1)
         self._sealing: concurrent.futures.Future[None] | None = None
@@ -68,8 +51,7 @@ class Checkpoints:
         self._ending.callback(self._threads.shutdown)
         if keep is not None:
             if _is_first_process():
-                self._folder.mkdir(parents=True, exist_ok=True)
-                _tidy(self._folder)
+                self._folders.tidy()
             _wait_for_all_processes()
 
     def __enter__(self) -> "Checkpoints":
@@ -77,7 +59,12 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind, error, traceback) -> None:
-        """Wait for the save in progress; its errors are raised here at the latest."""
+        """Wait for the save in progress; its errors are raised here at the latest.
+
+        With another process gone it would wait in vain, and the run is over.
+        """
+        if processes.lost(error):
+            return
         with self._ending:
             self._settle()
 
@@ -85,7 +72,7 @@ class Checkpoints:
     def latest(self) -> int | None:
         """The newest step that was saved, or is being saved."""
         last = [] if self._last is None else [self._last]
-        return max(self._steps() + last, default=None)
+        return max(self._folders.steps() + last, default=None)
 
     @property
     def best(self) -> int | None:
@@ -95,7 +82,7 @@ class Checkpoints:
             UserError: what a checkpoint says about its DSC is damaged.
         """
         with self._refused_in_a_sentence():
-            scores = {step: self._score(step) for step in self._steps()}
+            scores = {step: self._folders.score(step) for step in self._folders.steps()}
         scored = [(score, step) for step, score in scores.items() if score is not None]
         return max(scored)[1] if scored else self.latest
 
@@ -113,12 +100,12 @@ class Checkpoints:
             UserError: this save or the one before cannot be written.
         """
         self._settle()
-        scored = metrics is not None and math.isfinite(metrics[_BY])
+        scored = metrics is not None and math.isfinite(metrics[folders.BY])
         state = jax.tree.map(lambda array: array.copy(), state)
         with self._unwritable_told(step):
             if step in (saved.step for saved in self._checkpointer.checkpoints):
                 if _is_first_process():
-                    self._path(step).rename(self._path(step, ".replaced"))
+                    self._folders.replace(step)
                 _wait_for_all_processes()
                 self._checkpointer.reload()
             saving = self._checkpointer.save_checkpointables_async(
@@ -143,32 +130,31 @@ class Checkpoints:
             UserError: there are checkpoints, but none that can be used.
         """
         found, unusable = None, {}
-        for step in reversed(self._steps()):
+        for step in reversed(self._folders.steps()):
             try:
-                self._score(step)  # Orbax reads those of all when it is opened
+                self._folders.score(step)  # Orbax reads those of all when it is opened
                 if found is None:
                     found = self._state(step, like), step
-            except _Unusable as error:
+            except folders.Unusable as error:
                 unusable[step] = error.why
+        # None can be loaded while another process is gone, which is told here.
+        _wait_for_all_processes()
         if found is None and unusable:
             reasons = "; ".join(f"{step}: {why}" for step, why in unusable.items())
             raise errors.UserError(
-                f"None of the checkpoints in {self._folder} can be used ({reasons}); "
-                "bring one of them back from a copy, or train anew in another folder "
-                "with --config.workdir."
+                f"None of the checkpoints in {self._folders.root} can be used "
+                f"({reasons}); bring one of them back from a copy, or train anew in "
+                "another folder with --config.workdir."
             )
-        _wait_for_all_processes()
         for step, why in unusable.items():
-            aside = self._path(step, ".damaged")
             _logger.warning(
                 "The checkpoint %s is damaged (%s); it is set aside as %s.",
-                self._path(step),
+                self._folders.of(step),
                 why,
-                aside.name,
+                self._folders.of(step, ".damaged").name,
             )
             if _is_first_process():
-                shutil.rmtree(aside, ignore_errors=True)  # of an earlier time
-                self._path(step).rename(aside)
+                self._folders.set_aside(step)
         _wait_for_all_processes()
         return found
 
@@ -200,12 +186,12 @@ class Checkpoints:
         # Orbax logs each error several times, in tracebacks, and raises it besides.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         checkpointer = ocp.training.Checkpointer(
-            self._folder,
+            self._folders.root,
             preservation_policy=_POLICIES.AnyPreservationPolicy(
                 [
                     _POLICIES.LatestN(self._keep),
                     _POLICIES.BestN(
-                        get_metric_fn=lambda metrics: metrics[_BY],
+                        get_metric_fn=lambda metrics: metrics[folders.BY],
                         n=1,
                         keep_checkpoints_without_metrics=False,
                     ),
@@ -220,30 +206,12 @@ class Checkpoints:
         with self._unwritable_told(step):
             saving.result()
             if _is_first_process():
-                sums.write(self._path(step))
-                shutil.rmtree(self._path(step, ".replaced"), ignore_errors=True)
+                self._folders.seal(step)
 
     def _settle(self) -> None:
         sealing, self._sealing = self._sealing, None
         if sealing is not None:
             sealing.result()
-
-    def _path(self, step: int, ending: str = "") -> Path:
-        return self._folder / f"{step}{ending}"
-
-    def _steps(self) -> list[int]:
-        """Those that were saved completely, in rising order."""
-        return sorted(int(p.name) for p in self._folder.glob("*") if p.name.isdecimal())
-
-    def _score(self, step: int) -> float | None:
-        """The validation DSC that was saved with a step, if any was."""
-        try:
-            return json.loads((self._path(step) / "metrics/metrics").read_text())[_BY]
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            why = f"metrics/metrics cannot be read: {error}"
-            raise _Unusable(self._path(step), why) from error
 
     def _state(self, step: int, like: TrainState) -> TrainState:
         form = {"params": like.params, "progress": (like.step, like.optimizer)}
@@ -252,18 +220,18 @@ class Checkpoints:
         return like._replace(step=count, params=found["params"], optimizer=optimizer)
 
     def _load(self, step: int, form: dict) -> dict:
-        if (damage := sums.damage(self._path(step))) is not None:
-            raise _Unusable(self._path(step), damage)
+        self._folders.check(step)
+        path = self._folders.of(step)
         try:
-            return ocp.load_checkpointables(self._path(step), form)
+            return ocp.load_checkpointables(path, form)
         except Exception as error:
-            raise _Unusable(self._path(step), _reason(error)) from error
+            raise folders.Unusable(path, _reason(error)) from error
 
     @contextlib.contextmanager
     def _refused_in_a_sentence(self) -> Iterator[None]:
         try:
             yield
-        except _Unusable as error:
+        except folders.Unusable as error:
             raise errors.UserError(
                 f"The checkpoint {error.folder} cannot be used ({error.why}); it is "
                 "damaged or of another model. Remove its folder to use the one before."
@@ -274,27 +242,15 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # TensorStore has its own for a full disk
-            kept = [f"step {n}" for n in self._steps()[-1:]] or ["none so far"]
+            if processes.lost(error) and _number(error) is None:
+                raise
+            kept = [f"step {n}" for n in self._folders.steps()[-1:]] or ["none so far"]
             raise errors.UserError(
-                f"Step {step} cannot be saved in {self._folder} ({_reason(error)}); "
-                f"the newest checkpoint ({kept[0]}) is intact. Free space or see to "
-                "the permissions; the same command goes on from there."
+                f"Step {step} cannot be saved in {self._folders.root} "
+                f"({_reason(error)}); the newest checkpoint ({kept[0]}) is intact. "
+                "Free space or see to the permissions; the same command goes on from "
+                "there."
             ) from error
-
-
-def _tidy(folder: Path) -> None:
-    """Undo what a killed save has left half done."""
-    for replaced in folder.glob("*.replaced"):
-        if replaced.with_suffix("").exists():
-            shutil.rmtree(replaced, ignore_errors=True)
-        else:
-            replaced.rename(replaced.with_suffix(""))
-    unfinished = sorted(folder.glob(f"*{_UNFINISHED}"))
-    if unfinished:
-        names = ", ".join(path.name for path in unfinished)
-        _logger.warning("%s: removed the unfinished save %s.", folder, names)
-    for path in unfinished:
-        shutil.rmtree(path)
 
 
 def _close(checkpointer: ocp.training.Checkpointer) -> None:
@@ -312,11 +268,15 @@ def _is_first_process() -> bool:
     return jax.process_index() == 0
 
 
-def _reason(error: Exception) -> str:
-    """What the operating system says, if TensorStore gives its number, or the error."""
+def _number(error: Exception) -> int | None:
+    """The operating system's, which TensorStore writes into its message."""
     found = re.search(r"os_error_code='(\d+)'", str(error))
-    number = int(found[1]) if found else getattr(error, "errno", None)
-    if number:
+    return int(found[1]) if found else getattr(error, "errno", None)
+
+
+def _reason(error: Exception) -> str:
+    """What the operating system says, if it is at fault, or the error."""
+    if number := _number(error):
         return os.strerror(number)
     line = next(iter(str(error).strip().splitlines()), "")
     return f"{type(error).__name__}: {line[:200]}"

@@ -128,6 +128,7 @@ def _gradient(config, network: models.Network, mesh: Mesh) -> Callable:
     loss_of_pairs = objective(config.loss)
     augmentation = augment.Augmentation(**config.augment.to_dict())
     batch, parts = config.optim.batch, config.optim.accumulate
+    divided = mesh.shape[sharding.DATA] > 1
 
     def micro_step(params, keys: tuple[Array, Array], fixed: Array, moving: Array):
         augment_keys, dropout_keys = keys
@@ -143,7 +144,8 @@ def _gradient(config, network: models.Network, mesh: Mesh) -> Callable:
         return jax.grad(total_loss, has_aux=True)(params)
 
     def of_device(params, key: Array, fixed: Array, moving: Array):
-        rows, first = len(fixed), jax.lax.axis_index(sharding.DATA) * len(fixed)
+        rows = len(fixed)
+        first = jax.lax.axis_index(sharding.DATA) * rows if divided else 0
         # Of all pairs, so that a pair's keys do not depend on which device has it.
         augment_key, dropout_key = jax.random.split(key)
         keys = (
@@ -172,8 +174,11 @@ def _gradient(config, network: models.Network, mesh: Mesh) -> Callable:
         all_losses = jax.lax.dynamic_update_slice_in_dim(
             all_losses, losses.reshape(rows), first, 0
         )
-        return jax.lax.psum((gradient, all_losses), sharding.DATA)
+        found = gradient, all_losses
+        return jax.lax.psum(found, sharding.DATA) if divided else found
 
+    if not divided:  # XLA cannot partition for the other axis beside one of size 1
+        return of_device
     return jax.shard_map(
         of_device,
         mesh=mesh,
