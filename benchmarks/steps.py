@@ -23,7 +23,7 @@ import numpy as np
 from mdvit_jax import configuration, models, processes
 from mdvit_jax.training import optimizer, sharding, step
 
-_ENOUGH = 30.0  # seconds after which no further step is timed
+_ENOUGH = 15.0  # seconds after which no further step is timed
 _FORWARD = "forward"  # the setting, not of the configuration, that times inference too
 
 
