@@ -98,7 +98,9 @@ def result(process: subprocess.Popen) -> dict[str, Any] | None:
     out, told = process.communicate()
     if process.returncode:
         raise SystemExit(f"benchmarks.steps failed:\n{told}")
-    return json.loads(out.splitlines()[-1]) if out.strip() else None
+    # The collectives of a CPU print lines of their own.
+    rows = [line for line in out.splitlines() if line.startswith("{")]
+    return json.loads(rows[-1]) if rows else None
 
 
 if __name__ == "__main__":
