@@ -35,18 +35,18 @@ class Part:
     """A part of the step.
 
     Attributes:
-        function: of the inputs; its gradient is taken with respect to all of them.
+        function: of the inputs.
         inputs: arrays, the first of the features or volumes.
         count: how often it runs in a step.
         gflop: of one forward run.
-        learns: whether a gradient goes through it.
+        learns: which inputs a step's gradient goes to.
     """
 
     function: Callable
     inputs: tuple
     count: int
     gflop: float
-    learns: bool = True
+    learns: tuple[int, ...] = (0, 1)
 
 
 def main() -> None:
@@ -79,7 +79,7 @@ def main() -> None:
         once = seconds(part.function, part.inputs, given.repeats)
         both = once
         if part.learns:
-            both = seconds(with_gradient(part.function), part.inputs, given.repeats)
+            both = seconds(with_gradient(part), part.inputs, given.repeats)
         touched = sum(leaf.nbytes for leaf in jax.tree.leaves(part.inputs))
         touched += sum(
             math.prod(leaf.shape) * leaf.dtype.itemsize
@@ -124,7 +124,11 @@ def parts(config, dtype: jnp.dtype) -> dict[str, Part]:
     ntg = functools.partial(losses.ntg, stride=config.loss.stride)
     found = {
         "attention, scores and sums": Part(
-            attention.attend, tuple(heads), layers, 4 * tokens**2 * width / 1e9
+            attention.attend,
+            tuple(heads),
+            layers,
+            4 * tokens**2 * width / 1e9,
+            learns=(0, 1, 2),
         ),
         "attention, four linear maps": Part(
             functools.partial(dense.product, dtype),
@@ -159,12 +163,15 @@ def parts(config, dtype: jnp.dtype) -> dict[str, Part]:
             *module(layer, images), 1, gflop
         )
     matrix = geometry.affine_matrix(jnp.full((1, 12), 0.02))
-    found["warp"] = Part(geometry.warp_affine, (volume, matrix), stages, 0.0)
+    found["warp"] = Part(
+        geometry.warp_affine, (volume, matrix), stages, 0.0, learns=(1,)
+    )
     found["NTG pyramid"] = Part(
         lambda fixed, warped: losses.similarity_pyramid(ntg, fixed, warped),
         (volume, volume[:, ::-1]),
         1,
         0.0,
+        learns=(1,),
     )
     keys = jax.random.split(jax.random.key(0), (1, 2))
     changes = augment.Augmentation(**config.augment.to_dict())
@@ -173,7 +180,7 @@ def parts(config, dtype: jnp.dtype) -> dict[str, Part]:
         (volume, volume),
         1,
         0.0,
-        learns=False,
+        learns=(),
     )
     params = models.create(config).init(jax.random.key(0), volume, volume)
     descent, _ = optimizer.create(config.optim, params)
@@ -182,16 +189,20 @@ def parts(config, dtype: jnp.dtype) -> dict[str, Part]:
         (params, descent.init(params), params),
         1,
         0.0,
-        learns=False,
+        learns=(),
     )
     return found
 
 
-def with_gradient(function: Callable) -> Callable:
-    """The function and its gradient to all inputs, for outputs that are not scalars."""
+def with_gradient(part: Part) -> Callable:
+    """The function and the gradient of the sum of its outputs, to what learns."""
 
     def run(*inputs):
-        value, pull = jax.vjp(function, *inputs)
+        def of_learning(*learning):
+            changed = dict(zip(part.learns, learning, strict=True))
+            return part.function(*(changed.get(i, x) for i, x in enumerate(inputs)))
+
+        value, pull = jax.vjp(of_learning, *(inputs[i] for i in part.learns))
         return value, pull(jax.tree.map(jnp.ones_like, value))
 
     return run
