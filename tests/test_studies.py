@@ -178,6 +178,7 @@ def test_the_contrast_study_compares_a_pair_with_itself(tmp_path):
     assert counting.calls == 0  # the cases are the same
     assert [row[4] for row in section.tables[0].rows] == ["+0.0 ± 0.0"] * 2
     assert section.tables[0].rows[0][0] == "NTG, Initial (CoM)"
+    assert list(section.figures) == ["similarity_ntg", "similarity_ncc"]
     ntg = contrast.of_gammas(found, "ntg")
     change = 100 * (ntg[:, 0] / ntg[:, 3] - 1)
     assert section.tables[0].rows[0][1].startswith(f"{change.mean():+.1f}")

@@ -9,6 +9,7 @@ import dataclasses
 import numpy as np
 
 from mdvit_jax.evaluation import evaluate
+from mdvit_jax.evaluation.methods import centres_of_mass
 from mdvit_jax.studies import cases, changes, contrast, plots, tables
 from mdvit_jax.studies.case import Case, by, matrix_of
 from mdvit_jax.studies.minimised import minimised
@@ -20,10 +21,11 @@ _AFFINES = 2  # the same for each person; their errors are averaged first
 
 
 def run(setting: cases.Setting) -> tuple[Section, list[Case]]:
-    """Networks, classical methods, and both losses minimised without a network."""
+    """Networks, classical methods, both losses minimised without a network, and CoM."""
     config = setting.config
     losses = [minimised(step.with_loss(config, name)) for name in ("ntg", "ncc")]
-    methods = *setting.networks, *setting.classical, *losses
+    # Last, so that a method has the colour that it has in the other plots.
+    methods = *setting.networks, *setting.classical, *losses, centres_of_mass()
     moves = [
         changes.known_affine(seed, gamma, config.data.field_of_view)
         for gamma in GAMMAS

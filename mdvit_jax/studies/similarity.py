@@ -15,7 +15,8 @@ def run(setting: cases.Setting) -> tuple[Section, list[Case]]:
     methods = *setting.networks, *setting.classical
     found = cases.run(setting, methods, contrast.CHANGES)
     one = contrast.GAMMAS.index(1.0)
-    lines, rows = {}, []
+    lines: dict[str, dict] = {"NTG": {}, "NCC": {}}
+    rows = []
     for (method,), own in by(found, "method"):
         # NTG is a distance; NCC is the mean squared correlation, not its loss.
         measures = {
@@ -25,7 +26,7 @@ def run(setting: cases.Setting) -> tuple[Section, list[Case]]:
         for measure, values in measures.items():
             change = 100 * (values / values[:, [one]] - 1)
             mean, error = contrast.mean_and_error(change)
-            lines[f"{measure}, {method}"] = (np.array(contrast.GAMMAS), mean, error)
+            lines[measure][method] = (np.array(contrast.GAMMAS), mean, error)
             texts = [f"{m:+.1f} ± {e:.1f}" for m, e in zip(mean, error, strict=True)]
             rows.append((f"{measure}, {method}", *texts))
     text = (
@@ -36,14 +37,15 @@ def run(setting: cases.Setting) -> tuple[Section, list[Case]]:
         "NCC rises towards 1."
     )
     heads = ("Measure, method", *(f"γ {value:g}" for value in contrast.GAMMAS))
-    figure = contrast.over_gammas(
-        lines,
-        title="Change of the measures after registration",
-        y_name="relative change (%)",
-        reference=0.0,
-    )
+    figures = {
+        f"similarity_{measure.lower()}": contrast.over_gammas(
+            of_measure,
+            title=f"Change of {measure} after registration",
+            y_name="relative change (%)",
+            reference=0.0,
+        )
+        for measure, of_measure in lines.items()
+    }
     table = Table(heads, rows, tables.left_out(found))
-    section = Section(
-        "similarity", "Fig. 6: similarity", text, [table], {"similarity": figure}
-    )
+    section = Section("similarity", "Fig. 6: similarity", text, [table], figures)
     return section, found
