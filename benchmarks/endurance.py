@@ -10,6 +10,7 @@ through all but the first quarter, in which allocators and caches settle.
 """
 
 import argparse
+import contextlib
 import json
 import signal
 import subprocess
@@ -42,7 +43,9 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--minutes", type=float, default=120)
-    parser.add_argument("--output", type=Path, help="JSON file of all samples")
+    parser.add_argument(
+        "--output", type=Path, help="JSON lines, a sample each, as they come"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         cache, workdir = Path(folder, "cache"), Path(folder, "run")
@@ -54,20 +57,19 @@ def main() -> int:
         command = [sys.executable, "train.py", *arguments]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as run:
             try:
-                samples = watch(run, workdir, options.minutes)
+                samples = watch(run, workdir, options.minutes, options.output)
             finally:
                 run.send_signal(signal.SIGTERM)
         if run.returncode != 128 + signal.SIGTERM:
             print(f"the run ended with {run.returncode} instead of 143")
             return 1
-    if options.output:
-        text = json.dumps(samples, indent=1) + "\n"
-        options.output.write_text(text, encoding="utf-8")
     report(samples)
     return 0
 
 
-def watch(run: subprocess.Popen, workdir: Path, minutes: float) -> list[dict]:
+def watch(
+    run: subprocess.Popen, workdir: Path, minutes: float, output: Path | None
+) -> list[dict]:
     """Sample the run until the time is over, or the run is."""
     record, start, samples = workdir / "metrics.jsonl", time.monotonic(), []
     with tqdm.tqdm(total=minutes, unit="min", bar_format="{l_bar}{bar}|") as bar:
@@ -77,9 +79,10 @@ def watch(run: subprocess.Popen, workdir: Path, minutes: float) -> list[dict]:
             time.sleep(10)
             bar.update(passed / 60 - bar.n)
             if record.exists() and run.poll() is None:
-                processes = family(run.pid)
-                samples.append(
-                    {
+                # A thread or a worker may end while it is looked at: no sample then.
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    processes = family(run.pid)
+                    sample = {
                         "seconds": passed,
                         "step": last_step(record),
                         "memory": sum(map(memory, processes)),
@@ -87,7 +90,10 @@ def watch(run: subprocess.Popen, workdir: Path, minutes: float) -> list[dict]:
                         "processes": len(processes),
                         "threads": threads(run.pid),
                     }
-                )
+                    samples.append(sample)
+                    if output:
+                        with output.open("a", encoding="utf-8") as file:
+                            file.write(json.dumps(sample) + "\n")
     return samples
 
 
