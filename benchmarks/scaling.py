@@ -3,9 +3,9 @@
     python -m benchmarks.scaling [--size 64] [--repeats 2]
 
 1, 2, 4 and 8 forced CPU devices of one process, and 1 and 2 processes over loopback,
-one pair for each device and step, at a small width. More devices than cores share the
-cores: what can be seen is what the sharing itself costs, the last column, in which 1.00
-means that n pairs take n times as long as one, divided by the cores they can use.
+one pair for each device and step, at a small width. One device uses all cores already:
+what can be seen is what sharing them out costs. The last column is pairs/s over those
+of one device; 1.00 means that it costs nothing.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def main() -> None:
     given = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
     print(f"{given.size}³, one pair a device and step, {cores} cores")
-    print("| processes | devices | step (s) | pairs/s | pairs/s of one device |")
+    print("| processes | devices | step (s) | pairs/s | relative to one device |")
     print("|---|---|---|---|---|", flush=True)
     alone = None
     for processes, devices in ((1, 1), (1, 2), (1, 4), (1, 8), (2, 2)):

@@ -160,9 +160,10 @@ def lost(error: BaseException | None) -> bool:
     if isinstance(error, TimeoutError):
         return error.errno is None  # Orbax's, not the operating system's
     # An error of the runtime, "UNAVAILABLE: …", is a ValueError where the result of a
-    # step that failed is read.
+    # step that failed is read. What a single process may meet, too, is its own fault.
+    told = "(?!RESOURCE_EXHAUSTED|INVALID_ARGUMENT|UNIMPLEMENTED)[A-Z_]+: "
     return isinstance(error, RuntimeError | ValueError) and bool(
-        re.match("[A-Z_]+: ", str(error))
+        re.match(told, str(error))
     )
 
 

@@ -200,6 +200,31 @@ def test_attention_of_huge_scores_is_finite():
     assert all(np.isfinite(g).all() for g in pull(value))
 
 
+def test_all_products_of_attention_have_short_factors_forward_and_back():
+    features = noise(1, 1, 4, 4, 4, 8)
+    layer = attention.Attention(2, 0.0, BF16)
+    params = randomised(layer, 2, features, None)
+
+    def value(params, features):
+        return layer.apply({"params": params}, features, None).sum()
+
+    program = jax.make_jaxpr(jax.grad(value, argnums=(0, 1)))(params, features)
+    products = [e for e in equations(program) if e.primitive.name == "dot_general"]
+    assert len(products) >= 4 * 3 + 2 + 5  # maps, attention, its gradient
+    assert {v.aval.dtype for e in products for v in e.invars} == {BF16}
+
+
+def equations(program):
+    """All equations of a jaxpr and of the jaxprs within it."""
+    for equation in program.eqns:
+        yield equation
+        for value in jax.tree.leaves(
+            list(equation.params.values()), is_leaf=lambda v: hasattr(v, "eqns")
+        ):
+            if hasattr(value, "eqns"):
+                yield from equations(value)
+
+
 def test_attention_layer():
     features = noise(1, *GRID, 6)
     layer = attention.Attention(3, 0.0, F32)

@@ -132,6 +132,7 @@ def test_a_run_goes_on_in_other_processes_and_after_a_signal(tmp_path):
         (TimeoutError("Timed out while waiting for the barrier."), True),
         (TimeoutError(110, "Connection timed out"), False),  # of a file system
         (ValueError("cannot reshape"), False),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory"), False),
         (errors.UserError("FAILED: whatever"), False),
         (None, False),
     ],

@@ -140,5 +140,7 @@ class Attention(nn.Module):
 
         attended = attend(of_heads("query"), of_heads("key"), of_heads("value"))
         joined = attended.transpose(0, 2, 1, 3).reshape(features.shape)
+        # So that what comes back is in the dtype of the factors, too.
+        joined = joined.astype(features.dtype)
         projected = dense.Dense(channels, self.dtype, name="projection")(joined)
         return dropout.Dropout(self.dropout, name="dropout")(projected, dropout_keys)

@@ -31,6 +31,6 @@ class InputWait:
         if self.late <= _MUCH * self.steps:
             return told + "."
         return (
-            f"{told}; a prepared data.cache and more than {workers} data.workers make "
-            "loading faster."
+            f"{told}; a prepared data.cache makes loading faster, and another number "
+            f"than {workers} of data.workers may (0 if reading takes milliseconds)."
         )

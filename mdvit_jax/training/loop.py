@@ -156,7 +156,10 @@ def train(config: ml_collections.ConfigDict) -> int:
                 raise errors.UserError(told) from error
 
         def training_batches() -> Iterator[loading.Batch]:
-            skip = " --config.data.skip_unreadable=True leaves out such scans."
+            skip = (
+                " Bring the scan back; or --config.data.skip_unreadable=True goes on "
+                "without it, with other pairs."
+            )
             with saving_first("" if config.data.skip_unreadable else skip):
                 yield from left_out.told(batches, training.subjects)
 
