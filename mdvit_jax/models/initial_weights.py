@@ -5,10 +5,10 @@ deviations: not at all), convolutions normal with variance 2 / fan_out, where fa
 is the number of outputs that one input reaches. Biases are 0, scales of norms 1.
 
 One choice is ours: in the paper's form of MSDA the norm after the compression starts
-with scale 0, so that MSDA adds nothing at first and MDViT starts out as C2FViT (the
-program's form has one norm for both ends, which cannot start so). With scale 1 the features of all
-pairs get one large mean in common, and within a hundred steps the heads' few ReLU units
-are off for all of them: every gradient is zero from there on.
+with scale 0, so that MSDA adds nothing at first and MDViT starts out as C2FViT. With
+scale 1 the features of all pairs get one large mean in common, and within a hundred
+steps the heads' few ReLU units are off for all of them: every gradient is zero from
+there on. (The program's form has one norm for both ends, which cannot start so.)
 """
 
 import math
