@@ -23,7 +23,8 @@ def get_config():
     config.data.task = "template"
     config.data.cache = "cache/quickstart"
     config.optim.steps = 2500
-    config.optim.lr = 3e-4
+    config.optim.lr = 1e-3
+    config.optim.weight_decay = 0.0  # the paper's holds so short a training back
     config.optim.decay_every = 1000
     config.optim.decay_factor = 0.5
     return config
