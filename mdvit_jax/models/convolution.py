@@ -133,8 +133,8 @@ def same(dtype: jnp.dtype, features: Array, kernel: Array) -> Array:
     Returns:
         [batch, x, y, z, out].
 
-    On accelerators the result is rounded to the dtype, too. On a CPU it is not: there it
-    is the sum of 27 matrix products, one tap at a time. At 16³ × 256 channels on one core
+    On accelerators the result is rounded to the dtype, too. On a CPU it is the sum of
+    27 matrix products, one tap at a time, in float32. At 16³ × 256 channels on one core
     that takes 0.48 s in float32 and 0.13 s in bfloat16, XLA's convolution 0.61 s.
     """
     if jax.default_backend() == "cpu":
