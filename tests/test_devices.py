@@ -141,6 +141,16 @@ def test_micro_steps_and_shared_weights_change_nothing(
     ]
 
 
+def test_all_devices_may_share_the_weights(tmp_path, run_python):
+    """Tokens travel and what is added up over them, no weights and no volumes."""
+    shared = TOKENS | {"mesh__model": 2}
+    (found,), _ = on_devices(run_python, tmp_path, 2, shared)
+    assert_same(found, measure(small_config(**TOKENS)))
+    assert {line.split()[0] for line in found[2]} == {"all-reduce", "all-gather"}
+    shapes = re.findall(r"f32\[([\d,]*)\]", "".join(found[2]))
+    assert set(shapes) == {f"{BATCH},512,8", "512", ""}
+
+
 def test_shared_weights_need_weights_to_share():
     device = jax.devices()[0]
     mesh = jax.sharding.Mesh(np.array([[device, device]]), ("data", "model"))

@@ -99,24 +99,27 @@ class _TokenCompression(nn.Module):
         kernel = self.param("kernel", nn.initializers.zeros, shape)
         bias = self.param("bias", nn.initializers.zeros, (self.tokens,))
         compressed = lax.conv_general_dilated(
-            _whole(features).astype(self.dtype),
+            _laid_out(features).astype(self.dtype),
             kernel.astype(self.dtype),
             window_strides=(1,),
             padding="SAME",
             dimension_numbers=("NCW", "WIO", "NCW"),
         )
-        return _whole(compressed).astype(bias.dtype) + bias[:, None]
+        # Each device makes the tokens of its part of the kernel, then all have all.
+        compressed = _laid_out(_laid_out(compressed, None, "model"))
+        return compressed.astype(bias.dtype) + bias[:, None]
 
 
-def _whole(features: Array) -> Array:
-    """Where devices share the kernel: let each have all the features about it.
+def _laid_out(features: Array, *axes: str | None) -> Array:
+    """Where devices share the kernel: the features about it, by axes of the mesh.
 
-    Otherwise the compiler would leave each with its own tokens in what follows, whose
-    convolutions and attention need all of them.
+    Without axes each device has all of them, as the convolutions and attention about
+    the kernel need. Left to itself, the compiler would part the tokens for those too,
+    or bring the whole kernel together, which is a hundred times as large.
     """
     if jax.sharding.get_abstract_mesh().empty:
         return features
-    return lax.with_sharding_constraint(features, jax.P())
+    return lax.with_sharding_constraint(features, jax.P(*axes))
 
 
 def _norm(name: str) -> nn.LayerNorm:

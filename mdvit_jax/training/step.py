@@ -178,7 +178,13 @@ def _gradient(config, network: models.Network, mesh: Mesh) -> Callable:
         return jax.lax.psum(found, sharding.DATA) if divided else found
 
     if not divided:  # XLA cannot partition for the other axis beside one of size 1
-        return of_device
+
+        def undivided(*arguments):
+            # As within shard_map, so that the network says where features are whole.
+            with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+                return of_device(*arguments)
+
+        return undivided
     return jax.shard_map(
         of_device,
         mesh=mesh,
