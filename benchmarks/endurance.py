@@ -22,8 +22,9 @@ from pathlib import Path
 import numpy as np
 import tqdm
 
+from benchmarks import commands
+
 SETTINGS = {
-    "data.layout": "synthetic",
     "data.size": "16",
     "data.split": "(4, 2, 0)",
     "data.workers": "1",
@@ -49,12 +50,8 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         cache, workdir = Path(folder, "cache"), Path(folder, "run")
-        settings = SETTINGS | {"data.cache": str(cache), "workdir": str(workdir)}
-        overrides = [f"--config.{name}={value}" for name, value in settings.items()]
-        arguments = ["--config", "configs/default.py", *overrides]
-        prepare = [sys.executable, "-m", "mdvit_jax", "prepare", *arguments]
-        subprocess.run(prepare, check=True, stderr=subprocess.DEVNULL)
-        command = [sys.executable, "train.py", *arguments]
+        command = commands.prepared(cache, SETTINGS)
+        command += [f"--config.workdir={workdir}"]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as run:
             try:
                 samples = watch(run, workdir, options.minutes, options.output)

@@ -13,7 +13,6 @@ import argparse
 import dataclasses
 import functools
 import math
-import time
 from collections.abc import Callable
 
 import jax
@@ -21,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from benchmarks import steps
+from benchmarks import steps, timing
 from configs import default
 from mdvit_jax import geometry, losses, models
 from mdvit_jax.models import attention, blocks, dense, msda
@@ -76,10 +75,10 @@ def main() -> None:
     total = [0.0, 0.0]
     found = parts(config, dtype)
     for name, part in found.items():
-        once = seconds(part.function, part.inputs, given.repeats)
+        once = timing.seconds(part.function, part.inputs, given.repeats)
         both = once
         if part.learns:
-            both = seconds(with_gradient(part), part.inputs, given.repeats)
+            both = timing.seconds(with_gradient(part), part.inputs, given.repeats)
         touched = sum(leaf.nbytes for leaf in jax.tree.leaves(part.inputs))
         touched += sum(
             math.prod(leaf.shape) * leaf.dtype.itemsize
@@ -208,24 +207,12 @@ def with_gradient(part: Part) -> Callable:
     return run
 
 
-def seconds(function: Callable, inputs: tuple, repeats: int) -> float:
-    """The shortest of several runs, compiled."""
-    compiled = jax.jit(function)
-    jax.block_until_ready(compiled(*inputs))
-    found = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        jax.block_until_ready(compiled(*inputs))
-        found.append(time.perf_counter() - start)
-    return min(found)
-
-
 def machine(dtype: jnp.dtype, repeats: int) -> tuple[float, float]:
     """Flops in a second of large products, bytes in a second of a copy."""
     square = jnp.ones((_EDGE, _EDGE), dtype)
-    product = seconds(lambda a: dense.contract(a, a, 1, 0), (square,), repeats)
+    product = timing.seconds(lambda a: dense.contract(a, a, 1, 0), (square,), repeats)
     large = jnp.ones((16, _EDGE, _EDGE))  # does not fit into any cache
-    copy = seconds(lambda a: a + 1, (large,), repeats)
+    copy = timing.seconds(lambda a: a + 1, (large,), repeats)
     return 2 * _EDGE**3 / product, 2 * large.nbytes / copy
 
 

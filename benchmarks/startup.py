@@ -10,13 +10,13 @@ what the first start left there.
 import argparse
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
+from benchmarks import commands
+
 SETTINGS = {
-    "data.layout": "synthetic",
     "data.split": "(2, 2, 0)",
     "data.workers": "1",
     "data.synthetic.people": "4",
@@ -33,24 +33,20 @@ def main() -> None:
     print("| size | first start (s) | second start (s) |\n|---|---|---|", flush=True)
     for size in given.sizes:
         with tempfile.TemporaryDirectory() as folder:
-            cache = f"--config.data.cache={folder}/cache"
             settings = SETTINGS | {"data.size": str(size)}
-            options = [f"--config.{name}={value}" for name, value in settings.items()]
-            options = ["--config", "configs/default.py", cache, *options]
-            prepare = [sys.executable, "-m", "mdvit_jax", "prepare", *options]
-            subprocess.run(prepare, check=True, stderr=subprocess.DEVNULL)
+            command = commands.prepared(Path(folder, "cache"), settings)
             compiled = Path(folder, "compiled")
             cold, cached = (
-                first_step(options, Path(folder, name), compiled)
+                first_step(command, Path(folder, name), compiled)
                 for name in ("cold", "cached")
             )
         print(f"| {size}³ | {cold:.1f} | {cached:.1f} |", flush=True)
 
 
-def first_step(options: list[str], workdir: Path, compiled: Path) -> float:
+def first_step(command: list[str], workdir: Path, compiled: Path) -> float:
     """Seconds until the run's record has its first row."""
     record = workdir / "metrics.jsonl"
-    command = [sys.executable, "train.py", *options, f"--config.workdir={workdir}"]
+    command = [*command, f"--config.workdir={workdir}"]
     environ = {
         **os.environ,
         "JAX_COMPILATION_CACHE_DIR": str(compiled),

@@ -10,7 +10,6 @@ environment says so, as train.py does.
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from benchmarks import timing
 from mdvit_jax import configuration, models, processes
 from mdvit_jax.training import optimizer, sharding, step
 
@@ -65,18 +65,10 @@ def measure(settings: Mapping[str, str], *, forward: bool) -> dict[str, Any]:
         jax.block_until_ready((state, measured))
         times.append(time.perf_counter() - start)
     row["step_s"], row["steps"] = min(times[1:]), len(times) - 1
-    # ru_maxrss counts kilobytes, on macOS bytes.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    row["peak_bytes"] = peak * (1 if sys.platform == "darwin" else 1024)
+    row["peak_bytes"] = timing.peak_bytes()
     if forward:
-        infer = jax.jit(network.from_centres)
-        jax.block_until_ready(infer(state.params, *pair))
-        times = []
-        for _ in range(3):
-            start = time.perf_counter()
-            jax.block_until_ready(infer(state.params, *pair))
-            times.append(time.perf_counter() - start)
-        row["forward_s"] = min(times)
+        inputs = (state.params, *pair)
+        row["forward_s"] = timing.seconds(network.from_centres, inputs, 3)
     return row
 
 

@@ -83,11 +83,28 @@ def print_header() -> None:
     )
 
 
-def report(rows: list[dict[str, Any]], output: Path | None) -> None:
-    """Print the peak memory; write or print the JSON with what was measured on."""
+def seconds(function: Callable, inputs: Sequence[Any], repeats: int) -> float:
+    """The shortest of several runs of a function, compiled and warm."""
+    compiled = jax.jit(function)
+    jax.block_until_ready(compiled(*inputs))
+    found = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(compiled(*inputs))
+        found.append(time.perf_counter() - start)
+    return min(found)
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had so far."""
     # ru_maxrss counts kilobytes, on macOS bytes.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    peak *= 1 if sys.platform == "darwin" else 1024
+    return peak * (1 if sys.platform == "darwin" else 1024)
+
+
+def report(rows: list[dict[str, Any]], output: Path | None) -> None:
+    """Print the peak memory; write or print the JSON with what was measured on."""
+    peak = peak_bytes()
     print(f"peak memory of the process: {peak / 2**20:.0f} MB")
     machine = {
         "backend": jax.default_backend(),

@@ -5,7 +5,7 @@ import pytest
 
 from mdvit_jax import configuration, errors
 from mdvit_jax.training import left_out
-from test_survival import ROOT
+from recorded_run import ROOT
 
 
 def test_each_scan_is_named_once_and_counted(caplog):

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from mdvit_jax import configuration, errors, processes
-from mdvit_jax.data import cohort, store
 from mdvit_jax.training import sums
+from oracle import people
 from oracle.run import final_bytes
 from recorded_run import ROOT, TINY, Run, free_port
 
@@ -186,10 +186,7 @@ def test_a_process_is_lost_and_the_other_says_so_and_ends(tmp_path):
         **{"data.cache": str(tmp_path / "cache"), "model.dilated_form": "none"},
         **{"optim.batch": "2", "checkpoint.every": "10", "stall_after": "3"},
     }
-    (tmp_path / "cache").mkdir()
-    cached = configuration.load(ROOT / "configs/default.py", TINY | settings)
-    for scan in cohort.read(cached):
-        store.write(scan, store.make(scan, cached), cached)
+    people.fill(configuration.load(ROOT / "configs/default.py", TINY | settings))
     unbroken = Run(tmp_path / "unbroken", **settings)
     broken = Run(tmp_path / "broken", **settings)
     goes_on = "What was saved before is intact; the same command goes on from there."

@@ -8,7 +8,8 @@ import pytest
 from mdvit_jax import errors
 from mdvit_jax.data import cohort, store
 from mdvit_jax.training import scans
-from test_store import config, fill, save, without_cache
+from oracle.people import fill
+from test_store import config, save, without_cache
 
 __all__ = ["config"]  # a fixture
 

@@ -15,6 +15,7 @@ import pytest
 from configs import default
 from mdvit_jax import errors
 from mdvit_jax.data import cohort, store
+from oracle.people import fill
 
 AFFINE = np.array([[-2, 0, 0, 20], [0, 2, 0.3, -20], [0, 0, 3, 5], [0, 0, 0, 1.0]])
 
@@ -53,12 +54,6 @@ def without_cache(config):
     config = config.copy_and_resolve_references()
     config.data.cache = ""
     return config
-
-
-def fill(config) -> None:
-    os.makedirs(config.data.cache, exist_ok=True)
-    for scan in cohort.read(config):
-        store.write(scan, store.make(scan, config), config)
 
 
 def equal(one, other) -> bool:

@@ -18,6 +18,7 @@ import pytest
 from mdvit_jax import configuration, errors
 from mdvit_jax.data import cohort, pairs, pipeline, store
 from mdvit_jax.training import checkpoint, log, loop, sums
+from oracle import people
 from oracle.run import final_bytes
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -60,9 +61,7 @@ def prepared(tmp_path_factory):
     """The settings of the tiny run, its people in a cache."""
     folder = tmp_path_factory.mktemp("cache")
     settings = TINY | {"data.cache": str(folder)}
-    cached = config("unused", settings)
-    for scan in cohort.read(cached):
-        store.write(scan, store.make(scan, cached), cached)
+    people.fill(config("unused", settings))
     return settings
 
 

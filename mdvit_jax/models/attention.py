@@ -49,7 +49,7 @@ def _attend_one(query: Array, key: Array, value: Array) -> tuple[Array, Array]:
 
 def _attend_backward(residuals, gradient: Array):
     query, key, value, attended, normaliser = residuals
-    drift = (gradient * attended).sum(-1, dtype=_wide(gradient))
+    drift = (gradient * attended).sum(-1, dtype=dense.wide(gradient))
     return _over_heads(
         _attend_one_backward, query, key, value, normaliser, gradient, drift
     )
@@ -77,7 +77,7 @@ def _attend_one_backward(query, key, value, normaliser, gradient, drift):
 
     tokens = len(key)
     blocks = tuple(x.reshape(-1, _block(tokens), x.shape[-1]) for x in (key, value))
-    start = jnp.zeros(query.shape[::-1], _wide(query))
+    start = jnp.zeros(query.shape[::-1], dense.wide(query))
     of_query, (of_key, of_value) = lax.scan(of_block, start, blocks)
     return (
         (of_query.T * scale).astype(key.dtype),
@@ -87,10 +87,6 @@ def _attend_one_backward(query, key, value, normaliser, gradient, drift):
 
 
 attend.defvjp(_attend_forward, _attend_backward)
-
-
-def _wide(a: Array) -> jnp.dtype:
-    return jnp.promote_types(a.dtype, jnp.float32)
 
 
 def _block(tokens: int) -> int:
@@ -132,10 +128,8 @@ class Attention(nn.Module):
         tokens = features.reshape(batch, -1, channels)
 
         def of_heads(name: str) -> Array:
-            mapped = dense.Dense(channels, self.dtype, use_bias=False, name=name)(
-                tokens
-            )
-            split = mapped.reshape(batch, -1, self.heads, channels // self.heads)
+            layer = dense.Dense(channels, self.dtype, use_bias=False, name=name)
+            split = layer(tokens).reshape(batch, -1, self.heads, channels // self.heads)
             return split.transpose(0, 2, 1, 3).astype(self.dtype)
 
         attended = attend(of_heads("query"), of_heads("key"), of_heads("value"))

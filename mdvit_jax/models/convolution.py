@@ -1,7 +1,7 @@
 """The convolutions that XLA's own operation does slowly, in forms that are fast.
 
 Features are `[batch, x, y, z, channels]`. As everywhere in deep learning a kernel is
-not flipped. Measured on two CPU cores; `tests` hold both against
+not flipped. Measured on two CPU cores; `tests` hold them against
 `lax.conv_general_dilated`.
 """
 
@@ -71,7 +71,7 @@ def _correlate(padded: Array, gradient: Array, dilation: int) -> Array:
     """Σ over positions of shifted features · gradient, [3, 3, 3, channels]."""
     sums = [
         (_shifted(padded, tap, dilation, gradient.shape) * gradient).sum(
-            (0, 1, 2, 3), dtype=_wide(gradient)
+            (0, 1, 2, 3), dtype=dense.wide(gradient)
         )
         for tap in itertools.product(range(3), repeat=3)
     ]
@@ -99,15 +99,10 @@ def _correlate_rows(padded: Array, gradient: Array, dilation: int) -> Array:
         )
         return totals, None
 
-    dtype = _wide(gradient)
+    dtype = dense.wide(gradient)
     start = (jnp.zeros((3, 3, z, channels), dtype),) * 3
     totals, _ = lax.scan(add_row, start, jnp.arange(batch * x * y))
     return jnp.stack([total.sum(2) for total in totals], axis=2)
-
-
-def _wide(array: Array) -> jnp.dtype:
-    """Sums over the volume are float32 at least."""
-    return jnp.promote_types(array.dtype, jnp.float32)
 
 
 def _pad(features: Array, padding: int) -> Array:
@@ -143,7 +138,7 @@ def same(dtype: jnp.dtype, features: Array, kernel: Array) -> Array:
     convolved = lax.conv_general_dilated(
         *factors, (1, 1, 1), "SAME", dimension_numbers=_DIMENSIONS
     )
-    return convolved.astype(_wide(convolved))
+    return convolved.astype(dense.wide(convolved))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -156,7 +151,7 @@ def _same(dtype: jnp.dtype, features: Array, kernel: Array) -> Array:
         return total + dense.contract(rows, tap[1], 1, 0), None
 
     count = features.size // features.shape[-1]
-    start = jnp.zeros((count, kernel.shape[-1]), _wide(taps))
+    start = jnp.zeros((count, kernel.shape[-1]), dense.wide(taps))
     total, _ = lax.scan(add, start, (jnp.arange(27), taps))
     return total.reshape(*features.shape[:-1], -1)
 

@@ -61,6 +61,10 @@ def contract(a: Array, b: Array, axis_a: int, axis_b: int) -> Array:
     Named by its axes and not written with transposes: what XLA makes of those on a CPU
     is ten times as slow in bfloat16.
     """
-    wide = jnp.promote_types(a.dtype, jnp.float32)
     dimensions = (((axis_a,), (axis_b,)), ((), ()))
-    return lax.dot_general(a, b, dimensions, preferred_element_type=wide)
+    return lax.dot_general(a, b, dimensions, preferred_element_type=wide(a))
+
+
+def wide(array: Array) -> jnp.dtype:
+    """The dtype of sums over such an array: float32 at least."""
+    return jnp.promote_types(array.dtype, jnp.float32)

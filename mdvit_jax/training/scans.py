@@ -45,12 +45,13 @@ def open_parts(
 
 def save(workdir: Path, training: store.Store, held_out: store.Store) -> None:
     """Write down what a run begins with; of a run that goes on, nothing changes."""
+    if (workdir / "scans.json").exists():
+        return
     parts = {
         part: [[s.subject, s.person, str(s.image)] for s in opened.scans]
         for part, opened in zip(_PARTS, (training, held_out), strict=True)
     }
-    if not (workdir / "scans.json").exists():
-        atomic.write_text(workdir / "scans.json", json.dumps(parts, indent=1) + "\n")
+    atomic.write_text(workdir / "scans.json", json.dumps(parts, indent=1) + "\n")
 
 
 def _saved(workdir: Path) -> dict[str, list[Scan]]:

@@ -1,8 +1,9 @@
-"""A cohort of a few synthetic people for tests."""
+"""A cohort of a few synthetic people for tests, and the cache of any cohort."""
 
 from pathlib import Path
 
 from mdvit_jax import configuration
+from mdvit_jax.data import cohort, store
 
 _DEFAULT = Path(__file__).resolve().parents[2] / "configs/default.py"
 _SMALL = {
@@ -20,3 +21,10 @@ def config(**changed):
     """Seven people against the template; `data__size="32"` changes a value."""
     overrides = {name.replace("__", "."): value for name, value in changed.items()}
     return configuration.load(_DEFAULT, _SMALL | overrides)
+
+
+def fill(config) -> None:
+    """Conform all scans of a cohort into its cache, in this process."""
+    Path(config.data.cache).mkdir(exist_ok=True)
+    for scan in cohort.read(config):
+        store.write(scan, store.make(scan, config), config)
