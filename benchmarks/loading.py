@@ -19,7 +19,7 @@ import numpy as np
 from scipy import ndimage
 
 from mdvit_jax import configuration
-from mdvit_jax.data import cohort, pairs, pipeline, store
+from mdvit_jax.data import cache, cohort, pairs, pipeline, store
 
 _PAIRS = 200
 
@@ -65,26 +65,26 @@ def write_scans(folder: Path, *, count: int, size: int) -> None:
         nibabel.save(image, folder / f"{number:04d}.nii.gz")
 
 
-def configured(root: Path, cache: Path, size: int):
+def configured(root: Path, folder: Path, size: int):
     """A cohort of whose scans all but one each are for training."""
     settings = {
         "data.root": str(root),
-        "data.cache": str(cache),
+        "data.cache": str(folder),
         "data.size": str(size),
         "data.split": f"({len(list(root.iterdir())) - 2}, 1, 1)",
     }
     config = configuration.load("configs/default.py", settings)
-    cache.mkdir()
+    folder.mkdir()
     for scan in cohort.read(config):
-        store.write(scan, store.make(scan, config), config)
+        cache.write(scan, store.make(scan, config), config)
     return config
 
 
-def pairs_row(root: Path, cache: Path, size: int) -> str:
+def pairs_row(root: Path, folder: Path, size: int) -> str:
     """How long a scan takes to conform, and how many pairs come a second."""
     count = len(list(root.iterdir()))
     start = time.perf_counter()
-    config = configured(root, cache, size)
+    config = configured(root, folder, size)
     conform = (time.perf_counter() - start) / count
     opened = store.open_part(config, "train")
     cells = []
@@ -109,16 +109,16 @@ def pairs_row(root: Path, cache: Path, size: int) -> str:
     for _ in range(20):
         volumes.copy()
     copied = 20 / (time.perf_counter() - start)
-    stored = sum(f.stat().st_size for f in cache.rglob("*") if f.is_file()) / count
+    stored = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / count
     return (
         f"| {size}³ | {conform:.2f} | {stored / 2**20:.1f} | {' | '.join(cells)} | "
         f"{copied:.0f} |"
     )
 
 
-def cohort_row(root: Path, cache: Path) -> str:
+def cohort_row(root: Path, folder: Path) -> str:
     """How long the start takes, and the draw of a pair."""
-    config = configured(root, cache, 16)
+    config = configured(root, folder, 16)
     start = time.perf_counter()
     opened = store.open_part(config, "train")
     seconds = time.perf_counter() - start

@@ -16,7 +16,7 @@ import pytest
 
 from configs import default
 from mdvit_jax import errors
-from mdvit_jax.data import cohort, prepare, store
+from mdvit_jax.data import cache, cohort, prepare, store
 
 
 def save(path: Path, seed: int) -> None:
@@ -41,10 +41,10 @@ def configuration(folder: Path, scans: int):
 
 def contents(config) -> dict[str, bytes]:
     """Every file of the cache: its name → its bytes."""
-    cache = Path(config.data.cache)
+    folder = Path(config.data.cache)
     return {
-        path.relative_to(cache).as_posix(): path.read_bytes()
-        for path in sorted(cache.rglob("*"))
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
 
@@ -132,13 +132,13 @@ def test_killed_at_any_moment_it_is_resumed(tmp_path):
     (tmp_path / "config").write_bytes(pickle.dumps(config))
     command = [sys.executable, str(tmp_path / "program.py"), str(tmp_path / "config")]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
-    cache = Path(config.data.cache)
+    folder = Path(config.data.cache)
     for target in (1, 4, 7):
         run = subprocess.Popen(
             command, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
         )
         for _ in range(3000):
-            if len(list(cache.glob("s*"))) >= target or run.poll() is not None:
+            if len(list(folder.glob("s*"))) >= target or run.poll() is not None:
                 break
             time.sleep(0.005)
         run.kill()
@@ -153,13 +153,13 @@ def test_killed_at_any_moment_it_is_resumed(tmp_path):
             os.killpg(run.pid, signal.SIGKILL)
             pytest.fail("worker processes outlived the killed one")
         for scan in cohort.read(config):
-            if store.why_stale(scan, config) is None:
-                store.read(scan, config)  # whole
-    (cache / ".partial-1-s00").mkdir(exist_ok=True)
+            if cache.why_stale(scan, config) is None:
+                cache.read(scan, config)  # whole
+    (folder / ".partial-1-s00").mkdir(exist_ok=True)
     run = subprocess.run(command, env=environment, check=False, capture_output=True)
     assert run.returncode == 0, run.stderr
     assert contents(config) == contents(expected)
-    assert not list(cache.glob(".*"))
+    assert not list(folder.glob(".*"))
 
 
 def test_a_synthetic_cohort(tmp_path):

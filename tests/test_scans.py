@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mdvit_jax import errors
-from mdvit_jax.data import cohort, store
+from mdvit_jax.data import cache, cohort, store
 from mdvit_jax.training import scans
 from oracle.people import fill
 from test_store import config, save, without_cache
@@ -62,8 +62,8 @@ def test_a_scan_that_has_become_bad_keeps_its_place(config, tmp_path):
     parts = begin(config, tmp_path / "run")
     bad = parts[0].scans[1]
     bad.image.write_bytes(b"")
-    entry = {"why": "it is empty", "recipe": store.recipe(bad, config)}
-    store.write_bad({bad.subject: entry}, config)
+    entry = {"why": "it is empty", "recipe": cache.recipe(bad, config)}
+    cache.write_bad({bad.subject: entry}, config)
     assert len(store.open_part(config, "train")) == 2
     with pytest.raises(errors.UserError, match=f"{bad.subject}: another image"):
         scans.open_parts(config, tmp_path / "run")

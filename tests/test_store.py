@@ -14,7 +14,7 @@ import pytest
 
 from configs import default
 from mdvit_jax import errors
-from mdvit_jax.data import cohort, store
+from mdvit_jax.data import cache, cohort, store
 from oracle.people import fill
 
 AFFINE = np.array([[-2, 0, 0, 20], [0, 2, 0.3, -20], [0, 0, 3, 5], [0, 0, 0, 1.0]])
@@ -162,14 +162,14 @@ def test_a_changed_seed_or_setting_makes_another_synthetic_person(tmp_path):
     config.data.size = 16
     config.data.cache = str(tmp_path)
     scan = cohort.read(config)[0]
-    before = store.recipe(scan, config)
+    before = cache.recipe(scan, config)
     config.data.synthetic.people = 40
-    assert store.recipe(scan, config) == before
+    assert cache.recipe(scan, config) == before
     config.data.synthetic.noise = 0.5
-    assert store.recipe(scan, config) != before
+    assert cache.recipe(scan, config) != before
     config.data.synthetic.noise = before["noise"]
     config.seed = 1
-    assert store.recipe(scan, config) != before
+    assert cache.recipe(scan, config) != before
 
 
 def test_a_changed_partner_of_an_analyze_pair_is_seen(tmp_path):
@@ -179,12 +179,12 @@ def test_a_changed_partner_of_an_analyze_pair_is_seen(tmp_path):
     config.data.root = str(tmp_path)
     config.data.image = "*.hdr"
     (scan,) = cohort.read(config)
-    before = store.recipe(scan, config)
-    assert store.recipe(scan, config) == before
+    before = cache.recipe(scan, config)
+    assert cache.recipe(scan, config) == before
     os.utime(tmp_path / "a.img", ns=(1, 1))
-    assert store.recipe(scan, config) != before
+    assert cache.recipe(scan, config) != before
     (tmp_path / "a.img").unlink()
-    assert store.recipe(scan, config)["image"] == [str(tmp_path / "a.hdr")]
+    assert cache.recipe(scan, config)["image"] == [str(tmp_path / "a.hdr")]
 
 
 def test_missing_and_damaged_entries(config):
@@ -229,14 +229,14 @@ def test_bad_scans_are_left_out_while_their_file_is_the_same(config, caplog):
     fill(config)
     opened = store.open_part(config, "train")
     scan = opened.scans[0]
-    entry = {"why": "it is", "recipe": store.recipe(scan, config)}
-    store.write_bad({scan.subject: entry}, config)
+    entry = {"why": "it is", "recipe": cache.recipe(scan, config)}
+    cache.write_bad({scan.subject: entry}, config)
     fewer = store.open_part(config, "train")
     assert fewer.subjects == opened.subjects[1:]
     assert "1 of the 3 scans of the train part are bad" in caplog.text
     assert "bad.json" in caplog.text
     entry["recipe"]["image"][1] += 1  # it had another size then
-    store.write_bad({scan.subject: entry}, config)
+    cache.write_bad({scan.subject: entry}, config)
     assert store.open_part(config, "train").subjects == opened.subjects
 
 
@@ -256,8 +256,8 @@ def test_names_of_subjects_are_safe_as_names_of_folders(config):
     conformed = store.make(scan, config)
     names = ["../evil", ".hidden", "..", "a/b", "a\\b", "ä ö", ".partial-1"]
     for name in names:
-        store.write(scan._replace(subject=name), conformed, config)
-        assert equal(store.read(scan._replace(subject=name), config), conformed)
+        cache.write(scan._replace(subject=name), conformed, config)
+        assert equal(cache.read(scan._replace(subject=name), config), conformed)
     found = os.listdir(config.data.cache)
     assert len(found) == len(names)
     assert not any(name.startswith(".") for name in found)
@@ -266,10 +266,10 @@ def test_names_of_subjects_are_safe_as_names_of_folders(config):
 def test_writing_replaces_and_leaves_nothing_else(config):
     os.makedirs(config.data.cache)
     one, other = cohort.read(config)[:2]
-    store.write(one, store.make(one, config), config)
-    store.write(one, store.make(other, config), config)
+    cache.write(one, store.make(one, config), config)
+    cache.write(one, store.make(other, config), config)
     assert os.listdir(config.data.cache) == [one.subject]
-    assert equal(store.read(one, config), store.make(other, config))
+    assert equal(cache.read(one, config), store.make(other, config))
     details = json.loads(
         (Path(config.data.cache, one.subject) / "scan.json").read_text()
     )
@@ -286,4 +286,4 @@ def test_a_damaged_list_of_bad_scans_is_one_sentence(config):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "bad.json").write_text('{"s0')
     with pytest.raises(errors.UserError, match=r"bad\.json is damaged"):
-        store.read_bad(config)
+        cache.read_bad(config)

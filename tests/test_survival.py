@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from mdvit_jax import configuration, errors
-from mdvit_jax.data import cohort, pairs, pipeline, store
+from mdvit_jax.data import cache, cohort, pairs, pipeline, store
 from mdvit_jax.training import checkpoint, log, loop, sums
 from oracle import people
 from oracle.run import final_bytes
@@ -238,7 +238,7 @@ def test_a_scan_that_vanishes_stops_a_run_which_saves_and_goes_on(
 ):
     settings = config(tmp_path / "run", short)
     scan = store.open_part(settings, part).scans[0]
-    image = store._folder(scan, settings) / "image.npy"
+    image = cache.folder_of(scan, settings) / "image.npy"
     write = log.MetricsLog.write
 
     def write_and_move(self, step, values):

@@ -7,7 +7,6 @@ moment, is resumed by running it again. One run at a time may write into a cache
 import logging
 import multiprocessing
 import os
-import shutil
 import signal
 import threading
 from concurrent import futures
@@ -20,7 +19,7 @@ import ml_collections
 import tqdm
 
 from mdvit_jax import errors
-from mdvit_jax.data import cohort, store
+from mdvit_jax.data import cache, cohort, store
 
 _log = logging.getLogger(__name__)
 
@@ -48,14 +47,14 @@ def prepare(config: ml_collections.ConfigDict) -> int:
         )
     scans = cohort.read(config)
     cohort.split(scans, config)  # a mistake there is better known before than after
-    cache = Path(config.data.cache).expanduser()
+    folder = Path(config.data.cache).expanduser()
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        _remove_partial(cache)
+        folder.mkdir(parents=True, exist_ok=True)
+        cache.remove_unfinished(config)
         bad = _conform_all([s for s in scans if not _is_there(s, config)], config)
     except OSError as error:
         raise errors.UserError(
-            f"The cache {cache} cannot be written ({error.strerror}); free or choose "
+            f"The cache {folder} cannot be written ({error.strerror}); free or choose "
             "another place, and run this again to go on."
         ) from error
     except BrokenProcessPool as error:
@@ -68,7 +67,7 @@ def prepare(config: ml_collections.ConfigDict) -> int:
             "%d of %d scans are bad and were skipped; %s lists them.",
             bad,
             len(scans),
-            cache / "bad.json",
+            folder / "bad.json",
         )
     return bad
 
@@ -76,7 +75,7 @@ def prepare(config: ml_collections.ConfigDict) -> int:
 def _conform_all(scans: list[cohort.Scan], config: ml_collections.ConfigDict) -> int:
     """Conform scans in worker processes; how many of them were bad."""
     bad: dict = {}
-    store.write_bad(bad, config)
+    cache.write_bad(bad, config)
     if not scans:
         return 0
     workers = min(len(scans), _processors())
@@ -100,9 +99,9 @@ def _conform_all(scans: list[cohort.Scan], config: ml_collections.ConfigDict) ->
                     with tqdm.tqdm.external_write_mode():
                         _log.warning("%s", message)
                 if outcome.bad is not None:
-                    tried = store.recipe(scan, config)
+                    tried = cache.recipe(scan, config)
                     bad[scan.subject] = {"why": outcome.bad, "recipe": tried}
-                    store.write_bad(bad, config)
+                    cache.write_bad(bad, config)
         except BaseException:
             pool.shutdown(cancel_futures=True)  # those under way are finished
             raise
@@ -123,28 +122,20 @@ def _conform_one(scan: cohort.Scan, config: ml_collections.ConfigDict) -> _Outco
     except Exception as error:  # one odd file must not end a cohort
         bad = f"{scan.image} cannot be used ({type(error).__name__}: {error})."
     else:
-        store.write(scan, conformed, config)
+        cache.write(scan, conformed, config)
     finally:
         log.removeHandler(collected)
     return _Outcome(bad, [record.getMessage() for record in collected.buffer])
 
 
 def _is_there(scan: cohort.Scan, config: ml_collections.ConfigDict) -> bool:
-    if store.why_stale(scan, config) is not None:
+    if cache.why_stale(scan, config) is not None:
         return False
     try:
-        store.read(scan, config)
+        cache.read(scan, config)
     except errors.UserError:
         return False
     return True
-
-
-def _remove_partial(cache: Path) -> None:
-    for left_over in cache.glob(f"{store.PARTIAL}*"):
-        if left_over.is_dir():
-            shutil.rmtree(left_over)
-        else:
-            left_over.unlink()
 
 
 def _processors() -> int:
