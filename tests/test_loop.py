@@ -19,11 +19,12 @@ from mdvit_jax.evaluation import evaluate
 from mdvit_jax.models import initial_weights
 from mdvit_jax.training import (
     checkpoint,
-    input_wait,
     interrupt,
     log,
     loop,
     optimizer,
+    progress,
+    readings,
     start,
 )
 from oracle.run import final_bytes, newest_checkpoint
@@ -288,7 +289,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_step_and_pair(
 
 def test_a_network_whose_heads_fall_silent_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setattr(initial_weights, "LINEAR_DEVIATION", 0.0)
-    monkeypatch.setattr(loop, "_SILENT", 3)
+    monkeypatch.setattr(readings, "_SILENT", 3)
     changes = {"data__size": "16", "model__patches": "(3,)", "model__strides": "(2,)"}
     changes |= {"loss__levels": "1", "checkpoint__every": "1"}
     with pytest.raises(errors.UserError, match="zero in all of the 3 steps up to step"):
@@ -299,19 +300,22 @@ def test_a_network_whose_heads_fall_silent_is_given_up(tmp_path, monkeypatch):
         assert saved.latest == 2
 
 
-def test_whether_the_devices_wait_for_scans():
-    wait = input_wait.InputWait()
+def test_whether_the_devices_wait_for_scans(tmp_path, capsys):
+    wait = progress.Progress(0, config(tmp_path).optim)
     slow = jax.jit(lambda x: jax.lax.fori_loop(0, 300, lambda _, y: y @ x, x))
     busy = jnp.eye(400)
     slow(busy).block_until_ready()
     wait.scans_came(None)  # after a validation
-    assert wait.steps == 0
+    assert wait.late_scans(2) == ""
     wait.scans_came(slow(busy))
-    assert (wait.steps, wait.late) == (1, 0)
-    assert wait.summary(2) == "The devices waited for scans before 0 of 1 steps."
+    assert wait.late_scans(2) == "The devices waited for scans before 0 of 1 steps."
     wait.scans_came(slow(busy).block_until_ready())
-    assert (wait.steps, wait.late) == (2, 1)
-    assert "1 of 2 steps; a prepared data.cache" in wait.summary(2)
+    assert "before 1 of 2 steps; a prepared data.cache" in wait.late_scans(2)
+    wait.stepped(np.array([0.5]))
+    wait.validated(0.75)
+    wait.close()
+    shown = capsys.readouterr().err
+    assert "loss 0.5000" in shown and "DSC 0.750, late scans 50%" in shown
 
 
 def test_a_missing_folder_is_one_sentence(tmp_path):

@@ -10,7 +10,6 @@ writes all but its share of the checkpoints.
 """
 
 import contextlib
-import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,18 +17,18 @@ from pathlib import Path
 import jax
 import ml_collections
 import numpy as np
-import tqdm
 
 from mdvit_jax import configuration, errors, models
-from mdvit_jax.data import loading, pairs, pipeline, store, template
+from mdvit_jax.data import loading, pairs, pipeline, template
 from mdvit_jax.evaluation import curves, evaluate, figures
 from mdvit_jax.training import (
     checkpoint,
-    input_wait,
     interrupt,
     left_out,
     log,
     optimizer,
+    progress,
+    readings,
     scans,
     sharding,
     start,
@@ -37,8 +36,6 @@ from mdvit_jax.training import (
     validation,
     watchdog,
 )
-
-_SILENT = 100  # steps in a row without any gradient after which a network is given up
 
 
 def train(config: ml_collections.ConfigDict) -> int:
@@ -120,25 +117,12 @@ def train(config: ml_collections.ConfigDict) -> int:
                 )
             )
         )
-        bar = stack.enter_context(_progress_bar(first, config.optim))
+        bar = stack.enter_context(
+            contextlib.closing(progress.Progress(first, config.optim))
+        )
         stop = stack.enter_context(interrupt.Interrupt())
         watch = stack.enter_context(watchdog.Watchdog(config.stall_after))
-
-        # The newest step whose loss was not yet read, which waits for the device, and
-        # this process's pairs in it.
-        pending: list[tuple[int, step.Measurements, np.ndarray]] = []
-        wait, silent = input_wait.InputWait(), 0
-
-        def settle() -> None:
-            nonlocal silent
-            while pending:
-                done, measured, used = pending.pop()
-                watch.waits_for(f"the devices at step {done}")
-                _check_finite(done, measured, used, mesh, training, saved)
-                silent = 0 if float(measured.gradient_norm) else silent + 1
-                _check_learning(done, silent, saved)
-                if record is not None:
-                    _record(done, measured, record, schedule, bar)
+        read = readings.Readings(mesh, schedule, training.subjects, saved, record, bar)
 
         @contextlib.contextmanager
         def saving_first(advice: str = "") -> Iterator[None]:
@@ -149,7 +133,7 @@ def train(config: ml_collections.ConfigDict) -> int:
                 told = f"{error}{advice}"
                 # Of several processes the others do not come to this save.
                 if done > 0 and jax.process_count() == 1:
-                    settle()
+                    read.settle()
                     if done != saved.latest:
                         saved.save(done, state, metrics=None)
                     told += f" Step {done} is saved; the same command goes on from it."
@@ -176,9 +160,9 @@ def train(config: ml_collections.ConfigDict) -> int:
                 going_on = found is not None
                 if found is not None:
                     scores, picture = found
+                    bar.validated(scores["dsc"])
                     if record is not None:
                         record.write(done, scores)
-                        bar.set_postfix_str(f"DSC {scores['dsc']:.3f}", refresh=False)
                         name = f"{done:07d}.png"
                         figures.save(picture, workdir / "validation" / name)
                         drawn = curves.training_curves(record.path)
@@ -191,24 +175,26 @@ def train(config: ml_collections.ConfigDict) -> int:
         done = first
         going_on = not behind or validate_and_save(first)
         for batch in training_batches() if going_on else ():
-            wait.scans_came(pending[0][1].loss if pending else None)
+            bar.scans_came(read.newest)
             fixed, moving = (
                 sharding.to_devices(mesh, batch[name]) for name in ("fixed", "moving")
             )
             state, measured = train_step(state, fixed, moving)
-            settle()  # the step before, while the device is at this one
+            watch.waits_for(f"the devices at step {done}")
             done = batch["step"] + 1
             used = np.stack([batch["fixed_index"], batch["moving_index"]], axis=1)
-            pending.append((done, measured, used))
+            read.take(done, measured, used)
             watch.waits_for(f"the scans of step {done + 1}")
             ends = stop.ends_at(done)
             if ends or due(done) or done % config.checkpoint.every == 0:
-                settle()
+                watch.waits_for(f"the devices at step {done}")
+                read.settle()
                 going_on = validate_and_save(done)
             if not going_on:  # not `stop.received`: that may be newer than the save
                 break
-    if leads and wait.steps:
-        print(wait.summary(config.data.workers), file=sys.stderr)
+        late_scans = bar.late_scans(config.data.workers)
+    if leads and late_scans:
+        print(late_scans, file=sys.stderr)
     if going_on:
         return 0
     if leads:
@@ -217,64 +203,3 @@ def train(config: ml_collections.ConfigDict) -> int:
             file=sys.stderr,
         )
     return stop.exit_code
-
-
-def _progress_bar(first: int, optim: ml_collections.ConfigDict) -> tqdm.tqdm:
-    """Pairs seen, pairs/s and time left; in a log file a line now and then."""
-    terminal = sys.stderr.isatty()
-    return tqdm.tqdm(
-        initial=first * optim.batch,
-        total=optim.steps * optim.batch,
-        unit="pair",
-        dynamic_ncols=True,
-        mininterval=0.5 if terminal else 30,
-        disable=jax.process_index() != 0,
-    )
-
-
-def _check_finite(done, measured, used, mesh, training, saved) -> None:
-    """A loss that is not finite ends the run, in all processes alike."""
-    bad, norm = ~np.isfinite(np.asarray(measured.loss)), float(measured.gradient_norm)
-    if bad.any() or not math.isfinite(norm):
-        used = sharding.on_one_device(mesh, sharding.to_devices(mesh, used))
-        # A gradient that alone is not finite may come from any of the pairs.
-        rows = np.asarray(used)[bad if bad.any() else slice(None)]
-        names = [_pair_name(f, m, training) for f, m in rows[:3].tolist()]
-        kept = f"step {saved.latest}" if saved.latest is not None else "none yet"
-        raise errors.UserError(
-            f"The loss or its gradient is not finite at step {done}, pair "
-            f"{' and '.join(names)}; the newest checkpoint ({kept}) is intact. Look at "
-            "these scans, or lower optim.lr."
-        )
-
-
-def _check_learning(done: int, silent: int, saved: checkpoint.Checkpoints) -> None:
-    """Heads whose ReLU units are off for every pair have no gradient ever again."""
-    if silent >= _SILENT:
-        best = "" if saved.best is None else f" (the best so far is step {saved.best})"
-        raise errors.UserError(
-            f"The gradient was zero in all of the {silent} steps up to step {done}: "
-            "the network's heads have fallen silent, and it will not learn any more"
-            f"{best}. Train anew, in another workdir, with a lower optim.lr, another "
-            "seed or less augmentation."
-        )
-
-
-def _record(done, measured, record, schedule, bar) -> None:
-    """Write a step's row, and show it."""
-    loss = np.asarray(measured.loss)
-    record.write(
-        done,
-        {
-            "loss": float(loss.mean()),
-            "gradient_norm": float(measured.gradient_norm),
-            "lr": float(schedule(done - 1)),
-        },
-    )
-    bar.set_description(f"loss {loss.mean():.4f}", refresh=False)
-    bar.update(len(loss))
-
-
-def _pair_name(fixed: int, moving: int, training: store.Store) -> str:
-    of_fixed = "the template" if fixed == pairs.TEMPLATE else training.subjects[fixed]
-    return f"{training.subjects[moving]} to {of_fixed}"

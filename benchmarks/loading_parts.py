@@ -1,0 +1,140 @@
+"""Where the input's time goes: a scan that is prepared, and a pair that is read.
+
+    python -m benchmarks.loading_parts [--size 128] [--repeats 5]
+
+The scans are those of `benchmarks.loading`. A scan's parts are taken from a profile of
+the program as it prepares one, a pair's are timed one by one, in the training process.
+The limit of a part is the least that it can take: inflating the file, or as many bytes
+read and written once at the rate of a copy within memory.
+"""
+
+import argparse
+import cProfile
+import gzip
+import logging
+import pstats
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import loading
+from mdvit_jax.data import cache, cohort, pairs, store
+from mdvit_jax.data.loading import Load
+
+# Part of preparing a scan → the function that is it.
+_FUNCTIONS = {
+    "read and inflate the file": ("nifti.py", "load"),
+    "average image and brain": ("resample.py", "average"),
+    "find the brightest voxels": ("_function_base_impl.py", "percentile"),
+    "write to the cache": ("cache.py", "write"),
+}
+
+
+def main() -> None:
+    """Print a row of Markdown for each part of the two."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--size", type=int, default=128, help="voxels along each axis")
+    parser.add_argument("--repeats", type=int, default=5)
+    given = parser.parse_args()
+    logging.disable(logging.WARNING)
+    with tempfile.TemporaryDirectory() as folder:
+        scans = Path(folder, "scans")
+        loading.write_scans(scans, count=4, size=256)
+        config = loading.configured(scans, Path(folder, "cache"), given.size)
+        print_scan(config, given.repeats)
+        print_pair(config, given.repeats)
+
+
+def print_scan(config, repeats: int) -> None:
+    """The parts of preparing one scan, in the order of the work."""
+    scan = cohort.read(config)[0]
+    with cProfile.Profile() as profile:
+        for _ in range(repeats):
+            cache.write(scan, store.make(scan, config), config)
+    found = pstats.Stats(profile).stats  # type: ignore[attr-defined]
+    whole = sum(row[2] for row in found.values()) / repeats
+    packed = scan.image.read_bytes()
+    values = store.nifti.load(scan.image).data
+    brain = int(np.count_nonzero(values))
+    cached = config.data.size**3 * 5  # float32 and uint8
+    limits = {
+        "read and inflate the file": shortest(lambda: gzip.decompress(packed), repeats),
+        # Image and brain are read as float32 where the brain is, and sums written.
+        "average image and brain": copying(2 * 4 * brain, repeats),
+        "find the brightest voxels": copying(4 * brain, repeats),
+        "write to the cache": copying(cached, repeats),
+    }
+    print("| preparing a scan | s | share | limit (s) |\n|---|---|---|---|")
+    rest = whole
+    for name, (file, function) in _FUNCTIONS.items():
+        seconds = sum(
+            row[3]
+            for (path, _, called), row in found.items()
+            if Path(path).name == file and called == function
+        )
+        seconds /= repeats
+        rest -= seconds
+        print(
+            f"| {name} | {seconds:.3f} | {seconds / whole:.0%} | {limits[name]:.3f} |"
+        )
+    print(
+        f"| the rest: masks, checks, conversions | {rest:.3f} | {rest / whole:.0%} | |"
+    )
+    print(f"| the whole | {whole:.3f} | | |\n")
+
+
+def print_pair(config, repeats: int) -> None:
+    """The parts of reading one pair from the cache, in the training process."""
+    opened = store.open_part(config, "train")
+    load = Load(
+        store=opened,
+        template=None,
+        persons=opened.persons,
+        seed=0,
+        task="reference",
+        batch=1,
+        rows=slice(0, 1),
+        skip_unreadable=False,
+        shared=False,
+    )
+    images = [opened[0].image, opened[1].image]
+    size = images[0].nbytes
+    parts = {
+        "draw the pair": lambda: pairs.draw(0, 1, 1, opened.persons, "reference"),
+        "open two scans": lambda: [opened[0], opened[1]],
+        "copy their volumes": lambda: [load._stack([image]) for image in images],
+    }
+    found = {name: shortest(part, 10 * repeats) for name, part in parts.items()}
+    whole = shortest(lambda: load(1), 10 * repeats)
+    limits = {"copy their volumes": copying(2 * size, repeats)}
+    print("| reading a pair | ms | share | limit (ms) |\n|---|---|---|---|")
+    for name, seconds in found.items():
+        limit = f"{1e3 * limits[name]:.2f}" if name in limits else ""
+        share = f"{seconds / whole:.0%}"
+        print(f"| {name} | {1e3 * seconds:.2f} | {share} | {limit} |")
+    print(f"| the whole | {1e3 * whole:.2f} | | |")
+
+
+def shortest(function: Callable, repeats: int) -> float:
+    """The shortest of several runs."""
+    found = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        found.append(time.perf_counter() - start)
+    return min(found)
+
+
+def copying(size: int, repeats: int) -> float:
+    """How long as many bytes take to copy within memory."""
+    values = np.ones(size, np.uint8)
+    return shortest(values.copy, repeats)
+
+
+if __name__ == "__main__":
+    main()
