@@ -128,7 +128,7 @@ def load(
 
 
 def _check_least(config: ml_collections.ConfigDict) -> None:
-    values = dict(_leaves(config))
+    values = dict(leaves(config))
     for name, least in _LEAST.items():
         value = values.get(name, least)
         if not value >= least:  # NaN too
@@ -166,14 +166,14 @@ def differences(
     one: ml_collections.ConfigDict, other: ml_collections.ConfigDict
 ) -> dict[str, tuple[Any, Any]]:
     """Dotted name → the two values, where two configurations differ."""
-    first, second = dict(_leaves(one)), dict(_leaves(other))
+    first, second = dict(leaves(one)), dict(leaves(other))
     names = dict.fromkeys([*first, *second])
     pairs = {name: (first.get(name), second.get(name)) for name in names}
     return {name: values for name, values in pairs.items() if values[0] != values[1]}
 
 
 def _override(config: ml_collections.ConfigDict, name: str, text: str) -> None:
-    known = dict(_leaves(config))
+    known = dict(leaves(config))
     if name not in known:
         raise errors.UserError(
             f"--config.{name} names no value of the configuration; did you mean "
@@ -222,10 +222,11 @@ def _convert(name: str, text: str, default: Any) -> Any:
         ) from error
 
 
-def _leaves(config: Mapping, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(config: Mapping, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All dotted names and their values."""
     for key, value in config.items():
         if isinstance(value, Mapping | ml_collections.ConfigDict):
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

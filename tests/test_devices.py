@@ -17,7 +17,9 @@ from test_step import heads, small_config
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 BATCH = 8
-DROPPING = {"optim__batch": BATCH, "model__dropout": 0.1}
+# Seed 0 moves a voxel onto the border of two others, where the slope of interpolation
+# jumps and rounding decides: on some processors the gradients differ by 4e-5 there.
+DROPPING = {"seed": 1, "optim__batch": BATCH, "model__dropout": 0.1}
 TOKENS = {"optim__batch": BATCH, "model__dilated_form": "tokens"} | {
     "model__dilations": (1,)
 }

@@ -6,12 +6,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import multihost_utils
 
 from mdvit_jax import configuration, errors
 from mdvit_jax.data import pairs, store
@@ -19,6 +21,7 @@ from mdvit_jax.evaluation import evaluate
 from mdvit_jax.models import initial_weights
 from mdvit_jax.training import (
     checkpoint,
+    folders,
     interrupt,
     log,
     loop,
@@ -136,18 +139,66 @@ def assert_goes_on(unbroken, workdir, monkeypatch, *, saved):
     assert best[0] == best[1]
 
 
+def test_a_second_signal_does_not_cut_the_last_save_short(tmp_path, monkeypatch):
+    seal, handlers = folders.Folders.seal, []
+
+    def slow_seal(self, step):
+        time.sleep(1)  # training is over meanwhile
+        handlers.append(signal.getsignal(signal.SIGTERM))
+        seal(self, step)
+
+    monkeypatch.setattr(folders.Folders, "seal", slow_seal)
+    assert loop.train(config(tmp_path, optim__steps="1")) == 0
+    assert handlers and signal.SIG_DFL not in handlers
+
+
+def test_of_several_processes_all_ask_equally_often(monkeypatch):
+    """JAX lets them agree on a number, which has to rise with each question."""
+    asked = []
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(
+        multihost_utils,
+        "reached_preemption_sync_point",
+        lambda number: asked.append(number) or number == 3,
+    )
+    stop = interrupt.Interrupt()
+    assert [stop.ends() for _ in range(3)] == [False, False, True]
+    assert asked == [1, 2, 3] and stop.exit_code == 143
+
+
+def test_processes_that_would_not_train_the_same_network_are_refused(
+    tmp_path, monkeypatch
+):
+    one = config(tmp_path, data__root="here", data__workers="2")
+    parts = [store.open_part(one, part) for part in ("train", "validation")]
+    told: list = []
+
+    def met(digests):  # this process, as number 2, after two others of the same kind
+        told.append(digests)
+        return np.stack([told[0], told[0], digests])
+
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    monkeypatch.setattr(multihost_utils, "process_allgather", met)
+    start.check_processes_agree(one, parts)
+    start.check_processes_agree(config(tmp_path / "x", data__root="there"), parts)
+    with pytest.raises(errors.UserError, match="number 2 has another configuration"):
+        start.check_processes_agree(config(tmp_path, optim__lr="2e-3"), parts)
+    with pytest.raises(errors.UserError, match="number 2 finds other scans than num"):
+        start.check_processes_agree(one, parts[::-1])
+
+
 def test_a_signal_that_comes_late_in_a_step_ends_the_next_one(
     tmp_path, monkeypatch, capsys
 ):
     class Late(interrupt.Interrupt):
-        """Is looked at once before the signal comes."""
+        """Is looked at twice before the signal comes."""
 
         looks = 0
 
         @property
         def received(self):
             self.looks += 1
-            return signal.SIGTERM if self.looks > 1 else None
+            return signal.SIGTERM if self.looks > 2 else None
 
         @received.setter
         def received(self, value):

@@ -147,7 +147,8 @@ def test_the_stores_error_comes_through_whole(workers, nobody_left):
     batches = stream(store=Store(2), steps=50, workers=workers)
     with pytest.raises(errors.UserError) as caught:
         list(batches)
-    assert str(caught.value) == "scan 2 is damaged; copy it again."
+    told = f"scan 2 is damaged; copy it again. {loading._ADVICE}"
+    assert str(caught.value) == told
 
 
 def readable_pair(step, row, drawn, refuse):
@@ -184,6 +185,15 @@ def test_scans_are_left_out_in_workers_and_after_resuming(nobody_left):
     # With scan 0, which tells how large a batch is.
     skipping = {"store": Store(0, 2), "skip_unreadable": True}
     assert_same(read(**skipping, first_step=2, workers=1), read(**skipping)[2:])
+
+
+def test_a_killed_worker_is_one_sentence(nobody_left):
+    batches = stream(steps=10_000, workers=1)
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    worker.kill()
+    with pytest.raises(errors.UserError, match="was killed from outside, most likely"):
+        list(batches)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -229,7 +239,7 @@ if __name__ == "__main__":
     kept.append(next(abandoned))
 """
     run = run_python(program)
-    assert run.stdout == "scan 2 is damaged; copy it again.\n"
+    assert run.stdout.startswith("scan 2 is damaged; copy it again. Bring ")
     assert "leaked" not in run.stderr and "Traceback" not in run.stderr
 
 

@@ -213,6 +213,20 @@ def test_a_process_is_lost_and_the_other_says_so_and_ends(tmp_path):
     assert final_bytes(broken.workdir) == final_bytes(unbroken.workdir)
 
 
+def test_processes_with_other_options_are_told_so(tmp_path):
+    environ = {ADDRESS: f"127.0.0.1:{free_port()}", COUNT: "2"}
+    runs = [Run(tmp_path / n, **{"optim.lr": n}) for n in ("1e-3", "1e-2")]
+    started = [
+        run.start(2, **environ, **{INDEX: str(index)})[0]
+        for index, run in enumerate(runs)
+    ]
+    for process in started:
+        said, _ = process.communicate(timeout=400)
+        assert process.returncode == 2, said
+        assert "number 1 has another configuration than number 0" in said
+    assert not any(run.workdir.exists() for run in runs)
+
+
 def test_processes_that_do_not_share_the_folder_are_told_so(tmp_path):
     """Each machine with a folder of its own would save half of a checkpoint."""
     here, there = Run(tmp_path / "here"), Run(tmp_path / "there")

@@ -24,8 +24,8 @@ def small_config(**changes):
     config.model.update({"patches": (3, 7), "strides": (2, 4)})  # quicker to compile
     config.loss.stride = 1
     for name, value in changes.items():
-        group, key = name.split("__")
-        config[group][key] = value
+        group, _, key = name.rpartition("__")
+        (config[group] if group else config)[key] = value
     return config
 
 

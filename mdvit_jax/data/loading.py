@@ -16,6 +16,10 @@ from mdvit_jax.data import conform, pairs
 # Pairs that a row may try. Where nine of ten pairs cannot be read, all of them fail for
 # one row of 40,000.
 _ATTEMPTS = 100
+_ADVICE = (
+    "Bring the scan back; or --config.data.skip_unreadable=True goes on without it, "
+    "with other pairs."
+)
 
 
 class Store(Protocol):
@@ -117,7 +121,7 @@ class Load(NamedTuple):
                 images.append(self._image(index))
             except errors.UserError as error:
                 if not self.skip_unreadable:
-                    raise
+                    raise errors.UserError(f"{error} {_ADVICE}") from error
                 unreadable[index] = str(error)
                 return None
         return images

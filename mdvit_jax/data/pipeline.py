@@ -126,6 +126,13 @@ def _stream(
         yield from map(_own, iterator) if workers else iterator
     except errors.UserError as error:
         refusal = str(error)
+    except RuntimeError as error:
+        if "terminated unexpectedly" not in str(error):  # Grain's word for a lost one
+            raise
+        refusal = (
+            "A process that loads scans was killed from outside, most likely as the "
+            "machine ran out of memory; fewer data.workers need less."
+        )
     finally:
         iterator.close()
         # Grain's objects refer to each other, and to the last batch of each worker:

@@ -11,9 +11,9 @@ from jax.experimental import multihost_utils
 class Interrupt:
     """Remembers the first signal; a second Ctrl-C ends the program at once.
 
-    Use it in a `with` block around the training loop, and look at `received`
+    Use it in a `with` block around the training loop and its saves, and ask `ends`
     between steps. Of several processes a signal to any one is a signal to all: JAX,
-    which takes SIGTERM then, lets them agree on the step to save.
+    which takes SIGTERM then, lets them agree on when to stop.
     """
 
     def __init__(self):
@@ -21,6 +21,7 @@ class Interrupt:
         self.received: signal.Signals | None = None
         self._shared = jax.process_count() > 1
         self._interrupted = False
+        self._asked = 0
         self._before: dict = {}
 
     def __enter__(self) -> "Interrupt":
@@ -35,9 +36,14 @@ class Interrupt:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def ends_at(self, step: int) -> bool:
-        """Whether the run is to be left after this step; to be asked after each one."""
-        if self._shared and multihost_utils.reached_preemption_sync_point(step):
+    def ends(self) -> bool:
+        """Whether the run is to be left now.
+
+        To be asked after each step and between the pairs of a validation, and by all
+        processes equally often: they agree on a number of questions.
+        """
+        self._asked += 1
+        if self._shared and multihost_utils.reached_preemption_sync_point(self._asked):
             self.received = signal.SIGTERM
         return self.received is not None
 

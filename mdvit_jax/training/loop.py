@@ -48,32 +48,40 @@ def train(config: ml_collections.ConfigDict) -> int:
             run, its state is saved.
     """
     workdir, leads = Path(config.workdir), jax.process_index() == 0
-    start.check_same_run(config, workdir)
+    with contextlib.ExitStack() as stack:
+        # Left last: a save is watched, and no second signal cuts it short.
+        stop = stack.enter_context(interrupt.Interrupt())
+        watch = stack.enter_context(watchdog.Watchdog(config.stall_after))
+        watch.waits_for("the list of scans")
+        start.check_same_run(config, workdir)
 
-    # Data: the scans of both parts, and the fixed list of validation pairs.
-    training, held_out = scans.open_parts(config, workdir)
-    fixed_template = None
-    if config.data.task == "template":
-        fixed_template, _ = template.load(config.data)
-    cases = pairs.cases(held_out.persons, config.data.task, config.seed)
-    cases = cases[: config.validation.cases or None].tolist()
-    pairs.check(training.persons, config.data.task)
+        # Data: the scans of both parts, and the fixed list of validation pairs.
+        training, held_out = scans.open_parts(config, workdir)
+        fixed_template = None
+        if config.data.task == "template":
+            fixed_template, _ = template.load(config.data)
+        cases = pairs.cases(held_out.persons, config.data.task, config.seed)
+        cases = cases[: config.validation.cases or None].tolist()
+        pairs.check(training.persons, config.data.task)
+        watch.waits_for("the other processes")
+        start.check_processes_agree(config, (training, held_out))
 
-    # Model, optimiser, and the step, compiled once.
-    mesh = sharding.create_mesh(
-        config.optim.batch,
-        model=config.mesh.model,
-        accumulate=config.optim.accumulate,
-    )
-    part, parts = sharding.rows_of_process(mesh)
-    left_out.check(config, parts)
-    network = models.create(config)
-    shapes = start.parameter_shapes(config, network)
-    descent, schedule = optimizer.create(config.optim, shapes)
-    train_step = step.create_step(config, network, descent, mesh)
-    validate = validation.create(config, network)
+        # Model, optimiser, and the step, compiled once.
+        mesh = sharding.create_mesh(
+            config.optim.batch,
+            model=config.mesh.model,
+            accumulate=config.optim.accumulate,
+        )
+        part, parts = sharding.rows_of_process(mesh)
+        left_out.check(config, parts)
+        network = models.create(config)
+        shapes = start.parameter_shapes(config, network)
+        descent, schedule = optimizer.create(config.optim, shapes)
+        train_step = step.create_step(config, network, descent, mesh)
+        validate = validation.create(config, network)
 
-    with errors.unwritable_told(workdir), contextlib.ExitStack() as stack:
+        stack.enter_context(errors.unwritable_told(workdir))
+        watch.waits_for("the newest checkpoint")
         saved = stack.enter_context(
             checkpoint.Checkpoints(workdir, keep=config.checkpoint.keep)
         )
@@ -120,17 +128,15 @@ def train(config: ml_collections.ConfigDict) -> int:
         bar = stack.enter_context(
             contextlib.closing(progress.Progress(first, config.optim))
         )
-        stop = stack.enter_context(interrupt.Interrupt())
-        watch = stack.enter_context(watchdog.Watchdog(config.stall_after))
         read = readings.Readings(mesh, schedule, training.subjects, saved, record, bar)
 
         @contextlib.contextmanager
-        def saving_first(advice: str = "") -> Iterator[None]:
+        def saving_first() -> Iterator[None]:
             """Save the state before a scan that cannot be read ends the run."""
             try:
                 yield
             except errors.UserError as error:
-                told = f"{error}{advice}"
+                told = str(error)
                 # Of several processes the others do not come to this save.
                 if done > 0 and jax.process_count() == 1:
                     read.settle()
@@ -140,11 +146,7 @@ def train(config: ml_collections.ConfigDict) -> int:
                 raise errors.UserError(told) from error
 
         def training_batches() -> Iterator[loading.Batch]:
-            skip = (
-                " Bring the scan back; or --config.data.skip_unreadable=True goes on "
-                "without it, with other pairs."
-            )
-            with saving_first("" if config.data.skip_unreadable else skip):
+            with saving_first():
                 yield from left_out.told(batches, training.subjects)
 
         def validate_and_save(done: int) -> bool:
@@ -156,7 +158,7 @@ def train(config: ml_collections.ConfigDict) -> int:
                 named = evaluate.pairs_of(cases, held_out, fixed_template)
                 params = sharding.on_one_device(mesh, state.params)
                 with saving_first():
-                    found = validate(params, named, lambda: stop.received is not None)
+                    found = validate(params, named, stop.ends)
                 going_on = found is not None
                 if found is not None:
                     scores, picture = found
@@ -173,19 +175,23 @@ def train(config: ml_collections.ConfigDict) -> int:
             return going_on
 
         done = first
-        going_on = not behind or validate_and_save(first)
+        going_on = stop.received is None
+        if going_on and behind:
+            going_on = validate_and_save(first)
+        watch.waits_for(f"the scans of step {first + 1}")
         for batch in training_batches() if going_on else ():
             bar.scans_came(read.newest)
             fixed, moving = (
                 sharding.to_devices(mesh, batch[name]) for name in ("fixed", "moving")
             )
+            watch.waits_for(f"the start of step {done + 1}")
             state, measured = train_step(state, fixed, moving)
             watch.waits_for(f"the devices at step {done}")
             done = batch["step"] + 1
             used = np.stack([batch["fixed_index"], batch["moving_index"]], axis=1)
             read.take(done, measured, used)
             watch.waits_for(f"the scans of step {done + 1}")
-            ends = stop.ends_at(done)
+            ends = stop.ends()
             if ends or due(done) or done % config.checkpoint.every == 0:
                 watch.waits_for(f"the devices at step {done}")
                 read.settle()
@@ -193,13 +199,15 @@ def train(config: ml_collections.ConfigDict) -> int:
             if not going_on:  # not `stop.received`: that may be newer than the save
                 break
         late_scans = bar.late_scans(config.data.workers)
+        watch.waits_for(f"the save of step {done}")
     if leads and late_scans:
         print(late_scans, file=sys.stderr)
     if going_on:
         return 0
     if leads:
+        behind_it = f"Saved step {done}" if done else "No step was made yet"
         print(
-            f"Saved step {done} in {workdir}; the same command goes on from there.",
+            f"{behind_it} in {workdir}; the same command goes on from there.",
             file=sys.stderr,
         )
     return stop.exit_code

@@ -1,7 +1,8 @@
 """Where a run starts: its newest checkpoint, another run's parameters, or a seed."""
 
+import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, SingleDeviceSharding
 
 from mdvit_jax import configuration, errors, models
+from mdvit_jax.data import store
 from mdvit_jax.models import import_torch
 from mdvit_jax.training import checkpoint, step
 
@@ -25,6 +27,8 @@ _MAY_DIFFER = (
     *("workdir", "data.root", "data.cache", "data.workers", "data.skip_unreadable"),
     *("optim.steps", "optim.accumulate", "stall_after"),
 )
+# What may differ among the processes of one run: where things lie, and how each loads.
+_MAY_DIFFER_AMONG = ("workdir", "data.root", "data.cache", "data.workers")
 _GROUPS_THAT_MAY_DIFFER = ("checkpoint.", "evaluation.", "mesh.")
 # What decides who trains and who tests, of one cohort.
 _DECIDE_THE_SPLIT = ("seed", "data.split", "data.person", "data.same_person")
@@ -47,6 +51,41 @@ def check_same_run(config: ml_collections.ConfigDict, workdir: Path) -> None:
             f"{workdir} holds a run with {changed}; go on with its configuration, or "
             "name another folder with --config.workdir."
         )
+
+
+def check_processes_agree(
+    config: ml_collections.ConfigDict, parts: Sequence[store.Store]
+) -> None:
+    """Raise a UserError, in all processes, if they would not train the same network.
+
+    Args:
+        config: of this process; where things lie may differ (`_MAY_DIFFER_AMONG`).
+        parts: the scans to train and to validate with, as this process finds them.
+    """
+    if jax.process_count() == 1:
+        return
+    settings = [
+        (name, value)
+        for name, value in configuration.leaves(config)
+        if name not in _MAY_DIFFER_AMONG
+    ]
+    people = [[(s.subject, s.person) for s in part.scans] for part in parts]
+    digests = [
+        np.frombuffer(hashlib.sha256(repr(of).encode()).digest(), np.uint8)
+        for of in (sorted(settings), people)
+    ]
+    of_all = multihost_utils.process_allgather(np.stack(digests))
+    other = (of_all != of_all[0]).any(axis=-1)  # [processes, 2]
+    for column, what, advice in (
+        (0, "has another configuration", "start all of them with the same options"),
+        (1, "finds other scans", "see that data.root has the same files everywhere"),
+    ):
+        if other[:, column].any():
+            named = ", ".join(map(str, np.flatnonzero(other[:, column])))
+            raise errors.UserError(
+                f"Of {jax.process_count()} processes number {named} {what} than number "
+                f"0; {advice}."
+            )
 
 
 def check_one_folder(workdir: Path, first: int) -> None:
