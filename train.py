@@ -9,10 +9,13 @@ in each: see launch/.
 
 Exit codes:
     0    done
+    1    failed unexpectedly: a bug, with its traceback
     2    refused or failed, for a reason that is told in a sentence
     130  stopped by Ctrl-C (SIGINT); saved, and the same command goes on
-    134  ended by JAX (SIGABRT) as another process is gone; the same command goes on
-    143  stopped by SIGTERM; saved, and the same command goes on
+    134  ended, by JAX perhaps (SIGABRT), as another process of the run is gone or never
+         came; the same command goes on
+    143  stopped by SIGTERM, or by Ctrl-C where there are several processes; saved, and
+         the same command goes on
 """
 
 import argparse

@@ -172,7 +172,7 @@ _HELP = (
     "convert: an affine transform from one program's file into another's; "
     "prepare: conform a cohort once into a cache that training reads; "
     "ablation: train and evaluate the four networks of the paper's Table 2; "
-    "export: a trained network as a file that runs with JAX alone"
+    "export: a trained network as a file that runs with jax and flatbuffers alone"
 )
 
 

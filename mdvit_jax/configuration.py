@@ -154,7 +154,10 @@ def saved(folder: str | Path) -> ml_collections.ConfigDict:
     path = Path(folder) / "config.json"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        for group in ("data", "model", "loss", "optim"):
+            if not isinstance(values[group], dict):
+                raise ValueError(group)
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise errors.UserError(
             f"{folder} is not the folder of a run: its config.json is missing or "
             "damaged; name the workdir that train.py wrote."

@@ -23,9 +23,11 @@ class UserError(Exception):
     exit with code 2. Anything else that is raised is a bug and keeps its traceback.
     """
 
+    exit_code = 2
+
 
 def told_in_a_sentence(main: Callable[..., int]) -> Callable[..., int]:
-    """Wrap an entry point: a `UserError` is printed to stderr and is exit code 2.
+    """Wrap an entry point: a `UserError` is printed to stderr and is its exit code.
 
     Ctrl-C is told in a word, too, and is exit code 130.
     """
@@ -36,7 +38,7 @@ def told_in_a_sentence(main: Callable[..., int]) -> Callable[..., int]:
             return main(*args, **kwargs)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
-            return 2
+            return error.exit_code
         except KeyboardInterrupt:
             print("\nInterrupted.", file=sys.stderr)
             return 130
@@ -52,8 +54,9 @@ def unwritable_told(folder: str | Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _UNWRITABLE:
             raise
+        where = f": {error.filename}" if error.filename else ""  # an open file has none
         raise UserError(
-            f"{folder} cannot be written to ({error.strerror}: {error.filename}); free "
-            "space, see to the permissions or name another folder. What was saved "
-            "before is intact, and the same command goes on from there."
+            f"{folder} cannot be written to ({error.strerror}{where}); free space, see "
+            "to the permissions or name another folder. What was saved before is "
+            "intact, and the same command goes on from there."
         ) from error

@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import re
+import signal
 import sys
 import threading
 import traceback
@@ -26,6 +27,12 @@ _ADDRESS, _COUNT, _INDEX = NAMES = (
 _WAIT = 300  # seconds for all processes to meet: queues and pulled images take a while
 _SHUTDOWN = 60  # seconds that a process which is done waits for the others
 _GOES_ON = "What was saved before is intact; the same command goes on from there."
+
+
+class Lost(errors.UserError):
+    """Another process is gone, or never came: nobody's mistake, to be started again."""
+
+    exit_code = 128 + signal.SIGABRT  # as of a process that JAX ends for this
 
 
 class Settings(NamedTuple):
@@ -136,7 +143,7 @@ def together() -> Iterator[None]:
     Anything else that is raised in it is a bug, which ends its process at once.
 
     Raises:
-        UserError: JAX failed, as it does when it waits for a process that is gone.
+        Lost: JAX failed, as it does when it waits for a process that is gone.
     """
     try:
         yield
@@ -147,7 +154,7 @@ def together() -> Iterator[None]:
             traceback.print_exc()
             _end(1)
         reason = next(iter(str(error).strip().splitlines()), "")[:200]
-        raise errors.UserError(
+        raise Lost(
             f"{_name()} cannot go on ({reason}); see whether the others say why one "
             f"was lost. {_GOES_ON}"
         ) from error
@@ -178,12 +185,15 @@ def alone(program: str) -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """End the program; wrong input (2) ends it at once, whatever the others do.
+    """End the program; an error that was told ends it at once, whatever the others do.
 
     They are told by JAX that a process is lost. It would wait for them otherwise, and
     they for it.
     """
-    if code == 2 and jax.distributed.is_initialized():
+    if (
+        code in (errors.UserError.exit_code, Lost.exit_code)
+        and jax.distributed.is_initialized()
+    ):
         _end(code)
     sys.exit(code)
 
@@ -208,7 +218,7 @@ def _give_up(found: Settings) -> None:
         "is how many were started.",
         file=sys.stderr,
     )
-    _end(2)
+    _end(Lost.exit_code)
 
 
 def _number(environ: Mapping[str, str], name: str) -> Any:

@@ -167,6 +167,24 @@ def test_a_step_that_was_set_aside_is_saved_again_and_again(run, caplog):
     assert (run / "checkpoints" / "3.damaged").is_dir()
 
 
+def test_other_names_are_no_checkpoints_and_stay(run, caplog):
+    others = ["0004", "4.0", "４", "latest", "4 (copy)"]
+    for name in others:
+        (run / "checkpoints" / name).mkdir()
+    assert resume(run) == 3 and not warnings(caplog)
+    save(run, 4)
+    assert resume(run) == 4 and not warnings(caplog)
+    assert all((run / "checkpoints" / name).is_dir() for name in others)
+
+
+def test_a_file_of_the_name_does_not_keep_a_step_from_being_set_aside(run, caplog):
+    truncate(run / "checkpoints" / "3" / "params/_METADATA")
+    (run / "checkpoints" / "3.damaged").write_text("")
+    assert resume(run) == 2
+    assert len(warnings(caplog)) == 1
+    assert (run / "checkpoints" / "3.damaged").is_dir()
+
+
 def test_what_a_killed_save_left_is_removed_with_a_warning(run, caplog):
     unfinished = run / "checkpoints" / "4.orbax-checkpoint-tmp"
     shutil.copytree(run / "checkpoints" / "3", unfinished)

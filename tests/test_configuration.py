@@ -141,6 +141,13 @@ def test_what_is_saved_comes_back(tmp_path):
         configuration.saved(tmp_path / "none")
 
 
+@pytest.mark.parametrize("text", ["", "[]", "3", '{"train": 3}', '{"data": 1}', "\xff"])
+def test_what_is_no_configuration_of_a_run_is_told_so(tmp_path, text):
+    (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(errors.UserError, match="config.json is missing or damaged"):
+        configuration.saved(tmp_path)
+
+
 @pytest.mark.parametrize(
     "command",
     [["train.py"], ["eval.py", "--checkpoint", "x"], ["-m", "mdvit_jax", "prepare"]],

@@ -1,6 +1,7 @@
 """The record of a run after it was cut off."""
 
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -36,6 +37,47 @@ def test_a_new_run_begins_empty(tmp_path):
     with log.MetricsLog(tmp_path, from_step=0) as record:
         pass
     assert rows(record.path) == []
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"[1, 2]",
+        b'{"loss": 1}',
+        b'{"step": "x',
+        b"\xf7\x00{\n\xff",
+        bytes(300),
+        b"\n\n",
+    ],
+)
+@pytest.mark.parametrize("place", [0, 2, 3])
+def test_what_is_no_row_is_dropped(tmp_path, caplog, odd, place):
+    with log.MetricsLog(tmp_path, from_step=0) as record:
+        for step in (1, 2, 3):
+            record.write(step, {"loss": step / 10})
+    lines = record.path.read_bytes().splitlines(keepends=True)
+    end = b"\n" if place < 3 else b""
+    record.path.write_bytes(b"".join([*lines[:place], odd + end, *lines[place:]]))
+    assert not log.validated(tmp_path, 2)
+    with log.MetricsLog(tmp_path, from_step=3):
+        assert record.path.read_bytes() == b"".join(lines)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("kept", [0, 3])
+def test_rows_that_were_lost_are_told_once(tmp_path, caplog, kept):
+    with log.MetricsLog(tmp_path, from_step=0) as record:
+        for step in range(1, kept + 1):
+            record.write(step, {"loss": 0.5})
+        record.write(7, {"dsc": 0.9})
+    if not kept:
+        record.path.unlink()
+    with log.MetricsLog(tmp_path, from_step=7) as record:
+        record.write(8, {"loss": 0.5})
+    (told,) = [r for r in caplog.records if r.levelno == logging.WARNING]
+    lost = f"{7 - kept} of the first 7 steps, from step {kept + 1} to step 7;"
+    assert told.getMessage().startswith(f"{record.path} lacks the rows of {lost}")
+    assert rows(record.path)[-1]["step"] == 8
 
 
 def test_rows_are_json_even_of_what_is_not_finite(tmp_path):

@@ -86,7 +86,7 @@ def test_a_meeting_in_vain_is_one_sentence(index):
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 2
+    assert done.returncode == 134
     assert done.stderr.startswith("error: The 2 processes of the run did not all meet")
     assert values[0] in done.stderr and done.stderr.count("\n") == 1
 
@@ -194,7 +194,7 @@ def test_a_process_is_lost_and_the_other_says_so_and_ends(tmp_path):
     for victim in (1, 0):
         code, said = lose(broken, victim)
         told = {
-            2: rf"error: Process {1 - victim} of 2 cannot go on \(.*{goes_on}",
+            134: rf"error: Process {1 - victim} of 2 cannot go on \(.*{goes_on}",
             -signal.SIGABRT: f"error: Process {1 - victim} of 2 was killed, or JAX "
             f"ended it because another is gone .*{goes_on}",
         }
@@ -252,7 +252,7 @@ tasks = [
 ]
 sys.exit(max(task.wait() for task in tasks))
 """
-# Stands for train.py after a signal, or after its last step.
+# Stands for train.py at its end.
 TASK_PROGRAM = """#!{python}
 import sys; sys.path.insert(0, {root!r})
 from mdvit_jax import processes, runtime
@@ -265,9 +265,12 @@ processes.leave({code})
 """
 
 
-@pytest.mark.parametrize("code", [0, 143])
+@pytest.mark.parametrize(
+    ("code", "restarts", "requeued"),
+    [(0, 0, False), (143, 99, True), (143, 100, False), (134, 0, True), (2, 0, False)],
+)
 def test_the_slurm_script_starts_the_tasks_and_requeues_what_was_stopped(
-    tmp_path, code
+    tmp_path, code, restarts, requeued
 ):
     programs = {
         "srun": SRUN.format(python=sys.executable),
@@ -282,6 +285,7 @@ def test_the_slurm_script_starts_the_tasks_and_requeues_what_was_stopped(
         "PYTHON": str(tmp_path / "task"),
         "CONFIG": "configs/oasis.py",
         "SLURM_JOB_ID": "7012",
+        "SLURM_RESTART_COUNT": str(restarts),
         "JAX_COORDINATOR_PORT": str(free_port()),
         "JAX_PLATFORMS": "cpu",
     }
@@ -295,7 +299,7 @@ def test_the_slurm_script_starts_the_tasks_and_requeues_what_was_stopped(
     )
     assert done.returncode == code, done.stderr
     expected = ["2 train.py --config configs/oasis.py --config.optim.batch=4"]
-    assert done.stdout.splitlines() == expected + ["scontrol requeue 7012"] * (code > 0)
+    assert done.stdout.splitlines() == expected + ["scontrol requeue 7012"] * requeued
 
 
 def test_the_jobset_names_as_many_processes_as_it_starts():
@@ -314,3 +318,11 @@ def test_the_jobset_names_as_many_processes_as_it_starts():
     mounted = {mount["name"] for mount in container["volumeMounts"]}
     assert mounted == {v["name"] for v in pods["template"]["spec"]["volumes"]}
     assert container["command"][:2] == ["python", "train.py"]
+    (rule,) = pods["podFailurePolicy"]["rules"]  # a mistake is not tried again
+    assert rule["action"] == "FailJob"
+    assert rule["onExitCodes"]["containerName"] == container["name"]
+    assert rule["onExitCodes"]["values"] == [errors.UserError.exit_code]
+    assert pods["template"]["spec"]["restartPolicy"] == "Never"  # else no such policy
+    (rule,) = jobset["spec"]["failurePolicy"]["rules"]
+    assert rule["action"] == "FailJobSet"
+    assert rule["onJobFailureReasons"] == ["PodFailurePolicy"]

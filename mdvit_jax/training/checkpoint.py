@@ -8,8 +8,6 @@ import contextlib
 import functools
 import logging
 import math
-import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ import orbax.checkpoint.experimental.v1 as ocp
 from jax.experimental import multihost_utils
 
 from mdvit_jax import errors, processes
-from mdvit_jax.training import folders
+from mdvit_jax.training import folders, save_errors
 from mdvit_jax.training.step import TrainState
 
 _POLICIES = ocp.training.preservation_policies
@@ -183,8 +181,7 @@ class Checkpoints:
     @functools.cached_property
     def _checkpointer(self) -> ocp.training.Checkpointer:
         """Orbax's, which writes and chooses what is kept; reading needs none."""
-        # Orbax logs each error several times, in tracebacks, and raises it besides.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        save_errors.tell_once()
         checkpointer = ocp.training.Checkpointer(
             self._folders.root,
             preservation_policy=_POLICIES.AnyPreservationPolicy(
@@ -225,7 +222,7 @@ class Checkpoints:
         try:
             return ocp.load_checkpointables(path, form)
         except Exception as error:
-            raise folders.Unusable(path, _reason(error)) from error
+            raise folders.Unusable(path, save_errors.reason(error)) from error
 
     @contextlib.contextmanager
     def _refused_in_a_sentence(self) -> Iterator[None]:
@@ -242,14 +239,14 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # TensorStore has its own for a full disk
-            if processes.lost(error) and _number(error) is None:
+            if processes.lost(error) and save_errors.number(error) is None:
                 raise
             kept = [f"step {n}" for n in self._folders.steps()[-1:]] or ["none so far"]
             raise errors.UserError(
                 f"Step {step} cannot be saved in {self._folders.root} "
-                f"({_reason(error)}); the newest checkpoint ({kept[0]}) is intact. "
-                "Free space or see to the permissions; the same command goes on from "
-                "there."
+                f"({save_errors.reason(error)}); the newest checkpoint ({kept[0]}) is "
+                "intact. Free space or see to the permissions; the same command goes "
+                "on from there."
             ) from error
 
 
@@ -266,17 +263,3 @@ def _wait_for_all_processes() -> None:
 def _is_first_process() -> bool:
     """Whether this is the process that renames and removes for all."""
     return jax.process_index() == 0
-
-
-def _number(error: Exception) -> int | None:
-    """The operating system's, which TensorStore writes into its message."""
-    found = re.search(r"os_error_code='(\d+)'", str(error))
-    return int(found[1]) if found else getattr(error, "errno", None)
-
-
-def _reason(error: Exception) -> str:
-    """What the operating system says, if it is at fault, or the error."""
-    if number := _number(error):
-        return os.strerror(number)
-    line = next(iter(str(error).strip().splitlines()), "")
-    return f"{type(error).__name__}: {line[:200]}"

@@ -47,7 +47,9 @@ class Folders:
 
     def steps(self) -> list[int]:
         """Those that were saved completely, in rising order."""
-        return sorted(int(p.name) for p in self.root.glob("*") if p.name.isdecimal())
+        names = [p.name for p in self.root.glob("*") if p.name.isdecimal()]
+        # Not 0013, which is no name that was written here.
+        return sorted(int(name) for name in names if name == str(int(name)))
 
     def score(self, step: int) -> float | None:
         """The validation DSC that was saved with a step, if any was.
@@ -96,4 +98,6 @@ class Folders:
         """Take a step that cannot be used out of the way of those that can."""
         aside = self.of(step, ".damaged")
         shutil.rmtree(aside, ignore_errors=True)  # of an earlier time
+        if aside.is_file():  # it is nobody's checkpoint
+            aside.unlink()
         self.of(step).rename(aside)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mdvit_jax import atomic
+
+_logger = logging.getLogger(__name__)
 
 
 class MetricsLog:
@@ -21,11 +24,12 @@ class MetricsLog:
     def __init__(self, workdir: str | Path, *, from_step: int):
         """Open the record of a run that goes on after `from_step`.
 
-        Later rows, of steps that were not saved and will be done again, are dropped.
+        Later rows, of steps that were not saved and will be done again, are dropped,
+        and what is no row. Steps that have lost theirs are told in a warning.
         """
         self.path = Path(workdir) / "metrics.jsonl"
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        _drop_after(self.path, from_step)
+        _keep_until(self.path, from_step)
         self._ending = contextlib.ExitStack()
         self._file = self._ending.enter_context(self.path.open("a", encoding="utf-8"))
         self._board = _tensorboard(Path(workdir) / "tensorboard", from_step)
@@ -90,19 +94,35 @@ def validated(workdir: str | Path, step: int) -> bool:
     return any(row["step"] == step and "dsc" in row for _, row in rows)
 
 
-def _drop_after(path: Path, step: int) -> None:
-    """Remove the rows of later steps, and a last row that was cut short."""
-    if not path.exists():
-        return
-    kept = [line for line, row in _rows(path) if row["step"] <= step]
-    atomic.write_text(path, "".join(kept))
+def _keep_until(path: Path, step: int) -> None:
+    """Remove the rows of later steps, and what is no row, such as one cut short.
+
+    Warn of steps without a row: a machine that fails may lose what it had not yet
+    written to its disk.
+    """
+    kept = [(line, row) for line, row in _rows(path) if row["step"] <= step]
+    if path.exists():
+        atomic.write_text(path, "".join(line for line, _ in kept))
+    lost = set(range(1, step + 1)) - {row["step"] for _, row in kept if "loss" in row}
+    if lost:
+        _logger.warning(
+            "%s lacks the rows of %d of the first %d steps, from step %d to step %d; "
+            "the record keeps this gap, and the training is not affected.",
+            *(path, len(lost), step, min(lost), max(lost)),
+        )
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict]]:
-    """The lines of a record, if there is one, with their content; none cut short."""
+    """The lines of a record, if there is one, that are rows of a step, as they stand.
+
+    One may be cut short, or its bytes be others after a crash of the machine.
+    """
     if not path.exists():
         return
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n"):
-            with contextlib.suppress(ValueError):
-                yield line, json.loads(line)
+    for line in path.read_bytes().splitlines(keepends=True):
+        with contextlib.suppress(ValueError):
+            text = line.decode()
+            row = json.loads(text)
+            whole = text.endswith("\n") and isinstance(row, dict)
+            if whole and isinstance(row.get("step"), int):
+                yield text, row
