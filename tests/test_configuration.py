@@ -17,8 +17,8 @@ DEFAULT = ROOT / "configs/default.py"
 @pytest.mark.parametrize("path", sorted(glob.glob(str(ROOT / "configs/[!_]*.py"))))
 def test_every_file_loads_and_names_no_new_value(path):
     default, config = configuration.load(DEFAULT), configuration.load(path)
-    assert {name for name, _ in configuration._leaves(config)} == {
-        name for name, _ in configuration._leaves(default)
+    assert {name for name, _ in configuration.leaves(config)} == {
+        name for name, _ in configuration.leaves(default)
     }
     assert config.is_locked
 
