@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -147,6 +148,23 @@ def test_curves_before_the_first_validation(tmp_path):
     np.testing.assert_allclose(Points(left.lines[1]).y, 1)
     assert [text.get_text() for text in right.texts] == ["no validation yet"]
     figures.save(curves.training_curves(rows(path)), tmp_path / "empty.png")
+
+
+def test_curves_of_a_long_run_keep_its_extremes_and_little_memory(tmp_path):
+    loss = np.random.default_rng(0).random(20_000).round(6)
+    loss[7_777] = 9
+    lines = [json.dumps({"step": n, "loss": v}) for n, v in enumerate(loss.tolist())]
+    path = rows(tmp_path / "metrics.jsonl", *lines)
+    tracemalloc.start()
+    left, _ = curves.training_curves(path).axes
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 200 * len(loss)  # bytes; it was 490 when the rows were kept
+    drawn = Points(left.lines[0])
+    assert len(drawn.x) <= 2_000 and (np.diff(drawn.x) > 0).all()
+    np.testing.assert_array_equal(drawn.y, loss[drawn.x.astype(int)])
+    assert drawn.y.max() == 9 and drawn.y.min() == loss.min()
+    assert len(left.lines[1].get_xdata()) <= 2_000
 
 
 def test_curves_name_the_damaged_line_and_the_missing_file(tmp_path):

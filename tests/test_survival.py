@@ -4,6 +4,7 @@ MDVIT_KILLS=50 kills more often than the suite does.
 """
 
 import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -14,9 +15,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from mdvit_jax import configuration, errors
 from mdvit_jax.data import cache, cohort, pairs, pipeline, store
+from mdvit_jax.evaluation import figures
 from mdvit_jax.training import checkpoint, log, loop, sums
 from oracle import people
 from oracle.run import final_bytes
@@ -258,6 +261,25 @@ def test_a_scan_that_vanishes_stops_a_run_which_saves_and_goes_on(
         assert kept.latest == saved
     assert loop.train(settings) == 0
     assert_ends_like(unbroken, tmp_path / "run")
+
+
+def test_figures_are_gone_at_the_next_validation_but_one(short, tmp_path, monkeypatch):
+    settings = config(tmp_path, short | {"validation.every": "2"})
+    save, alive = figures.save, []
+
+    def save_and_count(*arguments):
+        save(*arguments)
+        alive.append(sum(type(one) is Figure for one in gc.get_objects()))
+
+    monkeypatch.setattr(figures, "save", save_and_count)
+    gc.collect()
+    gc.disable()  # it comes rarely by itself among the many objects of a real run
+    try:
+        assert loop.train(settings) == 0
+    finally:
+        gc.enable()
+    assert len(alive) == 10
+    assert max(alive) == 4  # two of each validation
 
 
 @pytest.fixture(scope="module")

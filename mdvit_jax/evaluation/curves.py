@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import array
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from mdvit_jax import errors, panels
 
 _FAINT = "#8b8d94"
 _FIRST, _SECOND = "#35d0ff", "#ffb347"  # apart for all common kinds of colour vision
+_BLOCKS = 1000  # more than an axis has pixels
 
 
 def training_curves(path: str | Path) -> Figure:
@@ -24,25 +26,27 @@ def training_curves(path: str | Path) -> Figure:
     that was cut short, as by a killed run, is left out. UserError where the file cannot
     be read or another line is not JSON.
     """
-    rows = _metrics(Path(path))
+    found = _series(Path(path), "loss", "validation_loss", "dsc", "dsc30")
     figure = panels.figure(11.0, 4.2)
     left, right = figure.subplots(1, 2)
     figure.subplots_adjust(0.07, 0.13, 0.98, 0.91, wspace=0.16)
     _curve_axis(left, "Loss")
     _curve_axis(right, "Validation overlap of brain masks")
-    step, loss = _series(rows, "loss")
+    step, loss = found["loss"]
     smooth = max(1, len(loss) // 40)
-    left.plot(step, loss, color=_FAINT, lw=0.8, alpha=0.6, label="training")
+    drawn = _thinned(step, loss)
+    left.plot(*drawn, color=_FAINT, lw=0.8, alpha=0.6, label="training")
     if smooth > 1:
         label = f"training, mean of {smooth} rows"
-        left.plot(*_running_mean(step, loss, smooth), color=_FIRST, lw=1.8, label=label)
+        drawn = _thinned(*_running_mean(step, loss, smooth))
+        left.plot(*drawn, color=_FIRST, lw=1.8, label=label)
     checked = (
         (left, "validation_loss", "validation", _SECOND),
         (right, "dsc", "DSC", _FIRST),
         (right, "dsc30", "DSC30 (lowest 30 %)", _SECOND),
     )
     for axis, key, label, colour in checked:
-        step, value = _series(rows, key)
+        step, value = found[key]
         if len(step):
             axis.plot(step, value, "o-", color=colour, lw=1.6, ms=3.5, label=label)
     for axis in (left, right):
@@ -71,31 +75,59 @@ def _curve_axis(axis: Axes, title: str) -> None:
         spine.set_color(_FAINT)
 
 
-def _metrics(path: Path) -> list[dict]:
+def _rows(path: Path) -> Iterator[dict]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    row = json.loads(line)
+                except ValueError as error:
+                    if not file.read(1):
+                        return
+                    raise errors.UserError(
+                        f"{path} is damaged: line {number} is not JSON; remove that "
+                        "line."
+                    ) from error
+                yield row
     except OSError as error:
         raise errors.UserError(
             f"{path} cannot be read ({error.strerror}); name the metrics file of a run."
         ) from error
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            if number == len(lines):
-                break
-            raise errors.UserError(
-                f"{path} is damaged: line {number} is not JSON; remove that line."
-            ) from error
-    return rows
 
 
-def _series(rows: Sequence[dict], key: str) -> tuple[NDArray, NDArray]:
-    """Steps in order and the finite or not finite values of one key, [n] each."""
-    found = {row["step"]: row[key] for row in rows if row.get(key) is not None}
-    steps = sorted(found)
-    return np.array(steps, float), np.array([found[step] for step in steps], float)
+def _series(path: Path, *keys: str) -> dict[str, tuple[NDArray, NDArray]]:
+    """Of each key the steps in order and its finite or not finite values, [n] each.
+
+    A long run has many rows: none is kept but for its numbers.
+    """
+    steps, values = ({key: array.array("d") for key in keys} for _ in range(2))
+    for row in _rows(path):
+        for key in keys:
+            if row.get(key) is not None:
+                steps[key].append(row["step"])
+                values[key].append(row[key])
+    return {key: _later(np.array(steps[key]), np.array(values[key])) for key in keys}
+
+
+def _later(step: NDArray, value: NDArray) -> tuple[NDArray, NDArray]:
+    """Each step once, with the last of its values."""
+    once, last = np.unique(step[::-1], return_index=True)
+    return once, value[::-1][last]
+
+
+def _thinned(step: NDArray, value: NDArray) -> tuple[NDArray, NDArray]:
+    """The lowest and the highest of each block of neighbours: they look the same."""
+    size = -(-len(step) // _BLOCKS)
+    if size <= 2:
+        return step, value
+    starts = np.arange(0, len(step), size)
+    ends = [
+        start + extreme(value[start : start + size])
+        for extreme in (np.argmin, np.argmax)
+        for start in starts
+    ]
+    kept = np.unique(ends)
+    return step[kept], value[kept]
 
 
 def _running_mean(step: NDArray, value: NDArray, size: int) -> tuple[NDArray, NDArray]:

@@ -17,7 +17,7 @@ import orbax.checkpoint.experimental.v1 as ocp
 from jax.experimental import multihost_utils
 
 from mdvit_jax import errors, processes
-from mdvit_jax.training import folders, save_errors
+from mdvit_jax.training import folders, lean_orbax, save_errors
 from mdvit_jax.training.step import TrainState
 
 _POLICIES = ocp.training.preservation_policies
@@ -182,6 +182,7 @@ class Checkpoints:
     def _checkpointer(self) -> ocp.training.Checkpointer:
         """Orbax's, which writes and chooses what is kept; reading needs none."""
         save_errors.tell_once()
+        lean_orbax.use()
         checkpointer = ocp.training.Checkpointer(
             self._folders.root,
             preservation_policy=_POLICIES.AnyPreservationPolicy(

@@ -10,6 +10,7 @@ writes all but its share of the checkpoints.
 """
 
 import contextlib
+import gc
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,6 +170,9 @@ def train(config: ml_collections.ConfigDict) -> int:
                         figures.save(picture, workdir / "validation" / name)
                         drawn = curves.training_curves(record.path)
                         figures.save(drawn, workdir / "curves.png")
+                        # Figures refer to themselves, tens of MB each; among the many
+                        # objects of JAX Python by itself looks for them too rarely.
+                        gc.collect()
             watch.waits_for(f"the save of step {done}")
             saved.save(done, state, metrics=scores)
             watch.waits_for(f"the scans of step {done + 1}")
