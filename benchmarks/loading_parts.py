@@ -14,14 +14,12 @@ import gzip
 import logging
 import pstats
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks import loading
-from mdvit_jax.data import cache, cohort, pairs, store
+from benchmarks import loading, timing
+from mdvit_jax.data import cache, cohort, nifti, pairs, store
 from mdvit_jax.data.loading import Load
 
 # Part of preparing a scan → the function that is it.
@@ -59,11 +57,13 @@ def print_scan(config, repeats: int) -> None:
     found = pstats.Stats(profile).stats  # type: ignore[attr-defined]
     whole = sum(row[2] for row in found.values()) / repeats
     packed = scan.image.read_bytes()
-    values = store.nifti.load(scan.image).data
+    values = nifti.load(scan.image).data
     brain = int(np.count_nonzero(values))
     cached = config.data.size**3 * 5  # float32 and uint8
     limits = {
-        "read and inflate the file": shortest(lambda: gzip.decompress(packed), repeats),
+        "read and inflate the file": timing.shortest(
+            lambda: gzip.decompress(packed), repeats
+        ),
         # Image and brain are read as float32 where the brain is, and sums written.
         "average image and brain": copying(2 * 4 * brain, repeats),
         "find the brightest voxels": copying(4 * brain, repeats),
@@ -109,8 +109,8 @@ def print_pair(config, repeats: int) -> None:
         "open two scans": lambda: [opened[0], opened[1]],
         "copy their volumes": lambda: [load._stack([image]) for image in images],
     }
-    found = {name: shortest(part, 10 * repeats) for name, part in parts.items()}
-    whole = shortest(lambda: load(1), 10 * repeats)
+    found = {name: timing.shortest(part, 10 * repeats) for name, part in parts.items()}
+    whole = timing.shortest(lambda: load(1), 10 * repeats)
     limits = {"copy their volumes": copying(2 * size, repeats)}
     print("| reading a pair | ms | share | limit (ms) |\n|---|---|---|---|")
     for name, seconds in found.items():
@@ -120,20 +120,10 @@ def print_pair(config, repeats: int) -> None:
     print(f"| the whole | {1e3 * whole:.2f} | | |")
 
 
-def shortest(function: Callable, repeats: int) -> float:
-    """The shortest of several runs."""
-    found = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        found.append(time.perf_counter() - start)
-    return min(found)
-
-
 def copying(size: int, repeats: int) -> float:
     """How long as many bytes take to copy within memory."""
     values = np.ones(size, np.uint8)
-    return shortest(values.copy, repeats)
+    return timing.shortest(values.copy, repeats)
 
 
 if __name__ == "__main__":

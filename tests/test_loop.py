@@ -29,6 +29,7 @@ from mdvit_jax.training import (
     progress,
     readings,
     start,
+    step,
 )
 from oracle.run import final_bytes, newest_checkpoint
 
@@ -349,6 +350,27 @@ def test_a_network_whose_heads_fall_silent_is_given_up(tmp_path, monkeypatch):
     assert [json.loads(r)["gradient_norm"] for r in records] == [0.0] * 2
     with checkpoint.Checkpoints(tmp_path, keep=None) as saved:
         assert saved.latest == 2
+
+
+def test_a_step_is_read_while_the_next_one_is_under_way(tmp_path):
+    slow = jax.jit(lambda x: jax.lax.fori_loop(0, 300, lambda _, y: y @ x, x)[0, :1])
+    busy = jnp.eye(400)
+    slow(busy).block_until_ready()
+    settings = config(tmp_path)
+    _, schedule = optimizer.create(settings.optim, {})
+    bar = progress.Progress(0, settings.optim)
+    with log.MetricsLog(tmp_path, from_step=0) as record:
+        read = readings.Readings(None, schedule, (), None, record, bar)
+        for done in (1, 2, 3):
+            loss = slow(busy)
+            read.take(done, step.Measurements(loss, loss[0] + 1), np.zeros((1, 2)))
+            assert not read.newest.is_ready()
+        read.settle()
+    rows = [json.loads(line) for line in record.path.read_text().splitlines()]
+    assert rows == [
+        {"step": done, "loss": 1.0, "gradient_norm": 2.0, "lr": float(np.float32(1e-3))}
+        for done in (1, 2, 3)
+    ]
 
 
 def test_whether_the_devices_wait_for_scans(tmp_path, capsys):

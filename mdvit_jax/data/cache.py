@@ -151,6 +151,12 @@ def is_bad(
     return scan.subject in bad and bad[scan.subject]["recipe"] == recipe(scan, config)
 
 
+def folder_of(scan: cohort.Scan, config: ml_collections.ConfigDict) -> Path:
+    """Where a scan lies, or would lie, in the cache."""
+    name = parse.quote(scan.subject, safe=" ,+=@")  # without /, :, * and the like
+    return _root(config) / (name.replace(".", "%2E", 1) if name[0] == "." else name)
+
+
 def _stamp(path: Path | None) -> list[Any] | None:
     if path is None:
         return None
@@ -162,17 +168,6 @@ def _stamp(path: Path | None) -> list[Any] | None:
     except (errors.UserError, OSError):
         pass  # reading it will say what is wrong
     return stamp
-
-
-def _quoted(name: str) -> str:
-    """A name as that of a file: without /, :, * and the like."""
-    return parse.quote(name, safe=" ,+=@")
-
-
-def folder_of(scan: cohort.Scan, config: ml_collections.ConfigDict) -> Path:
-    """Where a scan lies, or would lie, in the cache."""
-    name = _quoted(scan.subject)
-    return _root(config) / (name.replace(".", "%2E", 1) if name[0] == "." else name)
 
 
 def _root(config: ml_collections.ConfigDict) -> Path:

@@ -4,10 +4,10 @@ Reading a loss waits for the devices, so it is read while they are at the next s
 """
 
 import math
-from collections.abc import Callable
 
 import jax
 import numpy as np
+import optax
 from jax.sharding import Mesh
 
 from mdvit_jax import errors
@@ -23,7 +23,7 @@ class Readings:
     def __init__(
         self,
         mesh: Mesh,
-        schedule: Callable[[int], float],
+        schedule: optax.Schedule,
         subjects: tuple[str, ...],
         saved: checkpoint.Checkpoints,
         record: log.MetricsLog | None,
@@ -45,7 +45,7 @@ class Readings:
         self._saved = saved
         self._record = record
         self._bar = bar
-        self._newest: tuple[int, step.Measurements, np.ndarray] | None = None
+        self._newest: tuple[int, step.Measurements, jax.Array, np.ndarray] | None = None
         self._silent = 0
 
     @property
@@ -65,7 +65,10 @@ class Readings:
             UserError: as `settle`, which raises it in all processes alike.
         """
         self.settle()
-        self._newest = done, measured, used
+        # A number of the devices as well, which comes after this step and is not waited
+        # for either.
+        rate = self._schedule(done - 1)
+        self._newest = done, measured, rate, used
 
     def settle(self) -> None:
         """Read the step that is not read yet, if there is one.
@@ -75,13 +78,13 @@ class Readings:
         """
         if self._newest is None:
             return
-        (done, measured, used), self._newest = self._newest, None
+        (done, measured, rate, used), self._newest = self._newest, None
         loss, norm = np.asarray(measured.loss), float(measured.gradient_norm)
         self._check_finite(done, loss, norm, used)
         self._check_learning(done, norm)
         if self._record is not None:
             row = {"loss": float(loss.mean()), "gradient_norm": norm}
-            self._record.write(done, row | {"lr": float(self._schedule(done - 1))})
+            self._record.write(done, row | {"lr": float(rate)})
         self._bar.stepped(loss)
 
     def _check_finite(self, done: int, loss, norm: float, used: np.ndarray) -> None:
