@@ -23,11 +23,11 @@ MAY_IMPORT = {
     },
     "registration": {
         *("geometry", "losses", "models", "data"),
-        *("errors", "atomic", "panels"),
+        *("alone", "errors", "atomic", "panels"),
     },
     "training": {
         *("geometry", "losses", "models", "data", "evaluation"),
-        *("configuration", "errors", "atomic", "processes"),
+        *("configuration", "alone", "errors", "atomic", "processes"),
     },
     "studies": {
         *("geometry", "losses", "models", "data", "evaluation", "registration"),

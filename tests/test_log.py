@@ -92,6 +92,18 @@ def test_rows_are_json_even_of_what_is_not_finite(tmp_path):
     assert row == {"step": 1, "hd95": None, "dsc": None, "loss": 0.5}
 
 
+def test_rows_are_on_the_disk_when_asked_for(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file)))
+    with log.MetricsLog(tmp_path, from_step=0) as record:
+        record.write(1, {"loss": 0.5})
+        synced.clear()
+        record.sync()
+        (found,) = synced
+    assert found.st_ino == record.path.stat().st_ino
+    assert found.st_size == record.path.stat().st_size > 0  # nothing left in Python
+
+
 def test_the_record_says_which_steps_were_validated(tmp_path):
     assert not log.validated(tmp_path, 1)
     with log.MetricsLog(tmp_path, from_step=0) as record:

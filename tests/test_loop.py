@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from jax.experimental import multihost_utils
 
-from mdvit_jax import configuration, errors
+from mdvit_jax import alone, configuration, errors
 from mdvit_jax.data import pairs, store
 from mdvit_jax.evaluation import evaluate
 from mdvit_jax.models import initial_weights
@@ -265,6 +265,22 @@ def test_what_was_trained_on_another_split_is_not_tested(unbroken):
             start.check_held_out(config(unbroken, **change), unbroken)
 
 
+def test_a_second_run_in_the_folder_is_refused_and_touches_nothing(unbroken, tmp_path):
+    shutil.copytree(unbroken, tmp_path / "run")
+    half = tmp_path / "run/checkpoints/9.orbax-checkpoint-tmp"  # the first is saving
+    half.mkdir()
+    settings = config(tmp_path / "run", optim__steps="9")
+    with (
+        alone.alone_in(tmp_path / "run", "not told here"),
+        pytest.raises(errors.UserError, match="another run is training in .*/run; "),
+    ):
+        loop.train(settings)
+    assert half.exists()
+    assert sorted(p.name for p in half.parent.iterdir()) == sorted(
+        [half.name, *(p.name for p in (unbroken / "checkpoints").iterdir())]
+    )
+
+
 def test_another_configuration_does_not_touch_a_run(unbroken):
     with pytest.raises(errors.UserError, match=r"optim.lr 0.001 \(now 0.01\)"):
         loop.train(config(unbroken, optim__lr="1e-2"))
@@ -358,7 +374,7 @@ def test_a_step_is_read_while_the_next_one_is_under_way(tmp_path):
     slow(busy).block_until_ready()
     settings = config(tmp_path)
     _, schedule = optimizer.create(settings.optim, {})
-    bar = progress.Progress(0, settings.optim)
+    bar = progress.Progress(0, settings)
     with log.MetricsLog(tmp_path, from_step=0) as record:
         read = readings.Readings(None, schedule, (), None, record, bar)
         for done in (1, 2, 3):
@@ -374,21 +390,45 @@ def test_a_step_is_read_while_the_next_one_is_under_way(tmp_path):
 
 
 def test_whether_the_devices_wait_for_scans(tmp_path, capsys):
-    wait = progress.Progress(0, config(tmp_path).optim)
+    settings = config(tmp_path)
+    settings.data.workers = 2
+    wait = progress.Progress(0, settings)
     slow = jax.jit(lambda x: jax.lax.fori_loop(0, 300, lambda _, y: y @ x, x))
     busy = jnp.eye(400)
     slow(busy).block_until_ready()
-    wait.scans_came(None)  # after a validation
-    assert wait.late_scans(2) == ""
-    wait.scans_came(slow(busy))
-    assert wait.late_scans(2) == "The devices waited for scans before 0 of 1 steps."
-    wait.scans_came(slow(busy).block_until_ready())
-    assert "before 1 of 2 steps; a prepared data.cache" in wait.late_scans(2)
+    wait.scans_came(time.monotonic(), None)  # after a validation
+    assert wait.late_scans() == ""
+    wait.scans_came(time.monotonic(), slow(busy))
+    assert wait.late_scans() == (
+        "The devices waited for scans before 0 of 1 steps, with 0.0 batches ready on "
+        "average."
+    )
+    wait.scans_came(time.monotonic(), slow(busy).block_until_ready())
+    told = wait.late_scans()
+    assert "before 1 of 2 steps" in told and "a prepared data.cache" in told
     wait.stepped(np.array([0.5]))
     wait.validated(0.75)
     wait.close()
     shown = capsys.readouterr().err
-    assert "loss 0.5000" in shown and "DSC 0.750, late scans 50%" in shown
+    assert "loss 0.5000" in shown
+    assert "DSC 0.750, late scans 50%, 0.0 batches ready" in shown
+
+
+def test_how_many_batches_lie_ready(tmp_path):
+    """Three, made at once and taken later; then two, one before the other is taken."""
+    settings = config(tmp_path)
+    settings.data.workers = 1
+    wait = progress.Progress(0, settings)
+    idle = jnp.zeros(1).block_until_ready()
+    made = time.monotonic()
+    for _ in range(3):  # behind the first two lie ready, behind the second one
+        wait.scans_came(made, idle)
+    wait.scans_came(time.monotonic(), idle)  # nobody had waited for it: none behind
+    before = time.monotonic()
+    wait.scans_came(before, idle)
+    wait.scans_came(before, idle)  # one behind the one before
+    assert "with 0.7 batches ready on average" in wait.late_scans()  # (2 + 1 + 1) / 6
+    wait.close()
 
 
 def test_a_missing_folder_is_one_sentence(tmp_path):

@@ -5,6 +5,7 @@ that cannot be read are left out, too: a pair with such a scan is drawn anew wit
 row of the step, so that a batch depends on what can be read now, and on no step before.
 """
 
+import time
 from typing import NamedTuple, Protocol, TypedDict
 
 import grain
@@ -39,6 +40,7 @@ class Batch(TypedDict):
     fixed_index: np.ndarray  # int32 [rows], `pairs.TEMPLATE` for the template
     moving_index: np.ndarray  # int32 [rows]
     unreadable: dict[int, str]  # the scans that were left out of its rows, and why
+    loaded: float  # when it was ready, by the clock of `time.monotonic`
 
 
 class Load(NamedTuple):
@@ -84,6 +86,7 @@ class Load(NamedTuple):
             fixed_index=used[:, 0].copy(),
             moving_index=used[:, 1].copy(),
             unreadable=unreadable,
+            loaded=time.monotonic(),
         )
 
     def _read(

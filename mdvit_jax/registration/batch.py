@@ -102,7 +102,7 @@ def main(words: argparse.Namespace) -> int:
         words.dof, words.format, not words.no_images, words.qc
     )
     try:
-        with batch_outputs.alone_in(folder):
+        with batch_outputs.only_batch_in(folder):
             results, skipped = run(rows, folder, options)
     except KeyboardInterrupt:
         print("\nInterrupted; the same command goes on from here.", file=sys.stderr)

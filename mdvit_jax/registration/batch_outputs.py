@@ -8,17 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from mdvit_jax import errors
+from mdvit_jax import alone, errors
 from mdvit_jax.registration import carry, images, transforms
 from mdvit_jax.registration.batch_pairs import Row
 
 if TYPE_CHECKING:  # it brings JAX, which --help need not wait for
     from mdvit_jax.registration.register import Registration
-
-try:
-    import fcntl
-except ImportError:  # on Windows two batches in one folder are not told
-    fcntl = None  # type: ignore[assignment]
 
 _ENDINGS = {"itk": ".tfm", "fsl": ".mat", "lta": ".lta", "x5": ".x5", "text": ".txt"}
 
@@ -123,10 +118,8 @@ def check_new(rows: Sequence[Row], folder: Path, options: Options) -> None:
 
 
 @contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def only_batch_in(folder: Path) -> Iterator[None]:
     """Make the folder, and keep another batch out of it while the block runs.
-
-    The system ends that however the process ends, so nothing is left behind by a kill.
 
     Raises:
         UserError: nothing can be written to it, or another batch is there.
@@ -142,19 +135,9 @@ def alone_in(folder: Path) -> Iterator[None]:
         raise errors.UserError(
             f"the folder {folder} cannot be used ({reason}); name another --output."
         )
-    if fcntl is None:
+    with alone.alone_in(
+        folder,
+        f"another mdvit batch is writing to {folder}; wait for it, or name another "
+        "--output.",
+    ):
         yield
-        return
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # where the file system has no locks
-            try:
-                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise errors.UserError(
-                    f"another mdvit batch is writing to {folder}; wait for it, or name "
-                    "another --output."
-                ) from error
-        yield
-    finally:
-        os.close(opened)

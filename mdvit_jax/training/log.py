@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -56,6 +57,14 @@ class MetricsLog:
         self._file.flush()
         if self._board is not None:
             self._board.write_event(_event(step, values))
+
+    def sync(self) -> None:
+        """See that the rows so far are on the disk, as a checkpoint after them will be.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        os.fsync(self._file.fileno())
 
 
 def _tensorboard(folder: Path, from_step: int) -> Any:

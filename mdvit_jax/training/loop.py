@@ -19,7 +19,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from mdvit_jax import configuration, errors, models
+from mdvit_jax import alone, configuration, errors, models
 from mdvit_jax.data import loading, pairs, pipeline, template
 from mdvit_jax.evaluation import curves, evaluate, figures
 from mdvit_jax.training import (
@@ -82,6 +82,15 @@ def train(config: ml_collections.ConfigDict) -> int:
         validate = validation.create(config, network)
 
         stack.enter_context(errors.unwritable_told(workdir))
+        if leads:
+            workdir.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(
+                alone.alone_in(
+                    workdir,
+                    f"another run is training in {workdir}; wait for its end, or name "
+                    "another folder with --config.workdir.",
+                )
+            )
         watch.waits_for("the newest checkpoint")
         saved = stack.enter_context(
             checkpoint.Checkpoints(workdir, keep=config.checkpoint.keep)
@@ -126,9 +135,7 @@ def train(config: ml_collections.ConfigDict) -> int:
                 )
             )
         )
-        bar = stack.enter_context(
-            contextlib.closing(progress.Progress(first, config.optim))
-        )
+        bar = stack.enter_context(contextlib.closing(progress.Progress(first, config)))
         read = readings.Readings(mesh, schedule, training.subjects, saved, record, bar)
 
         @contextlib.contextmanager
@@ -174,6 +181,8 @@ def train(config: ml_collections.ConfigDict) -> int:
                         # objects of JAX Python by itself looks for them too rarely.
                         gc.collect()
             watch.waits_for(f"the save of step {done}")
+            if record is not None:
+                record.sync()
             saved.save(done, state, metrics=scores)
             watch.waits_for(f"the scans of step {done + 1}")
             return going_on
@@ -184,7 +193,7 @@ def train(config: ml_collections.ConfigDict) -> int:
             going_on = validate_and_save(first)
         watch.waits_for(f"the scans of step {first + 1}")
         for batch in training_batches() if going_on else ():
-            bar.scans_came(read.newest)
+            bar.scans_came(batch["loaded"], read.newest)
             fixed, moving = (
                 sharding.to_devices(mesh, batch[name]) for name in ("fixed", "moving")
             )
@@ -202,7 +211,7 @@ def train(config: ml_collections.ConfigDict) -> int:
                 going_on = validate_and_save(done)
             if not going_on:  # not `stop.received`: that may be newer than the save
                 break
-        late_scans = bar.late_scans(config.data.workers)
+        late_scans = bar.late_scans()
         watch.waits_for(f"the save of step {done}")
     if leads and late_scans:
         print(late_scans, file=sys.stderr)

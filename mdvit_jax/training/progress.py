@@ -1,6 +1,8 @@
-"""What a run shows as it goes: pairs/s, time left, loss, DSC, and late scans."""
+"""What a run shows as it goes: pairs/s, time left, loss, DSC, and how scans keep up."""
 
+import collections
 import sys
+import time
 from typing import Any
 
 import jax
@@ -13,15 +15,17 @@ _MUCH = 0.1  # share of steps that began late from which the run says what helps
 
 
 class Progress:
-    """The bar of a run, which also counts the steps that began late.
+    """The bar of a run, which also counts the steps that began late, and the queue.
 
     The devices work on a step while the scans of the next are awaited. If they are
     done before these come, they have to wait, however many batches workers are ahead.
+    The queue is of the batches that lay ready behind the one that a step took.
     Close it, or use `contextlib.closing`.
     """
 
-    def __init__(self, first: int, optim: ml_collections.ConfigDict):
+    def __init__(self, first: int, config: ml_collections.ConfigDict):
         """Show that `first` steps are done; in a log file a line now and then."""
+        optim, self._workers = config.optim, config.data.workers
         self._bar = tqdm.tqdm(
             initial=first * optim.batch,
             total=optim.steps * optim.batch,
@@ -31,20 +35,31 @@ class Progress:
             disable=jax.process_index() != 0,
         )
         self._dsc = ""
-        self.steps = self.late = 0  # of those that say something about their scans
+        self._steps = self._late = 0  # of those that say something about their scans
+        # When the last batches were taken: more than workers can be ahead of a step.
+        self._taken: collections.deque[float] = collections.deque(maxlen=256)
+        self._batches = self._queued = 0
 
     def close(self) -> None:
         """Leave the bar as it is."""
         self._bar.close()
 
-    def scans_came(self, before: Any | None) -> None:
-        """Count a step, by an array that the step before gives; None: there is none.
+    def scans_came(self, loaded: float, before: Any | None) -> None:
+        """A batch was taken for the next step.
 
-        Validation and saves end with the devices at rest: the step after says nothing.
+        Args:
+            loaded: when it was ready, by the clock of `time.monotonic`.
+            before: an array that the step before gives, by which a late batch is told.
+                None: there is none. Validation and saves end with the devices at rest:
+                the step after says nothing.
         """
+        self._batches += 1
+        # It lay ready, and is one of the queue, as each of these was taken.
+        self._queued += sum(taken >= loaded for taken in self._taken)
+        self._taken.append(time.monotonic())
         if before is not None:
-            self.steps += 1
-            self.late += before.is_ready()
+            self._steps += 1
+            self._late += before.is_ready()
 
     def stepped(self, loss: np.ndarray) -> None:
         """A step is over, with these losses, one a pair."""
@@ -57,27 +72,34 @@ class Progress:
         self._dsc = f"DSC {dsc:.3f}"
         self._annotate()
 
-    def late_scans(self, workers: int) -> str:
+    def late_scans(self) -> str:
         """A sentence for the end of a run, with advice where loading was too slow.
 
         All processes must ask together; it is of the one that waited most, as the
         others then wait for it.
         """
-        steps, late = self.steps, self.late
+        counts = np.array([self._steps, self._late, self._batches, self._queued])
         if jax.process_count() > 1:
-            counts = multihost_utils.process_allgather(np.array([steps, late]))
-            steps, late = counts[counts[:, 1].argmax()].tolist()
+            of_all = multihost_utils.process_allgather(counts)
+            counts = of_all[of_all[:, 1].argmax()]
+        steps, late, batches, queued = counts.tolist()
         if not steps:
             return ""
         told = f"The devices waited for scans before {late} of {steps} steps"
+        if self._workers:
+            told += f", with {queued / batches:.1f} batches ready on average"
         if late <= _MUCH * steps:
             return told + "."
         return (
             f"{told}; a prepared data.cache makes loading faster, and another number "
-            f"than {workers} of data.workers may (0 if reading takes milliseconds)."
+            f"than {self._workers} of data.workers may (0 if reading takes "
+            "milliseconds)."
         )
 
     def _annotate(self) -> None:
-        late = f"late scans {self.late / self.steps:.0%}" if self.steps else ""
-        words = ", ".join(filter(None, (self._dsc, late)))
+        late = f"late scans {self._late / self._steps:.0%}" if self._steps else ""
+        ready = ""
+        if self._workers and self._batches:
+            ready = f"{self._queued / self._batches:.1f} batches ready"
+        words = ", ".join(filter(None, (self._dsc, late, ready)))
         self._bar.set_postfix_str(words, refresh=False)
