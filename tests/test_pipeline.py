@@ -249,6 +249,17 @@ def test_the_device_is_left_to_the_parent(nobody_left):
     assert (batch["moving"][:, 1] != os.getpid()).all()
 
 
+def test_workers_are_no_further_ahead_than_shared_memory_is_counted_for(nobody_left):
+    workers = 2
+    with contextlib.closing(stream(steps=20, workers=workers)) as batches:
+        first = next(batches)
+        time.sleep(2)  # all queues are full now, or this shows nothing
+        rested = time.monotonic()
+        ready = sum(batch["loaded"] < rested for batch in batches)
+    assert first["step"] == 0
+    assert ready <= pipeline._HELD * workers
+
+
 def test_a_small_shared_memory_means_fewer_workers(monkeypatch, caplog):
     class Usage:
         free = 4096

@@ -24,9 +24,12 @@ from absl import flags
 from mdvit_jax import errors
 from mdvit_jax.data import conform, loading, pairs
 
-# Batches that each worker has ready besides the one it is at. One is enough to keep
-# the device fed, and a batch at 128³ is 17 MB a pair.
+# Batches in each of the two queues between a worker and the caller. The shortest is
+# enough to keep the device fed, and a batch at 128³ is 17 MB a pair.
 _AHEAD = 1
+# Batches of one worker that may be in shared memory: what it is at, those in the
+# queues, and one on its way from the first to the second.
+_HELD = 2 + 2 * _AHEAD
 _SMALL = 4096  # bytes; smaller arrays travel faster with the message itself
 _SHARED_MEMORY = "/dev/shm"  # where Linux keeps it; other systems have no such limit
 
@@ -195,10 +198,9 @@ def _workers_with_room(load: loading.Load, first: int, workers: int) -> int:
     one = load._replace(rows=slice(0, 1))(first)
     pair = one["fixed"].nbytes + one["moving"].nbytes
     rows = load.rows.stop - load.rows.start
-    # A worker holds the batch it is at, those ahead, and one that the parent took over;
-    # two more may be with the caller.
+    # Two more may be with the caller.
     room = shutil.disk_usage(_SHARED_MEMORY).free // (rows * pair) - 2
-    fitting = max(0, min(workers, room // (2 + _AHEAD)))
+    fitting = max(0, min(workers, room // _HELD))
     if fitting < workers:
         logging.getLogger(__name__).warning(
             "%s has room for the batches of %d of the %d workers of data.workers; give "
