@@ -11,6 +11,7 @@ Exit codes:
     0    done
     1    failed unexpectedly: a bug, with its traceback
     2    refused or failed, for a reason that is told in a sentence
+    75   refused, as another run is training in this folder
     130  stopped by Ctrl-C (SIGINT); saved, and the same command goes on
     134  ended, by JAX perhaps (SIGABRT), as another process of the run is gone or never
          came; the same command goes on

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import jax
 
-from mdvit_jax import errors, last_words
+from mdvit_jax import errors, folder_lock, last_words
 
 _ADDRESS, _COUNT, _INDEX = NAMES = (
     "JAX_COORDINATOR_ADDRESS",
@@ -190,10 +190,8 @@ def leave(code: int) -> NoReturn:
     They are told by JAX that a process is lost. It would wait for them otherwise, and
     they for it.
     """
-    if (
-        code in (errors.UserError.exit_code, Lost.exit_code)
-        and jax.distributed.is_initialized()
-    ):
+    told = (errors.UserError.exit_code, folder_lock.Taken.exit_code, Lost.exit_code)
+    if code in told and jax.distributed.is_initialized():
         _end(code)
     sys.exit(code)
 

@@ -23,11 +23,11 @@ MAY_IMPORT = {
     },
     "registration": {
         *("geometry", "losses", "models", "data"),
-        *("alone", "errors", "atomic", "panels"),
+        *("errors", "folder_lock", "atomic", "panels"),
     },
     "training": {
         *("geometry", "losses", "models", "data", "evaluation"),
-        *("configuration", "alone", "errors", "atomic", "processes"),
+        *("configuration", "errors", "folder_lock", "atomic", "processes"),
     },
     "studies": {
         *("geometry", "losses", "models", "data", "evaluation", "registration"),

@@ -1,5 +1,6 @@
 """A training run as a whole: resumed, interrupted, fine-tuned, refused."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from jax.experimental import multihost_utils
 
-from mdvit_jax import alone, configuration, errors
+from mdvit_jax import configuration, errors, folder_lock
 from mdvit_jax.data import pairs, store
 from mdvit_jax.evaluation import evaluate
 from mdvit_jax.models import initial_weights
@@ -271,14 +272,58 @@ def test_a_second_run_in_the_folder_is_refused_and_touches_nothing(unbroken, tmp
     half.mkdir()
     settings = config(tmp_path / "run", optim__steps="9")
     with (
-        alone.alone_in(tmp_path / "run", "not told here"),
-        pytest.raises(errors.UserError, match="another run is training in .*/run; "),
+        folder_lock.hold(tmp_path / "run", "not told here"),
+        pytest.raises(folder_lock.Taken, match="another run is training in .*/run; "),
     ):
         loop.train(settings)
     assert half.exists()
     assert sorted(p.name for p in half.parent.iterdir()) == sorted(
         [half.name, *(p.name for p in (unbroken / "checkpoints").iterdir())]
     )
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_of_several_processes_all_are_refused_with_the_first(
+    tmp_path, monkeypatch, taken
+):
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    monkeypatch.setattr(
+        multihost_utils, "broadcast_one_to_all", lambda mine: np.array(taken)
+    )
+    refused = pytest.raises(folder_lock.Taken) if taken else contextlib.nullcontext()
+    with refused, start.only_run_in(tmp_path / "run"):
+        assert not taken
+    assert not (tmp_path / "run").exists()  # that is the first one's
+
+
+def test_a_run_that_began_and_ended_meanwhile_is_seen(tmp_path, monkeypatch):
+    """Between the first look at the folder and having it alone."""
+    hold = folder_lock.hold
+
+    def later(folder, otherwise):
+        configuration.save(config(folder, optim__lr="1e-2"), folder)
+        return hold(folder, otherwise)
+
+    monkeypatch.setattr(folder_lock, "hold", later)
+    with pytest.raises(errors.UserError, match=r"holds a run with optim.lr 0.01"):
+        loop.train(config(tmp_path / "run"))
+
+
+def test_after_the_first_validation_and_save_nothing_is_compiled(
+    tmp_path, monkeypatch, caplog
+):
+    write, compiled = log.MetricsLog.write, {}
+
+    def write_and_count(self, at, values):
+        write(self, at, values)
+        told = [r.getMessage() for r in caplog.records]
+        compiled[at] = [text for text in told if text.startswith("Compiling ")]
+
+    monkeypatch.setattr(log.MetricsLog, "write", write_and_count)
+    with jax.log_compiles():
+        loop.train(config(tmp_path / "run", optim__steps="12", validation__every="3"))
+    assert compiled[1]
+    assert compiled[12][len(compiled[4]) :] == []
 
 
 def test_another_configuration_does_not_touch_a_run(unbroken):
@@ -412,6 +457,35 @@ def test_whether_the_devices_wait_for_scans(tmp_path, capsys):
     shown = capsys.readouterr().err
     assert "loss 0.5000" in shown
     assert "DSC 0.750, late scans 50%, 0.0 batches ready" in shown
+
+
+def test_late_batches_that_lay_ready_want_no_faster_loading(tmp_path):
+    settings = config(tmp_path)
+    settings.data.workers = 1
+    wait = progress.Progress(0, settings)
+    idle, made = jnp.zeros(1).block_until_ready(), time.monotonic()
+    for _ in range(4):  # of 3, 2, 1, 0 batches behind them
+        wait.scans_came(made, idle)
+    told = wait.late_scans()
+    assert "before 4 of 4 steps, with 1.5 batches ready on average: it is" in told
+    assert "data.workers=0" in told and "data.cache" not in told
+    wait.close()
+
+
+def test_the_bar_shows_how_loading_is_now(tmp_path, capsys):
+    wait = progress.Progress(0, config(tmp_path))
+    late = jnp.zeros(1).block_until_ready()
+
+    class Busy:
+        def is_ready(self):
+            return False
+
+    for number in range(1000):
+        wait.scans_came(time.monotonic(), late if number >= 900 else Busy())
+    wait.stepped(np.array([0.5]))
+    wait.close()
+    assert "late scans 100%" in capsys.readouterr().err
+    assert "before 100 of 1000 steps" in wait.late_scans()
 
 
 def test_how_many_batches_lie_ready(tmp_path):

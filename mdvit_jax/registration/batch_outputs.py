@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from mdvit_jax import alone, errors
+from mdvit_jax import errors, folder_lock
 from mdvit_jax.registration import carry, images, transforms
 from mdvit_jax.registration.batch_pairs import Row
 
@@ -122,7 +122,7 @@ def only_batch_in(folder: Path) -> Iterator[None]:
     """Make the folder, and keep another batch out of it while the block runs.
 
     Raises:
-        UserError: nothing can be written to it, or another batch is there.
+        UserError: nothing can be written to it, or another batch is there (`Taken`).
     """
     reason = None
     try:
@@ -135,7 +135,7 @@ def only_batch_in(folder: Path) -> Iterator[None]:
         raise errors.UserError(
             f"the folder {folder} cannot be used ({reason}); name another --output."
         )
-    with alone.alone_in(
+    with folder_lock.hold(
         folder,
         f"another mdvit batch is writing to {folder}; wait for it, or name another "
         "--output.",

@@ -11,6 +11,8 @@ from mdvit_jax import errors
 from mdvit_jax.data import loading
 
 _logger = logging.getLogger(__name__)
+# Of several processes all but the first are quiet; what one leaves out only it can say.
+_logger.setLevel(logging.WARNING)
 
 
 def check(config: ml_collections.ConfigDict, parts: int) -> None:

@@ -19,7 +19,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from mdvit_jax import alone, configuration, errors, models
+from mdvit_jax import configuration, errors, models
 from mdvit_jax.data import loading, pairs, pipeline, template
 from mdvit_jax.evaluation import curves, evaluate, figures
 from mdvit_jax.training import (
@@ -82,15 +82,8 @@ def train(config: ml_collections.ConfigDict) -> int:
         validate = validation.create(config, network)
 
         stack.enter_context(errors.unwritable_told(workdir))
-        if leads:
-            workdir.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(
-                alone.alone_in(
-                    workdir,
-                    f"another run is training in {workdir}; wait for its end, or name "
-                    "another folder with --config.workdir.",
-                )
-            )
+        stack.enter_context(start.only_run_in(workdir))
+        start.check_same_run(config, workdir)  # another one may have begun and ended
         watch.waits_for("the newest checkpoint")
         saved = stack.enter_context(
             checkpoint.Checkpoints(workdir, keep=config.checkpoint.keep)
@@ -138,6 +131,12 @@ def train(config: ml_collections.ConfigDict) -> int:
         bar = stack.enter_context(contextlib.closing(progress.Progress(first, config)))
         read = readings.Readings(mesh, schedule, training.subjects, saved, record, bar)
 
+        def save(done: int, scores: dict[str, float] | None) -> None:
+            """Save the state, of a step whose rows are on the disk then."""
+            if record is not None:
+                record.sync()
+            saved.save(done, state, metrics=scores)
+
         @contextlib.contextmanager
         def saving_first() -> Iterator[None]:
             """Save the state before a scan that cannot be read ends the run."""
@@ -149,7 +148,7 @@ def train(config: ml_collections.ConfigDict) -> int:
                 if done > 0 and jax.process_count() == 1:
                     read.settle()
                     if done != saved.latest:
-                        saved.save(done, state, metrics=None)
+                        save(done, None)
                     told += f" Step {done} is saved; the same command goes on from it."
                 raise errors.UserError(told) from error
 
@@ -181,9 +180,7 @@ def train(config: ml_collections.ConfigDict) -> int:
                         # objects of JAX Python by itself looks for them too rarely.
                         gc.collect()
             watch.waits_for(f"the save of step {done}")
-            if record is not None:
-                record.sync()
-            saved.save(done, state, metrics=scores)
+            save(done, scores)
             watch.waits_for(f"the scans of step {done + 1}")
             return going_on
 

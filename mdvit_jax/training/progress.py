@@ -12,6 +12,7 @@ import tqdm
 from jax.experimental import multihost_utils
 
 _MUCH = 0.1  # share of steps that began late from which the run says what helps
+_SHOWN = 100  # steps, the newest, whose share the bar shows
 
 
 class Progress:
@@ -35,10 +36,10 @@ class Progress:
             disable=jax.process_index() != 0,
         )
         self._dsc = ""
-        self._steps = self._late = 0  # of those that say something about their scans
+        self._late = _Counts()  # of the steps that say something about their scans
+        self._queue = _Counts()
         # When the last batches were taken: more than workers can be ahead of a step.
         self._taken: collections.deque[float] = collections.deque(maxlen=256)
-        self._batches = self._queued = 0
 
     def close(self) -> None:
         """Leave the bar as it is."""
@@ -53,13 +54,11 @@ class Progress:
                 None: there is none. Validation and saves end with the devices at rest:
                 the step after says nothing.
         """
-        self._batches += 1
         # It lay ready, and is one of the queue, as each of these was taken.
-        self._queued += sum(taken >= loaded for taken in self._taken)
+        self._queue.add(sum(taken >= loaded for taken in self._taken))
         self._taken.append(time.monotonic())
         if before is not None:
-            self._steps += 1
-            self._late += before.is_ready()
+            self._late.add(before.is_ready())
 
     def stepped(self, loss: np.ndarray) -> None:
         """A step is over, with these losses, one a pair."""
@@ -78,28 +77,54 @@ class Progress:
         All processes must ask together; it is of the one that waited most, as the
         others then wait for it.
         """
-        counts = np.array([self._steps, self._late, self._batches, self._queued])
+        counts = np.array([self._late.sum, self._late.count, self._queue.mean])
         if jax.process_count() > 1:
             of_all = multihost_utils.process_allgather(counts)
-            counts = of_all[of_all[:, 1].argmax()]
-        steps, late, batches, queued = counts.tolist()
+            counts = of_all[of_all[:, 0].argmax()]
+        late, steps, ready = counts.tolist()
         if not steps:
             return ""
-        told = f"The devices waited for scans before {late} of {steps} steps"
+        told = f"The devices waited for scans before {late:.0f} of {steps:.0f} steps"
         if self._workers:
-            told += f", with {queued / batches:.1f} batches ready on average"
+            told += f", with {ready:.1f} batches ready on average"
         if late <= _MUCH * steps:
             return told + "."
-        return (
-            f"{told}; a prepared data.cache makes loading faster, and another number "
-            f"than {self._workers} of data.workers may (0 if reading takes "
-            "milliseconds)."
-        )
+        if self._workers and ready >= 1:
+            return (
+                f"{told}: it is handing them over that took longer than a step, which "
+                "data.workers=0 does without."
+            )
+        told += "; a prepared data.cache makes loading faster, and "
+        if self._workers:
+            return (
+                f"{told}another number than {self._workers} of data.workers may (0 if "
+                "reading takes milliseconds)."
+            )
+        return f"{told}data.workers may, if reading takes longer than milliseconds."
 
     def _annotate(self) -> None:
-        late = f"late scans {self._late / self._steps:.0%}" if self._steps else ""
-        ready = ""
-        if self._workers and self._batches:
-            ready = f"{self._queued / self._batches:.1f} batches ready"
+        late = f"late scans {self._late.newest:.0%}" if self._late.count else ""
+        ready = f"{self._queue.newest:.1f} batches ready" if self._workers else ""
         words = ", ".join(filter(None, (self._dsc, late, ready)))
         self._bar.set_postfix_str(words, refresh=False)
+
+
+class _Counts:
+    """A number for each step: those of all, and of the newest."""
+
+    def __init__(self):
+        self.sum = self.count = 0
+        self._newest: collections.deque[int] = collections.deque(maxlen=_SHOWN)
+
+    def add(self, number: int) -> None:
+        self.sum += number
+        self.count += 1
+        self._newest.append(number)
+
+    @property
+    def mean(self) -> float:
+        return self.sum / max(1, self.count)
+
+    @property
+    def newest(self) -> float:
+        return sum(self._newest) / max(1, len(self._newest))

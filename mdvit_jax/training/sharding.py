@@ -4,6 +4,8 @@ The devices are a grid `data` × `model`. Pairs are shared out along `data`; par
 are copied, but for the token form's largest weights, which `model` shares out.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -103,5 +105,10 @@ def on_one_device(mesh: Mesh, tree: Any) -> Any:
 
     All processes must call it together.
     """
-    whole = jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(tree)
+    whole = _copy_to_all(mesh)(tree)
     return jax.tree.map(lambda array: array.addressable_data(0), whole)
+
+
+@functools.cache  # a new function would be compiled anew
+def _copy_to_all(mesh: Mesh) -> Callable[[Any], Any]:
+    return jax.jit(lambda tree: tree, out_shardings=replicated(mesh))

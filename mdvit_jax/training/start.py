@@ -1,8 +1,9 @@
 """Where a run starts: its newest checkpoint, another run's parameters, or a seed."""
 
+import contextlib
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ import optax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, SingleDeviceSharding
 
-from mdvit_jax import configuration, errors, models
+from mdvit_jax import configuration, errors, folder_lock, models
 from mdvit_jax.data import store
 from mdvit_jax.models import import_torch
 from mdvit_jax.training import checkpoint, step
@@ -86,6 +87,30 @@ def check_processes_agree(
                 f"Of {jax.process_count()} processes number {named} {what} than number "
                 f"0; {advice}."
             )
+
+
+@contextlib.contextmanager
+def only_run_in(workdir: Path) -> Iterator[None]:
+    """Make the folder of a run, and keep a second run out of it while the block runs.
+
+    Raises:
+        Taken: in all processes alike, another run is in it.
+    """
+    told = (
+        f"another run is training in {workdir}; wait for its end, or name another "
+        "folder with --config.workdir."
+    )
+    with contextlib.ExitStack() as stack:
+        taken = None
+        if jax.process_index() == 0:
+            workdir.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(folder_lock.hold(workdir, told))
+            except folder_lock.Taken as error:
+                taken = error
+        if multihost_utils.broadcast_one_to_all(np.array(taken is not None)):
+            raise folder_lock.Taken(told) from taken
+        yield
 
 
 def check_one_folder(workdir: Path, first: int) -> None:

@@ -13,8 +13,14 @@ except ImportError:  # on Windows two programs in one folder are not told
     fcntl = None  # type: ignore[assignment]
 
 
+class Taken(errors.UserError):
+    """Another program is in the folder; it may be gone when this one is tried again."""
+
+    exit_code = 75  # sysexits.h: EX_TEMPFAIL
+
+
 @contextlib.contextmanager
-def alone_in(folder: str | Path, otherwise: str) -> Iterator[None]:
+def hold(folder: str | Path, otherwise: str) -> Iterator[None]:
     """Keep others that ask for it out of a folder while the block runs.
 
     The system ends that however the process ends, so nothing is left behind by a kill.
@@ -25,7 +31,7 @@ def alone_in(folder: str | Path, otherwise: str) -> Iterator[None]:
         otherwise: what a second one is told.
 
     Raises:
-        UserError: another program is in the folder.
+        Taken: another program is in the folder.
     """
     if fcntl is None:
         yield
@@ -36,7 +42,7 @@ def alone_in(folder: str | Path, otherwise: str) -> Iterator[None]:
             try:
                 fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise errors.UserError(otherwise) from error
+                raise Taken(otherwise) from error
         yield
     finally:
         os.close(opened)
