@@ -4,9 +4,10 @@
 
 Trains a small network on synthetic people with one loading worker, by the same command
 that a user gives, and validates, draws and saves every few seconds: what takes a day of
-real training comes many times over. Linux only: it reads /proc. Memory is the
-proportional share (PSS) of the run and its workers; the growth is the slope of a line
-through all but the first quarter, in which allocators and caches settle.
+real training comes many times over. Linux only: it reads /proc. Memory is what the run
+and its workers have allocated; the pages of libraries and other files, which the system
+drops and reads again as it likes, do not count. The growth is the slope of a line through
+all but the first quarter, in which allocators and caches settle.
 """
 
 import argparse
@@ -103,10 +104,10 @@ def family(pid: int) -> list[int]:
 
 def memory(pid: int) -> int:
     """Bytes, memory that is shared by n processes counting 1/n for each."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return 1024 * int(line.split()[1])
-    raise RuntimeError("this kernel does not tell the proportional share of memory")
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    parts = dict(line.split()[:2] for line in lines[1:])
+    allocated = ("Pss_Anon:", "Pss_Shmem:", "SwapPss:")
+    return 1024 * sum(int(parts[name]) for name in allocated)
 
 
 def open_files(pid: int) -> int:
