@@ -6,8 +6,8 @@ Trains a small network on synthetic people with one loading worker, by the same 
 that a user gives, and validates, draws and saves every few seconds: what takes a day of
 real training comes many times over. Linux only: it reads /proc. Memory is what the run
 and its workers have allocated; the pages of libraries and other files, which the system
-drops and reads again as it likes, do not count. The growth is the slope of a line through
-all but the first quarter, in which allocators and caches settle.
+drops and reads again as it likes, do not count. The growth is the slope of a line
+through all but the first quarter, in which allocators and caches settle.
 """
 
 import argparse
