@@ -49,6 +49,8 @@ def main() -> int:
         "--output", type=Path, help="JSON lines, a sample each, as they come"
     )
     options = parser.parse_args()
+    # Else a SIGTERM would leave the run behind, without an end.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as folder:
         cache, workdir = Path(folder, "cache"), Path(folder, "run")
         command = commands.prepared(cache, SETTINGS)
