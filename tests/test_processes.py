@@ -124,6 +124,55 @@ def test_a_run_goes_on_in_other_processes_and_after_a_signal(tmp_path):
     assert {step: pairs[step] for step in range(saved + 4)} == unbroken.pairs()
 
 
+# Asks as the training loop does; the step that it saves is none of its questions.
+SAVES_BEFORE_A_SIGNAL = """
+import os, signal, sys, time
+from mdvit_jax import processes
+processes.join()
+import jax, jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+from mdvit_jax.training import checkpoint, interrupt, step
+everywhere = NamedSharding(jax.make_mesh((2,), ("data",)), PartitionSpec())
+arrays = {"kernel": jnp.ones((3, 4))}
+state = step.TrainState(*jax.device_put((jnp.int32(0), arrays, ()), everywhere))
+with (
+    interrupt.Interrupt() as stop,
+    checkpoint.Checkpoints(sys.argv[1], keep=2) as saved,
+):
+    assert not any(stop.ends() for _ in range(5))
+    saved.save(1000, state, metrics=None)
+    saved._settle()
+    if jax.process_index() == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(2)
+    asked = next((n for n in range(1, 100) if stop.ends()), None)
+    print("left at question", asked, flush=True)
+"""
+
+
+def test_a_signal_after_a_save_is_heard(tmp_path):
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", SAVES_BEFORE_A_SIGNAL, str(tmp_path)],
+            env={**os.environ, **environ},
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for environ in environs_of_two()
+    ]
+    for process in started:
+        said, _ = process.communicate(timeout=400)
+        assert re.search(r"left at question [12]$", said, re.MULTILINE), said
+
+
+def environs_of_two() -> list[dict[str, str]]:
+    """What two processes of one run are told."""
+    both = {ADDRESS: f"127.0.0.1:{free_port()}", COUNT: "2", "JAX_PLATFORMS": "cpu"}
+    return [both | {INDEX: index} for index in "01"]
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
