@@ -196,9 +196,9 @@ class Checkpoints:
                 ]
             ),
         )
-        # Orbax, too, would ask JAX for a notice of preemption, by the step it saves. JAX
-        # goes by the newest number it was asked by: a notice that came then would be
-        # for a question that `Interrupt.ends` never asks.
+        # Orbax, too, would ask JAX for a notice of preemption, by the step it saves.
+        # JAX goes by the newest number it was asked by: a notice that came then would
+        # be for a question that `Interrupt.ends` never asks.
         checkpointer._manager.reached_preemption = lambda step: False
         self._ending.callback(_close, checkpointer)
         return checkpointer
