@@ -19,6 +19,9 @@ def get_config():
     config.data.layout = "freesurfer"
     config.data.root = "data/adni"
     config.data.cache = "cache/adni"
+    config.data.workers = (
+        0  # a cached pair is read in milliseconds (docs/performance.md)
+    )
     config.data.label_scheme = "freesurfer"
     config.data.person = r"^(\d+_S_\d+)"  # one person has many visits
     config.data.split = (3453, 433, 0)

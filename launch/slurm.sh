@@ -5,8 +5,9 @@
 #
 # Two minutes before its time is over, and when it is preempted, the tasks get SIGTERM:
 # the run saves and exits with 143, and the job is queued again and goes on. So it is when a
-# task was lost (134, or 137 if it was killed). Any other exit code, such as 2 for a mistake
-# in the configuration, ends the job.
+# task was lost (134, or 137 if it was killed), and while what is left of a lost task still
+# holds the run's folder (75). Any other exit code, such as 2 for a mistake in the
+# configuration, ends the job.
 
 # Change these:
 #SBATCH --job-name=mdvit
@@ -27,10 +28,11 @@ PYTHON=${PYTHON:-python}
 trap : TERM # a preemption may tell this script too, which is to wait for the tasks
 # When a task fails the others end by themselves. If Slurm ended them, by SIGTERM, a mistake
 # would look like a preemption.
-srun --kill-on-bad-exit=0 "$PYTHON" train.py --config "$CONFIG" "$@"
+srun --kill-on-bad-exit=0 --cpus-per-task="$SLURM_CPUS_PER_TASK" \
+    "$PYTHON" train.py --config "$CONFIG" "$@"
 code=$? # the highest of all tasks
 case $code in
-134 | 137 | 143) # at most 100 times: what only one task refuses is a lost one to the others
+75 | 134 | 137 | 143) # at most 100 times: what only one task refuses is a lost one to the others
     if [ "${SLURM_RESTART_COUNT:-0}" -lt 100 ]; then
         scontrol requeue "$SLURM_JOB_ID"
     fi

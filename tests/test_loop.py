@@ -31,6 +31,7 @@ from mdvit_jax.training import (
     readings,
     start,
     step,
+    sums,
 )
 from oracle.run import final_bytes, newest_checkpoint
 
@@ -121,6 +122,21 @@ def test_a_signal_during_a_validation_saves_and_validates_later(
 ):
     signal_when(monkeypatch, evaluate, "align", lambda *_: True)
     assert_goes_on(unbroken, tmp_path / "stopped", monkeypatch, saved=4)
+
+
+def test_a_score_that_a_kill_kept_from_its_checkpoint_is_saved_later(
+    unbroken, tmp_path
+):
+    """Killed after the row of a validation, as a step is saved again with its score."""
+    workdir = tmp_path / "killed"
+    shutil.copytree(unbroken, workdir)
+    shutil.rmtree(workdir / "checkpoints/8/metrics")
+    sums.write(workdir / "checkpoints/8")
+    assert loop.train(config(workdir)) == 0
+    rows = (workdir / "metrics.jsonl").read_text()
+    assert rows == (unbroken / "metrics.jsonl").read_text()
+    scores = [folders.Folders(run).score(8) for run in (unbroken, workdir)]
+    assert scores[0] == scores[1] is not None
 
 
 def assert_goes_on(unbroken, workdir, monkeypatch, *, saved):

@@ -293,7 +293,8 @@ def test_processes_that_do_not_share_the_folder_are_told_so(tmp_path):
 
 SRUN = """#!{python}
 import os, subprocess, sys
-program = [a for a in sys.argv[1:] if not a.startswith("--kill-on-bad-exit")]
+options, program = sys.argv[1:3], sys.argv[3:]
+assert options == ["--kill-on-bad-exit=0", "--cpus-per-task=8"]
 tasks = [
     subprocess.Popen(program, env=dict(os.environ, SLURM_STEP_NODELIST="localhost",
         SLURM_NTASKS="2", SLURM_PROCID=index, SLURM_LOCALID=index))
@@ -316,7 +317,10 @@ processes.leave({code})
 
 @pytest.mark.parametrize(
     ("code", "restarts", "requeued"),
-    [(0, 0, False), (143, 99, True), (143, 100, False), (134, 0, True), (2, 0, False)],
+    [
+        *[(0, 0, False), (143, 99, True), (143, 100, False)],
+        *[(134, 0, True), (75, 0, True), (2, 0, False)],
+    ],
 )
 def test_the_slurm_script_starts_the_tasks_and_requeues_what_was_stopped(
     tmp_path, code, restarts, requeued
@@ -334,6 +338,7 @@ def test_the_slurm_script_starts_the_tasks_and_requeues_what_was_stopped(
         "PYTHON": str(tmp_path / "task"),
         "CONFIG": "configs/oasis.py",
         "SLURM_JOB_ID": "7012",
+        "SLURM_CPUS_PER_TASK": "8",
         "SLURM_RESTART_COUNT": str(restarts),
         "JAX_COORDINATOR_PORT": str(free_port()),
         "JAX_PLATFORMS": "cpu",

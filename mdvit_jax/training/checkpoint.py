@@ -84,6 +84,10 @@ class Checkpoints:
         scored = [(score, step) for step, score in scores.items() if score is not None]
         return max(scored)[1] if scored else self.latest
 
+    def scored(self, step: int) -> bool:
+        """Whether a saved step has its validation DSC."""
+        return self._folders.score(step) is not None
+
     def save(
         self, step: int, state: TrainState, *, metrics: Mapping[str, float] | None
     ) -> None:

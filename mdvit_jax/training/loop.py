@@ -18,6 +18,7 @@ from pathlib import Path
 import jax
 import ml_collections
 import numpy as np
+from jax.experimental import multihost_utils
 
 from mdvit_jax import configuration, errors, models
 from mdvit_jax.data import loading, pairs, pipeline, template
@@ -94,8 +95,11 @@ def train(config: ml_collections.ConfigDict) -> int:
             last = done == config.optim.steps
             return last or done % config.validation.every == 0
 
-        # A signal may have ended the run between a step and its validation.
-        behind = first > 0 and due(first) and not log.validated(workdir, first)
+        # A signal may have ended the run between a step and its validation, or a kill
+        # between the row of the validation and the save of its score.
+        noted = first > 0 and log.validated(workdir, first)
+        behind = first > 0 and due(first) and not (noted and saved.scored(first))
+        behind = bool(multihost_utils.broadcast_one_to_all(np.array(behind)))
         if first >= config.optim.steps and not behind:
             if leads:
                 print(
@@ -171,7 +175,8 @@ def train(config: ml_collections.ConfigDict) -> int:
                     scores, picture = found
                     bar.validated(scores["dsc"])
                     if record is not None:
-                        record.write(done, scores)
+                        if done > first or not noted:
+                            record.write(done, scores)
                         name = f"{done:07d}.png"
                         figures.save(picture, workdir / "validation" / name)
                         drawn = curves.training_curves(record.path)
