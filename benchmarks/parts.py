@@ -182,7 +182,7 @@ def parts(config, dtype: jnp.dtype) -> dict[str, Part]:
         learns=(),
     )
     params = models.create(config).init(jax.random.key(0), volume, volume)
-    descent, _ = optimizer.create(config.optim, params)
+    descent = optimizer.create(config.optim, params)
     found["optimiser"] = Part(
         descent.update,
         (params, descent.init(params), params),

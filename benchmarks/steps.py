@@ -46,7 +46,7 @@ def measure(settings: Mapping[str, str], *, forward: bool) -> dict[str, Any]:
     network = models.create(config)
     volume = jax.ShapeDtypeStruct((1, *[config.data.size] * 3), np.float32)
     shapes = jax.eval_shape(network.init, jax.random.key(0), volume, volume)
-    descent, _ = optimizer.create(config.optim, shapes)
+    descent = optimizer.create(config.optim, shapes)
     state = step.create_state(config, network, descent, mesh)
     part, parts = sharding.rows_of_process(mesh)
     rows = (config.optim.batch // parts, *volume.shape[1:])

@@ -433,19 +433,20 @@ def test_a_step_is_read_while_the_next_one_is_under_way(tmp_path):
     slow = jax.jit(lambda x: jax.lax.fori_loop(0, 300, lambda _, y: y @ x, x)[0, :1])
     busy = jnp.eye(400)
     slow(busy).block_until_ready()
-    settings = config(tmp_path)
-    _, schedule = optimizer.create(settings.optim, {})
-    bar = progress.Progress(0, settings)
+    bar = progress.Progress(0, config(tmp_path))
     with log.MetricsLog(tmp_path, from_step=0) as record:
-        read = readings.Readings(None, schedule, (), None, record, bar)
+        read = readings.Readings(None, (), None, record, bar)
         for done in (1, 2, 3):
             loss = slow(busy)
-            read.take(done, step.Measurements(loss, loss[0] + 1), np.zeros((1, 2)))
+            measured = step.Measurements(loss, loss[0] + 1, loss[0] * 0.5)
+            # Reading must not put anything on the devices, beside their step.
+            with jax.transfer_guard_host_to_device("disallow"):
+                read.take(done, measured, np.zeros((1, 2)))
             assert not read.newest.is_ready()
         read.settle()
     rows = [json.loads(line) for line in record.path.read_text().splitlines()]
     assert rows == [
-        {"step": done, "loss": 1.0, "gradient_norm": 2.0, "lr": float(np.float32(1e-3))}
+        {"step": done, "loss": 1.0, "gradient_norm": 2.0, "lr": 0.5}
         for done in (1, 2, 3)
     ]
 

@@ -30,7 +30,7 @@ def params():
 
 
 def run(optim, values, gradients):
-    descent, _ = optimizer.create(optim, values)
+    descent = optimizer.create(optim, values)
     state = descent.init(values)
     for gradient in gradients:
         updates, state = descent.update(gradient, state, values)
@@ -68,8 +68,8 @@ def test_five_steps_equal_the_formulas():
 
 
 def test_the_schedule_is_a_staircase():
-    _, schedule = optimizer.create(
-        settings(lr=1.0, decay_every=10, decay_factor=0.8), params()
+    schedule = optimizer.learning_rate(
+        settings(lr=1.0, decay_every=10, decay_factor=0.8)
     )
     assert float(schedule(0)) == float(schedule(9)) == 1.0
     assert float(schedule(10)) == pytest.approx(0.8)

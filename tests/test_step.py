@@ -44,7 +44,7 @@ def set_up(config):
     network = models.create(config)
     volume = jax.ShapeDtypeStruct((1, SIZE, SIZE, SIZE), jnp.float32)
     shapes = jax.eval_shape(network.init, jax.random.key(0), volume, volume)
-    descent, _ = optimizer.create(config.optim, shapes)
+    descent = optimizer.create(config.optim, shapes)
     state = step.create_state(config, network, descent, mesh)
     return network, state, step.create_step(config, network, descent, mesh)
 
@@ -91,7 +91,7 @@ def test_one_step_is_the_optimiser_applied_to_the_gradient():
         return losses.similarity_pyramid(by_ntg, fixed, warped).mean()
 
     gradient = jax.jit(jax.grad(loss))(state.params)
-    descent, _ = optimizer.create(config.optim, state.params)
+    descent = optimizer.create(config.optim, state.params)
     update = jax.jit(lambda g, p: descent.update(g, descent.init(p), p))
     updates, _ = update(gradient, state.params)
     expected = copy(optax.apply_updates(state.params, updates))
@@ -99,6 +99,7 @@ def test_one_step_is_the_optimiser_applied_to_the_gradient():
     state, measured = train_step(state, fixed, moving)
     norm = float(optax.tree.norm(gradient))
     assert float(measured.gradient_norm) == pytest.approx(norm, rel=1e-4)
+    assert float(measured.learning_rate) == np.float32(config.optim.lr)
     moved = 0
     for found, goal, start in zip(
         *map(jax.tree.leaves, (state.params, expected, before)), strict=True

@@ -79,7 +79,7 @@ def _steps(config: ml_collections.ConfigDict, loss: str, fixed, moving):
     network = models.create(config)
     volume = jax.ShapeDtypeStruct(fixed.shape, np.float32)
     shapes = jax.eval_shape(network.init, jax.random.key(0), volume, volume)
-    descent, _ = optimizer.create(config.optim, shapes)
+    descent = optimizer.create(config.optim, shapes)
     state = step.create_state(config, network, descent, mesh)
     make_step = step.create_step(config, network, descent, mesh)
     pair = tuple(sharding.to_devices(mesh, rows) for rows in (fixed, moving))

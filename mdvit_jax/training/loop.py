@@ -78,7 +78,7 @@ def train(config: ml_collections.ConfigDict) -> int:
         left_out.check(config, parts)
         network = models.create(config)
         shapes = start.parameter_shapes(config, network)
-        descent, schedule = optimizer.create(config.optim, shapes)
+        descent = optimizer.create(config.optim, shapes)
         train_step = step.create_step(config, network, descent, mesh)
         validate = validation.create(config, network)
 
@@ -133,7 +133,7 @@ def train(config: ml_collections.ConfigDict) -> int:
             )
         )
         bar = stack.enter_context(contextlib.closing(progress.Progress(first, config)))
-        read = readings.Readings(mesh, schedule, training.subjects, saved, record, bar)
+        read = readings.Readings(mesh, training.subjects, saved, record, bar)
 
         def save(done: int, scores: dict[str, float] | None) -> None:
             """Save the state, of a step whose rows are on the disk then."""

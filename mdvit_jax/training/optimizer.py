@@ -11,13 +11,22 @@ import optax
 from mdvit_jax import errors
 
 
-def create(
-    optim: ml_collections.ConfigDict, params
-) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """Adam with AMSGrad as the authors use it, and its learning rate by step.
+def learning_rate(optim: ml_collections.ConfigDict) -> optax.Schedule:
+    """Number of updates that were made → learning rate of the next; a staircase.
+
+    Args:
+        optim: `config.optim`.
+    """
+    return optax.exponential_decay(
+        optim.lr, optim.decay_every, optim.decay_factor, staircase=True
+    )
+
+
+def create(optim: ml_collections.ConfigDict, params) -> optax.GradientTransformation:
+    """Adam with AMSGrad as the authors use it.
 
     In this order: the gradient is clipped by value, L2 weight decay is added to it
-    (coupled, as in PyTorch's Adam), AMSGrad scales it, the schedule's rate is applied.
+    (coupled, as in PyTorch's Adam), AMSGrad scales it, `learning_rate` is applied.
     As in PyTorch, the bias of the second moment is corrected after its maximum is taken
     (Optax by itself does so before: the first, noisy gradients would slow all steps).
     Frozen parameters get no update, and no state is kept for them.
@@ -29,9 +38,6 @@ def create(
     Raises:
         UserError: a pattern of `optim.trained` that fits no parameter.
     """
-    schedule = optax.exponential_decay(
-        optim.lr, optim.decay_every, optim.decay_factor, staircase=True
-    )
     first, second = optim.betas
     amsgrad = optax.scale_by_amsgrad(
         first, second, eps=optim.epsilon, bias_correction_nu=False
@@ -42,13 +48,13 @@ def create(
         optax.add_decayed_weights(optim.weight_decay),
         amsgrad,
         correction,
-        optax.scale_by_learning_rate(schedule),
+        optax.scale_by_learning_rate(learning_rate(optim)),
     )
     if not optim.trained:
-        return chain, schedule
+        return chain
     trained = trained_mask(params, optim.trained)
     frozen = jax.tree.map(lambda is_trained: not is_trained, trained)
-    return optax.selective_transform(chain, freeze_mask=frozen), schedule
+    return optax.selective_transform(chain, freeze_mask=frozen)
 
 
 def trained_mask(params, patterns: Sequence[str]):

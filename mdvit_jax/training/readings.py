@@ -7,7 +7,6 @@ import math
 
 import jax
 import numpy as np
-import optax
 from jax.sharding import Mesh
 
 from mdvit_jax import errors
@@ -23,7 +22,6 @@ class Readings:
     def __init__(
         self,
         mesh: Mesh,
-        schedule: optax.Schedule,
         subjects: tuple[str, ...],
         saved: checkpoint.Checkpoints,
         record: log.MetricsLog | None,
@@ -33,19 +31,17 @@ class Readings:
 
         Args:
             mesh: on which the steps are computed.
-            schedule: number of updates → learning rate.
             subjects: names of the scans, for messages.
             saved: the run's checkpoints, for messages.
             record: where the rows go; None in all processes but the first.
             bar: where they show.
         """
         self._mesh = mesh
-        self._schedule = schedule
         self._subjects = subjects
         self._saved = saved
         self._record = record
         self._bar = bar
-        self._newest: tuple[int, step.Measurements, jax.Array, np.ndarray] | None = None
+        self._newest: tuple[int, step.Measurements, np.ndarray] | None = None
         self._silent = 0
 
     @property
@@ -65,10 +61,7 @@ class Readings:
             UserError: as `settle`, which raises it in all processes alike.
         """
         self.settle()
-        # A number of the devices as well, which comes after this step and is not waited
-        # for either.
-        rate = self._schedule(done - 1)
-        self._newest = done, measured, rate, used
+        self._newest = done, measured, used
 
     def settle(self) -> None:
         """Read the step that is not read yet, if there is one.
@@ -78,13 +71,14 @@ class Readings:
         """
         if self._newest is None:
             return
-        (done, measured, rate, used), self._newest = self._newest, None
+        (done, measured, used), self._newest = self._newest, None
         loss, norm = np.asarray(measured.loss), float(measured.gradient_norm)
         self._check_finite(done, loss, norm, used)
         self._check_learning(done, norm)
         if self._record is not None:
-            row = {"loss": float(loss.mean()), "gradient_norm": norm}
-            self._record.write(done, row | {"lr": float(rate)})
+            lr = float(measured.learning_rate)
+            row = {"loss": float(loss.mean()), "gradient_norm": norm, "lr": lr}
+            self._record.write(done, row)
         self._bar.stepped(loss)
 
     def _check_finite(self, done: int, loss, norm: float, used: np.ndarray) -> None:

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 from mdvit_jax import errors, losses, models
 from mdvit_jax.training import augment, sharding
+from mdvit_jax.training.optimizer import learning_rate
 
 
 class TrainState(NamedTuple):
@@ -25,10 +26,11 @@ class TrainState(NamedTuple):
 
 
 class Measurements(NamedTuple):
-    """What a step tells: the loss of each pair, [batch], and the gradient's norm."""
+    """What a step tells: the loss of each pair, [batch], and two numbers."""
 
     loss: Array
     gradient_norm: Array
+    learning_rate: Array
 
 
 def objective(loss: ml_collections.ConfigDict) -> Callable[[Array, Array], Array]:
@@ -96,6 +98,7 @@ def create_step(
     other, as in the paper.
     """
     gradient_of = _gradient(config, network, mesh)
+    rate = learning_rate(config.optim)
 
     def step(state: TrainState, fixed: Array, moving: Array):
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
@@ -104,7 +107,7 @@ def create_step(
             gradient, state.optimizer, state.params
         )
         params = optax.apply_updates(state.params, updates)
-        measured = Measurements(of_pairs, optax.tree.norm(gradient))
+        measured = Measurements(of_pairs, optax.tree.norm(gradient), rate(state.step))
         return TrainState(state.step + 1, params, optimizer_state), measured
 
     copied, shared = sharding.replicated(mesh), sharding.by_pair(mesh)

@@ -13,7 +13,7 @@ def first_state(config):
     """The network of a configuration, and its state before the first step."""
     network = models.create(config)
     shapes = start.parameter_shapes(config, network)
-    descent, _ = optimizer.create(config.optim, shapes)
+    descent = optimizer.create(config.optim, shapes)
     mesh = sharding.create_mesh(config.optim.batch)
     return network, step.create_state(config, network, descent, mesh)
 
