@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from mdvit_jax import __main__, errors
+from mdvit_jax import __main__, errors, folder_lock
 from mdvit_jax.registration import (
     batch,
     batch_outputs,
@@ -97,7 +97,8 @@ def table(folder):
 
 
 def files(folder):
-    return sorted(path.name for path in (folder / "r").iterdir())
+    found = {path.name for path in (folder / "r").iterdir()}
+    return sorted(found - {folder_lock.NAME})
 
 
 GOOD = "moving,fixed,age\nscans/anna.nii.gz,fixed.nii.gz,70\n"
@@ -258,7 +259,7 @@ def test_a_csv_that_is_not_there(folder, capsys):
 
 def test_a_second_batch_in_the_folder_is_refused(folder, quick, capsys):
     with batch_outputs.only_batch_in(folder / "r"):
-        assert run(folder, GOOD) == 2
+        assert run(folder, GOOD) == folder_lock.Taken.exit_code
     told = capsys.readouterr().err
     assert "another mdvit batch is writing to" in told and told.count("\n") == 1
     assert not quick and not files(folder)

@@ -16,7 +16,7 @@ import pytest
 import tensorstore
 
 from mdvit_jax import errors
-from mdvit_jax.training import checkpoint, lean_orbax, sums
+from mdvit_jax.training import checkpoint, lean_orbax, one_folder, sums
 from mdvit_jax.training.step import TrainState
 
 DSC = {"dsc": 0.5, "hd95": 3.0}
@@ -168,6 +168,11 @@ def test_a_step_that_was_set_aside_is_saved_again_and_again(run, caplog):
         save(run, 3)
         assert resume(run) == 3
     assert (run / "checkpoints" / "3.damaged").is_dir()
+
+
+def test_the_steps_are_those_that_all_processes_agree_on(run, caplog, monkeypatch):
+    monkeypatch.setattr(one_folder, "agreed_steps", lambda saved: saved.steps()[:2])
+    assert resume(run) == 2 and not warnings(caplog)
 
 
 def test_other_names_are_no_checkpoints_and_stay(run, caplog):

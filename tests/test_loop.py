@@ -26,6 +26,7 @@ from mdvit_jax.training import (
     interrupt,
     log,
     loop,
+    one_folder,
     optimizer,
     progress,
     readings,
@@ -307,7 +308,7 @@ def test_of_several_processes_all_are_refused_with_the_first(
         multihost_utils, "broadcast_one_to_all", lambda mine: np.array(taken)
     )
     refused = pytest.raises(folder_lock.Taken) if taken else contextlib.nullcontext()
-    with refused, start.only_run_in(tmp_path / "run"):
+    with refused, one_folder.only_run_in(tmp_path / "run"):
         assert not taken
     assert not (tmp_path / "run").exists()  # that is the first one's
 

@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from mdvit_jax import __main__
+from mdvit_jax import __main__, folder_lock
 from mdvit_jax.registration import batch_results, images, register
 from oracle import damage, heads
 
@@ -86,7 +86,8 @@ def results(folder) -> dict[str, dict[str, str]]:
 
 
 def outputs(folder) -> set[str]:
-    return {path.name for path in (folder / "r").iterdir()} - {"results.csv"}
+    found = {path.name for path in (folder / "r").iterdir()}
+    return found - {"results.csv", folder_lock.NAME}
 
 
 def damaged(content: bytes, random) -> bytes:

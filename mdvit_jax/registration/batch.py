@@ -52,12 +52,12 @@ could not be registered; the reason is in the table). An error never stops the b
 
 Stop it whenever you like: the same command goes on where it was. Pairs whose outputs
 are there and whose images and options have not changed are not computed again; those
-with an error are tried again. One batch at a time may write to a folder. Programs are
-compiled for the first pair only, whatever the sizes of the images, so it takes longer
-than the others.
+with an error are tried again. One batch at a time may write to a folder, which its file
+.lock is for. Programs are compiled for the first pair only, whatever the sizes of the
+images, so it takes longer than the others.
 
-The exit code is 0 if all pairs are ok or check, 1 if some failed or had an error, and
-2 if the CSV file or the folder is wrong.
+The exit code is 0 if all pairs are ok or check, 1 if some failed or had an error, 2 if
+the CSV file or the folder is wrong, and 75 if another batch is writing to the folder.
 """
 _NAMED = 10  # pairs in the summary
 

@@ -17,7 +17,7 @@ import orbax.checkpoint.experimental.v1 as ocp
 from jax.experimental import multihost_utils
 
 from mdvit_jax import errors, processes
-from mdvit_jax.training import folders, lean_orbax, save_errors
+from mdvit_jax.training import folders, lean_orbax, one_folder, save_errors
 from mdvit_jax.training.step import TrainState
 
 _POLICIES = ocp.training.preservation_policies
@@ -129,10 +129,11 @@ class Checkpoints:
             like: it is placed on devices as this one is.
 
         Raises:
-            UserError: there are checkpoints, but none that can be used.
+            UserError: there are checkpoints, but none that can be used, or not all
+                processes see them.
         """
         found, unusable = None, {}
-        for step in reversed(self._folders.steps()):
+        for step in reversed(one_folder.agreed_steps(self._folders)):
             try:
                 self._folders.score(step)  # Orbax reads those of all when it is opened
                 if found is None:

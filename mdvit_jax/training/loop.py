@@ -1,9 +1,9 @@
 """A training run from its configuration: where it starts, its steps, what it leaves.
 
 The run's folder (`config.workdir`) holds config.json, scans.json, metrics.jsonl,
-curves.png, validation/ with a picture for each validation, and checkpoints/. Started
-again with the same configuration, a run goes on after its newest checkpoint, on
-whatever devices.
+curves.png, validation/ with a picture for each validation, checkpoints/, and .lock,
+which keeps a second run out. Started again with the same configuration, a run goes on
+after its newest checkpoint, on whatever devices.
 
 Of several processes each trains on its own pairs; all validate, and the first one
 writes all but its share of the checkpoints.
@@ -28,6 +28,7 @@ from mdvit_jax.training import (
     interrupt,
     left_out,
     log,
+    one_folder,
     optimizer,
     progress,
     readings,
@@ -83,7 +84,7 @@ def train(config: ml_collections.ConfigDict) -> int:
         validate = validation.create(config, network)
 
         stack.enter_context(errors.unwritable_told(workdir))
-        stack.enter_context(start.only_run_in(workdir))
+        stack.enter_context(one_folder.only_run_in(workdir))
         start.check_same_run(config, workdir)  # another one may have begun and ended
         watch.waits_for("the newest checkpoint")
         saved = stack.enter_context(
@@ -110,7 +111,7 @@ def train(config: ml_collections.ConfigDict) -> int:
         if leads:
             configuration.save(config, workdir)
             scans.save(workdir, training, held_out)
-        start.check_one_folder(workdir, first)
+        one_folder.check_one_folder(workdir, first)
         record = None
         if leads:
             record = stack.enter_context(log.MetricsLog(workdir, from_step=first))

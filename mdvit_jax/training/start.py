@@ -1,9 +1,8 @@
 """Where a run starts: its newest checkpoint, another run's parameters, or a seed."""
 
-import contextlib
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ import optax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, SingleDeviceSharding
 
-from mdvit_jax import configuration, errors, folder_lock, models
+from mdvit_jax import configuration, errors, models
 from mdvit_jax.data import store
 from mdvit_jax.models import import_torch
 from mdvit_jax.training import checkpoint, step
@@ -87,49 +86,6 @@ def check_processes_agree(
                 f"Of {jax.process_count()} processes number {named} {what} than number "
                 f"0; {advice}."
             )
-
-
-@contextlib.contextmanager
-def only_run_in(workdir: Path) -> Iterator[None]:
-    """Make the folder of a run, and keep a second run out of it while the block runs.
-
-    Raises:
-        Taken: in all processes alike, another run is in it.
-    """
-    told = (
-        f"another run is training in {workdir}; wait for its end, or name another "
-        "folder with --config.workdir."
-    )
-    with contextlib.ExitStack() as stack:
-        taken = None
-        if jax.process_index() == 0:
-            workdir.mkdir(parents=True, exist_ok=True)
-            try:
-                stack.enter_context(folder_lock.hold(workdir, told))
-            except folder_lock.Taken as error:
-                taken = error
-        if multihost_utils.broadcast_one_to_all(np.array(taken is not None)):
-            raise folder_lock.Taken(told) from taken
-        yield
-
-
-def check_one_folder(workdir: Path, first: int) -> None:
-    """Raise a UserError, in all processes, if they do not share the folder of the run.
-
-    Args:
-        workdir: the run's folder, in which process 0 has saved the configuration.
-        first: the steps behind the run, as this process sees it.
-    """
-    if jax.process_count() == 1:
-        return
-    multihost_utils.sync_global_devices("the configuration is saved")
-    seen = np.array([(workdir / "config.json").exists(), first])
-    of_all = multihost_utils.process_allgather(seen)
-    if not of_all[:, 0].all() or (of_all[:, 1] != first).any():
-        raise errors.UserError(
-            f"The {jax.process_count()} processes do not see the same files in "
-            f"{workdir}; name a folder that all machines share with --config.workdir."
-        )
 
 
 def check_held_out(config: ml_collections.ConfigDict, run: str | Path) -> None:
