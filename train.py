@@ -12,16 +12,18 @@ Exit codes:
     1    failed unexpectedly: a bug, with its traceback
     2    refused or failed, for a reason that is told in a sentence
     75   refused, as another run is training in this folder
+    129  stopped as its terminal was closed (SIGHUP), or as nobody reads what it says;
+         saved, and the same command goes on. Under nohup it does not stop
     130  stopped by Ctrl-C (SIGINT); saved, and the same command goes on
     134  ended, by JAX perhaps (SIGABRT), as another process of the run is gone or never
          came; the same command goes on
-    143  stopped by SIGTERM, or by Ctrl-C where there are several processes; saved, and
-         the same command goes on
+    143  stopped by SIGTERM, or by Ctrl-C or SIGHUP where there are several processes;
+         saved, and the same command goes on
 """
 
 import argparse
 
-from mdvit_jax import configuration, errors, processes, runtime
+from mdvit_jax import configuration, errors, processes, runtime, streams
 
 
 @errors.told_in_a_sentence
@@ -40,4 +42,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    streams.outlast()
     processes.leave(main())

@@ -107,9 +107,10 @@ def _ablation(arguments: Sequence[str]) -> int:
     )
     options, config = configuration.parse(parser, arguments)
     pretraining = configuration.load(options.pretraining)
-    from mdvit_jax import runtime
+    from mdvit_jax import runtime, streams
     from mdvit_jax.studies import chain
 
+    streams.outlast()
     runtime.start()
     output = options.output or Path(config.workdir).parent / config.data.task
     command = shlex.join(["mdvit", "ablation", *arguments])

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     },
     "training": {
         *("geometry", "losses", "models", "data", "evaluation"),
-        *("configuration", "errors", "folder_lock", "atomic", "processes"),
+        *("configuration", "errors", "folder_lock", "atomic", "processes", "streams"),
     },
     "studies": {
         *("geometry", "losses", "models", "data", "evaluation", "registration"),

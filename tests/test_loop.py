@@ -185,6 +185,25 @@ def test_of_several_processes_all_ask_equally_often(monkeypatch):
     assert asked == [1, 2, 3] and stop.exit_code == 143
 
 
+def test_a_hangup_of_one_of_several_processes_is_passed_on_to_all(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    passed_on = []
+    before = signal.signal(signal.SIGTERM, lambda *_: passed_on.append(True))
+    try:
+        with interrupt.Interrupt() as stop:
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert passed_on == [True] and stop.received is None
+
+
+def test_of_two_signals_the_first_is_remembered():
+    with interrupt.Interrupt() as stop:
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGTERM)
+    assert stop.ends() and stop.exit_code == 129
+
+
 def test_processes_that_would_not_train_the_same_network_are_refused(
     tmp_path, monkeypatch
 ):

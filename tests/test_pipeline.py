@@ -280,3 +280,15 @@ def test_wrong_arguments_are_named():
         stream(persons=PERSONS[:4])
     with pytest.raises(errors.UserError, match="two people at least"):
         stream(persons=("a",) * 5)
+
+
+def test_signals_to_all_of_a_terminal_leave_a_worker_to_its_parent(run_python):
+    program = """
+import signal
+from mdvit_jax.data import pipeline
+pipeline._start_worker(0, 1)
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.raise_signal(number)
+print("alive")
+"""
+    assert run_python(program).stdout == "alive\n"

@@ -1,4 +1,4 @@
-"""Training that is killed, runs out of disk or loses a scan, and loses nothing by it.
+"""Training that is killed, loses its terminal, disk or a scan, and nothing by it.
 
 MDVIT_KILLS=50 kills more often than the suite does.
 """
@@ -7,6 +7,7 @@ import contextlib
 import gc
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -184,6 +185,77 @@ def assert_ends_like(unbroken, workdir):
     record = (workdir / "metrics.jsonl").read_text()
     assert record == (unbroken / "metrics.jsonl").read_text()
     assert final_bytes(workdir) == final_bytes(unbroken)
+
+
+@pytest.fixture
+def endless(prepared):
+    """A run that is not at its end before it is stopped, and saves then only."""
+    often = ("optim.steps", "validation.every", "checkpoint.every")
+    return prepared | dict.fromkeys(often, "100000")
+
+
+def wait_for_rows(process, workdir):
+    deadline = time.monotonic() + 200
+    while not rows(workdir / "metrics.jsonl"):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def assert_saved_and_goes_on(workdir, settings):
+    with checkpoint.Checkpoints(workdir, keep=None) as saved:
+        newest = saved.latest
+    assert newest == rows(workdir / "metrics.jsonl") < 100_000
+    further = settings | {"optim.steps": str(newest + 1)}
+    assert loop.train(config(workdir, further)) == 0
+    assert final_bytes(workdir)[0] == newest + 1
+
+
+def test_a_closed_terminal_ends_a_run_which_saves_and_goes_on(
+    endless, compiled, tmp_path
+):
+    """All that was started from it gets the signal, and the worker goes on loading."""
+    ours, terminal = pty.openpty()
+    run = subprocess.Popen(
+        command(tmp_path, endless | {"data.workers": "1"}),
+        cwd=ROOT,
+        env=compiled,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+    )
+    os.close(terminal)
+    wait_for_rows(run, tmp_path)
+    os.close(ours)
+    os.killpg(run.pid, signal.SIGHUP)
+    assert run.wait(timeout=200) == 128 + signal.SIGHUP
+    assert_saved_and_goes_on(tmp_path, endless)
+
+
+def start_unheard(workdir, settings, environ):
+    """Start a run, nobody reading what it says."""
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    run = subprocess.Popen(command(workdir, settings), cwd=ROOT, env=environ, **options)
+    run.stdout.close()
+    return run
+
+
+def test_a_run_that_nobody_hears_saves_and_goes_on(endless, compiled, tmp_path):
+    run = start_unheard(tmp_path, endless, compiled)
+    assert run.wait(timeout=200) == 128 + signal.SIGHUP
+    assert_saved_and_goes_on(tmp_path, endless)
+
+
+def test_a_run_that_ignores_hangups_comes_to_its_end(prepared, compiled, tmp_path):
+    """As under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which is inherited
+    try:
+        run = start_unheard(tmp_path, prepared, compiled)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    wait_for_rows(run, tmp_path)
+    run.send_signal(signal.SIGHUP)
+    assert run.wait(timeout=200) == 0
+    assert final_bytes(tmp_path)[0] == 5 * KILLS
 
 
 @contextlib.contextmanager

@@ -173,6 +173,8 @@ def _start_worker(worker: int, count: int) -> None:
     del worker, count
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if hasattr(signal, "SIGHUP"):  # a closed terminal's
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # Grain itself imports JAX. That starts no backend, and never shall: an accelerator
     # belongs to the parent.

@@ -42,7 +42,7 @@ from mdvit_jax.training import (
 
 
 def train(config: ml_collections.ConfigDict) -> int:
-    """Train as configured; return 0, or 130 / 143 when a signal ended the run early.
+    """Train as configured; return 0, or 129 / 130 / 143 if a signal ended it early.
 
     Raises:
         UserError: a configuration or data that cannot be used, a loss that is no longer
