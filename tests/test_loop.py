@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -356,6 +357,7 @@ def test_after_the_first_validation_and_save_nothing_is_compiled(
         compiled[at] = [text for text in told if text.startswith("Compiling ")]
 
     monkeypatch.setattr(log.MetricsLog, "write", write_and_count)
+    caplog.set_level(logging.WARNING, logger="jax")  # commands say less
     with jax.log_compiles():
         loop.train(config(tmp_path / "run", optim__steps="12", validation__every="3"))
     assert compiled[1]

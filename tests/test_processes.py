@@ -363,7 +363,7 @@ def test_the_jobset_names_as_many_processes_as_it_starts():
     pods = job["template"]["spec"]
     (container,) = pods["template"]["spec"]["containers"]
     environ = {entry["name"]: entry for entry in container["env"]}
-    assert set(environ) == set(processes.NAMES)
+    assert set(environ) == {*processes.NAMES, "JAX_COMPILATION_CACHE_DIR"}
     count = int(environ[COUNT]["value"])
     assert job["replicas"] == 1 and pods["parallelism"] == pods["completions"] == count
     names = jobset["metadata"]["name"], job["name"]
