@@ -19,9 +19,8 @@ def get_config():
     config.data.layout = "freesurfer"
     config.data.root = "data/adni"
     config.data.cache = "cache/adni"
-    config.data.workers = (
-        0  # a cached pair is read in milliseconds (docs/performance.md)
-    )
+    # A cached pair is read in milliseconds, and handing it over takes longer.
+    config.data.workers = 0
     config.data.label_scheme = "freesurfer"
     config.data.person = r"^(\d+_S_\d+)"  # one person has many visits
     config.data.split = (3453, 433, 0)

@@ -42,8 +42,8 @@ def _share_freed_memory() -> None:
 
     By itself the GNU C library gives the threads of JAX and Orbax eight arenas a core,
     and each keeps the most that its threads ever freed: a run that saves often grows
-    for hours. With one a core it soon ends to grow; with one in all a step on two cores
-    took 6 % longer. The user's MALLOC_ARENA_MAX goes before.
+    for hours. With one a core it hardly grows; with one in all a step on two cores took
+    6 % longer (docs/performance.md). The user's MALLOC_ARENA_MAX goes before.
     """
     if platform.libc_ver()[0] == "glibc" and "MALLOC_ARENA_MAX" not in os.environ:
         cores = len(os.sched_getaffinity(0))

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from mdvit_jax.data import pipeline
+from mdvit_jax.processes import NAMES
 from mdvit_jax.training import one_folder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,13 +64,8 @@ class Run:
         arguments = [f"--config.{name}={value}" for name, value in values.items()]
         environ |= {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
         environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-        if processes > 1:
-            environ["JAX_COORDINATOR_ADDRESS"] = f"127.0.0.1:{free_port()}"
-            environ["JAX_NUM_PROCESSES"] = str(processes)
         started = []
-        for index in range(processes):
-            if processes > 1:
-                environ["JAX_PROCESS_ID"] = str(index)
+        for told in environs(processes) if processes > 1 else [{}]:
             record = self.records / f"{len(list(self.records.iterdir())):02d}"
             record.touch()
             program = [sys.executable, __file__, str(record)]
@@ -77,7 +73,7 @@ class Run:
                 subprocess.Popen(
                     [*program, "--config", "configs/default.py", *arguments],
                     cwd=ROOT,
-                    env={**os.environ, **environ},
+                    env={**os.environ, **environ, **told},
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                     text=True,
@@ -113,6 +109,28 @@ class Run:
             step: [pair for part in sorted(parts) for pair in parts[part]]
             for step, parts in sorted(found.items())
         }
+
+
+def start_together(program: str, *arguments: str) -> list[subprocess.Popen]:
+    """A Python program in two processes, which find each other as those of a run."""
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", program, *arguments],
+            cwd=ROOT,
+            env={**os.environ, "JAX_PLATFORMS": "cpu", **told},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for told in environs(2)
+    ]
+
+
+def environs(count: int) -> list[dict[str, str]]:
+    """What each of so many processes of one run is told of the others."""
+    address = f"127.0.0.1:{free_port()}"
+    values = [(address, str(count), str(index)) for index in range(count)]
+    return [dict(zip(NAMES, each, strict=True)) for each in values]
 
 
 def free_port() -> int:

@@ -1,13 +1,8 @@
 """Two processes, one of which sees late, or never, what the other one has written."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 
-from mdvit_jax import processes
-from recorded_run import ROOT, free_port
+from recorded_run import start_together
 
 # Each process has a folder of its own, as the view that a machine has of one folder:
 # what is said to come late is made by the second process in its own.
@@ -46,22 +41,7 @@ except errors.UserError as error:
 
 def both(folder, late: str, wait: float) -> list[str]:
     """What the two processes print."""
-    environ = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        **dict(zip(processes.NAMES, (f"127.0.0.1:{free_port()}", "2"), strict=False)),
-    }
-    program = [sys.executable, "-c", PROGRAM, str(folder), late, str(wait)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    started = [
-        subprocess.Popen(
-            program,
-            cwd=ROOT,
-            env=environ | {processes.NAMES[2]: index},
-            text=True,
-            **pipes,
-        )
-        for index in "01"
-    ]
+    started = start_together(PROGRAM, str(folder), late, str(wait))
     said = [process.communicate(timeout=200) for process in started]
     assert [process.returncode for process in started] == [0, 0], said
     return [out for out, _ in said]

@@ -15,7 +15,7 @@ from mdvit_jax import configuration, errors, processes
 from mdvit_jax.training import sums
 from oracle import people
 from oracle.run import final_bytes
-from recorded_run import ROOT, TINY, Run, free_port
+from recorded_run import ROOT, TINY, Run, environs, free_port, start_together
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -77,18 +77,18 @@ def test_evaluation_is_one_process(monkeypatch):
 @pytest.mark.parametrize("index", [0, 1])
 def test_a_meeting_in_vain_is_one_sentence(index):
     """Process 0 whom nobody joins, and another that finds no process 0."""
-    values = [f"127.0.0.1:{free_port()}", "2", str(index)]
+    told = environs(2)[index]
     program = "from mdvit_jax import processes as p; p._WAIT = 2; p.join()"
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env={**os.environ, **dict(zip(processes.NAMES, values, strict=True))},
+        env={**os.environ, **told},
         cwd=ROOT,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 134
     assert done.stderr.startswith("error: The 2 processes of the run did not all meet")
-    assert values[0] in done.stderr and done.stderr.count("\n") == 1
+    assert told[ADDRESS] in done.stderr and done.stderr.count("\n") == 1
 
 
 def terminate_after(processes_, run: Run, steps: int) -> None:
@@ -151,26 +151,9 @@ with (
 
 
 def test_a_signal_after_a_save_is_heard(tmp_path):
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", SAVES_BEFORE_A_SIGNAL, str(tmp_path)],
-            env={**os.environ, **environ},
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for environ in environs_of_two()
-    ]
-    for process in started:
+    for process in start_together(SAVES_BEFORE_A_SIGNAL, str(tmp_path)):
         said, _ = process.communicate(timeout=400)
         assert re.search(r"left at question [12]$", said, re.MULTILINE), said
-
-
-def environs_of_two() -> list[dict[str, str]]:
-    """What two processes of one run are told."""
-    both = {ADDRESS: f"127.0.0.1:{free_port()}", COUNT: "2", "JAX_PLATFORMS": "cpu"}
-    return [both | {INDEX: index} for index in "01"]
 
 
 @pytest.mark.parametrize(
@@ -263,11 +246,9 @@ def test_a_process_is_lost_and_the_other_says_so_and_ends(tmp_path):
 
 
 def test_processes_with_other_options_are_told_so(tmp_path):
-    environ = {ADDRESS: f"127.0.0.1:{free_port()}", COUNT: "2"}
     runs = [Run(tmp_path / n, **{"optim.lr": n}) for n in ("1e-3", "1e-2")]
     started = [
-        run.start(2, **environ, **{INDEX: str(index)})[0]
-        for index, run in enumerate(runs)
+        run.start(2, **told)[0] for run, told in zip(runs, environs(2), strict=True)
     ]
     for process in started:
         said, _ = process.communicate(timeout=400)
@@ -278,12 +259,9 @@ def test_processes_with_other_options_are_told_so(tmp_path):
 
 def test_processes_that_do_not_share_the_folder_are_told_so(tmp_path):
     """Each machine with a folder of its own would save half of a checkpoint."""
-    here, there = Run(tmp_path / "here"), Run(tmp_path / "there")
-    port = str(free_port())
-    environ = {ADDRESS: f"127.0.0.1:{port}", COUNT: "2"}
+    runs = [Run(tmp_path / name) for name in ("here", "there")]
     started = [
-        run.start(2, **environ, **{INDEX: str(index)})[0]
-        for index, run in enumerate((here, there))
+        run.start(2, **told)[0] for run, told in zip(runs, environs(2), strict=True)
     ]
     for process in started:
         said, _ = process.communicate(timeout=400)

@@ -98,7 +98,7 @@ def train(config: ml_collections.ConfigDict) -> int:
 
         # A signal may have ended the run between a step and its validation, or a kill
         # between the row of the validation and the save of its score.
-        noted = first > 0 and log.validated(workdir, first)
+        noted = log.validated(workdir, first)
         behind = first > 0 and due(first) and not (noted and saved.scored(first))
         behind = bool(multihost_utils.broadcast_one_to_all(np.array(behind)))
         if first >= config.optim.steps and not behind:

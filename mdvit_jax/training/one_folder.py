@@ -5,7 +5,6 @@ it has not: what process 0 has just written may be seen late by the others.
 """
 
 import contextlib
-import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -75,10 +74,9 @@ def agreed_steps(saved: folders.Folders) -> list[int]:
     if jax.process_count() == 1:
         return steps
     # All processes broadcast the same shape, which only process 0 knows: that first.
-    text = np.frombuffer(json.dumps(steps).encode(), np.uint8)
-    length = int(multihost_utils.broadcast_one_to_all(np.array(len(text))))
-    text = multihost_utils.broadcast_one_to_all(np.resize(text, length))
-    steps = json.loads(text.tobytes())
+    count = int(multihost_utils.broadcast_one_to_all(np.array(len(steps))))
+    mine = np.resize(np.array(steps, np.int32), count)
+    steps = multihost_utils.broadcast_one_to_all(mine).tolist()
     _check_all_see(saved.root.parent, lambda: set(steps) <= set(saved.steps()))
     return steps
 
