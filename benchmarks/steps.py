@@ -20,8 +20,9 @@ import jax
 import numpy as np
 
 from benchmarks import timing
-from mdvit_jax import configuration, models, processes
-from mdvit_jax.training import optimizer, sharding, step
+from mdvit_jax import config as configuration
+from mdvit_jax import models
+from mdvit_jax.training import distributed, optimizer, sharding, step
 
 _ENOUGH = 15.0  # seconds after which no further step is timed
 _FORWARD = "forward"  # the setting, not of the configuration, that times inference too
@@ -31,8 +32,8 @@ def main() -> int:
     """Time this process's share, and print the row from the first process."""
     settings = dict(argument.split("=", 1) for argument in sys.argv[1:])
     forward = settings.pop(_FORWARD, "")
-    processes.join()
-    with processes.together():
+    distributed.join()
+    with distributed.together():
         row = measure(settings, forward=bool(forward))
         if jax.process_index() == 0:
             print(json.dumps(row), flush=True)
@@ -96,4 +97,4 @@ def result(process: subprocess.Popen) -> dict[str, Any] | None:
 
 
 if __name__ == "__main__":
-    processes.leave(main())
+    distributed.leave(main())

@@ -9,14 +9,8 @@ import numpy as np
 import pytest
 from jax import lax, test_util
 
-from mdvit_jax.models import (
-    attention,
-    blocks,
-    convolution,
-    dense,
-    initial_weights,
-    msda,
-)
+from mdvit_jax.models import blocks, initial_weights, msda
+from mdvit_jax.models.ops import attention, convolution, dense
 from oracle import layers
 
 GRID = (5, 4, 7)

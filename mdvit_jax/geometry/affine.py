@@ -8,7 +8,7 @@ normalised (`geometry.grid`), in the order of the array's axes x, y, z.
 import jax.numpy as jnp
 from jax import Array
 
-from mdvit_jax.geometry import grid
+from mdvit_jax.geometry import coordinates
 
 
 def affine_matrix(parameters: Array, *, centre: Array | None = None) -> Array:
@@ -79,7 +79,7 @@ def centre_of_mass(volume: Array) -> Array:
     ]
     mass = profiles[0].sum(-1)
     moments = [
-        (profile * grid.voxel_centres(profile.shape[-1])).sum(-1)
+        (profile * coordinates.voxel_centres(profile.shape[-1])).sum(-1)
         for profile in profiles
     ]
     empty = mass == 0

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from mdvit_jax.geometry import grid
+from mdvit_jax.geometry import coordinates
 
 
 def warp_affine(moving: Array, fixed_to_moving: Array, *, order: int = 1) -> Array:
@@ -118,7 +118,7 @@ def _directional_derivative(slopes, matrix_tangent: Array) -> Array:
     of twelve sums over the volume (2.5 times faster on a CPU).
     """
     shape = slopes[0].shape
-    x, y, z = (grid.voxel_centres(n, dtype=matrix_tangent.dtype) for n in shape)
+    x, y, z = (coordinates.voxel_centres(n, dtype=matrix_tangent.dtype) for n in shape)
     basis = jnp.stack([jnp.ones_like(z), z])
     total = jnp.zeros(shape, slopes[0].dtype)
     for axis, slope in enumerate(slopes):
