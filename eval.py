@@ -13,8 +13,11 @@ import shlex
 import sys
 from pathlib import Path
 
-from mdvit_jax import configuration, errors, processes, runtime
+from mdvit_jax import config as configuration
+from mdvit_jax import errors
+from mdvit_jax.cli import startup
 from mdvit_jax.studies import STUDIES
+from mdvit_jax.training import distributed
 
 _STUDIES = {**STUDIES, "all": "all of these"}
 
@@ -23,8 +26,8 @@ _STUDIES = {**STUDIES, "all": "all of these"}
 def main() -> int:
     """Load the networks, run the studies, print their tables."""
     options, config = configuration.parse(_parser())
-    processes.alone("eval.py")
-    runtime.start()
+    distributed.alone("eval.py")
+    startup.start()
     from mdvit_jax.studies import evaluation
 
     print(evaluation.run(config, options, command=shlex.join(["python", *sys.argv])))

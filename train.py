@@ -23,7 +23,10 @@ Exit codes:
 
 import argparse
 
-from mdvit_jax import configuration, errors, processes, runtime, streams
+from mdvit_jax import config as configuration
+from mdvit_jax import errors, streams
+from mdvit_jax.cli import startup
+from mdvit_jax.training import distributed
 
 
 @errors.told_in_a_sentence
@@ -33,14 +36,14 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     _, config = configuration.parse(parser)
-    runtime.start()
-    processes.join()
+    startup.start()
+    distributed.join()
     from mdvit_jax.training import loop
 
-    with processes.together():
+    with distributed.together():
         return loop.train(config)
 
 
 if __name__ == "__main__":
     streams.outlast()
-    processes.leave(main())
+    distributed.leave(main())

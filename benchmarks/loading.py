@@ -18,7 +18,7 @@ import nibabel
 import numpy as np
 from scipy import ndimage
 
-from mdvit_jax import configuration
+from mdvit_jax import config as configuration
 from mdvit_jax.data import cache, cohort, pairs, pipeline, store
 
 _PAIRS = 200

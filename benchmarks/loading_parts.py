@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import loading, timing
-from mdvit_jax.data import cache, cohort, nifti, pairs, store
+from mdvit_jax.data import cache, cohort, pairs, store
 from mdvit_jax.data.loading import Load
+from mdvit_jax.io import nifti
 
 # Part of preparing a scan → the function that is it.
 _FUNCTIONS = {

@@ -22,7 +22,8 @@ from jax import Array
 from benchmarks import steps, timing
 from configs import default
 from mdvit_jax import geometry, losses, models
-from mdvit_jax.models import attention, blocks, dense, msda
+from mdvit_jax.models import blocks, msda
+from mdvit_jax.models.ops import attention, dense
 from mdvit_jax.training import augment, optimizer
 
 

@@ -22,8 +22,9 @@ import jax
 import numpy as np
 
 from benchmarks import timing
-from mdvit_jax import configuration, models, processes
-from mdvit_jax.training import optimizer, sharding, step
+from mdvit_jax import config as configuration
+from mdvit_jax import models
+from mdvit_jax.training import distributed, optimizer, sharding, step
 
 _ENOUGH = 15.0  # seconds after which no further step is timed
 # Settings that are not of the configuration: to time inference too, and to wait.
@@ -35,8 +36,8 @@ def main() -> int:
     """Time this process's share, and print the row from the first process."""
     settings = dict(argument.split("=", 1) for argument in sys.argv[1:])
     forward, wait = settings.pop(_FORWARD, ""), settings.pop(_WAIT, "")
-    processes.join()
-    with processes.together():
+    distributed.join()
+    with distributed.together():
         row = measure(settings, forward=bool(forward), wait=bool(wait))
         if jax.process_index() == 0:
             print(json.dumps(row), flush=True)
@@ -138,4 +139,4 @@ def result(running: Running) -> dict[str, Any] | None:
 
 
 if __name__ == "__main__":
-    processes.leave(main())
+    distributed.leave(main())

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mdvit_jax.models import dense
+from mdvit_jax.models.ops import dense
 
 _ENOUGH = 20.0  # seconds after which a slow form takes no further turn
 _SHORT = 0.02  # seconds; what is shorter runs several times in a row in one turn

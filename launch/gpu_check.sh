@@ -22,7 +22,8 @@
 #     LIMIT    seconds for all parts together [480]
 #     QUICK    1: fewer sizes, so that all parts but the last take three minutes [0]
 #     CONFIG, OPTIONS, TRAIN_SECONDS   of the training [configs/adni.py, none, 300]
-#     SIZES, BATCHES, SIZE   for a trial run without a GPU, such as 32, 1 and 32
+#     SIZES, BATCHES, SIZE, BATCH, TESTS, TEST_PROCESSES   for a trial run without a GPU,
+#              such as 32, 1, 32, 2, affine and 0
 #     PIECE, MOST   MB of a piece of the packed run, and of all pieces [15, 60]; a larger
 #              run comes back as its best parameters alone, which eval.py reads
 
@@ -56,7 +57,7 @@ run() { # NAME SECONDS SIGNAL COMMAND...
         return
     fi
     echo "== $name: $*"
-    timeout --signal="$signal" --kill-after=30 "$seconds" "$@" >>"$out/$name.txt" 2>&1
+    timeout --signal="$signal" --kill-after=60 "$seconds" "$@" >>"$out/$name.txt" 2>&1
     local code=$?
     tail -n 40 "$out/$name.txt"
     case $code in
@@ -71,13 +72,15 @@ bench() { # NAME SECONDS MODULE ARGUMENTS...
 }
 
 check_tests() {
-    local files=(affine grid pyramid warp ntg ncc objective layers mdvit step)
-    [ "$quick" = 1 ] && files=(affine warp ntg layers step)
+    local files=(${TESTS:-affine grid pyramid warp ntg ncc objective layers mdvit step})
+    [ "$quick" = 1 ] && files=(${TESTS:-affine warp ntg layers step})
+    files=("${files[@]/#/tests/test_}")
+    files=("${files[@]/%/.py}")
     # Accelerators round the factors of products unless told otherwise; geometry and losses
     # tell them so themselves, the network does not.
     JAX_DEFAULT_MATMUL_PRECISION=float32 run tests "${TESTS_SECONDS:-$((quick ? 50 : 100))}" \
         INT "$python" -m pytest -q -n "${TEST_PROCESSES:-8}" --maxprocesses 16 --durations=5 \
-        -p no:cacheprovider "${files[@]/#/tests/test_}"
+        -p no:cacheprovider "${files[@]}"
 }
 
 check_forms() {
@@ -88,9 +91,11 @@ check_forms() {
 }
 
 check_memory() {
-    local options=(--size "$size" --batch "${BATCH:-8}" --repeats 5)
-    bench memory 25 warp "${options[@]}" --output "$work/warp.json"
-    bench memory $((quick ? 25 : 40)) losses "${options[@]}" --output "$work/losses.json"
+    local options=(--size "$size" --repeats 5 --output "$work/memory.json")
+    # One pair is what a step has; several do not fit into the cache.
+    bench memory 30 losses "${options[@]}" --batch 1
+    bench memory 25 warp "${options[@]}" --batch "${BATCH:-8}"
+    [ "$quick" = 1 ] || bench memory 30 losses "${options[@]}" --batch "${BATCH:-8}"
 }
 
 check_parts() {

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mdvit_jax import __version__, configuration, errors
+from mdvit_jax import __version__, errors
+from mdvit_jax import config as configuration
 
 
 @errors.told_in_a_sentence
@@ -35,33 +36,33 @@ def _prepare(arguments: Sequence[str]) -> int:
         "left out and counted; the exit code is then 1.",
     )
     _, config = configuration.parse(parser, arguments)
-    from mdvit_jax import runtime
+    from mdvit_jax.cli import startup
     from mdvit_jax.data import prepare
 
-    runtime.start()
+    startup.start()
     return 1 if prepare.prepare(config) else 0
 
 
 def _convert(arguments: Sequence[str]) -> int:
-    from mdvit_jax.registration import convert
+    from mdvit_jax.cli import convert_transform
 
-    return convert.main(arguments)
+    return convert_transform.main(arguments)
 
 
 def _apply(arguments: Sequence[str]) -> int:
-    from mdvit_jax.registration import apply
+    from mdvit_jax.cli import apply_transform
 
-    return apply.main(arguments)
+    return apply_transform.main(arguments)
 
 
 def _register(arguments: Sequence[str]) -> int:
-    from mdvit_jax.registration import arguments as register_arguments
+    from mdvit_jax.cli.register import register_options
 
-    options = register_arguments.parse(arguments)
-    from mdvit_jax import runtime
-    from mdvit_jax.registration import command
+    options = register_options.parse(arguments)
+    from mdvit_jax.cli import startup
+    from mdvit_jax.cli.register import run_register as command
 
-    runtime.start()
+    startup.start()
     level = logging.DEBUG if options.verbose else logging.INFO
     logging.getLogger("mdvit_jax").setLevel(logging.WARNING if options.quiet else level)
     return command.run(options, arguments, _network)
@@ -75,13 +76,13 @@ def _network(*arguments):
 
 
 def _batch(arguments: Sequence[str]) -> int:
-    from mdvit_jax.registration import batch
+    from mdvit_jax.cli.batch import run_batch
 
-    options = batch.parse(arguments)
-    from mdvit_jax import runtime
+    options = run_batch.parse(arguments)
+    from mdvit_jax.cli import startup
 
-    runtime.start()
-    return batch.main(options)
+    startup.start()
+    return run_batch.main(options)
 
 
 def _ablation(arguments: Sequence[str]) -> int:
@@ -107,11 +108,12 @@ def _ablation(arguments: Sequence[str]) -> int:
     )
     options, config = configuration.parse(parser, arguments)
     pretraining = configuration.load(options.pretraining)
-    from mdvit_jax import runtime, streams
+    from mdvit_jax import streams
+    from mdvit_jax.cli import startup
     from mdvit_jax.studies import chain
 
     streams.outlast()
-    runtime.start()
+    startup.start()
     output = options.output or Path(config.workdir).parent / config.data.task
     command = shlex.join(["mdvit", "ablation", *arguments])
     return chain.run(config, pretraining, output, command=command)
@@ -137,14 +139,14 @@ def _export(arguments: Sequence[str]) -> int:
         "--overwrite", action="store_true", help="replace an output that is there"
     )
     options = parser.parse_args(arguments)
-    from mdvit_jax import atomic, runtime
+    from mdvit_jax.cli import startup
+    from mdvit_jax.io import atomic, image
     from mdvit_jax.models import export
-    from mdvit_jax.registration import images
     from mdvit_jax.training import start
 
-    images.check_place(options.output)
-    images.check_new(options.output, options.overwrite)
-    runtime.start()
+    image.check_place(options.output)
+    image.check_new(options.output, options.overwrite)
+    startup.start()
     size = configuration.saved(options.checkpoint).data.size
     trained = start.trained_network(options.checkpoint)
     data = export.exported(trained.network, trained.params, size)

@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 from mdvit_jax.data import pipeline
-from mdvit_jax.processes import NAMES
 from mdvit_jax.training import one_folder
+from mdvit_jax.training.distributed import NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = {

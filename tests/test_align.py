@@ -6,7 +6,7 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks.registration import cases, scans
 from mdvit_jax import register
-from mdvit_jax.registration import align, levels, measures
+from mdvit_jax.registration import levels, search, similarity_metrics
 from oracle import heads
 from test_levels import ORDERS, reordered
 
@@ -150,16 +150,16 @@ def test_equal_inputs_give_equal_bits(fixed, found):
 def test_the_measures(fixed):
     thing = levels.find(*fixed, name="it")
     pair = levels.pair(thing, thing)
-    same = measures.measure(pair, np.eye(4))
+    same = similarity_metrics.measure(pair, np.eye(4))
     assert same.ntg < 0.01 and same.correlation > 0.98 and same.overlap > 0.9
     far = np.eye(4)
     far[:3, 3] = 12, -10, 8
-    other = measures.measure(pair, far)
+    other = similarity_metrics.measure(pair, far)
     assert other.ntg > same.ntg + 0.2 and other.overlap < same.overlap
     assert other.correlation < same.correlation - 0.2
     away = np.eye(4)
     away[0, 3] = 1000
-    nothing = measures.measure(pair, away)
+    nothing = similarity_metrics.measure(pair, away)
     assert nothing.overlap == 0 and nothing.correlation == pytest.approx(0, abs=1e-6)
 
 
@@ -173,25 +173,32 @@ def test_where_a_mask_leaves_out_nothing_need_be_covered(fixed):
     alone = levels.find(data, affine, mask=np.ones(data.shape, bool), name="it")
     turn = pose(Rotation.from_euler("z", 20, degrees=True), (1, 1, 1), (25, 0, 4))
     plain = levels.pair(brain, brain)
-    whole = measures.measure(levels.pair(brain, alone), turn).overlap
-    assert whole == measures.measure(plain, turn).overlap, "a mask of all is none"
-    within = measures._overlap_within_masks(plain, plain.to_voxels(turn, measures.SIZE))
+    whole = similarity_metrics.measure(levels.pair(brain, alone), turn).overlap
+    assert whole == similarity_metrics.measure(plain, turn).overlap, (
+        "a mask of all is none"
+    )
+    within = similarity_metrics._overlap_within_masks(
+        plain, plain.to_voxels(turn, similarity_metrics.SIZE)
+    )
     assert within == pytest.approx(whole, abs=1e-4)
     for pair in (levels.pair(brain, head), levels.pair(head, brain)):
-        assert measures.measure(pair, np.eye(4)).overlap > 0.87
-        assert measures.measure(pair, turn).overlap < 0.85
+        assert similarity_metrics.measure(pair, np.eye(4)).overlap > 0.87
+        assert similarity_metrics.measure(pair, turn).overlap < 0.85
     unmasked = levels.find(skull, affine, name="it")
-    assert measures.measure(levels.pair(brain, unmasked), np.eye(4)).overlap < 0.6
+    assert (
+        similarity_metrics.measure(levels.pair(brain, unmasked), np.eye(4)).overlap
+        < 0.6
+    )
 
 
 def test_starts_are_spread_around_the_start():
     begin = np.eye(3, 4)
-    starts = align._around(begin, 0, 8.0)
+    starts = search._around(begin, 0, 8.0)
     assert (starts[0] == begin).all() and len({s.tobytes() for s in starts}) == 12
     assert np.allclose(
         starts[:, :, :3] @ starts[:, :, :3].transpose(0, 2, 1), np.eye(3)
     )
-    assert (starts == align._around(begin, 0, 8.0)).all()
+    assert (starts == search._around(begin, 0, 8.0)).all()
 
 
 @pytest.mark.parametrize("contrast", ["gamma 1", "gamma 2", "inverted"])

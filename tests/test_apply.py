@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from mdvit_jax import __main__
-from mdvit_jax.registration import images, resample, transforms
+from mdvit_jax import __main__, transforms
+from mdvit_jax.io import image as images
+from mdvit_jax.transforms import resample
 from test_transforms import GRIDS, PAIRS, affine
 
 NEAR = np.eye(4)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mdvit_jax import configuration
+from mdvit_jax import config as configuration
 from mdvit_jax.studies import chain, evaluation
 from mdvit_jax.training import loop
 

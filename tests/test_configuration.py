@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mdvit_jax import configuration, errors
+from mdvit_jax import config as configuration
+from mdvit_jax import errors
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = ROOT / "configs/default.py"

@@ -11,7 +11,8 @@ from nibabel import orientations, processing
 from scipy import ndimage
 
 from mdvit_jax import errors
-from mdvit_jax.data import conform, nifti, resample
+from mdvit_jax.data import conform, downsample
+from mdvit_jax.io import nifti
 
 SHAPE = (23, 30, 27)
 PLAIN = np.diag([1, 1, 1, 1.0])
@@ -149,7 +150,7 @@ def majority(rows: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("length", [1, 2, 8, 27])
 def test_most_frequent(length):
     rows = np.random.default_rng(length).integers(-3, 4, (500, length)) * 1000
-    np.testing.assert_array_equal(resample.most_frequent(rows), majority(rows))
+    np.testing.assert_array_equal(downsample.most_frequent(rows), majority(rows))
 
 
 @pytest.mark.parametrize("affine", AFFINES.values(), ids=AFFINES)
@@ -282,7 +283,7 @@ def test_halving_is_the_papers_trilinear_reduction():
 @pytest.mark.parametrize("affine", AFFINES.values(), ids=AFFINES)
 def test_grid_is_centred_on_the_field_of_view(affine):
     for size, field_of_view in ((128, 256.0), (64, 256.0), (31, 100.0)):
-        to_world, k = resample.grid(
+        to_world, k = downsample.grid(
             SHAPE, affine, size=size, field_of_view=field_of_view
         )
         voxel = field_of_view / size

@@ -4,7 +4,8 @@ import errno
 
 import pytest
 
-from mdvit_jax import errors, processes
+from mdvit_jax import errors
+from mdvit_jax.training import distributed
 
 
 @pytest.mark.parametrize("name", [None, "/run/metrics.jsonl"])
@@ -19,7 +20,7 @@ def test_a_folder_that_cannot_be_written_to(name):
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(errors.UserError("x."), 2), (processes.Lost("x."), 134)]
+    ("error", "code"), [(errors.UserError("x."), 2), (distributed.Lost("x."), 134)]
 )
 def test_a_mistake_and_a_lost_process_differ_by_their_exit_codes(error, code, capsys):
     @errors.told_in_a_sentence

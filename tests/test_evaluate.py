@@ -11,7 +11,7 @@ import pytest
 
 from mdvit_jax import errors, geometry, models
 from mdvit_jax.data import conform, store, template
-from mdvit_jax.evaluation import evaluate, methods
+from mdvit_jax.evaluation import methods, scoring
 from mdvit_jax.models import import_torch
 from mdvit_jax.studies import evaluation
 from oracle.people import config
@@ -38,31 +38,31 @@ def shift_by(voxels: float) -> np.ndarray:
 
 def test_a_known_shift_is_undone_exactly():
     fixed, moving = box(), box(shift=3)
-    aligned = evaluate.warp(moving, shift_by(3), threshold=0.5)
+    aligned = scoring.warp(moving, shift_by(3), threshold=0.5)
     np.testing.assert_array_equal(aligned.mask, fixed.mask)
     np.testing.assert_array_equal(aligned.labels, fixed.labels)
-    found = evaluate.measure(fixed, aligned, {"a": (1,), "b": (2,)})
+    found = scoring.measure(fixed, aligned, {"a": (1,), "b": (2,)})
     assert found["dsc"] == found["jaccard"] == 1 and found["hd95"] == 0
     assert found["regions"] == {"a": 1.0, "b": 1.0}
 
 
 def test_what_is_left_of_a_shift_is_measured_in_mm_or_voxels():
     fixed, moving = box(), box(shift=2)
-    warped = evaluate.warp(moving, np.eye(4, dtype=np.float32), threshold=0.5)
-    found = evaluate.measure(fixed, warped, {"b": (2,)})
+    warped = scoring.warp(moving, np.eye(4, dtype=np.float32), threshold=0.5)
+    found = scoring.measure(fixed, warped, {"b": (2,)})
     assert found["dsc"] == pytest.approx(6 / 8)
     assert found["regions"]["b"] == pytest.approx(2 / 4)
     assert found["hd95"] == pytest.approx(4)
-    voxels = evaluate.measure(fixed, warped, {}, hausdorff_unit="voxels")
+    voxels = scoring.measure(fixed, warped, {}, hausdorff_unit="voxels")
     assert voxels["hd95"] == pytest.approx(2) and voxels["regions"] == {}
     with pytest.raises(errors.UserError, match="hausdorff_unit"):
-        evaluate.measure(fixed, warped, {}, hausdorff_unit="inch")
+        scoring.measure(fixed, warped, {}, hausdorff_unit="inch")
 
 
 def test_the_authors_threshold_grows_the_mask():
     half = shift_by(3.25)
-    ours = evaluate.warp(box(shift=3), half, threshold=0.5).mask
-    theirs = evaluate.warp(box(shift=3), half, threshold=0.0).mask
+    ours = scoring.warp(box(shift=3), half, threshold=0.5).mask
+    theirs = scoring.warp(box(shift=3), half, threshold=0.0).mask
     assert ours.sum() == box().mask.sum() and theirs.sum() > ours.sum()
 
 
@@ -75,13 +75,13 @@ def test_methods_place_the_centres():
 
 
 def test_only_labels_of_one_scheme_are_compared():
-    assert set(evaluate.regions_of(config())) == {
+    assert set(scoring.regions_of(config())) == {
         "cerebrospinal fluid", "grey matter", "white matter"
     }  # fmt: skip
-    assert evaluate.regions_of(config(data__label_scheme="freesurfer")) == {}
+    assert scoring.regions_of(config(data__label_scheme="freesurfer")) == {}
     reference = config(data__label_scheme="freesurfer", data__task="reference")
-    assert len(evaluate.regions_of(reference)) == 12
-    assert evaluate.regions_of(config(data__label_scheme="")) == {}
+    assert len(scoring.regions_of(reference)) == 12
+    assert scoring.regions_of(config(data__label_scheme="")) == {}
 
 
 def test_eval_names_what_is_no_run(tmp_path):
@@ -127,8 +127,8 @@ def test_weights_of_pytorch_give_through_eval_what_the_library_gives(
         told = np.array(row["matrix"].split(), float).reshape(4, 4)
         np.testing.assert_allclose(told, matrix, atol=2e-6)
         assert np.abs(told - start[0]).max() > 0.1  # the weights had their say
-        pair = evaluate.Pair(row["fixed"], row["moving"], on, scan)
-        _, values = evaluate.align(pair, np.asarray(matrix), settings)
+        pair = scoring.Pair(row["fixed"], row["moving"], on, scan)
+        _, values = scoring.align(pair, np.asarray(matrix), settings)
         assert float(row["dsc"]) == pytest.approx(values["dsc"], abs=1e-6)
 
 

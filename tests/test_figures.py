@@ -11,7 +11,7 @@ from PIL import Image
 from scipy import ndimage
 
 from mdvit_jax import errors
-from mdvit_jax.evaluation import curves, figures
+from mdvit_jax.plots import curves, pairs
 
 SHAPE = (26, 32, 22)
 
@@ -35,7 +35,7 @@ def panel(figure, row, column) -> np.ndarray:
 @pytest.mark.parametrize("row", range(3))
 def test_right_anterior_and_superior_are_right_and_up(row):
     volume = head()
-    figure = figures.registration_figure(volume, head(2), volume, title="a pair")
+    figure = pairs.registration_figure(volume, head(2), volume, title="a pair")
     picture = panel(figure, row, 0)
     up, right = ndimage.center_of_mass(picture > 0.75)
     middle_up, middle_right = ndimage.center_of_mass(picture > 0.1)
@@ -46,7 +46,7 @@ def test_the_three_planes_are_those_slices():
     volume = np.zeros(SHAPE, np.float32)
     volume[5:20, 8:29, 4:15] = 1  # its centre is (12, 18, 9)
     volume += np.random.default_rng(0).uniform(0, 0.5, SHAPE) * volume
-    figure = figures.registration_figure(volume, volume, volume, title="")
+    figure = pairs.registration_figure(volume, volume, volume, title="")
     bright = np.clip(volume / np.percentile(volume[volume > 0], 99.5), 0, 1)
     box = (slice(4, 21), slice(7, 30), slice(3, 16))  # with a margin of one voxel
     expected = (bright[:, :, 9], bright[:, 18, :], bright[12, :, :])
@@ -58,7 +58,7 @@ def test_the_three_planes_are_those_slices():
 
 def test_the_checkerboard_shows_both_images():
     fixed, warped = np.ones((2, *SHAPE), np.float32)
-    figure = figures.registration_figure(fixed, fixed, warped, title="")
+    figure = pairs.registration_figure(fixed, fixed, warped, title="")
     colours = np.unique(panel(figure, 0, 3).reshape(-1, 3), axis=0)
     assert len(colours) == 2  # grey for fixed, warm for warped
     assert np.ptp(colours[1]) == 0 and colours[0][0] > colours[0][2]
@@ -68,7 +68,7 @@ def test_the_outline_follows_the_given_mask():
     volume = head()
     mask = np.zeros(SHAPE, bool)
     mask[8:18, 10:22, 6:16] = True
-    figure = figures.registration_figure(
+    figure = pairs.registration_figure(
         volume, volume, volume, title="", fixed_mask=mask
     )
     lines = np.asarray(figure.axes[0].collections[0].get_paths()[0].vertices)
@@ -78,7 +78,7 @@ def test_the_outline_follows_the_given_mask():
 
 def test_the_overlay_draws_the_edges_of_fixed_on_both():
     fixed, before = head(), head(4)
-    figure = figures.overlay_figure(fixed, before, fixed, title="case")
+    figure = pairs.overlay_figure(fixed, before, fixed, title="case")
     assert len(figure.axes) == 6
     first, second = (
         np.concatenate([path.vertices for path in axis.collections[0].get_paths()])
@@ -92,19 +92,19 @@ def test_the_overlay_draws_the_edges_of_fixed_on_both():
 def test_constant_volumes_still_give_a_picture(tmp_path, value):
     volume = np.full(SHAPE, value, np.float32)
     for figure in (
-        figures.registration_figure(volume, volume, volume, title="t" * 200),
-        figures.overlay_figure(volume, volume, volume, title=""),
+        pairs.registration_figure(volume, volume, volume, title="t" * 200),
+        pairs.overlay_figure(volume, volume, volume, title=""),
     ):
-        figures.save(figure, tmp_path / "picture.png")
+        pairs.save(figure, tmp_path / "picture.png")
     with Image.open(tmp_path / "picture.png") as picture:
         assert picture.format == "PNG"
 
 
 def test_save_leaves_one_whole_file(tmp_path):
     path = tmp_path / "new" / "case.png"
-    figure = figures.overlay_figure(head(), head(3), head(), title="case")
-    figures.save(figure, path)
-    figures.save(figure, path)
+    figure = pairs.overlay_figure(head(), head(3), head(), title="case")
+    pairs.save(figure, path)
+    pairs.save(figure, path)
     assert [entry.name for entry in path.parent.iterdir()] == ["case.png"]
     with Image.open(path) as picture:
         assert min(picture.size) > 300
@@ -147,7 +147,7 @@ def test_curves_before_the_first_validation(tmp_path):
     assert len(left.lines) == 2 and not right.lines  # the rows and their running mean
     np.testing.assert_allclose(Points(left.lines[1]).y, 1)
     assert [text.get_text() for text in right.texts] == ["no validation yet"]
-    figures.save(curves.training_curves(rows(path)), tmp_path / "empty.png")
+    pairs.save(curves.training_curves(rows(path)), tmp_path / "empty.png")
 
 
 def test_curves_of_a_long_run_keep_its_extremes_and_little_memory(tmp_path):
@@ -177,7 +177,7 @@ def test_curves_name_the_damaged_line_and_the_missing_file(tmp_path):
 
 def test_pyplot_is_never_imported():
     program = (
-        "import sys, mdvit_jax.evaluation.figures; "
+        "import sys, mdvit_jax.plots.pairs; "
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
@@ -185,6 +185,6 @@ def test_pyplot_is_never_imported():
 
 def test_a_name_is_no_formula(tmp_path):
     volume = head(0)
-    figure = figures.overlay_figure(volume, volume, volume, title="a$x_{$ to b")
-    figures.save(figure, tmp_path / "a.png")
+    figure = pairs.overlay_figure(volume, volume, volume, title="a$x_{$ to b")
+    pairs.save(figure, tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 0

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from mdvit_jax import folder_lock
+from mdvit_jax.io import lock
 
 HOLDER = """
 import sys
@@ -21,7 +21,7 @@ with folder_lock.hold(sys.argv[1], "taken"):
 
 
 def second(folder) -> None:
-    with folder_lock.hold(folder, "another one is here"):
+    with lock.hold(folder, "another one is here"):
         pass
 
 
@@ -38,7 +38,7 @@ def holder(folder) -> subprocess.Popen:
 def test_a_second_one_is_refused_while_the_first_lives(tmp_path, kill):
     for _ in range(2):  # the file of the first one is nobody's
         with holder(tmp_path) as process:
-            with pytest.raises(folder_lock.Taken, match="another one is here"):
+            with pytest.raises(lock.Taken, match="another one is here"):
                 second(tmp_path)
             if kill:
                 process.send_signal(signal.SIGKILL)
@@ -52,7 +52,7 @@ def test_what_is_locked_is_a_file_open_for_writing(tmp_path, monkeypatch):
     """As NFS asks for, where a folder would be locked on one machine only."""
     locked = []
     monkeypatch.setattr(fcntl, "flock", lambda opened, how: locked.append(opened))
-    with folder_lock.hold(tmp_path, ""):
+    with lock.hold(tmp_path, ""):
         (opened,) = locked
         assert os.path.samestat(os.fstat(opened), (tmp_path / ".lock").stat())
         assert fcntl.fcntl(opened, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
@@ -69,7 +69,7 @@ def test_where_no_file_can_be_made_nobody_is_kept_out(tmp_path, monkeypatch, num
         return opens(path, flags, *mode)
 
     monkeypatch.setattr(os, "open", refused)
-    with folder_lock.hold(tmp_path, ""):
+    with lock.hold(tmp_path, ""):
         second(tmp_path)
     assert not any(tmp_path.iterdir())
 
@@ -82,9 +82,9 @@ def test_a_file_of_somebody_else_keeps_a_second_one_out(tmp_path, monkeypatch):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
         return opens(path, flags, *mode)
 
-    with folder_lock.hold(tmp_path, ""):
+    with lock.hold(tmp_path, ""):
         monkeypatch.setattr(os, "open", refused)
-        with pytest.raises(folder_lock.Taken):
+        with pytest.raises(lock.Taken):
             second(tmp_path)
 
 
@@ -93,5 +93,5 @@ def test_where_there_are_no_locks_nobody_is_kept_out(tmp_path, monkeypatch):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", without)
-    with folder_lock.hold(tmp_path, ""):
+    with lock.hold(tmp_path, ""):
         second(tmp_path)

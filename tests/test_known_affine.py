@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mdvit_jax.data import conform, store
-from mdvit_jax.evaluation import evaluate
+from mdvit_jax.evaluation import scoring
 from mdvit_jax.studies import cases, changes, known_affine, run
 from mdvit_jax.studies.case import Case
 from oracle import people
@@ -74,7 +74,7 @@ def test_millimetres_are_those_of_the_world():
     mask[1:3, 2:7, 3:11] = 1
     to_world = np.diag([2.0, -3, 4, 1])
     scan = conform.Conformed(mask.astype(np.float32), mask, None, to_world)
-    pair = evaluate.Pair("a", "a", scan, scan)
+    pair = scoring.Pair("a", "a", scan, scan)
     voxels = np.array([[1.1, 0.1, 0, 2], [0, 0.9, 0.2, -1], [0.1, 0, 1, 0.5]])
     inside = np.argwhere(mask)
     ends = inside @ voxels[:, :3].T + voxels[:, 3]
@@ -100,7 +100,7 @@ def test_a_known_affine_is_undone_by_its_inverse():
     assert np.array_equal(change.back, changes.known_affine(3, 1.0, 256.0).back)
     assert not np.array_equal(change.back, changes.known_affine(4, 2.0, 256.0).back)
     turned = change.turned(scan)
-    back = evaluate.warp(turned, np.linalg.inv(change.back), threshold=0.5)
+    back = scoring.warp(turned, np.linalg.inv(change.back), threshold=0.5)
     inside = back.mask & scan.mask
     assert inside.sum() > 0.9 * scan.mask.sum()
     assert np.corrcoef(back.image[inside > 0], image[inside > 0])[0, 1] > 0.9

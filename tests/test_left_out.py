@@ -5,7 +5,7 @@ import logging
 import jax
 import pytest
 
-from mdvit_jax import configuration, errors
+from mdvit_jax import config, errors
 from mdvit_jax.training import left_out
 from recorded_run import ROOT
 
@@ -25,7 +25,7 @@ def test_each_scan_is_named_once_and_counted(caplog):
 def test_processes_that_share_pairs_leave_none_out(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 4)
     configs = [
-        configuration.load(
+        config.load(
             ROOT / "configs/default.py",
             {"data.skip_unreadable": value, "mesh.model": "2"},
         )

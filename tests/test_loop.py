@@ -17,20 +17,22 @@ import numpy as np
 import pytest
 from jax.experimental import multihost_utils
 
-from mdvit_jax import configuration, errors, folder_lock
+from mdvit_jax import config as configuration
+from mdvit_jax import errors
 from mdvit_jax.data import pairs, store
-from mdvit_jax.evaluation import evaluate
+from mdvit_jax.evaluation import scoring
+from mdvit_jax.io import lock
 from mdvit_jax.models import initial_weights
 from mdvit_jax.training import (
     checkpoint,
     folders,
-    interrupt,
-    log,
     loop,
+    metrics_log,
+    monitor,
     one_folder,
     optimizer,
+    preemption,
     progress,
-    readings,
     start,
     step,
     sums,
@@ -115,14 +117,16 @@ def signal_when(monkeypatch, module, name, wanted):
 def test_a_signal_saves_first_and_the_run_goes_on(
     unbroken, tmp_path, monkeypatch, row, saved
 ):
-    signal_when(monkeypatch, log.MetricsLog, "write", lambda _, step, __: step == row)
+    signal_when(
+        monkeypatch, metrics_log.MetricsLog, "write", lambda _, step, __: step == row
+    )
     assert_goes_on(unbroken, tmp_path / "stopped", monkeypatch, saved=saved)
 
 
 def test_a_signal_during_a_validation_saves_and_validates_later(
     unbroken, tmp_path, monkeypatch
 ):
-    signal_when(monkeypatch, evaluate, "align", lambda *_: True)
+    signal_when(monkeypatch, scoring, "align", lambda *_: True)
     assert_goes_on(unbroken, tmp_path / "stopped", monkeypatch, saved=4)
 
 
@@ -181,7 +185,7 @@ def test_of_several_processes_all_ask_equally_often(monkeypatch):
         "reached_preemption_sync_point",
         lambda number: asked.append(number) or number == 3,
     )
-    stop = interrupt.Interrupt()
+    stop = preemption.Interrupt()
     assert [stop.ends() for _ in range(3)] == [False, False, True]
     assert asked == [1, 2, 3] and stop.exit_code == 143
 
@@ -191,7 +195,7 @@ def test_a_hangup_of_one_of_several_processes_is_passed_on_to_all(monkeypatch):
     passed_on = []
     before = signal.signal(signal.SIGTERM, lambda *_: passed_on.append(True))
     try:
-        with interrupt.Interrupt() as stop:
+        with preemption.Interrupt() as stop:
             signal.raise_signal(signal.SIGHUP)
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -199,7 +203,7 @@ def test_a_hangup_of_one_of_several_processes_is_passed_on_to_all(monkeypatch):
 
 
 def test_of_two_signals_the_first_is_remembered():
-    with interrupt.Interrupt() as stop:
+    with preemption.Interrupt() as stop:
         signal.raise_signal(signal.SIGHUP)
         signal.raise_signal(signal.SIGTERM)
     assert stop.ends() and stop.exit_code == 129
@@ -229,7 +233,7 @@ def test_processes_that_would_not_train_the_same_network_are_refused(
 def test_a_signal_that_comes_late_in_a_step_ends_the_next_one(
     tmp_path, monkeypatch, capsys
 ):
-    class Late(interrupt.Interrupt):
+    class Late(preemption.Interrupt):
         """Is looked at twice before the signal comes."""
 
         looks = 0
@@ -243,7 +247,7 @@ def test_a_signal_that_comes_late_in_a_step_ends_the_next_one(
         def received(self, value):
             pass
 
-    monkeypatch.setattr(interrupt, "Interrupt", Late)
+    monkeypatch.setattr(preemption, "Interrupt", Late)
     workdir = tmp_path / "late"
     assert loop.train(config(workdir)) == 143
     newest, _ = final_bytes(workdir)  # what is said to be saved is saved
@@ -309,8 +313,8 @@ def test_a_second_run_in_the_folder_is_refused_and_touches_nothing(unbroken, tmp
     half.mkdir()
     settings = config(tmp_path / "run", optim__steps="9")
     with (
-        folder_lock.hold(tmp_path / "run", "not told here"),
-        pytest.raises(folder_lock.Taken, match="another run is training in .*/run; "),
+        lock.hold(tmp_path / "run", "not told here"),
+        pytest.raises(lock.Taken, match="another run is training in .*/run; "),
     ):
         loop.train(settings)
     assert half.exists()
@@ -327,7 +331,7 @@ def test_of_several_processes_all_are_refused_with_the_first(
     monkeypatch.setattr(
         multihost_utils, "broadcast_one_to_all", lambda mine: np.array(taken)
     )
-    refused = pytest.raises(folder_lock.Taken) if taken else contextlib.nullcontext()
+    refused = pytest.raises(lock.Taken) if taken else contextlib.nullcontext()
     with refused, one_folder.only_run_in(tmp_path / "run"):
         assert not taken
     assert not (tmp_path / "run").exists()  # that is the first one's
@@ -335,13 +339,13 @@ def test_of_several_processes_all_are_refused_with_the_first(
 
 def test_a_run_that_began_and_ended_meanwhile_is_seen(tmp_path, monkeypatch):
     """Between the first look at the folder and having it alone."""
-    hold = folder_lock.hold
+    hold = lock.hold
 
     def later(folder, otherwise):
         configuration.save(config(folder, optim__lr="1e-2"), folder)
         return hold(folder, otherwise)
 
-    monkeypatch.setattr(folder_lock, "hold", later)
+    monkeypatch.setattr(lock, "hold", later)
     with pytest.raises(errors.UserError, match=r"holds a run with optim.lr 0.01"):
         loop.train(config(tmp_path / "run"))
 
@@ -349,14 +353,14 @@ def test_a_run_that_began_and_ended_meanwhile_is_seen(tmp_path, monkeypatch):
 def test_after_the_first_validation_and_save_nothing_is_compiled(
     tmp_path, monkeypatch, caplog
 ):
-    write, compiled = log.MetricsLog.write, {}
+    write, compiled = metrics_log.MetricsLog.write, {}
 
     def write_and_count(self, at, values):
         write(self, at, values)
         told = [r.getMessage() for r in caplog.records]
         compiled[at] = [text for text in told if text.startswith("Compiling ")]
 
-    monkeypatch.setattr(log.MetricsLog, "write", write_and_count)
+    monkeypatch.setattr(metrics_log.MetricsLog, "write", write_and_count)
     caplog.set_level(logging.WARNING, logger="jax")  # commands say less
     with jax.log_compiles():
         loop.train(config(tmp_path / "run", optim__steps="12", validation__every="3"))
@@ -440,7 +444,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_step_and_pair(
 
 def test_a_network_whose_heads_fall_silent_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setattr(initial_weights, "LINEAR_DEVIATION", 0.0)
-    monkeypatch.setattr(readings, "_SILENT", 3)
+    monkeypatch.setattr(monitor, "_SILENT", 3)
     changes = {"data__size": "16", "model__patches": "(3,)", "model__strides": "(2,)"}
     changes |= {"loss__levels": "1", "checkpoint__every": "1"}
     with pytest.raises(errors.UserError, match="zero in all of the 3 steps up to step"):
@@ -456,8 +460,8 @@ def test_a_step_is_read_while_the_next_one_is_under_way(tmp_path):
     busy = jnp.eye(400)
     slow(busy).block_until_ready()
     bar = progress.Progress(0, config(tmp_path))
-    with log.MetricsLog(tmp_path, from_step=0) as record:
-        read = readings.Readings(None, (), None, record, bar)
+    with metrics_log.MetricsLog(tmp_path, from_step=0) as record:
+        read = monitor.Readings(None, (), None, record, bar)
         for done in (1, 2, 3):
             loss = slow(busy)
             measured = step.Measurements(loss, loss[0] + 1, loss[0] * 0.5)

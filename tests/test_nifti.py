@@ -10,7 +10,7 @@ import pytest
 from nibabel import spm2analyze
 
 from mdvit_jax import errors
-from mdvit_jax.data import nifti
+from mdvit_jax.io import nifti
 
 SHAPE = (7, 5, 6)
 AFFINE = np.array([[-2, 0, 0, 10], [0, 0.5, 0.1, -20], [0, 0, 3, 5], [0, 0, 0, 1.0]])

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mdvit_jax.evaluation import figures
-from mdvit_jax.studies import plots
+from mdvit_jax.plots import lines, pairs
 
 X = np.array([0.5, 1.0, 2.0])
 SERIES = {
@@ -27,7 +26,7 @@ def heights(axis) -> list[list[float]]:
 
 
 def test_lines_and_bands_are_those_given():
-    figure = plots.lines(SERIES, **NAMES)
+    figure = lines.lines(SERIES, **NAMES)
     (axis,) = figure.axes
     for line, band, name in zip(axis.lines, axis.collections, SERIES, strict=True):
         x, mean, deviation = SERIES[name]
@@ -43,7 +42,7 @@ def test_lines_and_bands_are_those_given():
 
 
 def test_the_reference_is_a_dashed_level_line():
-    figure = plots.lines(SERIES, **NAMES, reference=0.94)
+    figure = lines.lines(SERIES, **NAMES, reference=0.94)
     line = figure.axes[0].lines[-1]
     assert set(line.get_ydata()) == {0.94} and line.get_linestyle() == "--"
     assert legend(figure)[-1] == "reference"
@@ -51,14 +50,14 @@ def test_the_reference_is_a_dashed_level_line():
 
 @pytest.mark.parametrize("log_x", [False, True])
 def test_ticks_are_plain_numbers_where_they_are_asked_for(log_x):
-    axis = plots.lines(SERIES, **NAMES, x_ticks=[0.5, 1, 2], log_x=log_x).axes[0]
+    axis = lines.lines(SERIES, **NAMES, x_ticks=[0.5, 1, 2], log_x=log_x).axes[0]
     assert [text.get_text() for text in axis.get_xticklabels()] == ["0.5", "1", "2"]
     assert axis.get_xscale() == ("log" if log_x else "linear")
 
 
 def test_many_series_are_told_apart():
     many = {f"m{n}": SERIES["NTG"] for n in range(20)}
-    drawn = plots.lines(many, **NAMES).axes[0].lines
+    drawn = lines.lines(many, **NAMES).axes[0].lines
     looks = {
         (one.get_color(), one.get_marker(), str(one._dash_pattern)) for one in drawn
     }
@@ -71,7 +70,7 @@ def test_rotation_has_a_panel_for_each_axis_on_one_scale():
         f"about {axis}": {"Ours": (degrees, np.full(5, level), np.zeros(5))}
         for axis, level in zip("xyz", (0.9, 0.8, 0.5), strict=True)
     }
-    figure = plots.rotation_lines(panels, title="turned", y_name="DSC")
+    figure = lines.rotation_lines(panels, title="turned", y_name="DSC")
     assert [axis.get_title() for axis in figure.axes] == list(panels)
     assert len({axis.get_ylim() for axis in figure.axes}) == 1
     for axis, series in zip(figure.axes, panels.values(), strict=True):
@@ -87,7 +86,7 @@ def test_bars_are_means_of_the_finite_values_and_lacking_groups_are_told():
         "ANTs": [[0.2, 0.4], [], [0.5]],
         "Ours": [[0.6, np.nan, 0.8], [np.nan], []],
     }
-    figure = plots.grouped_bars(("CC", "BS", "TH"), values, title="t", y_name="Dice")
+    figure = lines.grouped_bars(("CC", "BS", "TH"), values, title="t", y_name="Dice")
     (axis,) = figure.axes
     expected = [[0.3, np.nan, 0.5], [0.7, np.nan, np.nan]]
     np.testing.assert_allclose(heights(axis), expected)
@@ -102,13 +101,13 @@ def test_bars_are_means_of_the_finite_values_and_lacking_groups_are_told():
 
 def test_bars_need_values_for_each_group():
     with pytest.raises(ValueError, match="Ours has 1 groups, not 2"):
-        plots.grouped_bars(("CC", "BS"), {"Ours": [[0.5]]}, title="", y_name="")
+        lines.grouped_bars(("CC", "BS"), {"Ours": [[0.5]]}, title="", y_name="")
 
 
 def test_figures_are_sharp_pictures_and_equal_ones_equal_files(tmp_path):
     for name in "ab":
-        figure = plots.grouped_bars(("CC",), {}, title="nothing", y_name="Dice")
-        figures.save(figure, tmp_path / f"{name}.png")
+        figure = lines.grouped_bars(("CC",), {}, title="nothing", y_name="Dice")
+        pairs.save(figure, tmp_path / f"{name}.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.width == int(figure.get_figwidth() * 192)

@@ -11,15 +11,15 @@ import jax
 import numpy as np
 import pytest
 
-from mdvit_jax import configuration, errors, processes
-from mdvit_jax.training import sums
+from mdvit_jax import config, errors
+from mdvit_jax.training import distributed, sums
 from oracle import people
 from oracle.run import final_bytes
 from recorded_run import ROOT, TINY, Run, environs, free_port, start_together
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-ADDRESS, COUNT, INDEX = processes.NAMES
+ADDRESS, COUNT, INDEX = distributed.NAMES
 THREE = {ADDRESS: "10.0.0.1:1234", COUNT: "4", INDEX: "3"}
 # What Slurm tells a batch script, before srun, and what it tells a task of a step.
 BATCH_SCRIPT = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"}
@@ -48,7 +48,7 @@ TPU = {"TPU_ML_PLATFORM": "JAX"}
     ],
 )
 def test_what_the_environment_says(environ, expected):
-    assert processes.settings(environ) == expected
+    assert distributed.settings(environ) == expected
 
 
 @pytest.mark.parametrize(
@@ -63,15 +63,15 @@ def test_what_the_environment_says(environ, expected):
 )
 def test_what_contradicts_itself_is_refused(environ, sentence):
     with pytest.raises(errors.UserError, match=sentence):
-        processes.settings(environ)
+        distributed.settings(environ)
 
 
 def test_evaluation_is_one_process(monkeypatch):
-    processes.alone("eval.py")
+    distributed.alone("eval.py")
     for name, value in THREE.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(errors.UserError, match="one process, but 4 were started"):
-        processes.alone("eval.py")
+        distributed.alone("eval.py")
 
 
 @pytest.mark.parametrize("index", [0, 1])
@@ -170,9 +170,9 @@ def test_a_signal_after_a_save_is_heard(tmp_path):
     ],
 )
 def test_what_says_that_another_is_lost(monkeypatch, error, expected):
-    assert not processes.lost(error)
+    assert not distributed.lost(error)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    assert processes.lost(error) == expected
+    assert distributed.lost(error) == expected
 
 
 def lose(run: Run, victim: int) -> tuple[int, str]:
@@ -218,7 +218,7 @@ def test_a_process_is_lost_and_the_other_says_so_and_ends(tmp_path):
         **{"data.cache": str(tmp_path / "cache"), "model.dilated_form": "none"},
         **{"optim.batch": "2", "checkpoint.every": "10", "stall_after": "3"},
     }
-    people.fill(configuration.load(ROOT / "configs/default.py", TINY | settings))
+    people.fill(config.load(ROOT / "configs/default.py", TINY | settings))
     unbroken = Run(tmp_path / "unbroken", **settings)
     broken = Run(tmp_path / "broken", **settings)
     goes_on = "What was saved before is intact; the same command goes on from there."
@@ -341,7 +341,7 @@ def test_the_jobset_names_as_many_processes_as_it_starts():
     pods = job["template"]["spec"]
     (container,) = pods["template"]["spec"]["containers"]
     environ = {entry["name"]: entry for entry in container["env"]}
-    assert set(environ) == {*processes.NAMES, "JAX_COMPILATION_CACHE_DIR"}
+    assert set(environ) == {*distributed.NAMES, "JAX_COMPILATION_CACHE_DIR"}
     count = int(environ[COUNT]["value"])
     assert job["replicas"] == 1 and pods["parallelism"] == pods["completions"] == count
     names = jobset["metadata"]["name"], job["name"]

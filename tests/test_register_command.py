@@ -14,19 +14,12 @@ import pytest
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from mdvit_jax import __main__
-from mdvit_jax.data import nifti
-from mdvit_jax.registration import (
-    arguments,
-    command,
-    decompose,
-    measures,
-    qc,
-    register,
-    resample,
-    transforms,
-    verdict,
-)
+from mdvit_jax import __main__, transforms
+from mdvit_jax.cli.register import register_options as arguments
+from mdvit_jax.cli.register import run_register
+from mdvit_jax.io import nifti
+from mdvit_jax.registration import qc, quality, register, similarity_metrics
+from mdvit_jax.transforms import decompose, resample
 from oracle.run import untrained
 from test_loop import config as tiny_config
 
@@ -257,16 +250,16 @@ def test_which_orientation_won_the_search(angle, told):
     matrix = np.diag([1.1, 1.1, 1.1, 1])
     turn = Rotation.from_euler("z", angle, degrees=True).as_matrix()
     matrix[:3, :3] = turn @ matrix[:3, :3]
-    measured = measures.Measures(0.3, 0.4, 0.9)
+    measured = similarity_metrics.Measures(0.3, 0.4, 0.9)
     found = SimpleNamespace(
-        verdict=verdict.Verdict("ok", ()),
+        verdict=quality.Verdict("ok", ()),
         before=measured,
         after=measured,
         parts=decompose.decompose(matrix, np.zeros(3)),
         alignment=SimpleNamespace(searched=True),
     )
     options = SimpleNamespace(fixed="f", moving="m", dof="affine", refine=True)
-    lines = command.summary(found, options, [], 1.0).splitlines()
+    lines = run_register.summary(found, options, [], 1.0).splitlines()
     assert told in lines[-1] and lines[-1].split()[0] == "orientation"
     assert "moving 1.1000, 1.1000, 1.1000 times as large" in "\n".join(lines)
 

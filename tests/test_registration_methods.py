@@ -10,8 +10,8 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks.registration import methods, scans
 from mdvit_jax import errors
-from mdvit_jax.data import nifti
 from mdvit_jax.evaluation.methods import CLASSICAL, itk_grid
+from mdvit_jax.io import nifti
 
 _SIGNS = [(1, 1, 1), (-1, 1, 1), (1, -1, -1)]
 _PEERS = ["ants", "elastix", "simpleitk"]

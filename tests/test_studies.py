@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mdvit_jax import geometry
-from mdvit_jax.data import conform, store, synthetic, template
+from mdvit_jax.data import conform, store, synthetic_cohort, template
 from mdvit_jax.evaluation.methods import Method, centres_of_mass
 from mdvit_jax.studies import (
     ablation,
@@ -48,7 +48,9 @@ class Counting:
 
 def truth(settings) -> Method:
     """Knows how the synthetic people were made from the template."""
-    everybody = [synthetic.generate(settings.data, i, settings.seed) for i in range(7)]
+    everybody = [
+        synthetic_cohort.generate(settings.data, i, settings.seed) for i in range(7)
+    ]
 
     def align(fixed, moving):
         (world,) = (
@@ -213,7 +215,7 @@ def test_what_undoes_a_turn_loses_nothing(tmp_path, monkeypatch):
                     )
         raise AssertionError
 
-    everybody = [synthetic.generate(config().data, i, 0).scan for i in range(7)]
+    everybody = [synthetic_cohort.generate(config().data, i, 0).scan for i in range(7)]
     method = Method("truth", align, "knows turns")
     section, _ = rotation.run(setting(tmp_path, networks=[method]))
     assert all(row[1] == row[2] > "0.9" for row in section.tables[0].rows)

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from mdvit_jax import errors
-from mdvit_jax.studies import html, plots, section
+from mdvit_jax.plots import lines as plots
+from mdvit_jax.studies import html, section
 
 ORDER = ("table1", "contrast", "regions")
 TABLE = section.Table(

@@ -19,10 +19,12 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from mdvit_jax import configuration, errors
+from mdvit_jax import config as configuration
+from mdvit_jax import errors
 from mdvit_jax.data import cache, cohort, pairs, pipeline, store
-from mdvit_jax.evaluation import figures
-from mdvit_jax.training import checkpoint, log, loop, sums
+from mdvit_jax.plots import pairs as figures
+from mdvit_jax.training import checkpoint, loop, sums
+from mdvit_jax.training import metrics_log as log
 from oracle import people
 from oracle.run import final_bytes
 

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from mdvit_jax.registration import align, measures, verdict
+from mdvit_jax.registration import quality, search, similarity_metrics
 
 
 def judged(correlation=0.3, overlap=0.9, score=0.3, *, dof="affine", scale=1.0):
-    seen = align.Alignment(np.eye(4), 1.0, False, score, None)
-    after = measures.Measures(0.3, correlation, overlap)
+    seen = search.Alignment(np.eye(4), 1.0, False, score, None)
+    after = similarity_metrics.Measures(0.3, correlation, overlap)
     matrix = np.diag([scale, 1, 1, 1])
-    return verdict.judge(matrix, after, seen, dof=dof)
+    return quality.judge(matrix, after, seen, dof=dof)
 
 
 @pytest.mark.parametrize("dof", ["rigid", "similarity", "affine"])

@@ -17,9 +17,9 @@ from scipy.spatial.transform import Rotation
 from benchmarks.registration import contrasts, scans
 from mdvit_jax.data import template
 from mdvit_jax.evaluation import metrics, regions
-from mdvit_jax.registration.images import Image
-from mdvit_jax.registration.resample import resample
-from mdvit_jax.registration.transforms import Grid
+from mdvit_jax.io.image import Image
+from mdvit_jax.transforms import Grid
+from mdvit_jax.transforms.resample import resample
 
 _REGIONS = regions.table("neuromorphometrics")
 

@@ -10,12 +10,12 @@ import numpy as np
 
 from benchmarks.registration import methods
 from mdvit_jax.__main__ import main
-from mdvit_jax.registration import images
+from mdvit_jax.io import image
 
 if __name__ == "__main__":
     name, fixed, moving, output = sys.argv[1:]
     if name == "ours":
         words = ["--fixed", fixed, "--moving", moving, "--transform", output, "-q"]
         sys.exit(main(["register", *words]))
-    found = methods.METHODS[name](images.load(fixed), images.load(moving))
+    found = methods.METHODS[name](image.load(fixed), image.load(moving))
     np.savetxt(Path(output), found)

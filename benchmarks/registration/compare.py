@@ -12,8 +12,8 @@ import numpy as np
 import tqdm
 
 from benchmarks.registration import cases, methods, plan, results
-from mdvit_jax import errors
-from mdvit_jax.registration import images, transforms
+from mdvit_jax import errors, transforms
+from mdvit_jax.io import image as images
 
 _ROOT = Path(__file__).resolve().parents[2]
 

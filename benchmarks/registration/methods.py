@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from mdvit_jax.data import nifti
 from mdvit_jax.evaluation import methods
-from mdvit_jax.registration.images import Image
+from mdvit_jax.io import nifti
+from mdvit_jax.io.image import Image
 
 Method = Callable[[Image, Image], np.ndarray]
 

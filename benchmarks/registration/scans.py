@@ -16,7 +16,7 @@ import numpy as np
 from scipy import ndimage
 
 from mdvit_jax import errors
-from mdvit_jax.registration import images
+from mdvit_jax.io import image as images
 
 PEOPLE = range(1, 41)  # of ds002748
 OASIS = (

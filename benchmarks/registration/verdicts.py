@@ -18,7 +18,7 @@ from scipy import ndimage
 from benchmarks.registration import contrasts, scans
 from mdvit_jax import errors, register
 from mdvit_jax.data import template
-from mdvit_jax.registration.images import Image
+from mdvit_jax.io.image import Image
 
 _CONTRASTS = (*contrasts.GAMMAS, "inverted")
 _PEOPLE = (2, 9, 17, 25, 33, 38)

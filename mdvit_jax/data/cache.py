@@ -18,7 +18,8 @@ import ml_collections
 import numpy as np
 
 from mdvit_jax import errors
-from mdvit_jax.data import cohort, conform, nifti
+from mdvit_jax.data import cohort, conform
+from mdvit_jax.io import nifti
 
 PREPARE = "run `python -m mdvit_jax prepare` with this configuration"
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mdvit_jax import errors
-from mdvit_jax.data import table
 from mdvit_jax.data.scan import Scan, named
+from mdvit_jax.io import csv_table
 
 _COLUMNS = ("subject", "image", "labels", "mask", "split", "person")
 _SPLITS = {
@@ -24,7 +24,7 @@ def read(manifest: Path) -> Iterator[Scan]:
     Raises:
         UserError: naming the row that is wrong.
     """
-    for number, row in table.rows(manifest, _COLUMNS, needed=("subject", "image")):
+    for number, row in csv_table.rows(manifest, _COLUMNS, needed=("subject", "image")):
         yield _from_row(manifest, number, row)
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import ml_collections
 
 from mdvit_jax import errors
-from mdvit_jax.data import cache, cohort, conform, nifti, synthetic
+from mdvit_jax.data import cache, cohort, conform, synthetic_cohort
+from mdvit_jax.io import nifti
 
 _log = logging.getLogger(__name__)
 
@@ -130,7 +131,9 @@ def make(scan: cohort.Scan, config: ml_collections.ConfigDict) -> conform.Confor
         UserError: a file cannot be used; the message names it.
     """
     if config.data.layout == "synthetic":
-        return synthetic.generate(config.data, int(scan.image.name), config.seed).scan
+        return synthetic_cohort.generate(
+            config.data, int(scan.image.name), config.seed
+        ).scan
     return conform.conform(
         nifti.load(scan.image),
         None if scan.labels is None else nifti.load_labels(scan.labels),

@@ -6,7 +6,8 @@ from pathlib import Path
 import ml_collections
 import numpy as np
 
-from mdvit_jax.data import conform, nifti
+from mdvit_jax.data import conform
+from mdvit_jax.io import nifti
 
 CSF, GREY, WHITE = 1, 2, 3  # label values of the tissue maps made from MNI152
 

@@ -12,7 +12,7 @@ from mdvit_jax.geometry.affine import (
     homogeneous,
     translation_matrix,
 )
-from mdvit_jax.geometry.grid import (
+from mdvit_jax.geometry.coordinates import (
     in_world,
     normalised_to_world,
     voxel_centres,

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from mdvit_jax.models import attention, convolution, dense, dropout
+from mdvit_jax.models.ops import attention, convolution, dense, dropout
 
 
 def gelu(x: Array) -> Array:

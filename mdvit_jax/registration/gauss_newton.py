@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from mdvit_jax.registration import lookup
+from mdvit_jax.registration import sampling
 
 _EPSILON = 0.01  # deviation, as a part of the image's range, below which all is noise
 _EPSILON_OUTLINE = 0.1
@@ -98,18 +98,18 @@ def align(
     counted = f_inside * weight
     m, m_outline, m_inside = features(moving)
     channels = jnp.stack([m, m_outline])
-    cells = lookup.lowest_corner(jnp.stack([m_inside * moving.weight, moving.weight]))
-    x = lookup.positions(points, size)
+    cells = sampling.lowest_corner(jnp.stack([m_inside * moving.weight, moving.weight]))
+    x = sampling.positions(points, size)
     pairs = jnp.stack([x[i] * x[j] for i in range(4) for j in range(4)])
 
     def around(values):
         """Sums over the surroundings of each point, of values [n, k]."""
         volumes = jnp.zeros((len(values), size**3)).at[:, points].add(values)
-        smooth = lookup.smooth(volumes.reshape(-1, *(size,) * 3))
+        smooth = sampling.smooth(volumes.reshape(-1, *(size,) * 3))
         return smooth.reshape(-1, size**3)[:, points]
 
     def terms(matrix):
-        (m_value, m_outline_value), slopes, (m_counted, m_weight) = lookup.sample(
+        (m_value, m_outline_value), slopes, (m_counted, m_weight) = sampling.sample(
             channels, cells, matrix, x
         )
         both = counted * (m_counted >= _WHOLLY_INSIDE)
@@ -123,9 +123,9 @@ def align(
         inner, outer = beta * both * slopes[:, 0], border * slopes[:, 1]
         # Σ g_a g_c x_b x_d, for the 12 derivatives g_a x_b of both channels at once.
         g = inner[:, None] * inner[None] + outer[:, None] * outer[None]
-        hessian = lookup.product(g.reshape(9, -1), pairs).reshape(3, 3, 4, 4)
+        hessian = sampling.product(g.reshape(9, -1), pairs).reshape(3, 3, 4, 4)
         hessian = hessian.transpose(0, 2, 1, 3).reshape(12, 12)
-        pull = lookup.product(inner * residual + outer * edge, x).reshape(12)
+        pull = sampling.product(inner * residual + outer * edge, x).reshape(12)
         edges = jnp.sum((border * f_outline) ** 2)
         summary = (
             jnp.sum(beta * m_here * f_here) / (jnp.sum(f_here * f_here) + 1e-6),
@@ -190,7 +190,7 @@ def features(level: Level) -> tuple[Array, Array, Array]:
     inside = (level.inside > 0.5).astype(jnp.float32)
     image = inside * level.image
     volumes = inside, image, image**2, level.inside, level.inside**2
-    count, total, squares, around, squares_around = lookup.smooth(jnp.stack(volumes))
+    count, total, squares, around, squares_around = sampling.smooth(jnp.stack(volumes))
     count += 1e-6
     mean = total / count
     variance = jnp.maximum(squares / count - mean**2, 0)

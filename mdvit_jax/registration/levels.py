@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from mdvit_jax import errors
-from mdvit_jax.registration import gauss_newton, lookup
+from mdvit_jax.registration import gauss_newton, sampling
 
 SIZES = (12, 24, 48, 96)
 _SHARE = {12: 1.0, 24: 0.8, 48: 0.45, 96: 0.32}  # of a cube's voxels that take part
@@ -205,7 +205,7 @@ def _points(level: gauss_newton.Level, share: float) -> np.ndarray:
 
     Of more than these, as of a head that fills its cube, every so many are left out.
     """
-    near = ndimage.maximum_filter(level.inside > 0.01, size=2 * lookup.REACH + 1)
+    near = ndimage.maximum_filter(level.inside > 0.01, size=2 * sampling.REACH + 1)
     found = np.flatnonzero(near & (level.weight > 0)).astype(np.int32)
     count = int(share * near.size)
     if len(found) > count:

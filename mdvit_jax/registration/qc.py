@@ -15,10 +15,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import ndimage
 
-from mdvit_jax import atomic, panels
-from mdvit_jax.registration import images, levels, resample
+from mdvit_jax.io import atomic
+from mdvit_jax.io import image as images
+from mdvit_jax.io.grid import Grid
+from mdvit_jax.plots import panels
+from mdvit_jax.registration import levels
 from mdvit_jax.registration.register import Registration
-from mdvit_jax.registration.transforms import Grid
+from mdvit_jax.transforms import resample
 
 # Name, axis that is cut, letters at the left, right, top and bottom of the picture.
 _PLANES = (

@@ -9,20 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from mdvit_jax import errors
-from mdvit_jax.registration import (
-    align,
-    decompose,
-    images,
-    inputs,
-    levels,
-    measures,
-    ntg_descent,
-    resample,
-    transforms,
-    verdict,
-)  # fmt: skip
+from mdvit_jax import errors, transforms
+from mdvit_jax.io import coerce
+from mdvit_jax.io import image as images
+from mdvit_jax.registration import levels, ntg_refinement, similarity_metrics
+from mdvit_jax.registration import quality as verdict
+from mdvit_jax.registration import search as align
 from mdvit_jax.registration.choices import CONTRASTS, DOF
+from mdvit_jax.transforms import decompose, resample
 
 _log = logging.getLogger(__name__)
 
@@ -46,8 +40,8 @@ class Registration:
 
     matrix: np.ndarray
     verdict: verdict.Verdict
-    before: measures.Measures
-    after: measures.Measures
+    before: similarity_metrics.Measures
+    after: similarity_metrics.Measures
     parts: decompose.Parts
     alignment: align.Alignment | None
     fixed: images.Image
@@ -129,7 +123,7 @@ def register(
         )
     with ThreadPoolExecutor() as threads:  # decompression works beside itself
         names = "the fixed image", "the moving image"
-        pictures = list(threads.map(inputs.image, (fixed, moving), names))
+        pictures = list(threads.map(coerce.image, (fixed, moving), names))
         masks, forced = (fixed_mask, moving_mask), (force, force)
         objects = list(threads.map(_object, pictures, masks, names, forced))
     if not all(found.bare for found in objects):
@@ -151,12 +145,12 @@ def register(
             found.score,
         )
         if contrast == "same":
-            matrix = ntg_descent.refine(pair, matrix, dof=dof)
-    after = measures.measure(pair, matrix)
+            matrix = ntg_refinement.refine(pair, matrix, dof=dof)
+    after = similarity_metrics.measure(pair, matrix)
     return Registration(
         matrix,
         verdict.judge(matrix, after, found, dof=dof),
-        measures.measure(pair, np.eye(4)),
+        similarity_metrics.measure(pair, np.eye(4)),
         after,
         decompose.decompose(matrix, pair.fixed.centre),
         found,
@@ -172,7 +166,7 @@ def _object(image: images.Image, mask, name: str, force: bool) -> levels.Object:
         _refuse_labels(image, name)
     weight = None
     if mask is not None:
-        weight = inputs.mask(mask, image, name)
+        weight = coerce.mask(mask, image, name)
     found = levels.find(image.data, image.affine, mask=weight, name=name)
     _log.debug(
         "%s: %s voxels of %s mm, %s; its object reaches %.0f mm from its centre.",
@@ -186,7 +180,7 @@ def _object(image: images.Image, mask, name: str, force: bool) -> levels.Object:
 
 
 def _refuse_labels(image: images.Image, name: str) -> None:
-    count = inputs.labels_in(image.data, image.dtype)
+    count = coerce.labels_in(image.data, image.dtype)
     if count:
         raise errors.UserError(
             f"{name} looks like a label map or a mask ({count} whole numbers in "

@@ -14,7 +14,7 @@ import tqdm
 from mdvit_jax import errors, losses
 from mdvit_jax.data import conform, store
 from mdvit_jax.data import pairs as of_data
-from mdvit_jax.evaluation import evaluate
+from mdvit_jax.evaluation import scoring
 from mdvit_jax.evaluation.methods import Method, centres_of_mass, initial
 from mdvit_jax.studies import changes, results
 from mdvit_jax.studies.case import Case
@@ -80,7 +80,7 @@ def run(
         pairs = of_task.tolist()
     total = len(pairs) * len(of_changes) * len(methods)
     with tqdm.tqdm(total=total, unit="case", dynamic_ncols=True) as bar:
-        for pair in evaluate.pairs_of(pairs, scans, setting.template):
+        for pair in scoring.pairs_of(pairs, scans, setting.template):
             fixed = results.digest(pair.fixed)
             for change in of_changes:
                 bright = pair._replace(moving=change.brightness(pair.moving))
@@ -124,8 +124,8 @@ def _kept(row: dict | None, names: _Names) -> Case | None:
 
 def _case(
     method: Method,
-    given: evaluate.Pair,
-    bright: evaluate.Pair,
+    given: scoring.Pair,
+    bright: scoring.Pair,
     back: np.ndarray | None,
     names: _Names,
     config: ml_collections.ConfigDict,
@@ -153,7 +153,7 @@ def _case(
         return Case(**told, dsc=np.nan, hd95=np.nan, jaccard=np.nan, error=error)
     if back is not None:
         matrix = back @ matrix
-    warped, values = evaluate.align(bright, matrix, config)
+    warped, values = scoring.align(bright, matrix, config)
     likeness = _likeness(bright.fixed.image, warped.image)
     return Case(
         **told,

@@ -3,7 +3,8 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from mdvit_jax.studies import cases, changes, plots, tables
+from mdvit_jax.plots import lines as plots
+from mdvit_jax.studies import cases, changes, tables
 from mdvit_jax.studies.case import Case, by, count_pairs
 from mdvit_jax.studies.section import Section, Table
 

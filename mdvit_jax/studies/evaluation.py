@@ -10,7 +10,7 @@ import ml_collections
 import mdvit_jax
 from mdvit_jax import errors
 from mdvit_jax.data import store, template
-from mdvit_jax.evaluation import evaluate, methods, regions
+from mdvit_jax.evaluation import methods, regions, scoring
 from mdvit_jax.studies import STUDIES, cases
 from mdvit_jax.studies import run as studies
 from mdvit_jax.training import start
@@ -104,7 +104,7 @@ def describe(
 ) -> dict[str, str]:
     """What a report says of the data, the networks and the program."""
     data, settings = config.data, config.evaluation
-    compared = evaluate.regions_of(config)
+    compared = scoring.regions_of(config)
     missing = regions.missing(data.label_scheme) if compared else ()
     threshold = settings.mask_threshold
     return {

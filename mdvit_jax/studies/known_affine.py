@@ -8,9 +8,10 @@ import dataclasses
 
 import numpy as np
 
-from mdvit_jax.evaluation import evaluate
+from mdvit_jax.evaluation import scoring
 from mdvit_jax.evaluation.methods import centres_of_mass
-from mdvit_jax.studies import cases, changes, contrast, plots, tables
+from mdvit_jax.plots import lines as plots
+from mdvit_jax.studies import cases, changes, contrast, tables
 from mdvit_jax.studies.case import Case, by, matrix_of
 from mdvit_jax.studies.minimised import minimised
 from mdvit_jax.studies.section import Section, Table
@@ -33,7 +34,7 @@ def run(setting: cases.Setting) -> tuple[Section, list[Case]]:
     ]
     found: list[Case] = []
 
-    def seen(case: Case, pair: evaluate.Pair) -> None:
+    def seen(case: Case, pair: scoring.Pair) -> None:
         apart = np.nan if case.error else millimetres(case, pair)
         found.append(dataclasses.replace(case, mm=apart))
 
@@ -77,7 +78,7 @@ def run(setting: cases.Setting) -> tuple[Section, list[Case]]:
     return section, found
 
 
-def millimetres(case: Case, pair: evaluate.Pair) -> float:
+def millimetres(case: Case, pair: scoring.Pair) -> float:
     """Mean distance over the brain from where a point belongs.
 
     The matrix leads back to the scan before it was moved, which is the fixed one: the

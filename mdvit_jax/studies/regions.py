@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from mdvit_jax.evaluation import evaluate, regions
-from mdvit_jax.studies import cases, plots, tables
+from mdvit_jax.evaluation import regions, scoring
+from mdvit_jax.plots import lines
+from mdvit_jax.studies import cases, tables
 from mdvit_jax.studies.case import Case, by, count_pairs
 from mdvit_jax.studies.section import Section
 
@@ -15,7 +16,7 @@ def run(setting: cases.Setting) -> tuple[Section, list[Case]]:
         Lacking: the labels of the cohort are not named, or the template has no such.
     """
     config = setting.config
-    compared = evaluate.regions_of(config)
+    compared = scoring.regions_of(config)
     if not compared:
         raise cases.Lacking(
             "there are no regions to compare: data.label_scheme names no protocol that "
@@ -39,7 +40,7 @@ def run(setting: cases.Setting) -> tuple[Section, list[Case]]:
         f"{scheme}." + (f" It does not draw {', '.join(lacking)}." if lacking else "")
     )
     table = tables.regions(found, tuple(compared), lacking)
-    figure = plots.grouped_bars(
+    figure = lines.grouped_bars(
         names, values, title="Dice of the regions", y_name="Dice"
     )
     section = Section("regions", "Fig. 5: regions", text, [table], {"regions": figure})

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from mdvit_jax.studies import cases, changes, plots, tables
+from mdvit_jax.plots import lines
+from mdvit_jax.studies import cases, changes, tables
 from mdvit_jax.studies.case import Case, by, count_pairs
 from mdvit_jax.studies.section import Section, Table
 
@@ -40,7 +41,7 @@ def run(setting: cases.Setting) -> tuple[Section, list[Case]]:
         rows,
         tables.left_out(found),
     )
-    figure = plots.rotation_lines(
+    figure = lines.rotation_lines(
         panels, title="DSC of turned moving scans", y_name="DSC"
     )
     section = Section(

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from mdvit_jax import atomic, errors
-from mdvit_jax.evaluation import figures
+from mdvit_jax import errors
+from mdvit_jax.io import atomic
+from mdvit_jax.plots import pairs as figures
 from mdvit_jax.studies import html, table
 from mdvit_jax.studies.table import Table, ranked
 

@@ -1,6 +1,7 @@
 """Table 1 of the paper: overlap of the brain masks after each method."""
 
-from mdvit_jax.evaluation import evaluate, figures
+from mdvit_jax.evaluation import scoring
+from mdvit_jax.plots import pairs
 from mdvit_jax.studies import cases, tables
 from mdvit_jax.studies.case import Case, count_pairs, matrix_of
 from mdvit_jax.studies.section import Section
@@ -15,7 +16,7 @@ def run(setting: cases.Setting) -> tuple[Section, list[Case]]:
     pictures = setting.config.evaluation.pictures
     worst: list = []
 
-    def seen(case: Case, pair: evaluate.Pair) -> None:
+    def seen(case: Case, pair: scoring.Pair) -> None:
         if case.method == pictured and not case.error:
             worst.append((case.dsc, case.moving, case, pair))
             worst.sort(key=lambda found: found[:2])
@@ -24,8 +25,8 @@ def run(setting: cases.Setting) -> tuple[Section, list[Case]]:
     found = cases.run(setting, setting.methods, seen=seen)
     drawn = {}
     for rank, (dsc, _, case, pair) in enumerate(worst, start=1):
-        warped = evaluate.warp(pair.moving, matrix_of(case), threshold=0.5)
-        drawn[f"table1_worst_{rank}"] = figures.overlay_figure(
+        warped = scoring.warp(pair.moving, matrix_of(case), threshold=0.5)
+        drawn[f"table1_worst_{rank}"] = pairs.overlay_figure(
             pair.fixed.image,
             pair.moving.image,
             warped.image,
@@ -38,7 +39,7 @@ def run(setting: cases.Setting) -> tuple[Section, list[Case]]:
         "arrays to a matrix."
     )
     made = [tables.overlap(found, setting.config.evaluation.hausdorff_unit)]
-    compared = evaluate.regions_of(setting.config)
+    compared = scoring.regions_of(setting.config)
     if compared:
         made.append(tables.regions(found, tuple(compared)))
     return Section("table1", "Table 1: overlap", text, made, drawn), found

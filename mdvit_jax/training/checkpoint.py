@@ -16,8 +16,8 @@ import jax
 import orbax.checkpoint.experimental.v1 as ocp
 from jax.experimental import multihost_utils
 
-from mdvit_jax import errors, processes
-from mdvit_jax.training import folders, lean_orbax, one_folder, save_errors
+from mdvit_jax import errors
+from mdvit_jax.training import distributed, folders, lean_orbax, one_folder, save_errors
 from mdvit_jax.training.step import TrainState
 
 _POLICIES = ocp.training.preservation_policies
@@ -61,7 +61,7 @@ class Checkpoints:
 
         With another process gone it would wait in vain, and the run is over.
         """
-        if processes.lost(error):
+        if distributed.lost(error):
             return
         with self._ending:
             self._settle()
@@ -249,7 +249,7 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # TensorStore has its own for a full disk
-            if processes.lost(error) and save_errors.number(error) is None:
+            if distributed.lost(error) and save_errors.number(error) is None:
                 raise
             kept = [f"step {n}" for n in self._folders.steps()[-1:]] or ["none so far"]
             raise errors.UserError(

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mdvit_jax import configuration, geometry
-from mdvit_jax.data import conform, nifti
+from mdvit_jax import config, geometry
+from mdvit_jax.data import conform
 from mdvit_jax.evaluation import methods
+from mdvit_jax.io import nifti
 from mdvit_jax.training import start
 
 
@@ -38,7 +39,7 @@ def estimate(
         UserError: no such run, no checkpoint in it, or a scan that it cannot take.
     """
     trained = start.trained_network(run)
-    data = configuration.saved(run).data
+    data = config.saved(run).data
     scans = [
         conform.conform(
             volume, None, None,

@@ -20,18 +20,21 @@ import ml_collections
 import numpy as np
 from jax.experimental import multihost_utils
 
-from mdvit_jax import configuration, errors, models
+from mdvit_jax import config as configuration
+from mdvit_jax import errors, models
 from mdvit_jax.data import loading, pairs, pipeline, template
-from mdvit_jax.evaluation import curves, evaluate, figures
+from mdvit_jax.evaluation import scoring
+from mdvit_jax.plots import curves
+from mdvit_jax.plots import pairs as figures
 from mdvit_jax.training import (
     checkpoint,
-    interrupt,
     left_out,
-    log,
+    metrics_log,
+    monitor,
     one_folder,
     optimizer,
+    preemption,
     progress,
-    readings,
     scans,
     sharding,
     start,
@@ -53,7 +56,7 @@ def train(config: ml_collections.ConfigDict) -> int:
     workdir, leads = Path(config.workdir), jax.process_index() == 0
     with contextlib.ExitStack() as stack:
         # Left last: a save is watched, and no second signal cuts it short.
-        stop = stack.enter_context(interrupt.Interrupt())
+        stop = stack.enter_context(preemption.Interrupt())
         watch = stack.enter_context(watchdog.Watchdog(config.stall_after))
         watch.waits_for("the list of scans")
         start.check_same_run(config, workdir)
@@ -98,7 +101,7 @@ def train(config: ml_collections.ConfigDict) -> int:
 
         # A signal may have ended the run between a step and its validation, or a kill
         # between the row of the validation and the save of its score.
-        noted = log.validated(workdir, first)
+        noted = metrics_log.validated(workdir, first)
         behind = first > 0 and due(first) and not (noted and saved.scored(first))
         behind = bool(multihost_utils.broadcast_one_to_all(np.array(behind)))
         if first >= config.optim.steps and not behind:
@@ -114,7 +117,9 @@ def train(config: ml_collections.ConfigDict) -> int:
         one_folder.check_one_folder(workdir, first)
         record = None
         if leads:
-            record = stack.enter_context(log.MetricsLog(workdir, from_step=first))
+            record = stack.enter_context(
+                metrics_log.MetricsLog(workdir, from_step=first)
+            )
         batches = stack.enter_context(
             contextlib.closing(
                 pipeline.batches(
@@ -134,7 +139,7 @@ def train(config: ml_collections.ConfigDict) -> int:
             )
         )
         bar = stack.enter_context(contextlib.closing(progress.Progress(first, config)))
-        read = readings.Readings(mesh, training.subjects, saved, record, bar)
+        read = monitor.Readings(mesh, training.subjects, saved, record, bar)
 
         def save(done: int, scores: dict[str, float] | None) -> None:
             """Save the state, of a step whose rows are on the disk then."""
@@ -167,7 +172,7 @@ def train(config: ml_collections.ConfigDict) -> int:
             going_on = stop.received is None
             if going_on and due(done):
                 watch.waits_for(f"the validation after step {done}")
-                named = evaluate.pairs_of(cases, held_out, fixed_template)
+                named = scoring.pairs_of(cases, held_out, fixed_template)
                 params = sharding.on_one_device(mesh, state.params)
                 with saving_first():
                     found = validate(params, named, stop.ends)

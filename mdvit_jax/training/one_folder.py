@@ -13,7 +13,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from mdvit_jax import errors, folder_lock
+from mdvit_jax import errors
+from mdvit_jax.io import lock
 from mdvit_jax.training import folders
 
 _WAIT = 60.0  # seconds; acdirmax, the longest that NFS remembers if not told otherwise
@@ -36,11 +37,11 @@ def only_run_in(workdir: Path) -> Iterator[None]:
         if jax.process_index() == 0:
             workdir.mkdir(parents=True, exist_ok=True)
             try:
-                stack.enter_context(folder_lock.hold(workdir, told))
-            except folder_lock.Taken as error:
+                stack.enter_context(lock.hold(workdir, told))
+            except lock.Taken as error:
                 taken = error
         if multihost_utils.broadcast_one_to_all(np.array(taken is not None)):
-            raise folder_lock.Taken(told) from taken
+            raise lock.Taken(told) from taken
         yield
 
 

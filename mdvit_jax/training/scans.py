@@ -10,9 +10,10 @@ from pathlib import Path
 
 import ml_collections
 
-from mdvit_jax import atomic, errors
+from mdvit_jax import errors
 from mdvit_jax.data import cohort, store
 from mdvit_jax.data.scan import Scan
+from mdvit_jax.io import atomic
 
 _PARTS = ("train", "validation")
 

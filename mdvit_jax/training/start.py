@@ -14,7 +14,8 @@ import optax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, SingleDeviceSharding
 
-from mdvit_jax import configuration, errors, models
+from mdvit_jax import config as configuration
+from mdvit_jax import errors, models
 from mdvit_jax.data import store
 from mdvit_jax.models import import_torch
 from mdvit_jax.training import checkpoint, step

@@ -6,7 +6,7 @@
 import hashlib
 from pathlib import Path
 
-from mdvit_jax import atomic
+from mdvit_jax.io import atomic
 
 NAME = "SHA256SUMS"
 

@@ -9,7 +9,8 @@ import ml_collections
 import numpy as np
 
 from mdvit_jax import models
-from mdvit_jax.evaluation import evaluate, figures, metrics
+from mdvit_jax.evaluation import metrics, scoring
+from mdvit_jax.plots import pairs as figures
 from mdvit_jax.training import step
 
 
@@ -31,14 +32,14 @@ def create(
         estimate = network.from_centres(params, fixed, moving)
         return loss_of_pairs(fixed, estimate.warped)[0], estimate.matrix[0]
 
-    def validate(params: Any, pairs: Iterable[evaluate.Pair], stopped: Callable):
+    def validate(params: Any, pairs: Iterable[scoring.Pair], stopped: Callable):
         loss, rows, worst = [], [], None
         for pair in pairs:
             if stopped():
                 return None
             images = (jnp.asarray(s.image)[None] for s in (pair.fixed, pair.moving))
             value, matrix = register(params, *images)
-            warped, row = evaluate.align(pair, np.asarray(matrix), config)
+            warped, row = scoring.align(pair, np.asarray(matrix), config)
             loss.append(float(value))
             rows.append(row)
             if worst is None or row["dsc"] < worst[0]:

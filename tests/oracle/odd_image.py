@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 
 from mdvit_jax import __main__, errors
-from mdvit_jax.data import nifti
+from mdvit_jax.io import nifti
 from oracle import damage
 
 SHAPE = (12, 14, 16)
@@ -35,7 +35,7 @@ def stored(data=SOUND, affine=AFFINE, image_class=nib.Nifti1Image, **header) -> 
 
 
 # Lest what it imports be counted as memory that the first file takes.
-importlib.import_module("mdvit_jax.registration.apply")
+importlib.import_module("mdvit_jax.cli.apply_transform")
 
 
 def holder(tmp_path, capsys):

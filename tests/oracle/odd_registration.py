@@ -13,8 +13,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from mdvit_jax import __main__
-from mdvit_jax.registration import resample, transforms
+from mdvit_jax import __main__, transforms
+from mdvit_jax.transforms import resample
 from oracle import damage, heads
 
 SHAPE, AFFINE = heads.grid(24, 8.0)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mdvit_jax import configuration
+from mdvit_jax import config as configuration
 from mdvit_jax.data import cache, cohort, store
 
 _DEFAULT = Path(__file__).resolve().parents[2] / "configs/default.py"

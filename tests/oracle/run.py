@@ -5,7 +5,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from mdvit_jax import configuration, models
+from mdvit_jax import config as configuration
+from mdvit_jax import models
 from mdvit_jax.training import checkpoint, optimizer, sharding, start, step
 
 

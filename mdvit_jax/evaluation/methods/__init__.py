@@ -12,8 +12,8 @@ from mdvit_jax.evaluation.methods.method import (
     missing,
     of_world,
 )
-from mdvit_jax.evaluation.methods.network import aligner, network
 from mdvit_jax.evaluation.methods.simple import centres_of_mass, initial
+from mdvit_jax.evaluation.methods.trained_network import aligner, network
 
 __all__ = [
     "CLASSICAL",

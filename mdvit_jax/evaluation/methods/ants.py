@@ -8,10 +8,10 @@ import ants
 import numpy as np
 from ants import config
 
-from mdvit_jax.data import nifti
+from mdvit_jax import transforms
 from mdvit_jax.evaluation.methods import itk_grid
 from mdvit_jax.evaluation.methods.method import Method, of_world
-from mdvit_jax.registration import transforms
+from mdvit_jax.io import nifti
 
 _SEED = 1  # of the voxels that ANTs samples
 _KIND = "Affine"

@@ -10,9 +10,9 @@ from typing import Any
 import itk
 import numpy as np
 
-from mdvit_jax.data import nifti
 from mdvit_jax.evaluation.methods import itk_grid
 from mdvit_jax.evaluation.methods.method import Method, of_world
+from mdvit_jax.io import nifti
 
 
 def create() -> Method:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from mdvit_jax import errors, geometry
-from mdvit_jax.data import conform, nifti
+from mdvit_jax.data import conform
+from mdvit_jax.io import nifti
 
 Align = Callable[[conform.Conformed, conform.Conformed], np.ndarray]
 # (fixed, moving) → 4×4 `fixed_to_moving`, world RAS+ mm.

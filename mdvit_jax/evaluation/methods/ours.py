@@ -3,8 +3,8 @@
 import numpy as np
 
 import mdvit_jax
-from mdvit_jax.data import nifti
 from mdvit_jax.evaluation.methods.method import Method, of_world
+from mdvit_jax.io import nifti
 from mdvit_jax.registration import register
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 import SimpleITK as sitk
 
-from mdvit_jax.data import nifti
 from mdvit_jax.evaluation.methods import itk_grid
 from mdvit_jax.evaluation.methods.method import Method, of_world
+from mdvit_jax.io import nifti
 
 
 def create() -> Method:

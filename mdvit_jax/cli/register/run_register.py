@@ -1,0 +1,194 @@
+"""`mdvit register`: two files in; image, transform, picture and report out."""
+
+import argparse
+import functools
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mdvit_jax import transforms
+from mdvit_jax.cli.register import register_outputs
+from mdvit_jax.io import coerce, nifti, reheader
+from mdvit_jax.io import image as images
+from mdvit_jax.registration import quality
+from mdvit_jax.registration.register import Registration, register
+from mdvit_jax.transforms import apply
+
+FAILED = 3  # exit code
+_TURNED = 25.0  # degrees, from which on an orientation is another one
+_log = logging.getLogger(__name__)
+# Run, fixed and moving, their names → an object with `matrix` and `network`.
+Network = Callable[[str, Sequence[nifti.Volume], tuple[str, str]], Any]
+
+
+def run(options: argparse.Namespace, words: Sequence[str], network: Network) -> int:
+    """Register, write the outputs, print a summary.
+
+    Args:
+        options: of `arguments.parse`.
+        words: the command line that they come from.
+        network: what --checkpoint asks, which this part of the package does not know.
+
+    Returns:
+        The exit code: 0, or `FAILED` where the verdict is.
+    """
+    begin = time.perf_counter()
+    if options.header_only:
+        reheader.check(options.moving)
+    cure = "use --also-labels, or --force if it is an image"
+    carried = [
+        (output, False, images.open_series(image))
+        if options.force
+        else (output, False, coerce.series(image, cure=cure))
+        for image, output in options.also
+    ]
+    carried += [
+        (output, True, images.open_series(image, labels=True))
+        for image, output in options.also_labels
+    ]
+    result, details = _registered(options, network)
+    seconds = time.perf_counter() - begin
+    _log.debug("Registered after %.2f s.", seconds)
+    writers = _writers(options, result, carried)
+    if options.report:
+        from mdvit_jax.cli.register import register_report
+
+        content = register_report.report(
+            result,
+            command=["mdvit", "register", *words],
+            inputs=register_outputs.inputs_of(options),
+            outputs=register_outputs.outputs_of(options),
+            options=details,
+            seconds=seconds,
+        )
+        writers[options.report] = functools.partial(
+            register_report.write, content=content
+        )
+    register_outputs.write_all(writers)
+    if options.quiet and result.verdict.reasons:
+        told = "; ".join(result.verdict.reasons)
+        _log.warning("%s: %s, as %s.", options.moving, result.verdict.word, told)
+    if not options.quiet:
+        seconds = time.perf_counter() - begin
+        print(summary(result, options, list(writers), seconds))
+    return FAILED if result.verdict.word == quality.FAILED else 0
+
+
+def _registered(options, network: Network) -> tuple[Registration, dict[str, Any]]:
+    """The result, and the options that led to it."""
+    details = {
+        name: getattr(options, name)
+        for name in ("dof", "contrast", "init", "refine", "seed", "force", "checkpoint")
+    }
+    fixed, moving, init = options.fixed, options.moving, options.init
+    if options.checkpoint:
+        fixed, moving = images.load(fixed), images.load(moving)
+        volumes = [nifti.Volume(image.data, image.affine) for image in (fixed, moving)]
+        found = network(options.checkpoint, volumes, (options.fixed, options.moving))
+        _log.debug("Starting from %s.", found.network)
+        init, details["init"] = found.matrix, found.network
+    result = register(
+        fixed,
+        moving,
+        dof=options.dof,
+        contrast=options.contrast,
+        init=init,
+        fixed_mask=options.fixed_mask,
+        moving_mask=options.moving_mask,
+        refine=options.refine,
+        seed=options.seed,
+        force=options.force,
+    )
+    return result, details
+
+
+def _writers(options, result: Registration, carried) -> dict[str, Any]:
+    """What writes each output, by its path."""
+    writers: dict[str, Callable[[Path], object]] = {}
+    fixed, moving = result.fixed, result.moving
+
+    def warped(path: Path, image: images.Image = moving) -> None:
+        images.save(path, result.warped, fixed, image.dtype)
+
+    if options.output:
+        writers[options.output] = warped
+    for path, matrix, one, other in (
+        (options.transform, result.matrix, fixed, moving),
+        (options.inverse, result.inverse, moving, fixed),
+    ):
+        if path:
+            writers[path] = functools.partial(
+                transforms.write,
+                fixed_to_moving=matrix,
+                fixed=one.grid,
+                moving=other.grid,
+                format=options.transform_format,
+            )
+    if options.header_only:
+        writers[options.header_only] = functools.partial(
+            reheader.write,
+            moving=options.moving,
+            affine=result.inverse @ moving.affine,
+            like=fixed.header,
+        )
+    for output, labels, series in carried:
+        writers[output] = functools.partial(
+            apply.write,
+            series=series,
+            fixed_to_moving=result.matrix,
+            like=fixed,
+            labels=labels,
+        )
+    if options.qc:
+        from mdvit_jax.registration import qc
+
+        title = f"{Path(options.moving).name} on {Path(options.fixed).name}"
+        writers[options.qc] = functools.partial(
+            qc.save, result=result, title=f"{title}, {options.dof}"
+        )
+    return writers
+
+
+def summary(
+    result: Registration,
+    options: argparse.Namespace,
+    written: Sequence[str],
+    seconds: float,
+) -> str:
+    """A few lines for people."""
+    before, after, parts = result.before, result.after, result.parts
+    lines = [
+        f"{result.verdict.word}: {options.moving} on {options.fixed}, "
+        f"{options.dof if options.refine else 'not refined'}, {seconds:.1f} s"
+    ]
+    lines += [f"  because {reason}" for reason in result.verdict.reasons]
+    found = result.alignment
+    rows = {
+        "local correlation": f"{before.correlation:.3f} → {after.correlation:.3f}",
+        "soft overlap": f"{before.overlap:.3f} → {after.overlap:.3f}",
+        "NTG": f"{before.ntg:.3f} → {after.ntg:.3f}",
+        "translation": f"{_triple(parts.translation, '.2f')} mm (x, y, z)",
+        "rotation": f"{_triple(parts.rotation, '.2f')}° (about x, y, z); "
+        f"{parts.angle:.2f}° as one",
+        "scale": f"moving {_triple(parts.scale, '.4f')} times as large (x, y, z)",
+        "shear": f"{_triple(parts.shear, '.4f')} (xy, xz, yz)",
+    }
+    if found is not None and found.searched:
+        rows["orientation"] = (
+            "all were searched, and the header's fits best"
+            if parts.angle < _TURNED
+            else f"the header's did not fit; found {parts.angle:.0f}° from it"
+        )
+    for number, path in enumerate(written):
+        rows["written" + " " * number] = path
+    return "\n".join(
+        lines + [f"  {name.rstrip():18}{row}" for name, row in rows.items()]
+    )
+
+
+def _triple(values: np.ndarray, form: str) -> str:
+    return ", ".join(format(round(float(v), 6) + 0.0, form) for v in values)
