@@ -49,7 +49,8 @@ def attend(query: Array, key: Array, value: Array, *, form: str = "auto") -> Arr
 
 def _fits_cudnn(query: Array) -> bool:
     """Whether cuDNN has a kernel for such heads, and this machine a device for it."""
-    if query.dtype.itemsize != 2 or query.shape[-1] % 8 or query.shape[-1] > 128:
+    tokens, width = query.shape[-2:]
+    if query.dtype.itemsize != 2 or tokens % 2 or width % 8 or width > 128:
         return False
     if forms.platform() != "cuda" or jax.default_backend() != "gpu":
         return False
