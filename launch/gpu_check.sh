@@ -23,7 +23,7 @@
 #     QUICK    1: fewer sizes, so that all parts but the last take some three minutes [0]
 #     CONFIG, OPTIONS, TRAIN_SECONDS   of the training [configs/adni.py, none, 300]
 #     SIZES, BATCHES, SIZE, BATCH, TESTS, TEST_PROCESSES   for a trial run without a GPU,
-#              such as 32, 1, 32, 2, affine and 0
+#              such as 32, 1, 32, 2, affine and 0; SLOWER multiplies the shares of time [1]
 #     PIECE, MOST   MB of a piece of the packed run, and of all pieces [15, 60]; a larger
 #              run comes back as its best parameters alone, which eval.py reads
 
@@ -49,7 +49,7 @@ fi
 
 # Run a command for at most so many seconds, of those that are left, into a file.
 run() { # NAME SECONDS SIGNAL COMMAND...
-    local name=$1 seconds=$2 signal=$3 left=$((limit - SECONDS)) started=$SECONDS
+    local name=$1 seconds=$(($2 * ${SLOWER:-1})) signal=$3 left=$((limit - SECONDS)) started=$SECONDS
     shift 3
     [ "$seconds" -gt "$left" ] && seconds=$left
     if [ "$seconds" -lt 5 ]; then
@@ -114,7 +114,7 @@ throughput_options() {
 
 # What throughput times is compiled while the tests run, and lies in the cache then.
 compile_ahead() {
-    timeout 150 "$python" -m benchmarks.throughput --compile-only --networks MDViT \
+    timeout $((150 * ${SLOWER:-1})) "$python" -m benchmarks.throughput --compile-only --networks MDViT \
         --losses NTG $(throughput_options) >"$work/ahead" 2>&1 &
     ahead=$!
 }
