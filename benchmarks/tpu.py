@@ -134,7 +134,7 @@ def compiled(program: tuple[Callable, tuple], chip: Chip, runs: int) -> dict[str
     executable = lower(*shapes).compile()
     row: dict[str, Any] = {"compile_s": time.perf_counter() - start}
     cost, memory = executable.cost_analysis(), executable.memory_analysis()
-    row["flops"], row["bytes"] = cost["flops"], cost["bytes accessed"]
+    row["flops"], row["bytes"] = cost.get("flops", 0.0), cost["bytes accessed"]
     row["temporaries"] = memory.temp_size_in_bytes
     row["arguments"] = memory.argument_size_in_bytes
     times = {"arithmetic": row["flops"] / chip.flops}

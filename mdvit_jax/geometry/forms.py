@@ -25,7 +25,7 @@ DEFAULT = {
 }
 FASTEST: dict[str, dict[str, str]] = {
     "sobel": {"cpu": "slices"},
-    "warp": {"cpu": "gather"},
+    "warp": {"cpu": "gather", "tpu": "blocks"},
     "attention": {"cpu": "blocks", "cuda": "cudnn"},
     "depthwise": {"cpu": "slices"},
     "depthwise gradient": {"cpu": "rows"},
