@@ -80,7 +80,7 @@ check_tests() {
     # tell them so themselves, the network does not.
     JAX_DEFAULT_MATMUL_PRECISION=float32 run tests "${TESTS_SECONDS:-$((quick ? 50 : 100))}" \
         INT "$python" -m pytest -q -n "${TEST_PROCESSES:-8}" --maxprocesses 16 --durations=5 \
-        -p no:cacheprovider "${files[@]}"
+        -p no:cacheprovider -k "not blocks" "${files[@]}"
 }
 
 check_forms() {
