@@ -23,25 +23,26 @@ Exit codes:
 
 import argparse
 
-from mdvit_jax import config as configuration
-from mdvit_jax import errors, streams
-from mdvit_jax.cli import startup
+from mdvit_jax import config, errors, streams
+from mdvit_jax.cli import parser, startup
 from mdvit_jax.training import distributed
 
 
-@errors.told_in_a_sentence
+@errors.handle_user_errors
 def main() -> int:
     """Read the configuration and train."""
-    parser = argparse.ArgumentParser(
+    command = parser.Parser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    _, config = configuration.parse(parser)
+    command.add_config()
+    options = command.parse_args()
+    settings = config.load(options.config, options.overrides)
     startup.start()
     distributed.join()
     from mdvit_jax.training import loop
 
     with distributed.together():
-        return loop.train(config)
+        return loop.train(settings)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ changed on the command line as `--config.GROUP.NAME=VALUE`, with the type that i
 in the file.
 """
 
-import argparse
 import ast
 import difflib
 import importlib.util
@@ -47,53 +46,16 @@ _LEAST = {
 }
 
 
-def parse(
-    parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None
-) -> tuple[argparse.Namespace, ml_collections.ConfigDict]:
-    """Parse a command line that has `--config FILE` and overrides besides its own.
-
-    Args:
-        parser: with the command's own options; `--config` is added to it.
-        arguments: None is the command line of the process.
-
-    Returns:
-        The command's own options, and the locked configuration.
-    """
-    parser.add_argument(
-        "--config",
-        metavar="FILE",
-        required=True,
-        help="a configuration such as configs/quickstart.py; change any of its values "
-        "with --config.GROUP.NAME=VALUE, for example --config.optim.steps=500",
-    )
-    # An abbreviation of --config would swallow the overrides.
-    parser.allow_abbrev = False
-    options, rest = parser.parse_known_args(arguments)
-    overrides, unknown = {}, []
-    words = iter(rest)
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not name.startswith(_PREFIX):
-            unknown.append(word)
-        else:
-            value = value if equals else next(words, "--")
-            if not equals and value.startswith("--"):
-                parser.error(f"{name} needs a value: {name}=VALUE")
-            overrides[name.removeprefix(_PREFIX)] = value
-    if unknown:
-        parser.error(f"unrecognised arguments: {' '.join(unknown)}")
-    return options, load(options.config, overrides)
-
-
 def load(
-    path: str | Path, overrides: Mapping[str, str] | None = None
+    path: str | Path, overrides: Mapping[str, str] | Sequence[str] = ()
 ) -> ml_collections.ConfigDict:
     """Run a configuration file and apply the overrides; the result is locked.
 
     Args:
         path: of the Python file. The folder that holds its folder can be imported from,
             as in `from configs import default`.
-        overrides: dotted name → value as text.
+        overrides: dotted name → value as text; or words of a command line, such as
+            `--config.optim.lr=1e-4`.
 
     Raises:
         UserError: no such file, an error in it, an unknown name or a wrong value.
@@ -121,11 +83,27 @@ def load(
         ) from error
     finally:
         sys.path.remove(root)
-    for name, text in (overrides or {}).items():
+    if not isinstance(overrides, Mapping):
+        overrides = _read_words(overrides)
+    for name, text in overrides.items():
         _override(config, name, text)
     _check_least(config)
     config.lock()
     return config
+
+
+def _read_words(words: Sequence[str]) -> dict[str, str]:
+    overrides = {}
+    rest = iter(words)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if not name.startswith(_PREFIX):
+            raise errors.UserError(f"unrecognized argument: {word}.")
+        value = value if equals else next(rest, "--")
+        if not equals and value.startswith("--"):
+            raise errors.UserError(f"{name} needs a value: {name}=VALUE")
+        overrides[name.removeprefix(_PREFIX)] = value
+    return overrides
 
 
 def _check_least(config: ml_collections.ConfigDict) -> None:

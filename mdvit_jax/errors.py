@@ -26,7 +26,7 @@ class UserError(Exception):
     exit_code = 2
 
 
-def told_in_a_sentence(main: Callable[..., int]) -> Callable[..., int]:
+def handle_user_errors(main: Callable[..., int]) -> Callable[..., int]:
     """Wrap an entry point: a `UserError` is printed to stderr and is its exit code.
 
     Ctrl-C is told in a word, too, and is exit code 130.

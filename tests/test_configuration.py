@@ -1,6 +1,5 @@
 """Configurations: overrides, what people mistype, and the record of a run."""
 
-import argparse
 import glob
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import pytest
 
 from mdvit_jax import config as configuration
 from mdvit_jax import errors
+from mdvit_jax.cli import parser
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = ROOT / "configs/default.py"
@@ -93,27 +93,25 @@ def test_a_value_that_is_too_small_is_named(name, text):
         configuration.load(DEFAULT, {name: text})
 
 
-def test_an_override_without_a_value_does_not_swallow_the_next(capsys):
-    for rest in (["--config.workdir", "--config.seed=3"], ["--config.workdir"]):
-        with pytest.raises(SystemExit):
-            configuration.parse(
-                argparse.ArgumentParser(), ["--config", str(DEFAULT), *rest]
-            )
-        assert "--config.workdir needs a value" in capsys.readouterr().err
+def test_an_override_without_a_value_does_not_swallow_the_next():
+    for words in (["--config.workdir", "--config.seed=3"], ["--config.workdir"]):
+        with pytest.raises(errors.UserError, match="config.workdir needs a value"):
+            configuration.load(DEFAULT, words)
 
 
 def test_command_line_takes_both_spellings_and_no_other_words():
-    arguments = ["--config", str(DEFAULT), "--config.optim.lr=3e-4"]
-    arguments += ["--config.data.root", "some where", "--note", "x"]
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--note")
-    options, config = configuration.parse(parser, arguments)
+    words = ["--config", str(DEFAULT), "--config.optim.lr=3e-4"]
+    words += ["--config.data.root", "some where", "--note", "x"]
+    command = parser.Parser()
+    command.add_config()
+    command.add_argument("--note")
+    options = command.parse_args(words)
+    config = configuration.load(options.config, options.overrides)
     assert options.note == "x"
     assert config.optim.lr == 3e-4 and config.data.root == "some where"
-    with pytest.raises(SystemExit):
-        configuration.parse(
-            argparse.ArgumentParser(), [*arguments[:2], "--confg.optim.lr=1"]
-        )
+    options = command.parse_args([*words, "stray"])
+    with pytest.raises(errors.UserError, match="unrecognized argument: stray"):
+        configuration.load(options.config, options.overrides)
 
 
 def test_missing_and_broken_files(tmp_path):

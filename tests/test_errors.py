@@ -23,7 +23,7 @@ def test_a_folder_that_cannot_be_written_to(name):
     ("error", "code"), [(errors.UserError("x."), 2), (distributed.Lost("x."), 134)]
 )
 def test_a_mistake_and_a_lost_process_differ_by_their_exit_codes(error, code, capsys):
-    @errors.told_in_a_sentence
+    @errors.handle_user_errors
     def main() -> int:
         raise error
 
