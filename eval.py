@@ -5,7 +5,14 @@
 
 Without --study: Initial, Initial (CoM) and the networks, as in Table 1 of the paper.
 Each study writes NAME.csv, NAME.md and pictures, and report.html holds all of a folder.
-Stopped, the same command goes on where it was.
+The same command continues an evaluation that was stopped. configs/default.py explains
+every value of a configuration.
+
+Exit codes:
+    0    done
+    1    a bug; its traceback is printed
+    2    a mistake in the command, the configuration or the data; a sentence says which
+    130  stopped by Ctrl-C
 """
 
 import argparse
@@ -13,10 +20,9 @@ import shlex
 import sys
 from pathlib import Path
 
-from mdvit_jax import config, errors
-from mdvit_jax.cli import parser, startup
+from mdvit_jax import errors
+from mdvit_jax.cli import parser
 from mdvit_jax.studies import STUDIES
-from mdvit_jax.training import distributed
 
 _STUDIES = {**STUDIES, "all": "all of these"}
 
@@ -25,17 +31,23 @@ _STUDIES = {**STUDIES, "all": "all of these"}
 def main() -> int:
     """Load the networks, run the studies, print their tables."""
     options = _create_parser().parse_args()
+    # Imported here: --help and a mistake need not wait for JAX.
+    from mdvit_jax import config
+
     settings = config.load(options.config, options.overrides)
+    from mdvit_jax.cli import startup
+    from mdvit_jax.studies import evaluation
+    from mdvit_jax.training import distributed
+
     distributed.alone("eval.py")
     startup.start()
-    from mdvit_jax.studies import evaluation
-
-    print(evaluation.run(settings, options, command=shlex.join(["python", *sys.argv])))
+    command = shlex.join(["python", *sys.argv])
+    print(evaluation.run(settings, options, command=command))
     return 0
 
 
 def _create_parser() -> parser.Parser:
-    studies = "\n".join(f"  {name:12}{what}" for name, what in _STUDIES.items())
+    studies = "\n".join(f"  {name:14}{what}" for name, what in _STUDIES.items())
     result = parser.Parser(
         description=__doc__,
         epilog=f"studies:\n{studies}",
