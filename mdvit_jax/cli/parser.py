@@ -4,7 +4,7 @@ import argparse
 import difflib
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NoReturn
 
 from mdvit_jax import errors
@@ -14,7 +14,7 @@ class Parser(argparse.ArgumentParser):
     """`argparse.ArgumentParser` that raises a `UserError` where argparse would exit."""
 
     def add_config(self) -> None:
-        """Add `--config FILE`, and take `--config.GROUP.NAME=VALUE` as overrides."""
+        """Add `--config FILE`, and take `--config.GROUP.NAME=VALUE` as `overrides`."""
         self.add_argument(
             "--config",
             metavar="FILE",
@@ -23,33 +23,29 @@ class Parser(argparse.ArgumentParser):
             "values with --config.GROUP.NAME=VALUE, for example "
             "--config.optim.steps=500; configs/default.py explains them all",
         )
-
-    def parse_args(self, args=None, namespace=None):
-        """Parse all words; `overrides` is the list of those that are --config's."""
-        options, rest = self.parse_known_args(args, namespace)
-        if rest and "config" not in options:
-            self.error(f"unrecognized arguments: {' '.join(rest)}")
-        options.overrides = rest
-        return options
+        self.set_defaults(overrides=())
 
     def parse_known_args(self, args=None, namespace=None):
         """Parse; a mistyped option is reported before a required one that is missing.
 
-        In a parser with commands, each of them does this for its own options.
+        A parser with commands leaves all this to theirs.
         """
         words = list(sys.argv[1:] if args is None else args)
-        if self._subparsers is None:
-            self._check_options(words)
-        return super().parse_known_args(words, namespace)
-
-    def _check_options(self, words: Sequence[str]) -> None:
+        if self._subparsers is not None:
+            return super().parse_known_args(words, namespace)
         known = list(self._option_string_actions)
+        overrides = []
+        if "--config" in known:
+            overrides = [word for word in words if word.startswith("--config.")]
+            words = [word for word in words if not word.startswith("--config.")]
         for word in words:
-            flag, _, key = word.partition("=")[0].partition(".")
-            if flag == "--config" and key and flag in known:
-                continue
+            flag = re.split("[.=]", word)[0]
             if flag.startswith("--") and not any(k.startswith(flag) for k in known):
                 self.error(f"there is no option {flag}{_suggest(flag, known)}")
+        options, rest = super().parse_known_args(words, namespace)
+        if overrides:
+            options.overrides = overrides
+        return options, rest
 
     def error(self, message: str) -> NoReturn:
         """Raise a `UserError` that ends with the way to the help."""
