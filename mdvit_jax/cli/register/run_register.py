@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mdvit_jax import transforms
+from mdvit_jax.cli import startup
 from mdvit_jax.cli.register import register_outputs
 from mdvit_jax.io import coerce, nifti, reheader
 from mdvit_jax.io import image as images
@@ -21,21 +22,20 @@ from mdvit_jax.transforms import apply
 FAILED = 3  # exit code
 _TURNED = 25.0  # degrees, from which on an orientation is another one
 _log = logging.getLogger(__name__)
-# Run, fixed and moving, their names → an object with `matrix` and `network`.
-Network = Callable[[str, Sequence[nifti.Volume], tuple[str, str]], Any]
 
 
-def run(options: argparse.Namespace, words: Sequence[str], network: Network) -> int:
+def run(options: argparse.Namespace) -> int:
     """Register, write the outputs, print a summary.
 
     Args:
-        options: of `arguments.parse`.
-        words: the command line that they come from.
-        network: what --checkpoint asks, which this part of the package does not know.
+        options: those that `register_options.check` has completed.
 
     Returns:
         The exit code: 0, or `FAILED` where the verdict is.
     """
+    startup.start()
+    level = logging.DEBUG if options.verbose else logging.INFO
+    logging.getLogger("mdvit_jax").setLevel(logging.WARNING if options.quiet else level)
     begin = time.perf_counter()
     if options.header_only:
         reheader.check(options.moving)
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace, words: Sequence[str], network: Network) -> 
         (output, True, images.open_series(image, labels=True))
         for image, output in options.also_labels
     ]
-    result, details = _registered(options, network)
+    result, details = _registered(options)
     seconds = time.perf_counter() - begin
     _log.debug("Registered after %.2f s.", seconds)
     writers = _writers(options, result, carried)
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace, words: Sequence[str], network: Network) -> 
 
         content = register_report.report(
             result,
-            command=["mdvit", "register", *words],
+            command=options.command_line,
             inputs=register_outputs.inputs_of(options),
             outputs=register_outputs.outputs_of(options),
             options=details,
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace, words: Sequence[str], network: Network) -> 
     return FAILED if result.verdict.word == quality.FAILED else 0
 
 
-def _registered(options, network: Network) -> tuple[Registration, dict[str, Any]]:
+def _registered(options) -> tuple[Registration, dict[str, Any]]:
     """The result, and the options that led to it."""
     details = {
         name: getattr(options, name)
@@ -86,9 +86,13 @@ def _registered(options, network: Network) -> tuple[Registration, dict[str, Any]
     }
     fixed, moving, init = options.fixed, options.moving, options.init
     if options.checkpoint:
+        # Imported here: flax and orbax take seconds, and only --checkpoint needs them.
+        from mdvit_jax.training import estimate
+
         fixed, moving = images.load(fixed), images.load(moving)
         volumes = [nifti.Volume(image.data, image.affine) for image in (fixed, moving)]
-        found = network(options.checkpoint, volumes, (options.fixed, options.moving))
+        names = options.fixed, options.moving
+        found = estimate.estimate(options.checkpoint, volumes, names)
         _log.debug("Starting from %s.", found.network)
         init, details["init"] = found.matrix, found.network
     result = register(

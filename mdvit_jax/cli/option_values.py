@@ -1,0 +1,11 @@
+"""The values that options may have, without the modules that compute with them.
+
+The help of a command is printed before anything heavy is imported.
+"""
+
+from mdvit_jax.registration.choices import CONTRASTS, DOF
+
+FORMATS = ("itk", "fsl", "lta", "x5", "text")  # `transforms.FORMATS`
+INTERPOLATIONS = ("nearest", "linear")  # `transforms.apply.INTERPOLATIONS`
+
+__all__ = ["CONTRASTS", "DOF", "FORMATS", "INTERPOLATIONS"]
