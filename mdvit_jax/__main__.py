@@ -37,10 +37,10 @@ def _prepare(arguments: Sequence[str]) -> int:
     )
     _, config = configuration.parse(parser, arguments)
     from mdvit_jax.cli import startup
-    from mdvit_jax.data import prepare
+    from mdvit_jax.data import conform_cohort
 
     startup.start()
-    return 1 if prepare.prepare(config) else 0
+    return 1 if conform_cohort.conform_cohort(config) else 0
 
 
 def _convert(arguments: Sequence[str]) -> int:
@@ -140,12 +140,12 @@ def _export(arguments: Sequence[str]) -> int:
     )
     options = parser.parse_args(arguments)
     from mdvit_jax.cli import startup
-    from mdvit_jax.io import atomic, image
+    from mdvit_jax.io import atomic, output_paths
     from mdvit_jax.models import export
     from mdvit_jax.training import start
 
-    image.check_place(options.output)
-    image.check_new(options.output, options.overwrite)
+    output_paths.check_writable(options.output)
+    output_paths.check_new(options.output, options.overwrite)
     startup.start()
     size = configuration.saved(options.checkpoint).data.size
     trained = start.trained_network(options.checkpoint)

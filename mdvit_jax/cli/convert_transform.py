@@ -7,7 +7,7 @@ import numpy as np
 
 from mdvit_jax import transforms
 from mdvit_jax.cli import parser as command_line
-from mdvit_jax.io import image
+from mdvit_jax.io import nifti, output_paths
 
 _DESCRIPTION = """\
 Convert an affine transform between the files of ITK and ANTs (.tfm, .mat), FSL (.mat),
@@ -57,10 +57,10 @@ def main(arguments: Sequence[str]) -> int:
     )
     options = command_line.parse(parser, arguments)
     named = options.fixed, options.moving
-    image.check_not_read(options.output, filter(None, (options.input, *named)))
-    image.check_place(options.output)
-    image.check_new(options.output, options.overwrite)
-    fixed, moving = (None if p is None else image.load_frame(p).grid for p in named)
+    output_paths.check_not_input(options.output, filter(None, (options.input, *named)))
+    output_paths.check_writable(options.output)
+    output_paths.check_new(options.output, options.overwrite)
+    fixed, moving = (None if p is None else nifti.read_grid(p) for p in named)
     matrix = transforms.read(
         options.input, fixed=fixed, moving=moving, format=options.source
     )

@@ -19,7 +19,7 @@ import numpy as np
 
 from mdvit_jax import errors
 from mdvit_jax.data import cohort, conform
-from mdvit_jax.io import nifti
+from mdvit_jax.io import gzip_files
 
 PREPARE = "run `python -m mdvit_jax prepare` with this configuration"
 
@@ -163,7 +163,7 @@ def _stamp(path: Path | None) -> list[Any] | None:
         return None
     stamp: list[Any] = [os.path.abspath(path)]
     try:
-        for file in nifti.files(path):
+        for file in gzip_files.image_files(path):
             status = file.stat()
             stamp += [status.st_size, status.st_mtime_ns]
     except (errors.UserError, OSError):

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from mdvit_jax import errors, transforms
+from mdvit_jax import errors
 from mdvit_jax.cli.batch.pairs_csv import Row
-from mdvit_jax.io import image as images
 from mdvit_jax.io import lock
-from mdvit_jax.transforms import apply
+from mdvit_jax.io.series import Series
+from mdvit_jax.transforms import application
 
 if TYPE_CHECKING:  # it brings JAX, which --help need not wait for
     from mdvit_jax.registration.register import Registration
@@ -61,7 +61,7 @@ def of(row: Row, folder: Path, options: Options) -> Outputs:
 
 
 def write(
-    outputs: Outputs, found: Registration, labels: images.Series | None, options
+    outputs: Outputs, result: Registration, labels: Series | None, options: Options
 ) -> None:
     """Write all of them.
 
@@ -71,24 +71,19 @@ def write(
     Raises:
         UserError: one of them cannot be written.
     """
-    fixed, moving = found.fixed, found.moving
-    transforms.write(
-        outputs.transform,
-        found.matrix,
-        fixed=fixed.grid,
-        moving=moving.grid,
-        format=options.format,
-    )
+    result.save_transform(outputs.transform, format=options.format)
     if outputs.image:
-        images.save(outputs.image, found.warped, fixed, moving.dtype)
+        result.save(outputs.image)
     if outputs.labels and labels:
-        apply.write(outputs.labels, labels, found.matrix, like=fixed, labels=True)
+        application.write_resampled(
+            outputs.labels, labels, result.matrix, result.fixed.grid, labels=True
+        )
     if outputs.picture:
         from mdvit_jax.registration import qc  # it brings matplotlib
 
         title = f"{outputs.picture.stem}, {options.dof}"
         try:
-            qc.save(outputs.picture, found, title=title)
+            qc.save(outputs.picture, result, title=title)
         except OSError as error:
             raise errors.UserError(
                 f"{outputs.picture} cannot be written ({error.strerror}); free or "

@@ -13,7 +13,7 @@ import tqdm
 from mdvit_jax import errors, transforms
 from mdvit_jax.cli import parser as command_line
 from mdvit_jax.cli.batch import pair_outputs, pairs_csv, results_csv
-from mdvit_jax.io import image
+from mdvit_jax.io import series
 from mdvit_jax.registration.choices import DOF
 
 _DESCRIPTION = """\
@@ -193,7 +193,7 @@ def _registered(
 
     begin = time.monotonic()
     try:
-        labels = image.open_series(row.labels, labels=True) if row.labels else None
+        labels = series.open_series(row.labels, labels=True) if row.labels else None
         found = register.register(
             row.fixed,
             row.moving,

@@ -7,7 +7,7 @@ from pathlib import Path
 from mdvit_jax import errors, transforms
 from mdvit_jax.cli import parser as command_line
 from mdvit_jax.cli.register import register_outputs
-from mdvit_jax.io import image
+from mdvit_jax.io import output_paths
 from mdvit_jax.registration.choices import CONTRASTS, DOF
 
 _USAGE = "mdvit register --fixed IMAGE --moving IMAGE [options]"
@@ -206,7 +206,7 @@ def _carried(given: list[str], beside: str | None, name: str) -> tuple[str, str]
             f"{flag} {given[0]} has no output; name it: {flag} {given[0]} OUTPUT."
         )
     file = Path(given[0]).name
-    ending = image.ending_of(beside)
+    ending = output_paths.image_ending(beside)
     stem = file.removesuffix(".gz")
     stem = stem[: stem.rfind(".")] if "." in stem else stem
     return given[0], str(Path(beside).parent / f"{stem}_warped{ending}")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from mdvit_jax import errors, transforms
-from mdvit_jax.io import atomic, image
+from mdvit_jax.io import atomic, output_paths
 
 _log = logging.getLogger(__name__)
 
@@ -63,12 +63,12 @@ def check(options: argparse.Namespace) -> None:
         elif flag in ("--qc", "--report"):
             _check_ending(flag, path, (".png" if flag == "--qc" else ".json",))
         else:
-            image.ending_of(path)
-        image.check_place(path)
-        image.check_not_read(path, inputs.values())
-        image.check_new(path, options.overwrite)
+            output_paths.image_ending(path)
+        output_paths.check_writable(path)
+        output_paths.check_not_input(path, inputs.values())
+        output_paths.check_new(path, options.overwrite)
     for (flag, path), (other_flag, other) in itertools.combinations(outputs.items(), 2):
-        if image.same_file(path, other):
+        if output_paths.same_file(path, other):
             raise errors.UserError(
                 f"{flag} and {other_flag} both name {path}; name two files."
             )
@@ -108,7 +108,7 @@ def _check_format(flag: str, path: str) -> None:
             f"{path}: both ITK and FSL have files .mat; add --transform-format itk or "
             "fsl."
         )
-    transforms.format_of(path)
+    transforms.format_of_ending(path)
 
 
 def _check_ending(flag: str, path: str, endings: tuple[str, ...]) -> None:

@@ -12,17 +12,17 @@ import numpy as np
 
 from mdvit_jax import transforms
 from mdvit_jax.cli.register import register_outputs
-from mdvit_jax.io import coerce, nifti, reheader
-from mdvit_jax.io import image as images
+from mdvit_jax.io import image, reheader, series
+from mdvit_jax.io.image import Image
 from mdvit_jax.registration import quality
 from mdvit_jax.registration.register import Registration, register
-from mdvit_jax.transforms import apply
+from mdvit_jax.transforms import application
 
 FAILED = 3  # exit code
 _TURNED = 25.0  # degrees, from which on an orientation is another one
 _log = logging.getLogger(__name__)
 # Run, fixed and moving, their names → an object with `matrix` and `network`.
-Network = Callable[[str, Sequence[nifti.Volume], tuple[str, str]], Any]
+Network = Callable[[str, Sequence[Image], tuple[str, str]], Any]
 
 
 def run(options: argparse.Namespace, words: Sequence[str], network: Network) -> int:
@@ -41,14 +41,14 @@ def run(options: argparse.Namespace, words: Sequence[str], network: Network) -> 
         reheader.check(options.moving)
     cure = "use --also-labels, or --force if it is an image"
     carried = [
-        (output, False, images.open_series(image))
+        (output, False, series.open_series(path))
         if options.force
-        else (output, False, coerce.series(image, cure=cure))
-        for image, output in options.also
+        else (output, False, series.open_continuous_series(path, cure=cure))
+        for path, output in options.also
     ]
     carried += [
-        (output, True, images.open_series(image, labels=True))
-        for image, output in options.also_labels
+        (output, True, series.open_series(path, labels=True))
+        for path, output in options.also_labels
     ]
     result, details = _registered(options, network)
     seconds = time.perf_counter() - begin
@@ -86,11 +86,11 @@ def _registered(options, network: Network) -> tuple[Registration, dict[str, Any]
     }
     fixed, moving, init = options.fixed, options.moving, options.init
     if options.checkpoint:
-        fixed, moving = images.load(fixed), images.load(moving)
-        volumes = [nifti.Volume(image.data, image.affine) for image in (fixed, moving)]
-        found = network(options.checkpoint, volumes, (options.fixed, options.moving))
-        _log.debug("Starting from %s.", found.network)
-        init, details["init"] = found.matrix, found.network
+        fixed, moving = image.load(fixed), image.load(moving)
+        names = options.fixed, options.moving
+        estimate = network(options.checkpoint, (fixed, moving), names)
+        _log.debug("Starting from %s.", estimate.network)
+        init, details["init"] = estimate.matrix, estimate.network
     result = register(
         fixed,
         moving,
@@ -110,12 +110,8 @@ def _writers(options, result: Registration, carried) -> dict[str, Any]:
     """What writes each output, by its path."""
     writers: dict[str, Callable[[Path], object]] = {}
     fixed, moving = result.fixed, result.moving
-
-    def warped(path: Path, image: images.Image = moving) -> None:
-        images.save(path, result.warped, fixed, image.dtype)
-
     if options.output:
-        writers[options.output] = warped
+        writers[options.output] = result.save
     for path, matrix, one, other in (
         (options.transform, result.matrix, fixed, moving),
         (options.inverse, result.inverse, moving, fixed),
@@ -133,15 +129,15 @@ def _writers(options, result: Registration, carried) -> dict[str, Any]:
             reheader.write,
             moving=options.moving,
             affine=result.inverse @ moving.affine,
-            like=fixed.header,
+            space=fixed.grid.space,
         )
-    for output, labels, series in carried:
+    for output, is_labels, carried_series in carried:
         writers[output] = functools.partial(
-            apply.write,
-            series=series,
+            application.write_resampled,
+            series=carried_series,
             fixed_to_moving=result.matrix,
-            like=fixed,
-            labels=labels,
+            grid=fixed.grid,
+            labels=is_labels,
         )
     if options.qc:
         from mdvit_jax.registration import qc
