@@ -300,4 +300,5 @@ def test_the_label_that_does_not_fit_is_the_one_named(tmp_path):
     data = np.zeros((4, 5, 6), np.float64)
     data[0] = -3e19
     save(tmp_path / "a.nii", data)
-    assert "the label -30000000000000000000" in refusal(tmp_path / "a.nii", image.load_labels)
+    told = refusal(tmp_path / "a.nii", image.load_labels)
+    assert "the label -30000000000000000000" in told

@@ -15,7 +15,7 @@ from benchmarks.registration import compare, methods, plan, results, table
 from mdvit_jax import errors
 
 
-@errors.told_in_a_sentence
+@errors.handle_user_errors
 def main(words: Sequence[str] | None = None) -> int:
     """Run the comparison that the command line asks for; return its exit code."""
     options = _parser().parse_args(words)

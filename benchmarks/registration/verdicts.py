@@ -91,7 +91,7 @@ def _centre(image: Image) -> np.ndarray:
     return image.affine[:3, :3] @ inside + image.affine[:3, 3]
 
 
-@errors.told_in_a_sentence
+@errors.handle_user_errors
 def main() -> int:
     """Print a line for each pair and the counts."""
     for kind, pairs in (("good", good()), ("bad", bad())):

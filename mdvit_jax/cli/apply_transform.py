@@ -1,14 +1,8 @@
 """`mdvit apply`: an image or a label map through affine transforms that are there."""
 
 import argparse
-from collections.abc import Sequence
 
-import numpy as np
-
-from mdvit_jax import transforms
-from mdvit_jax.cli import parser as command_line
-from mdvit_jax.io import nifti, output_paths, series
-from mdvit_jax.transforms import application, resampling
+from mdvit_jax.cli.option_values import INTERPOLATIONS
 
 EMPTY = 3  # exit code
 _DESCRIPTION = """\
@@ -34,10 +28,11 @@ the image lies wholly outside of the grid, so that the output is empty.
 """
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the command and return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="mdvit apply",
+def add_parser(subparsers) -> None:
+    """Add the command with its options."""
+    parser = subparsers.add_parser(
+        "apply",
+        help="bring an image, a series or a label map through affine transforms",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -66,14 +61,22 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument(
         "--interpolation",
-        choices=resampling.INTERPOLATIONS,
+        choices=INTERPOLATIONS,
         help="by default linear for images and nearest for labels; linear labels: each "
         "is interpolated on its own, as is the background, and the largest weight wins",
     )
     parser.add_argument(
         "--invert", action="store_true", help="go the way back through the transforms"
     )
-    options = command_line.parse(parser, arguments)
+    parser.set_defaults(run=main)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Run the command with its options; return its exit code."""
+    # Imported here: --help need not wait for them.
+    from mdvit_jax.io import nifti, output_paths, series
+    from mdvit_jax.transforms import application
+
     read = options.moving, options.reference, *options.transform
     output_paths.check_not_input(options.output, read)
     output_paths.image_ending(options.output)
@@ -99,8 +102,12 @@ def main(arguments: Sequence[str]) -> int:
     return 0 if is_complete else EMPTY
 
 
-def _composed(options: argparse.Namespace, reference, moving) -> np.ndarray:
+def _composed(options: argparse.Namespace, reference, moving):
     """The way of a point of the reference to the moving image."""
+    import numpy as np
+
+    from mdvit_jax import transforms
+
     paths = options.transform
     if len(paths) == 1:
         grids = (moving, reference) if options.invert else (reference, moving)

@@ -1,14 +1,10 @@
 """The options of `mdvit register`, and what can be known to be wrong beforehand."""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
-from mdvit_jax import errors, transforms
-from mdvit_jax.cli import parser as command_line
-from mdvit_jax.cli.register import register_outputs
-from mdvit_jax.io import output_paths
-from mdvit_jax.registration.choices import CONTRASTS, DOF
+from mdvit_jax import errors
+from mdvit_jax.cli.option_values import CONTRASTS, DOF, FORMATS
 
 _USAGE = "mdvit register --fixed IMAGE --moving IMAGE [options]"
 _DESCRIPTION = """\
@@ -47,14 +43,11 @@ exit code:
 """
 
 
-def parse(words: Sequence[str]) -> argparse.Namespace:
-    """The options; of `also` and `also_labels`, pairs of input and output.
-
-    Raises:
-        UserError: what could not be written afterwards, or would overwrite an input.
-    """
-    parser = argparse.ArgumentParser(
-        prog="mdvit register",
+def add_parser(subparsers) -> None:
+    """Add the command with its options."""
+    parser = subparsers.add_parser(
+        "register",
+        help="align two images of any contrast and orientation",
         usage=_USAGE,
         description=_DESCRIPTION,
         epilog=_EPILOG,
@@ -68,7 +61,25 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     loud.add_argument(
         "-q", "--quiet", action="store_true", help="print warnings and errors only"
     )
-    options = command_line.parse(parser, words)
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    check(options)
+    # Imported here: it brings JAX, for which --help and a mistake need not wait.
+    from mdvit_jax.cli.register import run_register
+
+    return run_register.run(options)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Complete the options: `also` and `also_labels` become pairs of input and output.
+
+    Raises:
+        UserError: what could not be written afterwards, or would overwrite an input.
+    """
+    from mdvit_jax.cli.register import register_outputs
+
     for name in ("also", "also_labels"):
         given = [
             _carried(pair, options.output, name) for pair in getattr(options, name)
@@ -80,7 +91,6 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         )
     options.init = options.init or "com"
     register_outputs.check(options)
-    return options
 
 
 def _add_images(group) -> None:
@@ -119,7 +129,7 @@ def _add_outputs(group) -> None:
     add("--inverse", metavar="FILE", help="likewise, moving to fixed")
     add(
         "--transform-format",
-        choices=transforms.FORMATS,
+        choices=FORMATS,
         help="format of both, whatever their endings (FSL and ITK share .mat)",
     )
     add(
@@ -206,6 +216,8 @@ def _carried(given: list[str], beside: str | None, name: str) -> tuple[str, str]
             f"{flag} {given[0]} has no output; name it: {flag} {given[0]} OUTPUT."
         )
     file = Path(given[0]).name
+    from mdvit_jax.io import output_paths
+
     ending = output_paths.image_ending(beside)
     stem = file.removesuffix(".gz")
     stem = stem[: stem.rfind(".")] if "." in stem else stem

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from mdvit_jax import transforms
+from mdvit_jax.cli import startup
 from mdvit_jax.cli.register import register_outputs
 from mdvit_jax.io import image, reheader, series
-from mdvit_jax.io.image import Image
 from mdvit_jax.registration import quality
 from mdvit_jax.registration.register import Registration, register
 from mdvit_jax.transforms import application
@@ -21,21 +21,20 @@ from mdvit_jax.transforms import application
 FAILED = 3  # exit code
 _TURNED = 25.0  # degrees, from which on an orientation is another one
 _log = logging.getLogger(__name__)
-# Run, fixed and moving, their names → an object with `matrix` and `network`.
-Network = Callable[[str, Sequence[Image], tuple[str, str]], Any]
 
 
-def run(options: argparse.Namespace, words: Sequence[str], network: Network) -> int:
+def run(options: argparse.Namespace) -> int:
     """Register, write the outputs, print a summary.
 
     Args:
-        options: of `arguments.parse`.
-        words: the command line that they come from.
-        network: what --checkpoint asks, which this part of the package does not know.
+        options: those that `register_options.check` has completed.
 
     Returns:
         The exit code: 0, or `FAILED` where the verdict is.
     """
+    startup.start()
+    level = logging.DEBUG if options.verbose else logging.INFO
+    logging.getLogger("mdvit_jax").setLevel(logging.WARNING if options.quiet else level)
     begin = time.perf_counter()
     if options.header_only:
         reheader.check(options.moving)
@@ -50,7 +49,7 @@ def run(options: argparse.Namespace, words: Sequence[str], network: Network) -> 
         (output, True, series.open_series(path, labels=True))
         for path, output in options.also_labels
     ]
-    result, details = _registered(options, network)
+    result, details = _registered(options)
     seconds = time.perf_counter() - begin
     _log.debug("Registered after %.2f s.", seconds)
     writers = _writers(options, result, carried)
@@ -59,7 +58,7 @@ def run(options: argparse.Namespace, words: Sequence[str], network: Network) -> 
 
         content = register_report.report(
             result,
-            command=["mdvit", "register", *words],
+            command=options.command_line,
             inputs=register_outputs.inputs_of(options),
             outputs=register_outputs.outputs_of(options),
             options=details,
@@ -78,7 +77,7 @@ def run(options: argparse.Namespace, words: Sequence[str], network: Network) -> 
     return FAILED if result.verdict.word == quality.FAILED else 0
 
 
-def _registered(options, network: Network) -> tuple[Registration, dict[str, Any]]:
+def _registered(options) -> tuple[Registration, dict[str, Any]]:
     """The result, and the options that led to it."""
     details = {
         name: getattr(options, name)
@@ -86,11 +85,14 @@ def _registered(options, network: Network) -> tuple[Registration, dict[str, Any]
     }
     fixed, moving, init = options.fixed, options.moving, options.init
     if options.checkpoint:
+        # Imported here: flax and orbax take seconds, and only --checkpoint needs them.
+        from mdvit_jax.training import estimate
+
         fixed, moving = image.load(fixed), image.load(moving)
         names = options.fixed, options.moving
-        estimate = network(options.checkpoint, (fixed, moving), names)
-        _log.debug("Starting from %s.", estimate.network)
-        init, details["init"] = estimate.matrix, estimate.network
+        start = estimate.estimate(options.checkpoint, (fixed, moving), names)
+        _log.debug("Starting from %s.", start.network)
+        init, details["init"] = start.matrix, start.network
     result = register(
         fixed,
         moving,
