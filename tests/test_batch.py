@@ -249,7 +249,7 @@ def test_a_csv_that_is_not_there(folder, capsys):
 
 
 def test_a_second_batch_in_the_folder_is_refused(folder, quick, capsys):
-    with pair_outputs.only_batch_in(folder / "r"):
+    with pair_outputs.hold_folder(folder / "r"):
         assert run(folder, GOOD) == lock.Taken.exit_code
     told = capsys.readouterr().err
     assert "another mdvit batch is writing to" in told and told.count("\n") == 1

@@ -155,7 +155,7 @@ def test_killed_at_any_moment_it_is_resumed(tmp_path):
             os.killpg(run.pid, signal.SIGKILL)
             pytest.fail("worker processes outlived the killed one")
         for scan in cohort.read(config):
-            if cache.why_stale(scan, config) is None:
+            if cache.stale_reason(scan, config) is None:
                 cache.read(scan, config)  # whole
     (folder / ".partial-1-s00").mkdir(exist_ok=True)
     run = subprocess.run(command, env=environment, check=False, capture_output=True)

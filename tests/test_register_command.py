@@ -259,7 +259,7 @@ def test_which_orientation_won_the_search(angle, told):
         alignment=SimpleNamespace(searched=True),
     )
     options = SimpleNamespace(fixed="f", moving="m", dof="affine", refine=True)
-    lines = run_register.summary(found, options, [], 1.0).splitlines()
+    lines = run_register.summarise(found, options, [], 1.0).splitlines()
     assert told in lines[-1] and lines[-1].split()[0] == "orientation"
     assert "moving 1.1000, 1.1000, 1.1000 times as large" in "\n".join(lines)
 

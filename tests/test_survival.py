@@ -325,7 +325,7 @@ def test_a_scan_that_vanishes_stops_a_run_which_saves_and_goes_on(
 ):
     settings = config(tmp_path / "run", short)
     scan = dataset.open_part(settings, part).scans[0]
-    image = cache.folder_of(scan, settings) / "image.npy"
+    image = cache.scan_folder(scan, settings) / "image.npy"
     write = log.MetricsLog.write
 
     def write_and_move(self, step, values):

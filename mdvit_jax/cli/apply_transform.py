@@ -68,10 +68,10 @@ def add_parser(subparsers) -> None:
     parser.add_argument(
         "--invert", action="store_true", help="go the way back through the transforms"
     )
-    parser.set_defaults(run=main)
+    parser.set_defaults(run=apply_transform)
 
 
-def main(options: argparse.Namespace) -> int:
+def apply_transform(options: argparse.Namespace) -> int:
     """Run the command with its options; return its exit code."""
     # Imported here: --help need not wait for them.
     from mdvit_jax.io import nifti, output_paths, series

@@ -51,10 +51,10 @@ def add_parser(subparsers) -> None:
         action="store_true",
         help="write the way back; --fixed and --moving are those of the input",
     )
-    parser.set_defaults(run=main)
+    parser.set_defaults(run=convert_transform)
 
 
-def main(options: argparse.Namespace) -> int:
+def convert_transform(options: argparse.Namespace) -> int:
     """Run the command with its options; return its exit code."""
     # Imported here: --help need not wait for them.
     import numpy as np

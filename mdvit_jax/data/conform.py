@@ -147,7 +147,7 @@ def _warn_if_not_stripped(values: np.ndarray, name: str) -> None:
 
 
 def _warn_if_cut_off(brain: Image, to_world: np.ndarray, size: int, name: str) -> None:
-    brain = downsample.cropped(brain)
+    brain = downsample.crop_to_content(brain)
     to_grid = np.linalg.inv(to_world) @ brain.affine
 
     def outside(voxels: np.ndarray) -> np.ndarray:

@@ -129,7 +129,7 @@ def _conform_one(scan: cohort.Scan, config: ml_collections.ConfigDict) -> _Outco
 
 
 def _is_there(scan: cohort.Scan, config: ml_collections.ConfigDict) -> bool:
-    if cache.why_stale(scan, config) is not None:
+    if cache.stale_reason(scan, config) is not None:
         return False
     try:
         cache.read(scan, config)

@@ -49,8 +49,8 @@ class ScanDataset:
         scan = self.scans[index]
         if scan.subject in self.stale:
             raise errors.UserError(
-                f"{cache.folder_of(scan, self.config)} in the cache is missing or out "
-                f"of date ({self.stale[scan.subject]}); {cache.PREPARE} again."
+                f"{cache.scan_folder(scan, self.config)} in the cache is missing or "
+                f"out of date ({self.stale[scan.subject]}); {cache.PREPARE} again."
             )
         if self.config.data.cache:
             return cache.read(scan, self.config)
@@ -102,7 +102,7 @@ def open_part(
     stale = {
         scan.subject: why
         for scan in good
-        if (why := cache.why_stale(scan, config)) is not None
+        if (why := cache.stale_reason(scan, config)) is not None
     }
     skip = part == "train" and config.data.skip_unreadable
     if stale and not skip:

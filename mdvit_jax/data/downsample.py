@@ -46,7 +46,7 @@ def grid(
 
 def average(volume: Image, to_world: np.ndarray, size: int, fine: int) -> np.ndarray:
     """Linear interpolation on the fine grid, averaged to the conformed one, float32."""
-    volume = cropped(volume)
+    volume = crop_to_content(volume)
     from_fine = np.linalg.inv(volume.affine) @ _fine_to_world(to_world, fine)
     aligned = _without_rotation(from_fine, size * fine)
     if aligned is not None:
@@ -70,7 +70,7 @@ def vote(labels: Image, to_world: np.ndarray, size: int, fine: int) -> np.ndarra
     result = np.zeros((size, size, size), np.int32)
     if not labels.data.any():
         return result
-    labels = cropped(labels)
+    labels = crop_to_content(labels)
     from_world = np.linalg.inv(labels.affine)
     # Half-way between two voxels the nearest is the one further right, front and up,
     # in whichever order the file has them.
@@ -104,7 +104,7 @@ def _fine_to_world(to_world: np.ndarray, fine: int) -> np.ndarray:
     return to_world @ split
 
 
-def cropped(volume: Image) -> Image:
+def crop_to_content(volume: Image) -> Image:
     """The smallest box that holds every voxel that is not 0; there are such voxels."""
     present = volume.data != 0
     ends = [

@@ -151,7 +151,7 @@ def sentence_for_damage(path: Path) -> Iterator[None]:
 
 
 def accept_any(shape: tuple[int, ...], path: Path) -> None:
-    """Any shape that is one of an image."""
+    """Accept the shape of any image."""
     del shape, path
 
 

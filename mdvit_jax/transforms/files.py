@@ -100,7 +100,7 @@ def write(
 
 
 def format_of_ending(path: str | Path) -> str:
-    """What the ending says; a UserError if that is nothing or not one thing."""
+    """The format by the ending; a UserError if the ending does not say it."""
     path = Path(path)
     ending = path.suffix.lower()
     if ending == ".mat":

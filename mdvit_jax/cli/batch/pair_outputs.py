@@ -50,7 +50,7 @@ class Outputs(NamedTuple):
         return tuple(path for path in self if path is not None)
 
 
-def of(row: Row, folder: Path, options: Options) -> Outputs:
+def name_outputs(row: Row, folder: Path, options: Options) -> Outputs:
     """The outputs of a pair."""
     return Outputs(
         folder / (row.name + _ENDINGS[options.format]),
@@ -92,10 +92,10 @@ def write(
 
 
 def check(rows: Sequence[Row], folder: Path, options: Options) -> None:
-    """See beforehand that no input would be written over; a UserError if one would."""
+    """Raise a UserError if an input would be written over."""
     read = {path.resolve() for row in rows for path in row.files}
     for row in rows:
-        for output in of(row, folder, options).files:
+        for output in name_outputs(row, folder, options).files:
             if output.resolve() in read:
                 raise errors.UserError(
                     f"{output} would be written over an image of the same name that is "
@@ -104,9 +104,9 @@ def check(rows: Sequence[Row], folder: Path, options: Options) -> None:
 
 
 def check_new(rows: Sequence[Row], folder: Path, options: Options) -> None:
-    """A UserError if a file that no batch wrote would be replaced."""
+    """Raise a UserError if a file that no batch wrote would be replaced."""
     for row in rows:
-        for output in of(row, folder, options).files:
+        for output in name_outputs(row, folder, options).files:
             if os.path.exists(output):  # False of a name that is too long
                 raise errors.UserError(
                     f"{output} is there, but no results.csv of a batch that wrote it; "
@@ -115,7 +115,7 @@ def check_new(rows: Sequence[Row], folder: Path, options: Options) -> None:
 
 
 @contextlib.contextmanager
-def only_batch_in(folder: Path) -> Iterator[None]:
+def hold_folder(folder: Path) -> Iterator[None]:
     """Make the folder, and keep another batch out of it while the block runs.
 
     Raises:

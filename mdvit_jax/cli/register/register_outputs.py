@@ -13,42 +13,42 @@ from mdvit_jax.io import atomic, output_paths
 _log = logging.getLogger(__name__)
 
 
-def inputs_of(options: argparse.Namespace) -> dict[str, str]:
+def list_inputs(options: argparse.Namespace) -> dict[str, str]:
     """What is read, by the option that names it."""
-    found = {
+    result = {
         "--fixed": options.fixed,
         "--moving": options.moving,
         "--fixed-mask": options.fixed_mask,
         "--moving-mask": options.moving_mask,
         "--init": None if options.init in ("com", "identity") else options.init,
     }
-    for flag, pairs in _carried_of(options):
-        found |= {f"{flag} {i + 1}": pair[0] for i, pair in enumerate(pairs)}
-    return {flag: path for flag, path in found.items() if path}
+    for flag, pairs in _additional_images(options):
+        result |= {f"{flag} {i + 1}": pair[0] for i, pair in enumerate(pairs)}
+    return {flag: path for flag, path in result.items() if path}
 
 
-def outputs_of(options: argparse.Namespace) -> dict[str, str]:
+def list_outputs(options: argparse.Namespace) -> dict[str, str]:
     """What is written, by the option that names it."""
-    found = {
+    result = {
         "--output": options.output,
         "--transform": options.transform,
         "--inverse": options.inverse,
         "--header-only": options.header_only,
     }
-    for flag, pairs in _carried_of(options):
-        found |= {f"{flag} {i + 1}": pair[1] for i, pair in enumerate(pairs)}
-    found |= {"--qc": options.qc, "--report": options.report}
-    return {flag: path for flag, path in found.items() if path}
+    for flag, pairs in _additional_images(options):
+        result |= {f"{flag} {i + 1}": pair[1] for i, pair in enumerate(pairs)}
+    result |= {"--qc": options.qc, "--report": options.report}
+    return {flag: path for flag, path in result.items() if path}
 
 
 def check(options: argparse.Namespace) -> None:
-    """See beforehand whether all outputs can be written.
+    """Check before computing that all outputs can be written.
 
     Raises:
         UserError: there is none, an ending or a folder is wrong, an output is also
             read, is named twice, or is there already.
     """
-    outputs, inputs = outputs_of(options), inputs_of(options)
+    outputs, inputs = list_outputs(options), list_inputs(options)
     if not outputs:
         raise errors.UserError(
             "there is nothing to write; name an output, such as --output or "
@@ -97,7 +97,7 @@ def write_all(writers: Mapping[str, Callable[[Path], object]]) -> None:
         ) from error
 
 
-def _carried_of(options) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+def _additional_images(options) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     yield "--also", options.also
     yield "--also-labels", options.also_labels
 

@@ -1,4 +1,4 @@
-"""What a registration found, on what, by which versions: one JSON file."""
+"""The result of a registration, its inputs and versions: one JSON file."""
 
 import hashlib
 import json
@@ -47,10 +47,9 @@ def report(
         seconds: that the registration took.
     """
     grids = {"--fixed": result.fixed.grid, "--moving": result.moving.grid}
-    parts, found = result.parts._asdict(), result.alignment
-    alignment = None
-    if found is not None:
-        alignment = found._asdict()
+    parts = result.parts._asdict()
+    alignment = result.alignment and result.alignment._asdict()
+    if alignment:
         del alignment["matrix"]
     content = {
         "verdict": result.verdict._asdict(),
@@ -92,13 +91,13 @@ def _file(path: str, grid: Grid | None) -> dict[str, Any]:
     """Of a pair of files, the checksum is that of the voxels."""
     pair = path.lower().endswith((".hdr", ".img", ".hdr.gz", ".img.gz"))
     with open(gzip_files.image_files(path)[-1] if pair else path, "rb") as file:
-        found = {
+        description = {
             "path": path,
             "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
         }
     if grid is None:
-        return found
-    return found | {"shape": grid.shape, "voxel_sizes": grid.voxel_sizes}
+        return description
+    return description | {"shape": grid.shape, "voxel_sizes": grid.voxel_sizes}
 
 
 def _on_one_line(numbers: re.Match) -> str:
