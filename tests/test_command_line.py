@@ -6,7 +6,7 @@ from mdvit_jax import transforms
 from mdvit_jax.cli import option_values
 from mdvit_jax.cli.main import main
 from mdvit_jax.registration import register
-from mdvit_jax.transforms import apply
+from mdvit_jax.transforms import resampling
 
 COMMANDS = ("register", "batch", "apply", "convert", "prepare", "ablation", "export")
 
@@ -62,7 +62,7 @@ def test_the_values_of_options_are_those_of_the_library():
     assert option_values.DOF == register.DOF
     assert option_values.CONTRASTS == register.CONTRASTS
     assert option_values.FORMATS == transforms.FORMATS
-    assert option_values.INTERPOLATIONS == apply.INTERPOLATIONS
+    assert option_values.INTERPOLATIONS == resampling.INTERPOLATIONS
 
 
 @pytest.mark.parametrize("name", ["x.nii.gz", "x.nii", "x.mgz", "x.mgh"])

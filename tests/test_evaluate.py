@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mdvit_jax import errors, geometry, models
-from mdvit_jax.data import conform, store, template
+from mdvit_jax.data import conform, dataset, template
 from mdvit_jax.evaluation import methods, scoring
 from mdvit_jax.models import import_torch
 from mdvit_jax.studies import evaluation
@@ -118,7 +118,7 @@ def test_weights_of_pytorch_give_through_eval_what_the_library_gives(
     network = models.create(settings)
     on, _ = template.load(settings.data)
     fixed = on.image[None]
-    scans = store.open_part(settings, "test")
+    scans = dataset.open_part(settings, "test")
     assert len(found) == len(scans) == 3
     for row, scan in zip(found, scans, strict=True):
         moving = scan.image[None]

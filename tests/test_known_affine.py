@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mdvit_jax.data import conform, store
+from mdvit_jax.data import conform, dataset
 from mdvit_jax.evaluation import scoring
 from mdvit_jax.studies import cases, changes, known_affine, run
 from mdvit_jax.studies.case import Case
@@ -15,7 +15,7 @@ def found(tmp_path_factory):
     """The study of three synthetic people at 32³, what it found, and its folder."""
     folder = tmp_path_factory.mktemp("known_affine")
     config = people.config(data__size="32", loss__stride="1")
-    scans = store.open_part(config, "test")
+    scans = dataset.open_part(config, "test")
     setting = cases.Setting(config, scans, None, (), [], folder, {})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(known_affine, "GAMMAS", (0.5, 1.0))

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from benchmarks.registration import methods, scans
 from mdvit_jax import errors
 from mdvit_jax.evaluation.methods import CLASSICAL, itk_grid
-from mdvit_jax.io import nifti
+from mdvit_jax.io.image import Image, from_array
 
 _SIGNS = [(1, 1, 1), (-1, 1, 1), (1, -1, -1)]
 _PEERS = ["ants", "elastix", "simpleitk"]
@@ -26,7 +26,7 @@ def oblique(signs) -> np.ndarray:
     return affine
 
 
-def brain(affine) -> scans.images.Image:
+def brain(affine) -> Image:
     """Something lopsided with two tissues, 36×44×40."""
     random = np.random.default_rng(5)
     shape = (36, 44, 40)
@@ -71,7 +71,7 @@ def test_voxels_lie_where_the_affine_says(name, signs):
     pytest.importorskip(CLASSICAL[name][1])
     method = importlib.import_module(f"mdvit_jax.evaluation.methods.{name}")
     data, affine, *_ = brain(oblique(signs))
-    image = method.image(nifti.Volume(data, affine))
+    image = method.image(from_array(data, affine))
     corners = list(itertools.product(*((0, n - 1) for n in data.shape)))
     found, value = first_and_centres(name, image, corners)
     expected = [np.diag([-1, -1, 1]) @ (affine @ [*c, 1])[:3] for c in corners]

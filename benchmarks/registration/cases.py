@@ -18,8 +18,7 @@ from benchmarks.registration import contrasts, scans
 from mdvit_jax.data import template
 from mdvit_jax.evaluation import metrics, regions
 from mdvit_jax.io.image import Image
-from mdvit_jax.transforms import Grid
-from mdvit_jax.transforms.resample import resample
+from mdvit_jax.transforms import Grid, resample
 
 _REGIONS = regions.table("neuromorphometrics")
 
@@ -72,7 +71,9 @@ class LabelledPair(NamedTuple):
         """Mean Dice of the 12 regions, the moving labels carried by nearest voxel."""
         labels, affine = self.moving_labels.data, self.moving_labels.affine
         grid = self.fixed_labels.grid
-        carried = resample(labels, affine, fixed_to_moving, grid, order=0)
+        carried = resample(
+            labels, affine, fixed_to_moving, grid, interpolation="nearest"
+        )
         of_regions = metrics.region_dice(self.fixed_labels.data, carried, _REGIONS)
         return float(np.nanmean(list(of_regions.values())))
 

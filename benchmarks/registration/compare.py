@@ -73,7 +73,7 @@ def _command(name: str, case: cases.Case) -> tuple[np.ndarray, float]:
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{n}.nii.gz" for n in ("fixed", "moving")]
         for path, image in zip(paths, (case.fixed, case.moving), strict=True):
-            images.save(path, image.data, image, np.dtype(np.float32))
+            images.save(path, image.data, image.grid, dtype=np.dtype(np.float32))
         found = Path(folder) / "found.txt"
         words = [sys.executable, "-m", "benchmarks.registration.command", name]
         start = time.perf_counter()

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from mdvit_jax.evaluation import methods
-from mdvit_jax.io import nifti
 from mdvit_jax.io.image import Image
 
 Method = Callable[[Image, Image], np.ndarray]
@@ -25,7 +24,7 @@ def _method(name: str) -> Method:
         # Here, as it imports what it needs, which may be missing.
         file = methods.CLASSICAL[name][0]
         module = importlib.import_module(f"{methods.__name__}.{file}")
-        return module.find(*(nifti.Volume(i.data, i.affine) for i in (fixed, moving)))
+        return module.find(fixed, moving)
 
     return find
 

@@ -68,37 +68,38 @@ def add_parser(subparsers) -> None:
     parser.add_argument(
         "--invert", action="store_true", help="go the way back through the transforms"
     )
-    parser.set_defaults(run=main)
+    parser.set_defaults(run=apply_transform)
 
 
-def main(options: argparse.Namespace) -> int:
+def apply_transform(options: argparse.Namespace) -> int:
     """Run the command with its options; return its exit code."""
     # Imported here: --help need not wait for them.
-    from mdvit_jax.io import coerce, image
-    from mdvit_jax.transforms import apply
+    from mdvit_jax.io import nifti, output_paths, series
+    from mdvit_jax.transforms import application
 
     read = options.moving, options.reference, *options.transform
-    image.check_not_read(options.output, read)
-    image.check_output(options.output)
-    image.check_new(options.output, options.overwrite)
+    output_paths.check_not_input(options.output, read)
+    output_paths.image_ending(options.output)
+    output_paths.check_writable(options.output)
+    output_paths.check_new(options.output, options.overwrite)
     if options.labels or options.interpolation:
-        moving = image.open_series(options.moving, labels=options.labels)
+        moving = series.open_series(options.moving, labels=options.labels)
     else:
-        moving = coerce.series(
+        moving = series.open_continuous_series(
             options.moving, cure="add --labels, or --interpolation if it is an image"
         )
-    reference = image.load_frame(options.reference)
-    matrix = _composed(options, reference.grid, moving.frame.grid)
-    arrived = apply.write(
+    reference = nifti.read_grid(options.reference)
+    matrix = _composed(options, reference, moving.grid)
+    is_complete = application.write_resampled(
         options.output,
         moving,
         matrix,
-        like=reference,
+        reference,
         labels=options.labels,
         interpolation=options.interpolation,
     )
     print(f"{options.output}: {options.moving} on the grid of {options.reference}")
-    return 0 if arrived else EMPTY
+    return 0 if is_complete else EMPTY
 
 
 def _composed(options: argparse.Namespace, reference, moving):

@@ -51,22 +51,22 @@ def add_parser(subparsers) -> None:
         action="store_true",
         help="write the way back; --fixed and --moving are those of the input",
     )
-    parser.set_defaults(run=main)
+    parser.set_defaults(run=convert_transform)
 
 
-def main(options: argparse.Namespace) -> int:
+def convert_transform(options: argparse.Namespace) -> int:
     """Run the command with its options; return its exit code."""
     # Imported here: --help need not wait for them.
     import numpy as np
 
     from mdvit_jax import transforms
-    from mdvit_jax.io import image
+    from mdvit_jax.io import nifti, output_paths
 
     named = options.fixed, options.moving
-    image.check_not_read(options.output, filter(None, (options.input, *named)))
-    image.check_place(options.output)
-    image.check_new(options.output, options.overwrite)
-    fixed, moving = (None if p is None else image.load_frame(p).grid for p in named)
+    output_paths.check_not_input(options.output, filter(None, (options.input, *named)))
+    output_paths.check_writable(options.output)
+    output_paths.check_new(options.output, options.overwrite)
+    fixed, moving = (None if p is None else nifti.read_grid(p) for p in named)
     matrix = transforms.read(
         options.input, fixed=fixed, moving=moving, format=options.source
     )

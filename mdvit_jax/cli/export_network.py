@@ -29,10 +29,10 @@ def add_parser(subparsers) -> None:
 
 def export_network(options: argparse.Namespace) -> int:
     """Run the command with its options; return its exit code."""
-    from mdvit_jax.io import atomic, image
+    from mdvit_jax.io import atomic, output_paths
 
-    image.check_place(options.output)
-    image.check_new(options.output, options.overwrite)
+    output_paths.check_writable(options.output)
+    output_paths.check_new(options.output, options.overwrite)
     from mdvit_jax import config
     from mdvit_jax.cli import startup
     from mdvit_jax.models import export

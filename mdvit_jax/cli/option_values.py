@@ -6,6 +6,7 @@ The help of a command is printed before anything heavy is imported.
 from mdvit_jax.registration.choices import CONTRASTS, DOF
 
 FORMATS = ("itk", "fsl", "lta", "x5", "text")  # `transforms.FORMATS`
-INTERPOLATIONS = ("nearest", "linear")  # `transforms.apply.INTERPOLATIONS`
+# `transforms.resampling.INTERPOLATIONS`
+INTERPOLATIONS = ("linear", "nearest", "cubic", "lanczos")
 
 __all__ = ["CONTRASTS", "DOF", "FORMATS", "INTERPOLATIONS"]

@@ -23,7 +23,7 @@ def prepare_cohort(options: argparse.Namespace) -> int:
 
     settings = config.load(options.config, options.overrides)
     from mdvit_jax.cli import startup
-    from mdvit_jax.data import prepare
+    from mdvit_jax.data import conform_cohort
 
     startup.start()
-    return 1 if prepare.prepare(settings) else 0
+    return 1 if conform_cohort.conform_cohort(settings) else 0

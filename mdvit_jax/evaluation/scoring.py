@@ -8,7 +8,7 @@ import ml_collections
 import numpy as np
 
 from mdvit_jax import errors, geometry
-from mdvit_jax.data import conform, pairs, store
+from mdvit_jax.data import conform, dataset, pairs
 from mdvit_jax.evaluation import metrics, regions
 
 Regions = Mapping[str, Sequence[int]]
@@ -115,7 +115,7 @@ def align(
 
 def pairs_of(
     cases: Sequence[tuple[int, int]],
-    scans: store.Store,
+    scans: dataset.ScanDataset,
     template: conform.Conformed | None,
 ) -> Iterator[Pair]:
     """The pairs (fixed, moving) that indices name, as in `pairs.cases`, one by one."""

@@ -15,13 +15,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import ndimage
 
+from mdvit_jax import transforms
 from mdvit_jax.io import atomic
-from mdvit_jax.io import image as images
 from mdvit_jax.io.grid import Grid
+from mdvit_jax.io.image import Image
 from mdvit_jax.plots import panels
 from mdvit_jax.registration import levels
 from mdvit_jax.registration.register import Registration
-from mdvit_jax.transforms import resample
 
 # Name, axis that is cut, letters at the left, right, top and bottom of the picture.
 _PLANES = (
@@ -97,12 +97,12 @@ def _box(thing: levels.Object) -> tuple[np.ndarray, np.ndarray]:
     return middle - half, middle + half
 
 
-def _brightness(image: images.Image) -> np.ndarray:
+def _brightness(image: Image) -> np.ndarray:
     """The image with its own range brought to 0 to 1, and what is outside of it at 0.
 
     Where many voxels share one value, they are the background, and not part of it.
     """
-    data = image.data
+    data = np.asarray(image.data, np.float32)
     some = data[::2, ::2, ::2].ravel()
     values, counts = np.unique(some, return_counts=True)
     common = values[np.argmax(counts)]
@@ -127,7 +127,7 @@ def _plane(low: np.ndarray, high: np.ndarray, centre: np.ndarray, cut: int) -> G
 
 def _slice(data: np.ndarray, affine, fixed_to_moving, plane: Grid) -> np.ndarray:
     """[up, right]."""
-    found = resample.resample(data, affine, fixed_to_moving, plane)
+    found = transforms.resample(data, affine, fixed_to_moving, plane)
     return found.reshape([n for n in plane.shape if n > 1]).T
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import tqdm
 
 from mdvit_jax import errors, losses
-from mdvit_jax.data import conform, store
+from mdvit_jax.data import conform, dataset
 from mdvit_jax.data import pairs as of_data
 from mdvit_jax.evaluation import scoring
 from mdvit_jax.evaluation.methods import Method, centres_of_mass, initial
@@ -40,7 +40,7 @@ class Setting(NamedTuple):
     """
 
     config: ml_collections.ConfigDict
-    scans: store.Store
+    scans: dataset.ScanDataset
     template: conform.Conformed | None
     networks: Sequence[Method]
     classical: Sequence[Method]

@@ -9,7 +9,7 @@ import ml_collections
 
 import mdvit_jax
 from mdvit_jax import errors
-from mdvit_jax.data import store, template
+from mdvit_jax.data import dataset, template
 from mdvit_jax.evaluation import methods, regions, scoring
 from mdvit_jax.studies import STUDIES, cases
 from mdvit_jax.studies import run as studies
@@ -47,7 +47,7 @@ def run(
     chosen = {name: _chosen(name, options) for name in names}
     networks = load(config, options.checkpoint)
     output = options.output or runs[0] / "evaluation"
-    scans = store.open_part(config, config.evaluation.split)
+    scans = dataset.open_part(config, config.evaluation.split)
     fixed, fixed_name = None, ""
     if config.data.task == "template":
         fixed, fixed_name = template.load(config.data)
@@ -98,7 +98,7 @@ def load(
 
 def describe(
     config: ml_collections.ConfigDict,
-    scans: store.Store,
+    scans: dataset.ScanDataset,
     template_name: str,
     networks: Sequence[methods.Method],
 ) -> dict[str, str]:

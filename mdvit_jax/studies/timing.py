@@ -7,7 +7,7 @@ import ml_collections
 import numpy as np
 
 from mdvit_jax import models
-from mdvit_jax.data import conform, pairs, store
+from mdvit_jax.data import conform, dataset, pairs
 from mdvit_jax.studies import cases
 from mdvit_jax.studies.case import Case
 from mdvit_jax.studies.section import Section, Table
@@ -58,7 +58,7 @@ def run(setting: cases.Setting) -> tuple[Section, list[Case]]:
 def _batch(
     config: ml_collections.ConfigDict, template: conform.Conformed | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    scans = store.open_part(config, "train")
+    scans = dataset.open_part(config, "train")
     drawn = pairs.draw(
         config.seed, 0, config.optim.batch, scans.persons, config.data.task
     )

@@ -69,14 +69,14 @@ def from_text(text: str) -> np.ndarray:
 def from_binary(content: bytes) -> np.ndarray:
     """The content of a binary .mat file as a 4×4 in world RAS+ mm, or ValueError."""
     try:
-        found = loadmat(io.BytesIO(content))
+        variables = loadmat(io.BytesIO(content))
     except Exception as error:  # scipy raises whatever comes up in a damaged file
         raise ValueError(f"damaged: {error}") from error
-    fixed = np.ravel(found.pop("fixed", np.zeros(3)))
-    names = [name for name in found if not name.startswith("__")]
+    fixed = np.ravel(variables.pop("fixed", np.zeros(3)))
+    names = [name for name in variables if not name.startswith("__")]
     if len(names) != 1:
         raise ValueError(f"it holds {len(names)} transforms")
-    return _compose([(names[0], np.ravel(found[names[0]]), fixed)])
+    return _compose([(names[0], np.ravel(variables[names[0]]), fixed)])
 
 
 def _parameters(fixed_to_moving: np.ndarray) -> np.ndarray:

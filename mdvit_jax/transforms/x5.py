@@ -8,7 +8,7 @@ import numpy as np
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
-def is_one(content: bytes) -> bool:
+def is_hdf5(content: bytes) -> bool:
     """Whether this is an HDF5 file."""
     return content.startswith(_SIGNATURE)
 
@@ -33,12 +33,12 @@ def decode(content: bytes) -> np.ndarray:
     """The linear transform of a file; ValueError if there is none, or more than one."""
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
-            of_format = file.attrs.get("Format")
+            file_format = file.attrs.get("Format")
             groups = list(file["TransformGroup"].values())
             kinds = [group.attrs.get("Type") for group in groups]
             matrix = np.asarray(groups[0]["Transform"], np.float64)
     except Exception as error:  # h5py raises whatever comes up in a damaged file
         raise ValueError(f"damaged, or not X5: {error}") from error
-    if of_format != "X5" or kinds != ["linear"] or matrix.shape != (4, 4):
+    if file_format != "X5" or kinds != ["linear"] or matrix.shape != (4, 4):
         raise ValueError("not X5 with one linear transform")
     return matrix

@@ -81,4 +81,4 @@ def _run(options: argparse.Namespace) -> int:
     # Imported here: it brings JAX, for which --help need not wait.
     from mdvit_jax.cli.batch import run_batch
 
-    return run_batch.main(options)
+    return run_batch.run_batch(options)

@@ -69,7 +69,7 @@ def _run(options: argparse.Namespace) -> int:
     # Imported here: it brings JAX, for which --help and a mistake need not wait.
     from mdvit_jax.cli.register import run_register
 
-    return run_register.run(options)
+    return run_register.run_register(options)
 
 
 def check(options: argparse.Namespace) -> None:
@@ -81,10 +81,11 @@ def check(options: argparse.Namespace) -> None:
     from mdvit_jax.cli.register import register_outputs
 
     for name in ("also", "also_labels"):
-        given = [
-            _carried(pair, options.output, name) for pair in getattr(options, name)
+        files = [
+            _complete_pair(pair, options.output, name)
+            for pair in getattr(options, name)
         ]
-        setattr(options, name, given)
+        setattr(options, name, files)
     if options.checkpoint and options.init:
         raise errors.UserError(
             "--checkpoint and --init both say where to start; leave one of them out."
@@ -201,24 +202,24 @@ def _add_alignment(group) -> None:
     add("--seed", type=int, default=0, metavar="N", help="of the starts (default 0)")
 
 
-def _carried(given: list[str], beside: str | None, name: str) -> tuple[str, str]:
+def _complete_pair(files: list[str], beside: str | None, name: str) -> tuple[str, str]:
     """What goes along, and where to."""
     flag = f"--{name.replace('_', '-')}"
-    if len(given) == 2:
-        return given[0], given[1]
-    if len(given) > 2:
+    if len(files) == 2:
+        return files[0], files[1]
+    if len(files) > 2:
         raise errors.UserError(
-            f"{flag} takes an image and its output, not {len(given)} files; write "
+            f"{flag} takes an image and its output, not {len(files)} files; write "
             f"{flag} again for each image."
         )
     if beside is None:
         raise errors.UserError(
-            f"{flag} {given[0]} has no output; name it: {flag} {given[0]} OUTPUT."
+            f"{flag} {files[0]} has no output; name it: {flag} {files[0]} OUTPUT."
         )
-    file = Path(given[0]).name
-    from mdvit_jax.io import image
+    file = Path(files[0]).name
+    from mdvit_jax.io import output_paths
 
-    ending = image.ending_of(beside)
+    ending = output_paths.image_ending(beside)
     stem = file.removesuffix(".gz")
     stem = stem[: stem.rfind(".")] if "." in stem else stem
-    return given[0], str(Path(beside).parent / f"{stem}_warped{ending}")
+    return files[0], str(Path(beside).parent / f"{stem}_warped{ending}")

@@ -11,7 +11,7 @@ from ants import config
 from mdvit_jax import transforms
 from mdvit_jax.evaluation.methods import itk_grid
 from mdvit_jax.evaluation.methods.method import Method, of_world
-from mdvit_jax.io import nifti
+from mdvit_jax.io.image import Image
 
 _SEED = 1  # of the voxels that ANTs samples
 _KIND = "Affine"
@@ -23,7 +23,7 @@ def create() -> Method:
     return Method("ANTs", of_world(find), identity)
 
 
-def find(fixed: nifti.Volume, moving: nifti.Volume) -> np.ndarray:
+def find(fixed: Image, moving: Image) -> np.ndarray:
     """4×4 `fixed_to_moving`, world RAS+ mm.
 
     Raises:
@@ -42,7 +42,7 @@ def find(fixed: nifti.Volume, moving: nifti.Volume) -> np.ndarray:
         return transforms.read(Path(path))
 
 
-def image(volume: nifti.Volume) -> ants.ANTsImage:
+def image(volume: Image) -> ants.ANTsImage:
     """As ANTs has it, float32; UserError: its axes are not at right angles."""
     origin, spacing, direction = itk_grid.geometry(volume.affine)
     data = volume.data.astype(np.float32)

@@ -12,7 +12,7 @@ import numpy as np
 
 from mdvit_jax.evaluation.methods import itk_grid
 from mdvit_jax.evaluation.methods.method import Method, of_world
-from mdvit_jax.io import nifti
+from mdvit_jax.io.image import Image
 
 
 def create() -> Method:
@@ -22,7 +22,7 @@ def create() -> Method:
     return Method("Elastix", of_world(find), f"itk-elastix {version}, {settings}")
 
 
-def find(fixed: nifti.Volume, moving: nifti.Volume) -> np.ndarray:
+def find(fixed: Image, moving: Image) -> np.ndarray:
     """4×4 `fixed_to_moving`, world RAS+ mm.
 
     Raises:
@@ -42,7 +42,7 @@ def find(fixed: nifti.Volume, moving: nifti.Volume) -> np.ndarray:
     return itk_grid.matrix_of(found.TransformPoint)
 
 
-def image(volume: nifti.Volume) -> Any:
+def image(volume: Image) -> Any:
     """As an `itk.Image` of float32; UserError: its axes are not at right angles."""
     origin, spacing, direction = itk_grid.geometry(volume.affine)
     # NumPy's first axis is ITK's last one.

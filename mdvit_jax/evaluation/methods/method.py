@@ -9,11 +9,11 @@ import numpy as np
 
 from mdvit_jax import errors, geometry
 from mdvit_jax.data import conform
-from mdvit_jax.io import nifti
+from mdvit_jax.io import image
 
 Align = Callable[[conform.Conformed, conform.Conformed], np.ndarray]
 # (fixed, moving) → 4×4 `fixed_to_moving`, world RAS+ mm.
-Find = Callable[[nifti.Volume, nifti.Volume], np.ndarray]
+Find = Callable[[image.Image, image.Image], np.ndarray]
 
 # What a study calls it → the file beside this one that makes it with `create()`, the
 # module that it needs, and the package that brings that; empty where none is needed.
@@ -72,7 +72,7 @@ def of_world(find: Find) -> Align:
     """A method on volumes in the world, as one on conformed scans."""
 
     def align(fixed: conform.Conformed, moving: conform.Conformed) -> np.ndarray:
-        found = find(*(nifti.Volume(s.image, s.to_world) for s in (fixed, moving)))
+        found = find(*(image.from_array(s.image, s.to_world) for s in (fixed, moving)))
         of_fixed, of_moving = (
             geometry.normalised_to_world(s.image.shape, s.to_world)
             for s in (fixed, moving)

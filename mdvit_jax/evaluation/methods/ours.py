@@ -4,7 +4,7 @@ import numpy as np
 
 import mdvit_jax
 from mdvit_jax.evaluation.methods.method import Method, of_world
-from mdvit_jax.io import nifti
+from mdvit_jax.io.image import Image
 from mdvit_jax.registration import register
 
 
@@ -14,6 +14,6 @@ def create() -> Method:
     return Method("register (ours)", of_world(find), identity)
 
 
-def find(fixed: nifti.Volume, moving: nifti.Volume) -> np.ndarray:
+def find(fixed: Image, moving: Image) -> np.ndarray:
     """4×4 `fixed_to_moving`, world RAS+ mm."""
     return register.register(fixed, moving).matrix

@@ -5,7 +5,7 @@ import SimpleITK as sitk
 
 from mdvit_jax.evaluation.methods import itk_grid
 from mdvit_jax.evaluation.methods.method import Method, of_world
-from mdvit_jax.io import nifti
+from mdvit_jax.io.image import Image
 
 
 def create() -> Method:
@@ -14,7 +14,7 @@ def create() -> Method:
     return Method("SimpleITK", of_world(find), identity)
 
 
-def find(fixed: nifti.Volume, moving: nifti.Volume) -> np.ndarray:
+def find(fixed: Image, moving: Image) -> np.ndarray:
     """4×4 `fixed_to_moving`, world RAS+ mm; UserError: axes not at right angles."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # more sum in any order
     pair = image(fixed), image(moving)
@@ -30,7 +30,7 @@ def find(fixed: nifti.Volume, moving: nifti.Volume) -> np.ndarray:
     return itk_grid.matrix_of(method.Execute(*pair).TransformPoint)
 
 
-def image(volume: nifti.Volume) -> sitk.Image:
+def image(volume: Image) -> sitk.Image:
     """As SimpleITK has it, float32, whose axes are in the opposite order of NumPy's."""
     result = sitk.GetImageFromArray(np.asarray(volume.data, np.float32).T)
     origin, spacing, direction = (n.ravel() for n in itk_grid.geometry(volume.affine))

@@ -1,4 +1,4 @@
-"""An affine matrix in words: how far it shifts, turns, scales and shears."""
+"""An affine matrix as translation, rotation, scale and shear."""
 
 from typing import NamedTuple
 
