@@ -46,18 +46,18 @@ def of_registration(
         seconds: from reading its images to writing its outputs.
         inputs: of `fingerprint`.
     """
-    numbers = {"rotation_degrees": found.parts.angle, "seconds": seconds}
+    numbers = {"rotation_degrees": found.components.angle, "seconds": seconds}
     for when, measures in (("before", found.before), ("after", found.after)):
         for name, value in measures._asdict().items():
             numbers[f"{name}_{when}"] = value
     for axis, scale, shift in zip(
-        "xyz", found.parts.scale, found.parts.translation, strict=True
+        "xyz", found.components.scale, found.components.translation, strict=True
     ):
         numbers[f"scale_{axis}"] = scale
         numbers[f"translation_{axis}_mm"] = shift
     cells = {name: f"{float(value):.5g}" for name, value in numbers.items()}
-    word, reasons = found.verdict
-    return _result(row, word, "; ".join(reasons), inputs, **cells)
+    status, reasons = found.quality
+    return _result(row, status, "; ".join(reasons), inputs, **cells)
 
 
 def of_error(row: Row, sentence: str, inputs: str) -> Result:

@@ -14,7 +14,7 @@ from mdvit_jax import errors, transforms
 from mdvit_jax.cli import parser as command_line
 from mdvit_jax.cli.batch import pair_outputs, pairs_csv, results_csv
 from mdvit_jax.io import image
-from mdvit_jax.registration.choices import DOF
+from mdvit_jax.registration import DOF
 
 _DESCRIPTION = """\
 Register many pairs of images, and write one table of how each went.

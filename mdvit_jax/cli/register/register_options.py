@@ -8,7 +8,7 @@ from mdvit_jax import errors, transforms
 from mdvit_jax.cli import parser as command_line
 from mdvit_jax.cli.register import register_outputs
 from mdvit_jax.io import image
-from mdvit_jax.registration.choices import CONTRASTS, DOF
+from mdvit_jax.registration import CONTRASTS, DOF
 
 _USAGE = "mdvit register --fixed IMAGE --moving IMAGE [options]"
 _DESCRIPTION = """\

@@ -69,13 +69,13 @@ def run(options: argparse.Namespace, words: Sequence[str], network: Network) -> 
             register_report.write, content=content
         )
     register_outputs.write_all(writers)
-    if options.quiet and result.verdict.reasons:
-        told = "; ".join(result.verdict.reasons)
-        _log.warning("%s: %s, as %s.", options.moving, result.verdict.word, told)
+    if options.quiet and result.quality.reasons:
+        told = "; ".join(result.quality.reasons)
+        _log.warning("%s: %s, as %s.", options.moving, result.quality.status, told)
     if not options.quiet:
         seconds = time.perf_counter() - begin
         print(summary(result, options, list(writers), seconds))
-    return FAILED if result.verdict.word == quality.FAILED else 0
+    return FAILED if result.quality.status == quality.FAILED else 0
 
 
 def _registered(options, network: Network) -> tuple[Registration, dict[str, Any]]:
@@ -160,12 +160,12 @@ def summary(
     seconds: float,
 ) -> str:
     """A few lines for people."""
-    before, after, parts = result.before, result.after, result.parts
+    before, after, parts = result.before, result.after, result.components
     lines = [
-        f"{result.verdict.word}: {options.moving} on {options.fixed}, "
+        f"{result.quality.status}: {options.moving} on {options.fixed}, "
         f"{options.dof if options.refine else 'not refined'}, {seconds:.1f} s"
     ]
-    lines += [f"  because {reason}" for reason in result.verdict.reasons]
+    lines += [f"  because {reason}" for reason in result.quality.reasons]
     found = result.alignment
     rows = {
         "local correlation": f"{before.correlation:.3f} → {after.correlation:.3f}",
