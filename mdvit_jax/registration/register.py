@@ -102,7 +102,8 @@ def register(
             "any".
         init: "com" lays the centres of the foregrounds on each other, in the
             orientation of the headers; "identity" starts from the headers alone; or a
-            4×4 matrix fixed → moving or a file of one. Orientations are searched after "com" only.
+            4×4 matrix fixed → moving or a file of one. Orientations are searched after
+            "com" only.
         fixed_mask, moving_mask: images on the grid of theirs, above 0 where it counts
             for the alignment (a lesion left out, say); nothing is cut out of the
             result.

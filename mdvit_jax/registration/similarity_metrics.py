@@ -25,8 +25,8 @@ class Measures(NamedTuple):
             higher is better, whatever the contrasts.
         overlap: soft Dice of the two foregrounds, smoothed to the voxels of the cube,
             so that of one brain with itself it is about 0.96; where both masks count,
-            if there are any: of a whole head with a mask of its brain, only that is to be
-            covered.
+            if there are any: of a whole head with a mask of its brain, only that is
+            to be covered.
     """
 
     ntg: float
