@@ -160,7 +160,8 @@ def register(
         after,
         decompose.decompose(matrix, pair.fixed.centre),
         alignment,
-        *both,
+        both[0],
+        both[1],
         pair,
     )
 
