@@ -1,7 +1,7 @@
 """A picture of a registration: three planes before and after, edges overlaid.
 
 Whatever the axes of the files, the planes are those of the world through the fixed
-object's centre (the sagittal one lies to the right of it, as little is seen of the
+foreground's centre (the sagittal one lies to the right of it, as little is seen of the
 falx), in the neurological convention: the person's left is on the left, anterior is up
 (axial) or right (sagittal), superior is up.
 """
@@ -20,7 +20,7 @@ from mdvit_jax.io import atomic
 from mdvit_jax.io.grid import Grid
 from mdvit_jax.io.image import Image
 from mdvit_jax.plots import panels
-from mdvit_jax.registration import levels
+from mdvit_jax.registration.foreground import Foreground
 from mdvit_jax.registration.register import Registration
 
 # Name, axis that is cut, letters at the left, right, top and bottom of the picture.
@@ -32,9 +32,9 @@ _PLANES = (
 _BESIDE = 0.12  # of the width, by which the sagittal plane misses the falx
 _FAINT, _EDGES = "#a2a4ac", "#ff7a45"
 _WARM = np.array([1.0, 0.78, 0.48])  # tint of the moving image in the checkerboard
-_VERDICTS = {"ok": "#5fd38d", "check": "#ffc94d", "failed": "#ff5c5c"}
+_STATUS_COLOURS = {"ok": "#5fd38d", "check": "#ffc94d", "failed": "#ff5c5c"}
 _ACROSS = 220  # pixels along the longest side
-_MARGIN = 0.08  # of that side, around the fixed object; letters stand in it
+_MARGIN = 0.08  # of that side, around the fixed foreground; letters stand in it
 _SQUARES = 8  # of the checkerboard, along the longest side
 _FLATTEST = 0.6  # shortest side of what is shown, of the longest
 _PANEL = 3.0  # inches, the height of a picture
@@ -45,8 +45,8 @@ _MEETING = 0.01  # overlap below which the headers lay the images apart
 def figure(result: Registration, *, title: str) -> Figure:
     """Rows: before and after, with the moving image's edges; then a checkerboard.
 
-    Before are the headers alone; where these lay the two objects apart, the centres are
-    laid on each other, which the row says.
+    Before are the headers alone; where these lay the two foregrounds apart, the
+    centres are laid on each other, which the row says.
 
     Args:
         title: one line, which stands above the verdict and the measures.
@@ -87,9 +87,12 @@ def save(path: str | Path, result: Registration, *, title: str) -> None:
 # Slices of an image
 
 
-def _box(thing: levels.Object) -> tuple[np.ndarray, np.ndarray]:
-    """The object's box in the world with a margin: its lowest and highest corner."""
-    points = np.argwhere(thing.inside) @ thing.affine[:3, :3].T + thing.affine[:3, 3]
+def _box(foreground: Foreground) -> tuple[np.ndarray, np.ndarray]:
+    """The lowest and highest corner of a foreground in the world, with a margin."""
+    points = (
+        np.argwhere(foreground.inside) @ foreground.affine[:3, :3].T
+        + foreground.affine[:3, 3]
+    )
     low, high = points.min(0), points.max(0)
     longest = (high - low).max()
     half = np.maximum((high - low) / 2, _FLATTEST * longest / 2) + _MARGIN * longest
@@ -127,8 +130,8 @@ def _plane(low: np.ndarray, high: np.ndarray, centre: np.ndarray, cut: int) -> G
 
 def _slice(data: np.ndarray, affine, fixed_to_moving, plane: Grid) -> np.ndarray:
     """[up, right]."""
-    found = transforms.resample(data, affine, fixed_to_moving, plane)
-    return found.reshape([n for n in plane.shape if n > 1]).T
+    values = transforms.resample(data, affine, fixed_to_moving, plane)
+    return values.reshape([n for n in plane.shape if n > 1]).T
 
 
 # Panels
@@ -210,10 +213,10 @@ def _letter(axis: Axes, letters: str) -> None:
 
 def _head(result: Registration, title: str, width: float) -> list[_Line]:
     """Title, verdict with its reasons, and measures."""
-    before, after, word = result.before, result.after, result.verdict.word
+    before, after, status = result.before, result.after, result.quality.status
     # A character is about 0.62 of its size wide.
     points = 72 * (width - 0.3) / 0.62
-    told = ": ".join(filter(None, [word, "; ".join(result.verdict.reasons)]))
+    sentence = ": ".join(filter(None, [status, "; ".join(result.quality.reasons)]))
     measured = (
         f"local correlation {before.correlation:.2f} → {after.correlation:.2f}    "
         f"overlap {before.overlap:.2f} → {after.overlap:.2f}    "
@@ -222,8 +225,8 @@ def _head(result: Registration, title: str, width: float) -> list[_Line]:
     return [
         _Line(title, panels.TEXT, min(12.0, points / max(len(title), 1)), "bold"),
         *(
-            _Line(line, _VERDICTS[word], 10.0, "bold")
-            for line in textwrap.wrap(told, int(points / 10.0))
+            _Line(line, _STATUS_COLOURS[status], 10.0, "bold")
+            for line in textwrap.wrap(sentence, int(points / 10.0))
         ),
         _Line(measured, _FAINT, 9.0, "normal"),
     ]
@@ -234,7 +237,7 @@ def _edges(axis: Axes, picture: np.ndarray) -> None:
     scale = 0.011 * _ACROSS
     curvature = ndimage.gaussian_laplace(picture, scale)
     steepness = ndimage.gaussian_gradient_magnitude(picture, scale)
-    # Of what is no flat background, so that an object's outline does not decide alone.
+    # The background is flat; left in, the outline would decide alone.
     seen = steepness[steepness > 0.02 * steepness.max()]
     steep = steepness > (0.6 * np.median(seen) if seen.size else np.inf)
     if steep.any() and curvature.min() < 0 < curvature.max():
