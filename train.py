@@ -40,10 +40,12 @@ def main() -> int:
 
     settings = config.load(options.config, options.overrides)
     from mdvit_jax.cli import startup
-    from mdvit_jax.training import distributed, loop
+    from mdvit_jax.training import distributed
 
     startup.start()
-    distributed.join()
+    distributed.join()  # before anything computes
+    from mdvit_jax.training import loop
+
     with distributed.together():
         return loop.train(settings)
 
