@@ -26,7 +26,7 @@ _STUDIES = {**STUDIES, "all": "all of these"}
 def main() -> int:
     """Load the networks, run the studies, print their tables."""
     options, config = configuration.parse(_parser())
-    distributed.alone("eval.py")
+    distributed.require_one_process("eval.py")
     startup.start()
     from mdvit_jax.studies import evaluation
 

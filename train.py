@@ -12,8 +12,8 @@ Exit codes:
     1    failed unexpectedly: a bug, with its traceback
     2    refused or failed, for a reason that is told in a sentence
     75   refused, as another run is training in this folder
-    129  stopped as its terminal was closed (SIGHUP), or as nobody reads what it says;
-         saved, and the same command goes on. Under nohup it does not stop
+    129  stopped as its terminal was closed (SIGHUP); saved, and the same command goes
+         on. Under nohup it does not stop
     130  stopped by Ctrl-C (SIGINT); saved, and the same command goes on
     134  ended, by JAX perhaps (SIGABRT), as another process of the run is gone or never
          came; the same command goes on
@@ -24,7 +24,7 @@ Exit codes:
 import argparse
 
 from mdvit_jax import config as configuration
-from mdvit_jax import errors, streams
+from mdvit_jax import errors
 from mdvit_jax.cli import startup
 from mdvit_jax.training import distributed
 
@@ -40,10 +40,9 @@ def main() -> int:
     distributed.join()
     from mdvit_jax.training import loop
 
-    with distributed.together():
+    with distributed.handle_lost_process():
         return loop.train(config)
 
 
 if __name__ == "__main__":
-    streams.outlast()
     distributed.leave(main())

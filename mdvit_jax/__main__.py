@@ -70,9 +70,9 @@ def _register(arguments: Sequence[str]) -> int:
 
 def _network(*arguments):
     # Imported here: flax and orbax take seconds, and only --checkpoint needs them.
-    from mdvit_jax.training import estimate
+    from mdvit_jax.training import pretrained
 
-    return estimate.estimate(*arguments)
+    return pretrained.estimate(*arguments)
 
 
 def _batch(arguments: Sequence[str]) -> int:
@@ -108,11 +108,9 @@ def _ablation(arguments: Sequence[str]) -> int:
     )
     options, config = configuration.parse(parser, arguments)
     pretraining = configuration.load(options.pretraining)
-    from mdvit_jax import streams
     from mdvit_jax.cli import startup
     from mdvit_jax.studies import chain
 
-    streams.outlast()
     startup.start()
     output = options.output or Path(config.workdir).parent / config.data.task
     command = shlex.join(["mdvit", "ablation", *arguments])
@@ -142,13 +140,13 @@ def _export(arguments: Sequence[str]) -> int:
     from mdvit_jax.cli import startup
     from mdvit_jax.io import atomic, image
     from mdvit_jax.models import export
-    from mdvit_jax.training import start
+    from mdvit_jax.training import pretrained
 
     image.check_place(options.output)
     image.check_new(options.output, options.overwrite)
     startup.start()
     size = configuration.saved(options.checkpoint).data.size
-    trained = start.trained_network(options.checkpoint)
+    trained = pretrained.trained_network(options.checkpoint)
     data = export.exported(trained.network, trained.params, size)
     with atomic.replacing(options.output) as beside:
         beside.write_bytes(data)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import ml_collections
+from etils import epath
 
 from mdvit_jax import errors
 from mdvit_jax.io import atomic
@@ -140,7 +141,7 @@ def _check_least(config: ml_collections.ConfigDict) -> None:
 
 def save(config: ml_collections.ConfigDict, folder: str | Path) -> None:
     """Write the resolved configuration as `config.json` into a run's folder."""
-    path = Path(folder) / "config.json"
+    path = epath.Path(folder) / "config.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(config.to_dict(), indent=2) + "\n"
     atomic.write_text(path, text)
@@ -152,7 +153,7 @@ def saved(folder: str | Path) -> ml_collections.ConfigDict:
     Raises:
         UserError: the folder holds no run.
     """
-    path = Path(folder) / "config.json"
+    path = epath.Path(folder) / "config.json"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         for group in ("data", "model", "loss", "optim"):

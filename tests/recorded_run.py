@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 from mdvit_jax.data import pipeline
-from mdvit_jax.training import one_folder
 from mdvit_jax.training.distributed import NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -153,7 +152,6 @@ def _main() -> None:
                 yield batch
 
     pipeline.batches = recorded
-    one_folder._WAIT = 2  # on one machine nothing is seen late
     runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
 
 
