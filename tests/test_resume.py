@@ -1,68 +1,77 @@
-"""Two processes, one of which sees late, or never, what the other one has written."""
+"""Several processes and the folder of their run, which each machine must see."""
 
 import pytest
 
 from recorded_run import start_together
 
-# Each process has a folder of its own, as the view that a machine has of one folder:
-# what is said to come late is made by the second process in its own.
+# Each process has the folder that it is started with.
 PROGRAM = """
-import json, sys, threading, time
-from pathlib import Path
-
-from mdvit_jax import errors, processes
-processes.join()
+import sys
+from etils import epath
+from mdvit_jax import errors
+from mdvit_jax.training import distributed
+distributed.join()
 import jax
-from mdvit_jax.training import folders, one_folder
+from mdvit_jax.training import resume
 
-here = Path(sys.argv[1]) / str(jax.process_index())
-late = json.loads(sys.argv[2])
-one_folder._WAIT = float(sys.argv[3])
-
-def make(name):
-    if name.endswith("/"):
-        (here / name).mkdir(parents=True)
-    else:
-        (here / name).touch()
-
-if jax.process_index() == 1:
-    threading.Timer(2, lambda: [make(name) for name in late]).start()
+folder = epath.Path(sys.argv[1]) / sys.argv[2 + jax.process_index()]
 try:
-    before = time.monotonic()
-    steps = one_folder.agreed_steps(folders.Folders(here))
-    if jax.process_index() == 0:
-        (here / "config.json").touch()
-    one_folder.check_one_folder(here, first=max(steps))
-    print(steps, time.monotonic() - before < 30)
+    with resume.hold_folder(folder):
+        print("held")
 except errors.UserError as error:
     print(error)
 """
 
 
-def both(folder, late: str, wait: float) -> list[str]:
-    """What the two processes print."""
-    started = start_together(PROGRAM, str(folder), late, str(wait))
-    said = [process.communicate(timeout=200) for process in started]
-    assert [process.returncode for process in started] == [0, 0], said
-    return [out for out, _ in said]
+@pytest.mark.parametrize(
+    ("folders", "sentence"),
+    [
+        (("run", "run"), "held\n"),
+        (("here", "there"), "The 2 processes do not see the same files in"),
+    ],
+)
+def test_processes_share_one_folder_or_are_refused(tmp_path, folders, sentence):
+    for process in start_together(PROGRAM, str(tmp_path), *folders):
+        said, _ = process.communicate(timeout=400)
+        assert process.returncode == 0 and sentence in said, said
+    names = [path.name for path in tmp_path.glob("*/*")]
+    assert set(names) == {".lock"}  # nothing of the question is left
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """The first process has the steps 5 and 10; the second one an old listing."""
-    for name in ("0/checkpoints/5", "0/checkpoints/10", "1/checkpoints/5"):
-        (tmp_path / name).mkdir(parents=True)
-    (tmp_path / "1/checkpoints/12").mkdir()
-    return tmp_path
+DAMAGED = """
+import sys
+import numpy as np
+from mdvit_jax.training import distributed
+distributed.join()
+import jax, jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+from mdvit_jax.training import checkpoint, step
+everywhere = NamedSharding(jax.make_mesh((2,), ("data",)), PartitionSpec())
+
+def state(number):
+    arrays = {"kernel": jnp.full((3, 4), float(number))}
+    return step.TrainState(*jax.device_put((jnp.int32(number), arrays, ()), everywhere))
+
+with checkpoint.Checkpoints(sys.argv[1], keep=3) as saved:
+    for number in (1, 2, 3):
+        saved.save(number, state(number))
+    saved.wait()
+    distributed.wait_for_all("saved")
+    if jax.process_index() == 0:
+        (saved.root / "3/params/_METADATA").write_text("")
+        (saved.root / "2/SHA256SUMS").unlink()
+        (saved.root / "2/params/_METADATA").write_text("")
+    distributed.wait_for_all("damaged")
+    restored, number = saved.restore(state(0))
+kernel = np.asarray(restored.params["kernel"].addressable_data(0))
+print("step", number, int(kernel[0, 0]))
+"""
 
 
-def test_what_comes_late_is_waited_for(folder):
-    late = '["checkpoints/10/", "config.json"]'
-    for said in both(folder, late, 60):
-        assert said.endswith("[5, 10] True\n")  # after what Gloo says
-
-
-@pytest.mark.parametrize("late", ['["config.json"]', '["checkpoints/10/"]'])
-def test_a_folder_that_is_another_one_is_told_after_a_while(folder, late):
-    for said in both(folder, late, 3):
-        assert "The 2 processes do not see the same files in" in said
+def test_processes_agree_on_the_newest_checkpoint_that_can_be_used(tmp_path):
+    """One is damaged by its sums, and one cannot be loaded."""
+    for process in start_together(DAMAGED, str(tmp_path)):
+        said, _ = process.communicate(timeout=400)
+        assert process.returncode == 0 and said.endswith("step 1 1\n"), said
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["1", "2.damaged", "3.damaged"]
