@@ -33,7 +33,7 @@ def main() -> int:
     settings = dict(argument.split("=", 1) for argument in sys.argv[1:])
     forward = settings.pop(_FORWARD, "")
     distributed.join()
-    with distributed.together():
+    with distributed.handle_lost_process():
         row = measure(settings, forward=bool(forward))
         if jax.process_index() == 0:
             print(json.dumps(row), flush=True)

@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -22,9 +23,22 @@ def replacing(path: str | Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
-def write_text(path: str | Path, text: str) -> None:
-    """Replace a file by a text in UTF-8."""
-    with replacing(path) as beside, beside.open("w", encoding="utf-8") as file:
-        file.write(text)
+def in_bucket(path: str | os.PathLike) -> bool:
+    """Whether a path is one of a bucket, such as gs://bucket/run, and not of a disk."""
+    return "://" in os.fspath(path)
+
+
+def write_bytes(path: str | Path | Any, data: bytes) -> None:
+    """Replace a file; an object of a bucket (`etils.epath.Path`) is written whole."""
+    if in_bucket(path):
+        path.write_bytes(data)
+        return
+    with replacing(path) as beside, beside.open("wb") as file:
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())  # or a machine that fails may leave it empty
+
+
+def write_text(path: str | Path | Any, text: str) -> None:
+    """As `write_bytes`, a text in UTF-8."""
+    write_bytes(path, text.encode())

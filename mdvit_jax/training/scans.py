@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 import ml_collections
+from etils import epath
 
 from mdvit_jax import errors
 from mdvit_jax.data import cohort, store
@@ -19,7 +20,7 @@ _PARTS = ("train", "validation")
 
 
 def open_parts(
-    config: ml_collections.ConfigDict, workdir: Path
+    config: ml_collections.ConfigDict, workdir: epath.Path
 ) -> tuple[store.Store, store.Store]:
     """The scans for training and for validation, as the run began with them.
 
@@ -44,7 +45,7 @@ def open_parts(
     return training, held_out
 
 
-def save(workdir: Path, training: store.Store, held_out: store.Store) -> None:
+def save(workdir: epath.Path, training: store.Store, held_out: store.Store) -> None:
     """Write down what a run begins with; of a run that goes on, nothing changes."""
     if (workdir / "scans.json").exists():
         return
@@ -55,7 +56,7 @@ def save(workdir: Path, training: store.Store, held_out: store.Store) -> None:
     atomic.write_text(workdir / "scans.json", json.dumps(parts, indent=1) + "\n")
 
 
-def _saved(workdir: Path) -> dict[str, list[Scan]]:
+def _saved(workdir: epath.Path) -> dict[str, list[Scan]]:
     path = workdir / "scans.json"
     try:
         parts = json.loads(path.read_text(encoding="utf-8"))

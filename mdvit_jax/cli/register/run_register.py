@@ -87,12 +87,12 @@ def _registered(options) -> tuple[Registration, dict[str, Any]]:
     fixed, moving, init = options.fixed, options.moving, options.init
     if options.checkpoint:
         # Imported here: flax and orbax take seconds, and only --checkpoint needs them.
-        from mdvit_jax.training import estimate
+        from mdvit_jax.training import pretrained
 
         fixed, moving = images.load(fixed), images.load(moving)
         volumes = [nifti.Volume(image.data, image.affine) for image in (fixed, moving)]
         names = options.fixed, options.moving
-        found = estimate.estimate(options.checkpoint, volumes, names)
+        found = pretrained.estimate(options.checkpoint, volumes, names)
         _log.debug("Starting from %s.", found.network)
         init, details["init"] = found.matrix, found.network
     result = register(
