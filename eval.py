@@ -39,7 +39,7 @@ def main() -> int:
     from mdvit_jax.studies import evaluation
     from mdvit_jax.training import distributed
 
-    distributed.alone("eval.py")
+    distributed.require_one_process("eval.py")
     startup.start()
     command = shlex.join(["python", *sys.argv])
     print(evaluation.run(settings, options, command=command))

@@ -46,7 +46,7 @@ def main() -> int:
     distributed.join()  # before anything computes
     from mdvit_jax.training import loop
 
-    with distributed.together():
+    with distributed.handle_lost_process():
         return loop.train(settings)
 
 

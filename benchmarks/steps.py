@@ -37,7 +37,7 @@ def main() -> int:
     settings = dict(argument.split("=", 1) for argument in sys.argv[1:])
     forward, wait = settings.pop(_FORWARD, ""), settings.pop(_WAIT, "")
     distributed.join()
-    with distributed.together():
+    with distributed.handle_lost_process():
         row = measure(settings, forward=bool(forward), wait=bool(wait))
         if jax.process_index() == 0:
             print(json.dumps(row), flush=True)

@@ -25,7 +25,7 @@ NEIGHBOURS = {
     "evaluation": {"registration"},  # `register` is one of the methods compared
     "training": {"evaluation"},  # validation measures Dice as the evaluation does
 }
-EVERYWHERE = {"errors", "config", "last_words", "streams"}
+EVERYWHERE = {"errors", "config"}
 MAY_IMPORT = {
     room: {r for below in FLOORS[:height] for r in below} | NEIGHBOURS.get(room, set())
     for height, floor in enumerate(FLOORS)

@@ -136,7 +136,9 @@ def save(
     data = voxels.cast(data, stored_dtype(path, dtype or data.dtype, data))
     if output_paths.is_mgh(path):
         kind = nib.freesurfer.MGHImage
-        image = kind(data, grid.affine, _header(kind, header, data))
+        image: nib.spatialimages.SpatialImage = kind(
+            data, grid.affine, _header(kind, header, data)
+        )
     else:
         if max(data.shape) > _LONGEST:
             words = "×".join(map(str, data.shape))

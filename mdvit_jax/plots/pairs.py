@@ -101,7 +101,7 @@ def overlay_figure(
 
 def save(figure: Figure, path: str | Path) -> None:
     """Write the figure (PNG, PDF, … by the suffix); a reader never sees half a file."""
-    path = Path(path)
+    path = Path(path) if isinstance(path, str) else path  # it may be one of a bucket
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn = io.BytesIO()
     figure.savefig(
@@ -110,8 +110,7 @@ def save(figure: Figure, path: str | Path) -> None:
         dpi="figure",
         facecolor=figure.get_facecolor(),
     )
-    with atomic.replacing(path) as beside:
-        beside.write_bytes(drawn.getvalue())
+    atomic.write_bytes(path, drawn.getvalue())
 
 
 # Panels of a registration picture

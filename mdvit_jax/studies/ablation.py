@@ -5,7 +5,7 @@ from mdvit_jax.studies import cases, tables
 from mdvit_jax.studies.case import Case, count_pairs
 from mdvit_jax.studies.section import Section
 
-# What a network is called by its configuration (`training.start.describe`) → the
+# What a network is called by its configuration (`training.pretrained`) → the
 # setting of Table 2.
 SETTINGS = {
     "C2FViT (NCC)": "C2FViT",

@@ -13,7 +13,7 @@ from mdvit_jax.data import dataset, template
 from mdvit_jax.evaluation import methods, regions, scoring
 from mdvit_jax.studies import STUDIES, cases
 from mdvit_jax.studies import run as studies
-from mdvit_jax.training import start
+from mdvit_jax.training import pretrained
 
 _log = logging.getLogger(__name__)
 
@@ -80,10 +80,10 @@ def load(
     trained = []
     for run in runs:
         if run.is_file():
-            trained.append(start.imported_network(config, run))
+            trained.append(pretrained.imported_network(config, run))
         else:
-            start.check_held_out(config, run)
-            trained.append(start.trained_network(run))
+            pretrained.check_held_out(config, run)
+            trained.append(pretrained.trained_network(run))
     found = []
     names = [network.name for network in trained]
     for run, network in zip(runs, trained, strict=True):

@@ -86,11 +86,11 @@ def _registered(options) -> tuple[Registration, dict[str, Any]]:
     fixed, moving, init = options.fixed, options.moving, options.init
     if options.checkpoint:
         # Imported here: flax and orbax take seconds, and only --checkpoint needs them.
-        from mdvit_jax.training import estimate
+        from mdvit_jax.training import pretrained
 
         fixed, moving = image.load(fixed), image.load(moving)
         names = options.fixed, options.moving
-        start = estimate.estimate(options.checkpoint, (fixed, moving), names)
+        start = pretrained.estimate(options.checkpoint, (fixed, moving), names)
         _log.debug("Starting from %s.", start.network)
         init, details["init"] = start.matrix, start.network
     result = register(
