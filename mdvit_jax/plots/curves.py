@@ -1,7 +1,5 @@
 """Curves of a training run, as a matplotlib figure."""
 
-from __future__ import annotations
-
 import array
 import json
 from collections.abc import Iterator
@@ -15,8 +13,6 @@ from numpy.typing import NDArray
 from mdvit_jax import errors
 from mdvit_jax.plots import panels
 
-_FAINT = "#8b8d94"
-_FIRST, _SECOND = "#35d0ff", "#ffb347"  # apart for all common kinds of colour vision
 _BLOCKS = 1000  # more than an axis has pixels
 
 
@@ -28,7 +24,7 @@ def training_curves(path: str | Path) -> Figure:
     be read or another line is not JSON.
     """
     found = _series(Path(path), "loss", "validation_loss", "dsc", "dsc30")
-    figure = panels.figure(11.0, 4.2)
+    figure = panels.create_figure(11.0, 4.2)
     left, right = figure.subplots(1, 2)
     figure.subplots_adjust(0.07, 0.13, 0.98, 0.91, wspace=0.16)
     _curve_axis(left, "Loss")
@@ -36,15 +32,15 @@ def training_curves(path: str | Path) -> Figure:
     step, loss = found["loss"]
     smooth = max(1, len(loss) // 40)
     drawn = _thinned(step, loss)
-    left.plot(*drawn, color=_FAINT, lw=0.8, alpha=0.6, label="training")
+    left.plot(*drawn, color=panels.FAINT, lw=0.8, alpha=0.6, label="training")
     if smooth > 1:
         label = f"training, mean of {smooth} rows"
         drawn = _thinned(*_running_mean(step, loss, smooth))
-        left.plot(*drawn, color=_FIRST, lw=1.8, label=label)
+        left.plot(*drawn, color=panels.FIRST, lw=1.8, label=label)
     checked = (
-        (left, "validation_loss", "validation", _SECOND),
-        (right, "dsc", "DSC", _FIRST),
-        (right, "dsc30", "DSC30 (lowest 30 %)", _SECOND),
+        (left, "validation_loss", "validation", panels.SECOND),
+        (right, "dsc", "DSC", panels.FIRST),
+        (right, "dsc30", "DSC30 (lowest 30 %)", panels.SECOND),
     )
     for axis, key, label, colour in checked:
         step, value = found[key]
@@ -58,7 +54,7 @@ def training_curves(path: str | Path) -> Figure:
             0.5,
             0.5,
             "no validation yet",
-            color=_FAINT,
+            color=panels.FAINT,
             ha="center",
             transform=right.transAxes,
         )
@@ -69,11 +65,11 @@ def _curve_axis(axis: Axes, title: str) -> None:
     axis.set_facecolor(panels.PAPER)
     axis.set_title(title, color=panels.TEXT, fontsize=11, loc="left")
     axis.set_xlabel("step", color=panels.TEXT, fontsize=9)
-    axis.tick_params(colors=_FAINT, labelsize=8)
+    axis.tick_params(colors=panels.FAINT, labelsize=8)
     axis.grid(color="#2a2c33", lw=0.6)
     for side, spine in axis.spines.items():
         spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(_FAINT)
+        spine.set_color(panels.FAINT)
 
 
 def _rows(path: Path) -> Iterator[dict]:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from mdvit_jax import errors
 from mdvit_jax.io import atomic
-from mdvit_jax.plots import pairs as figures
+from mdvit_jax.plots import panels
 from mdvit_jax.studies import html, table
 from mdvit_jax.studies.table import Table, ranked
 
@@ -69,7 +69,7 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     pictures = []
     for stem, figure in section.figures.items():
-        figures.save(figure, folder / f"{stem}.png")
+        panels.save_figure(figure, folder / f"{stem}.png")
         seen = {"alt": _told(figure) or stem, "inches": float(figure.get_figwidth())}
         pictures.append({"file": f"{stem}.png", **seen})
     kept = {

@@ -1,7 +1,7 @@
 """Table 1 of the paper: overlap of the brain masks after each method."""
 
 from mdvit_jax.evaluation import scoring
-from mdvit_jax.plots import pairs
+from mdvit_jax.plots import overlays
 from mdvit_jax.studies import cases, tables
 from mdvit_jax.studies.case import Case, count_pairs, matrix_of
 from mdvit_jax.studies.section import Section
@@ -26,7 +26,7 @@ def run(setting: cases.Setting) -> tuple[Section, list[Case]]:
     drawn = {}
     for rank, (dsc, _, case, pair) in enumerate(worst, start=1):
         warped = scoring.warp(pair.moving, matrix_of(case), threshold=0.5)
-        drawn[f"table1_worst_{rank}"] = pairs.overlay_figure(
+        drawn[f"table1_worst_{rank}"] = overlays.overlay_figure(
             pair.fixed.image,
             pair.moving.image,
             warped.image,

@@ -24,8 +24,7 @@ from mdvit_jax import config as configuration
 from mdvit_jax import errors, models
 from mdvit_jax.data import loading, pairs, pipeline, template
 from mdvit_jax.evaluation import scoring
-from mdvit_jax.plots import curves
-from mdvit_jax.plots import pairs as figures
+from mdvit_jax.plots import curves, panels
 from mdvit_jax.training import (
     checkpoint,
     left_out,
@@ -184,9 +183,9 @@ def train(config: ml_collections.ConfigDict) -> int:
                         if done > first or not noted:
                             record.write(done, scores)
                         name = f"{done:07d}.png"
-                        figures.save(picture, workdir / "validation" / name)
+                        panels.save_figure(picture, workdir / "validation" / name)
                         drawn = curves.training_curves(record.path)
-                        figures.save(drawn, workdir / "curves.png")
+                        panels.save_figure(drawn, workdir / "curves.png")
                         # Figures refer to themselves, tens of MB each; among the many
                         # objects of JAX Python by itself looks for them too rarely.
                         gc.collect()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mdvit_jax.plots import lines, pairs
+from mdvit_jax.plots import lines, panels
 
 X = np.array([0.5, 1.0, 2.0])
 SERIES = {
@@ -66,14 +66,14 @@ def test_many_series_are_told_apart():
 
 def test_rotation_has_a_panel_for_each_axis_on_one_scale():
     degrees = np.arange(0, 361, 90.0)
-    panels = {
+    axes_of_rotation = {
         f"about {axis}": {"Ours": (degrees, np.full(5, level), np.zeros(5))}
         for axis, level in zip("xyz", (0.9, 0.8, 0.5), strict=True)
     }
-    figure = lines.rotation_lines(panels, title="turned", y_name="DSC")
-    assert [axis.get_title() for axis in figure.axes] == list(panels)
+    figure = lines.rotation_lines(axes_of_rotation, title="turned", y_name="DSC")
+    assert [axis.get_title() for axis in figure.axes] == list(axes_of_rotation)
     assert len({axis.get_ylim() for axis in figure.axes}) == 1
-    for axis, series in zip(figure.axes, panels.values(), strict=True):
+    for axis, series in zip(figure.axes, axes_of_rotation.values(), strict=True):
         (line,) = axis.lines
         np.testing.assert_array_equal(line.get_xdata(), degrees)
         np.testing.assert_array_equal(line.get_ydata(), series["Ours"][1])
@@ -107,7 +107,7 @@ def test_bars_need_values_for_each_group():
 def test_figures_are_sharp_pictures_and_equal_ones_equal_files(tmp_path):
     for name in "ab":
         figure = lines.grouped_bars(("CC",), {}, title="nothing", y_name="Dice")
-        pairs.save(figure, tmp_path / f"{name}.png")
+        panels.save_figure(figure, tmp_path / f"{name}.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.width == int(figure.get_figwidth() * 192)
