@@ -28,9 +28,17 @@ def main() -> int:
     options, config = configuration.parse(_parser())
     distributed.alone("eval.py")
     startup.start()
-    from mdvit_jax.studies import evaluation
+    from mdvit_jax.studies import runner
 
-    print(evaluation.run(config, options, command=shlex.join(["python", *sys.argv])))
+    tables = runner.run_studies(
+        config,
+        checkpoints=options.checkpoint,
+        studies=options.study or (),
+        classical=options.methods,
+        output=options.output,
+        command=shlex.join(["python", *sys.argv]),
+    )
+    print(tables)
     return 0
 
 

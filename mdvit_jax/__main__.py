@@ -110,13 +110,15 @@ def _ablation(arguments: Sequence[str]) -> int:
     pretraining = configuration.load(options.pretraining)
     from mdvit_jax import streams
     from mdvit_jax.cli import startup
-    from mdvit_jax.studies import chain
+    from mdvit_jax.studies import table2_training
 
     streams.outlast()
     startup.start()
     output = options.output or Path(config.workdir).parent / config.data.task
     command = shlex.join(["mdvit", "ablation", *arguments])
-    return chain.run(config, pretraining, output, command=command)
+    return table2_training.train_and_evaluate(
+        config, pretraining, output, command=command
+    )
 
 
 def _export(arguments: Sequence[str]) -> int:

@@ -171,7 +171,7 @@ def train(config: ml_collections.ConfigDict) -> int:
             going_on = stop.received is None
             if going_on and due(done):
                 watch.waits_for(f"the validation after step {done}")
-                named = scoring.pairs_of(cases, held_out, fixed_template)
+                named = scoring.load_pairs(cases, held_out, fixed_template)
                 params = sharding.on_one_device(mesh, state.params)
                 with saving_first():
                     found = validate(params, named, stop.ends)

@@ -40,7 +40,7 @@ def create(
                 return None
             images = (jnp.asarray(s.image)[None] for s in (pair.fixed, pair.moving))
             value, matrix = register(params, *images)
-            warped, row = scoring.align(pair, np.asarray(matrix), config)
+            warped, row = scoring.warp_and_score(pair, np.asarray(matrix), config)
             loss.append(float(value))
             rows.append(row)
             if worst is None or row["dsc"] < worst[0]:

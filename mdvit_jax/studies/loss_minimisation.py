@@ -1,6 +1,6 @@
-"""The affine at which a training loss is least, sought for each pair by itself.
+"""Minimise a training loss for each pair by itself, without a network.
 
-What a loss can tell of an affine, apart from what a network learns of it.
+It shows how exact an affine the loss defines, apart from what a network learns of it.
 """
 
 import jax
@@ -14,22 +14,22 @@ from mdvit_jax.data import conform
 from mdvit_jax.evaluation.methods import Method
 from mdvit_jax.training import step
 
-_LEVELS = 2  # half the size of the images, then their own
-_EVALUATIONS = 100  # at each level, the most
+_LEVELS = 2  # half resolution, then full
+_EVALUATIONS = 100  # at most, at each level
 
 
-def minimised(config: ml_collections.ConfigDict) -> Method:
-    """Quasi-Newton descent (L-BFGS-B) of `config.loss` over the 12 parameters.
+def minimise_loss(config: ml_collections.ConfigDict) -> Method:
+    """A method: L-BFGS-B on `config.loss` over the 12 parameters, coarse to fine.
 
-    From the centres of mass laid on each other, as the networks start; coarse to fine.
+    It starts from the centres of mass laid on each other, as the networks do.
 
     Args:
-        config: of it `loss` alone.
+        config: only `loss` is read.
     """
     loss_of_pairs = step.objective(config.loss)
 
     @jax.jit
-    def value_and_slope(parameters, start, fixed, moving):
+    def value_and_gradient(parameters, start, fixed, moving):
         def value(parameters):
             matrix = _matrix(parameters, start, moving)
             warped = geometry.warp_affine(moving, matrix)
@@ -37,25 +37,27 @@ def minimised(config: ml_collections.ConfigDict) -> Method:
 
         return jax.value_and_grad(value)(parameters)
 
-    def in_float64(parameters, *given):
-        value, slope = value_and_slope(parameters.astype(np.float32), *given)
-        return float(value), np.asarray(slope, np.float64)
+    def in_float64(parameters, *arguments):
+        parameters = parameters.astype(np.float32)
+        value, gradient = value_and_gradient(parameters, *arguments)
+        return float(value), np.asarray(gradient, np.float64)
 
     def align(fixed: conform.Conformed, moving: conform.Conformed) -> np.ndarray:
         images = [jnp.asarray(scan.image, jnp.float32) for scan in (fixed, moving)]
         start = geometry.centre_shift(*images)
         pyramids = [geometry.image_pyramid(image, _LEVELS) for image in images]
-        free = np.zeros(12)
-        for of_fixed, of_moving in zip(*pyramids, strict=True):
-            free = optimize.minimize(
+        parameters = np.zeros(12)
+        for level_images in zip(*pyramids, strict=True):
+            parameters = optimize.minimize(
                 in_float64,
-                free,
-                args=(start, of_fixed, of_moving),
+                parameters,
+                args=(start, *level_images),
                 jac=True,
                 method="L-BFGS-B",
                 options={"maxfun": _EVALUATIONS},
             ).x
-        return np.asarray(_matrix(jnp.asarray(free, jnp.float32), start, images[1]))
+        parameters = jnp.asarray(parameters, jnp.float32)
+        return np.asarray(_matrix(parameters, start, images[1]))
 
     name = config.loss.name.upper()
     identity = f"{name} minimised, {config.loss.to_json()}, {_LEVELS} levels"
@@ -63,6 +65,6 @@ def minimised(config: ml_collections.ConfigDict) -> Method:
 
 
 def _matrix(parameters, start, moving):
-    """`fixed_to_moving`, the parameters acting about the moving centre of mass."""
+    """`fixed_to_moving`; the parameters act about the moving centre of mass."""
     centre = geometry.centre_of_mass(moving)
     return geometry.compose(geometry.affine_matrix(parameters, centre=centre), start)
