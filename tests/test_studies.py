@@ -23,7 +23,6 @@ from mdvit_jax.studies import (
     table1,
     table2,
     tables,
-    timing,
 )
 from mdvit_jax.studies.compute import NotApplicable, Setting, compute_records
 from mdvit_jax.studies.record import Record, tabulate
@@ -114,17 +113,13 @@ def test_a_stopped_study_goes_on_where_it_was(tmp_path):
     other = Counting(identity="2")
     grown_masks = setting(tmp_path, evaluation__mask_threshold="0.0")
     compute_records(setting(tmp_path), [other.method])
-    compute_records(
-        setting(tmp_path, evaluation__mask_threshold="0.0"), [counting.method]
-    )
+    compute_records(grown_masks, [counting.method])
     assert other.calls == counting.calls - 4 == 4
     # Of a line that was cut short, the case alone is computed again.
     kept = tmp_path / "results.jsonl"
     text = kept.read_text()
     kept.write_text(text[:-20])
-    compute_records(
-        setting(tmp_path, evaluation__mask_threshold="0.0"), [counting.method]
-    )
+    compute_records(grown_masks, [counting.method])
     assert counting.calls == 8 + 2
     keys = [sorted(r[:45] for r in t.splitlines()) for t in (kept.read_text(), text)]
     assert keys[0] == keys[1]
@@ -299,19 +294,6 @@ def test_table_2_names_its_settings(tmp_path):
     section, _ = conduct(table2, setting(tmp_path, networks=networks))
     heads = [row[0] for row in section.tables[0].rows]
     assert heads == ["Initial (CoM)", "C2FViT", "+NTG", "+MSDA", "+fine-tuning"]
-
-
-def test_training_steps_are_timed_with_both_losses(tmp_path, monkeypatch):
-    monkeypatch.setattr(timing, "_ROUNDS", 1)
-    monkeypatch.setattr(timing, "_STEPS", 1)
-    small = {"embedding": "8", "depth": "1", "dilations": "(1,)"}
-    changed = {f"model__{name}": value for name, value in small.items()}
-    changed |= {"loss__levels": "1", "loss__windows": "(7,)"}
-    section, records = conduct(timing, setting(tmp_path, **changed))
-    assert records.loss.tolist() == ["NTG", "NCC"] * 2
-    assert records["round"].tolist() == [0, 0, 1, 1]
-    assert [row[0] for row in section.tables[0].rows] == ["NTG", "NCC"]
-    assert all(float(row[2]) > 0 for row in section.tables[0].rows)
 
 
 def test_the_files_of_a_study(tmp_path):
