@@ -12,7 +12,7 @@ SIZE, SPACING = 40, 4.0  # voxels, mm
 
 
 def scan(corner, move) -> conform.Conformed:
-    """Something lopsided with two tissues, at 0 in the world and then moved.
+    """An asymmetric object with two tissues, at 0 in the world and then moved.
 
     Args:
         corner: [3] world RAS+ mm of the first voxel.

@@ -49,6 +49,11 @@ class ResultsFile:
                 # The last line was cut short when the program was stopped.
                 path.write_text("".join(lines[:-1]), encoding="utf-8")
 
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """All rows, in the order in which their keys were first added."""
+        return list(self._rows.values())
+
     def get(self, key: str) -> dict[str, Any] | None:
         """The row of a key; None if there is none."""
         return self._rows.get(key)
