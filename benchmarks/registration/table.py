@@ -22,10 +22,10 @@ def make_table(results: pd.DataFrame, methods: Sequence[str]) -> Table:
     """
     rows = []
     for question, group, contrasts, answer in _QUESTIONS:
-        asked = results[(results.group == group) & results.contrast.isin(contrasts)]
+        cases = results[(results.group == group) & results.contrast.isin(contrasts)]
         # Their own voxels before others.
-        for voxels in sorted(asked.voxels.unique(), reverse=True):
-            same_size = asked[asked.voxels == voxels]
+        for voxels in sorted(cases.voxels.unique(), reverse=True):
+            same_size = cases[cases.voxels == voxels]
             columns = [same_size[same_size.method == method] for method in methods]
             count = max(column.case.nunique() for column in columns)
             size = "" if voxels == "own" or voxels in question else f", at {voxels}"

@@ -26,14 +26,14 @@ def minimise_loss(config: ml_collections.ConfigDict) -> Method:
     Args:
         config: only `loss` is read.
     """
-    loss_of_pairs = step.objective(config.loss)
+    objective = step.objective(config.loss)
 
     @jax.jit
     def value_and_gradient(parameters, start, fixed, moving):
         def value(parameters):
             matrix = _matrix(parameters, start, moving)
             warped = geometry.warp_affine(moving, matrix)
-            return loss_of_pairs(fixed[None], warped[None])[0]
+            return objective(fixed[None], warped[None])[0]
 
         return jax.value_and_grad(value)(parameters)
 
@@ -56,8 +56,8 @@ def minimise_loss(config: ml_collections.ConfigDict) -> Method:
                 method="L-BFGS-B",
                 options={"maxfun": _EVALUATIONS},
             ).x
-        parameters = jnp.asarray(parameters, jnp.float32)
-        return np.asarray(_matrix(parameters, start, images[1]))
+        best = jnp.asarray(parameters, jnp.float32)
+        return np.asarray(_matrix(best, start, images[1]))
 
     name = config.loss.name.upper()
     identity = f"{name} minimised, {config.loss.to_json()}, {_LEVELS} levels"
