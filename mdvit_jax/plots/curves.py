@@ -107,18 +107,18 @@ def _read_series(path: Path, *keys: str) -> dict[str, tuple[NDArray, NDArray]]:
                 steps[key].append(row["step"])
                 values[key].append(row[key])
     return {
-        key: _last_of_step(np.array(steps[key]), np.array(values[key])) for key in keys
+        key: _last_rows(np.array(steps[key]), np.array(values[key])) for key in keys
     }
 
 
-def _last_of_step(step: NDArray, value: NDArray) -> tuple[NDArray, NDArray]:
+def _last_rows(step: NDArray, value: NDArray) -> tuple[NDArray, NDArray]:
     """Each step once, with the last of its values."""
     once, last = np.unique(step[::-1], return_index=True)
     return once, value[::-1][last]
 
 
 def _thin(step: NDArray, value: NDArray) -> tuple[NDArray, NDArray]:
-    """The lowest and the highest of each block of neighbours: the plot looks the same."""
+    """The lowest and highest of each block of neighbours: the plot looks the same."""
     size = -(-len(step) // _BLOCKS)
     if size <= 2:
         return step, value

@@ -1,9 +1,9 @@
 """Plots in the paper's form: lines with a band (Figs. 3, 4, 6), grouped bars (Fig. 5).
 
 On white, to be printed. A method has its colour, mark and dashes by its place in the
-mapping, so it looks the same in all plots that list the methods in the same order; marks
-and dashes distinguish it without colours. A value that is not finite is left out: a line
-has a gap there, and a bar shows the mean of the others.
+mapping, so it looks the same in all plots that list the methods in the same order;
+marks and dashes distinguish it without colours. A value that is not finite is left out:
+a line has a gap there, and a bar shows the mean of the others.
 """
 
 from collections.abc import Mapping, Sequence
