@@ -46,7 +46,7 @@ def test_a_rigid_move_comes_back(name, signs):
     truth = np.eye(4)
     truth[:3, :3] = Rotation.from_euler("xyz", [8, -12, 5], degrees=True).as_matrix()
     truth[:3, 3] = [12, -7, 20]
-    moving = fixed._replace(affine=truth @ fixed.affine)
+    moving = from_array(fixed.data, truth @ fixed.affine)
     found = methods.METHODS[name](fixed, moving)
     points = np.argwhere(fixed.data > 0.2) @ fixed.affine[:3, :3].T
     points += fixed.affine[:3, 3]
@@ -70,8 +70,9 @@ def first_and_centres(name, image, corners):
 def test_voxels_lie_where_the_affine_says(name, signs):
     pytest.importorskip(CLASSICAL[name][1])
     method = importlib.import_module(f"mdvit_jax.evaluation.methods.{name}")
-    data, affine, *_ = brain(oblique(signs))
-    image = method.image(from_array(data, affine))
+    source = brain(oblique(signs))
+    data, affine = source.data, source.affine
+    image = method.image(source)
     corners = list(itertools.product(*((0, n - 1) for n in data.shape)))
     found, value = first_and_centres(name, image, corners)
     expected = [np.diag([-1, -1, 1]) @ (affine @ [*c, 1])[:3] for c in corners]
