@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mdvit_jax import errors, geometry, models
-from mdvit_jax.data import conform, store, template
+from mdvit_jax.data import conform, dataset, template
 from mdvit_jax.evaluation import methods, scoring
 from mdvit_jax.models import import_torch
 from mdvit_jax.studies import runner
@@ -116,7 +116,7 @@ def test_weights_of_pytorch_give_through_eval_what_the_library_gives(
     network = models.create(settings)
     fixed_scan, _ = template.load(settings.data)
     fixed = fixed_scan.image[None]
-    scans = store.open_part(settings, "test")
+    scans = dataset.open_part(settings, "test")
     assert len(rows) == len(scans) == 3
     for row, scan in zip(rows, scans, strict=True):
         moving = scan.image[None]

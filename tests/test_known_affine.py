@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mdvit_jax.data import conform, store
+from mdvit_jax.data import conform, dataset
 from mdvit_jax.evaluation import scoring
 from mdvit_jax.studies import known_affine, perturbations, runner
 from mdvit_jax.studies.compute import Setting
@@ -16,7 +16,7 @@ def study(tmp_path_factory):
     """The study of three synthetic people at 32³: its section, text and folder."""
     folder = tmp_path_factory.mktemp("known_affine")
     config = people.config(data__size="32", loss__stride="1")
-    scans = store.open_part(config, "test")
+    scans = dataset.open_part(config, "test")
     setting = Setting(config, scans, None, (), [], folder, {})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(known_affine, "GAMMAS", (0.5, 1.0))

@@ -6,7 +6,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from benchmarks.registration import cases, contrasts, scans
-from mdvit_jax.transforms.resample import resample
+from mdvit_jax.transforms import resample
 
 # Oblique, with two axes flipped and voxels of three sizes.
 _TURN = Rotation.from_euler("xyz", [20, -15, 40], degrees=True).as_matrix()

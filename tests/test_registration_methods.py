@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from benchmarks.registration import compare, scans
 from mdvit_jax import errors
 from mdvit_jax.evaluation.methods import CLASSICAL, itk_grid
-from mdvit_jax.io import nifti
+from mdvit_jax.io.image import Image, from_array
 
 _SIGNS = [(1, 1, 1), (-1, 1, 1), (1, -1, -1)]
 _PEERS = ["ants", "elastix", "simpleitk"]
@@ -26,7 +26,7 @@ def oblique(signs) -> np.ndarray:
     return affine
 
 
-def brain(affine) -> scans.images.Image:
+def brain(affine) -> Image:
     """An asymmetric object with two tissues, 36×44×40."""
     random = np.random.default_rng(5)
     shape = (36, 44, 40)
@@ -46,7 +46,7 @@ def test_a_rigid_move_comes_back(name, signs):
     truth = np.eye(4)
     truth[:3, :3] = Rotation.from_euler("xyz", [8, -12, 5], degrees=True).as_matrix()
     truth[:3, 3] = [12, -7, 20]
-    moving = fixed._replace(affine=truth @ fixed.affine)
+    moving = from_array(fixed.data, truth @ fixed.affine)
     matrix = compare.align_pair(name, fixed, moving)
     points = np.argwhere(fixed.data > 0.2) @ fixed.affine[:3, :3].T
     points += fixed.affine[:3, 3]
@@ -70,9 +70,10 @@ def first_and_centres(name, image, corners):
 def test_voxels_lie_where_the_affine_says(name, signs):
     pytest.importorskip(CLASSICAL[name][1])
     method = importlib.import_module(f"mdvit_jax.evaluation.methods.{name}")
-    data, affine, *_ = brain(oblique(signs))
+    source = brain(oblique(signs))
+    data, affine = source.data, source.affine
     convert = method.to_ants if name == "ants" else method.to_itk
-    image = convert(nifti.Volume(data, affine))
+    image = convert(source)
     corners = list(itertools.product(*((0, n - 1) for n in data.shape)))
     points, value = first_and_centres(name, image, corners)
     expected = [np.diag([-1, -1, 1]) @ (affine @ [*c, 1])[:3] for c in corners]

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from mdvit_jax import errors, geometry
-from mdvit_jax.data import conform, store, synthetic_cohort, template
+from mdvit_jax.data import conform, dataset, synthetic_cohort, template
 from mdvit_jax.evaluation.methods import Method, centres_of_mass
 from mdvit_jax.studies import (
     STUDIES,
@@ -71,7 +71,7 @@ def truth(settings) -> Method:
 
 def setting(folder, *, networks=(), classical=(), **changed) -> Setting:
     own = config(**changed)
-    scans, fixed = store.open_part(own, "test"), template.load(own.data)[0]
+    scans, fixed = dataset.open_part(own, "test"), template.load(own.data)[0]
     return Setting(own, scans, fixed, networks, classical, folder, {"a": "b"})
 
 

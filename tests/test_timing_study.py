@@ -2,7 +2,7 @@
 
 import pytest
 
-from mdvit_jax.data import store, template
+from mdvit_jax.data import dataset, template
 from mdvit_jax.studies import timing
 from mdvit_jax.studies.compute import Setting
 from oracle import people
@@ -23,7 +23,7 @@ def test_training_steps_are_timed_with_both_losses(tmp_path, monkeypatch):
     monkeypatch.setattr(timing, "_ROUNDS", 1)
     monkeypatch.setattr(timing, "_STEPS", 1)
     config = people.config(**SMALL)
-    scans, fixed = store.open_part(config, "test"), template.load(config.data)[0]
+    scans, fixed = dataset.open_part(config, "test"), template.load(config.data)[0]
     setting = Setting(config, scans, fixed, (), (), tmp_path, {})
     records = timing.compute(setting)
     assert records.loss.tolist() == ["NTG", "NCC"] * 2

@@ -16,7 +16,7 @@ from mdvit_jax import errors
 from mdvit_jax.evaluation import methods
 
 
-@errors.told_in_a_sentence
+@errors.handle_user_errors
 def main(words: Sequence[str] | None = None) -> int:
     """Run the comparison that the command line asks for; return its exit code."""
     options = _parser().parse_args(words)

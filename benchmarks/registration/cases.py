@@ -19,8 +19,7 @@ from mdvit_jax.data import template
 from mdvit_jax.evaluation import metrics, regions
 from mdvit_jax.io.image import Image
 from mdvit_jax.studies import perturbations
-from mdvit_jax.transforms import Grid
-from mdvit_jax.transforms.resample import resample
+from mdvit_jax.transforms import Grid, resample
 
 _REGIONS = regions.label_values("neuromorphometrics")
 
@@ -73,7 +72,9 @@ class LabelledPair(NamedTuple):
         """Mean Dice of the 12 regions, the moving labels warped by nearest voxel."""
         labels, affine = self.moving_labels.data, self.moving_labels.affine
         grid = self.fixed_labels.grid
-        warped = resample(labels, affine, fixed_to_moving, grid, order=0)
+        warped = resample(
+            labels, affine, fixed_to_moving, grid, interpolation="nearest"
+        )
         region_dice = metrics.region_dice(self.fixed_labels.data, warped, _REGIONS)
         return float(np.nanmean(list(region_dice.values())))
 

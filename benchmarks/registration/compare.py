@@ -17,7 +17,6 @@ from benchmarks.registration import cases, plan
 from mdvit_jax import errors, transforms
 from mdvit_jax.evaluation import methods
 from mdvit_jax.io import image as images
-from mdvit_jax.io import nifti
 from mdvit_jax.studies.results import ResultsFile
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -65,7 +64,7 @@ def compare(
 def align_pair(name: str, fixed: images.Image, moving: images.Image) -> np.ndarray:
     """4×4 `fixed_to_moving`, world RAS+ mm, of a classical method."""
     align_images = methods.import_classical(name).align_images
-    return align_images(*(nifti.Volume(i.data, i.affine) for i in (fixed, moving)))
+    return align_images(fixed, moving)
 
 
 def _run(
@@ -104,7 +103,7 @@ def _run_command(name: str, case: cases.Case) -> tuple[np.ndarray, float]:
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{n}.nii.gz" for n in ("fixed", "moving")]
         for path, image in zip(paths, (case.fixed, case.moving), strict=True):
-            images.save(path, image.data, image, np.dtype(np.float32))
+            images.save(path, image.data, image.grid, dtype=np.dtype(np.float32))
         matrix_path = Path(folder) / "matrix.txt"
         program = [sys.executable, "-m", "benchmarks.registration.command", name]
         start = time.perf_counter()

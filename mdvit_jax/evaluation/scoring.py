@@ -8,7 +8,7 @@ import ml_collections
 import numpy as np
 
 from mdvit_jax import errors, geometry
-from mdvit_jax.data import conform, pairs, store
+from mdvit_jax.data import conform, dataset, pairs
 from mdvit_jax.evaluation import metrics, regions
 
 Regions = Mapping[str, Sequence[int]]  # name → its label values
@@ -27,7 +27,7 @@ class Pair(NamedTuple):
 
 def load_pairs(
     indices: Sequence[tuple[int, int]],
-    scans: store.Store,
+    scans: dataset.ScanDataset,
     template: conform.Conformed | None,
 ) -> Iterator[Pair]:
     """Load pairs one by one.

@@ -9,7 +9,7 @@ from mdvit_jax import errors
 
 try:
     import fcntl
-except ImportError:  # on Windows two programs in one folder are not told
+except ImportError:  # Windows: two programs in one folder are not noticed
     fcntl = None  # type: ignore[assignment]
 
 NAME = ".lock"  # a file in the folder, which is empty and stays
@@ -31,7 +31,7 @@ def hold(folder: str | Path, otherwise: str) -> Iterator[None]:
 
     Args:
         folder: it is there.
-        otherwise: what a second one is told.
+        otherwise: the message of the error for a second program.
 
     Raises:
         Taken: another program is in the folder.

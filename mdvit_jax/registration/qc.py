@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from mdvit_jax.io import image as images
+from mdvit_jax import transforms
 from mdvit_jax.io.grid import Grid
+from mdvit_jax.io.image import Image
 from mdvit_jax.plots import panels
 from mdvit_jax.registration import levels
 from mdvit_jax.registration.register import Registration
-from mdvit_jax.transforms import resample
 
 _COLUMNS = ("Axial", "Coronal", "Sagittal, right of the middle")
 _BESIDE = 0.12  # of the width, by which the sagittal plane misses the falx
@@ -102,12 +102,12 @@ def _box(thing: levels.Object) -> tuple[np.ndarray, np.ndarray]:
     return middle - half, middle + half
 
 
-def _brightness(image: images.Image) -> np.ndarray:
+def _brightness(image: Image) -> np.ndarray:
     """The image with its own range brought to 0 to 1, and what is outside of it at 0.
 
     Where many voxels share one value, they are the background, and not part of it.
     """
-    data = image.data
+    data = np.asarray(image.data, np.float32)
     some = data[::2, ::2, ::2].ravel()
     values, counts = np.unique(some, return_counts=True)
     common = values[np.argmax(counts)]
@@ -132,5 +132,5 @@ def _plane(low: np.ndarray, high: np.ndarray, centre: np.ndarray, cut: int) -> G
 
 def _slice(data: np.ndarray, affine, fixed_to_moving, plane: Grid) -> np.ndarray:
     """[up, right]."""
-    found = resample.resample(data, affine, fixed_to_moving, plane)
+    found = transforms.resample(data, affine, fixed_to_moving, plane)
     return found.reshape([n for n in plane.shape if n > 1]).T

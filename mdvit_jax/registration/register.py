@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from mdvit_jax import errors, transforms
-from mdvit_jax.io import coerce
-from mdvit_jax.io import image as images
+from mdvit_jax.io import coerce, image, labels
+from mdvit_jax.io.image import Image
 from mdvit_jax.registration import levels, ntg_refinement, similarity_metrics
 from mdvit_jax.registration import quality as verdict
 from mdvit_jax.registration import search as align
 from mdvit_jax.registration.choices import CONTRASTS, DOF
-from mdvit_jax.transforms import decompose, resample
+from mdvit_jax.transforms.resampling import background_value
 
 _log = logging.getLogger(__name__)
 
@@ -42,10 +42,10 @@ class Registration:
     verdict: verdict.Verdict
     before: similarity_metrics.Measures
     after: similarity_metrics.Measures
-    parts: decompose.Parts
+    parts: transforms.Parts
     alignment: align.Alignment | None
-    fixed: images.Image
-    moving: images.Image
+    fixed: Image
+    moving: Image
     pair: levels.Pair
 
     def __repr__(self) -> str:
@@ -61,9 +61,54 @@ class Registration:
 
     @functools.cached_property
     def warped(self) -> np.ndarray:
-        """The moving image on the fixed image's grid, [x, y, z] float32, linear."""
-        return resample.resample(
-            self.moving.data, self.moving.affine, self.matrix, self.fixed.grid
+        """The moving image on the fixed image's grid, [x, y, z] float32, linear.
+
+        Outside of the moving image it has the value of that image's background.
+        """
+        return self._resampled(np.dtype(np.float32))
+
+    def save(self, path: str | Path) -> None:
+        """Write the moving image on the fixed image's grid, in its own number type.
+
+        Args:
+            path: ends in .nii.gz, .nii, .mgz or .mgh; a file that is there is replaced.
+
+        Raises:
+            UserError: another ending, or a folder that cannot be written to.
+        """
+        data = self._resampled(self.moving.dtype)
+        image.save(path, data, self.fixed.grid, header=self.moving.header)
+
+    def save_transform(self, path: str | Path, *, format: str | None = None) -> None:
+        """Write the transform, fixed → moving; see `transforms.write`.
+
+        Args:
+            path: its ending says the format: .tfm, .lta, .x5 or .txt; .mat needs one.
+            format: one of `transforms.FORMATS`.
+
+        Raises:
+            UserError: no known format, or a folder that cannot be written to.
+        """
+        transforms.write(
+            path,
+            self.matrix,
+            fixed=self.fixed.grid,
+            moving=self.moving.grid,
+            format=format,
+        )
+
+    def to_nibabel(self) -> Any:
+        """The moving image on the fixed image's grid as a `nibabel.Nifti1Image`."""
+        return image.to_nibabel(self.warped, self.fixed.grid, header=self.moving.header)
+
+    def _resampled(self, dtype: np.dtype) -> np.ndarray:
+        return transforms.resample(
+            self.moving.data,
+            self.moving.affine,
+            self.matrix,
+            self.fixed.grid,
+            fill=background_value(self.moving.data),
+            dtype=dtype,
         )
 
 
@@ -123,7 +168,7 @@ def register(
         )
     with ThreadPoolExecutor() as threads:  # decompression works beside itself
         names = "the fixed image", "the moving image"
-        pictures = list(threads.map(coerce.image, (fixed, moving), names))
+        pictures = list(threads.map(coerce.to_image, (fixed, moving), names))
         masks, forced = (fixed_mask, moving_mask), (force, force)
         objects = list(threads.map(_object, pictures, masks, names, forced))
     if not all(found.bare for found in objects):
@@ -152,7 +197,7 @@ def register(
         verdict.judge(matrix, after, found, dof=dof),
         similarity_metrics.measure(pair, np.eye(4)),
         after,
-        decompose.decompose(matrix, pair.fixed.centre),
+        transforms.decompose(matrix, pair.fixed.centre),
         found,
         pictures[0],
         pictures[1],
@@ -160,13 +205,13 @@ def register(
     )
 
 
-def _object(image: images.Image, mask, name: str, force: bool) -> levels.Object:
+def _object(image: Image, mask, name: str, force: bool) -> levels.Object:
     name = image.path or name
     if not force:
         _refuse_labels(image, name)
     weight = None
     if mask is not None:
-        weight = coerce.mask(mask, image, name)
+        weight = coerce.to_mask(mask, image, name)
     found = levels.find(image.data, image.affine, mask=weight, name=name)
     _log.debug(
         "%s: %s voxels of %s mm, %s; its object reaches %.0f mm from its centre.",
@@ -179,8 +224,8 @@ def _object(image: images.Image, mask, name: str, force: bool) -> levels.Object:
     return found
 
 
-def _refuse_labels(image: images.Image, name: str) -> None:
-    count = coerce.labels_in(image.data, image.dtype)
+def _refuse_labels(image: Image, name: str) -> None:
+    count = labels.count_labels(image.data)
     if count:
         raise errors.UserError(
             f"{name} looks like a label map or a mask ({count} whole numbers in "

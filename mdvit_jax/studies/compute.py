@@ -17,7 +17,7 @@ import pandas as pd
 import tqdm
 
 from mdvit_jax import errors, losses
-from mdvit_jax.data import conform, pairs, store
+from mdvit_jax.data import conform, dataset, pairs
 from mdvit_jax.evaluation import scoring
 from mdvit_jax.evaluation.methods import Method, centres_of_mass, initial
 from mdvit_jax.studies import results
@@ -45,7 +45,7 @@ class Setting(NamedTuple):
     """
 
     config: ml_collections.ConfigDict
-    scans: store.Store
+    scans: dataset.ScanDataset
     template: conform.Conformed | None
     networks: Sequence[Method]
     classical: Sequence[Method]

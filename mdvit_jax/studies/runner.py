@@ -9,7 +9,7 @@ import ml_collections
 
 import mdvit_jax
 from mdvit_jax import errors
-from mdvit_jax.data import store, template
+from mdvit_jax.data import dataset, template
 from mdvit_jax.evaluation import methods, regions, scoring
 from mdvit_jax.studies import STUDIES
 from mdvit_jax.studies.compute import NotApplicable, Setting
@@ -68,7 +68,7 @@ def run_studies(
     names = list(STUDIES) if "all" in studies else list(studies) or ["table1"]
     study_methods = {name: _classical_methods(name, classical) for name in names}
     networks = load_networks(config, checkpoints)
-    scans = store.open_part(config, config.evaluation.split)
+    scans = dataset.open_part(config, config.evaluation.split)
     fixed, fixed_name = None, ""
     if config.data.task == "template":
         fixed, fixed_name = template.load(config.data)
@@ -145,7 +145,7 @@ def load_networks(
 
 def describe(
     config: ml_collections.ConfigDict,
-    scans: store.Store,
+    scans: dataset.ScanDataset,
     template_name: str,
     networks: Sequence[methods.Method],
 ) -> dict[str, str]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mdvit_jax import models
-from mdvit_jax.data import conform, pairs, store
+from mdvit_jax.data import conform, dataset, pairs
 from mdvit_jax.studies.compute import Setting
 from mdvit_jax.studies.report.section import Section, Table
 from mdvit_jax.training import optimizer, sharding, step
@@ -68,7 +68,7 @@ def _batch(
     config: ml_collections.ConfigDict, template: conform.Conformed | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fixed and moving images of the first training step, [batch, x, y, z]."""
-    scans = store.open_part(config, "train")
+    scans = dataset.open_part(config, "train")
     drawn = pairs.draw(
         config.seed, 0, config.optim.batch, scans.persons, config.data.task
     )

@@ -85,7 +85,7 @@ def train(config: ml_collections.ConfigDict) -> int:
         train_step = step.create_step(config, network, descent, mesh)
         validate = validation.create(config, network)
 
-        stack.enter_context(errors.unwritable_told(workdir))
+        stack.enter_context(errors.explain_write_errors(workdir))
         stack.enter_context(one_folder.only_run_in(workdir))
         start.check_same_run(config, workdir)  # another one may have begun and ended
         watch.waits_for("the newest checkpoint")

@@ -16,7 +16,7 @@ from jax.sharding import Mesh, SingleDeviceSharding
 
 from mdvit_jax import config as configuration
 from mdvit_jax import errors, models
-from mdvit_jax.data import store
+from mdvit_jax.data import dataset
 from mdvit_jax.models import import_torch
 from mdvit_jax.training import checkpoint, step
 
@@ -55,7 +55,7 @@ def check_same_run(config: ml_collections.ConfigDict, workdir: Path) -> None:
 
 
 def check_processes_agree(
-    config: ml_collections.ConfigDict, parts: Sequence[store.Store]
+    config: ml_collections.ConfigDict, parts: Sequence[dataset.ScanDataset]
 ) -> None:
     """Raise a UserError, in all processes, if they would not train the same network.
 

@@ -10,7 +10,7 @@ from ants import config
 
 from mdvit_jax import transforms
 from mdvit_jax.evaluation.methods import itk_grid
-from mdvit_jax.io import nifti
+from mdvit_jax.io.image import Image
 
 NAME = "ANTs"
 _SEED = 1  # of the voxels that ANTs samples
@@ -22,7 +22,7 @@ def describe() -> str:
     return f"antspyx {metadata.version('antspyx')}, {_KIND}, seed {_SEED}"
 
 
-def align_images(fixed: nifti.Volume, moving: nifti.Volume) -> np.ndarray:
+def align_images(fixed: Image, moving: Image) -> np.ndarray:
     """4×4 `fixed_to_moving`, world RAS+ mm.
 
     Raises:
@@ -41,8 +41,8 @@ def align_images(fixed: nifti.Volume, moving: nifti.Volume) -> np.ndarray:
         return transforms.read(Path(path))
 
 
-def to_ants(volume: nifti.Volume) -> ants.ANTsImage:
-    """The volume as ANTs has it, float32; raises as `align_images` does."""
-    origin, spacing, direction = itk_grid.itk_geometry(volume.affine)
-    data = volume.data.astype(np.float32)
+def to_ants(image: Image) -> ants.ANTsImage:
+    """The image as ANTs has it, float32; raises as `align_images` does."""
+    origin, spacing, direction = itk_grid.itk_geometry(image.affine)
+    data = image.data.astype(np.float32)
     return ants.from_numpy(data, origin.tolist(), spacing.tolist(), direction)

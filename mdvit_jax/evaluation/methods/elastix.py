@@ -11,7 +11,7 @@ import itk
 import numpy as np
 
 from mdvit_jax.evaluation.methods import itk_grid
-from mdvit_jax.io import nifti
+from mdvit_jax.io.image import Image
 
 NAME = "Elastix"
 
@@ -22,7 +22,7 @@ def describe() -> str:
     return f"itk-elastix {version}, default rigid and affine, centres of gravity"
 
 
-def align_images(fixed: nifti.Volume, moving: nifti.Volume) -> np.ndarray:
+def align_images(fixed: Image, moving: Image) -> np.ndarray:
     """4×4 `fixed_to_moving`, world RAS+ mm.
 
     Raises:
@@ -42,11 +42,11 @@ def align_images(fixed: nifti.Volume, moving: nifti.Volume) -> np.ndarray:
     return itk_grid.affine_matrix(transform.TransformPoint)
 
 
-def to_itk(volume: nifti.Volume) -> Any:
-    """The volume as an `itk.Image`, float32; raises as `align_images` does."""
-    origin, spacing, direction = itk_grid.itk_geometry(volume.affine)
+def to_itk(image: Image) -> Any:
+    """The image as an `itk.Image`, float32; raises as `align_images` does."""
+    origin, spacing, direction = itk_grid.itk_geometry(image.affine)
     # NumPy's first axis is ITK's last one.
-    result = itk.image_from_array(np.ascontiguousarray(volume.data.T, np.float32))
+    result = itk.image_from_array(np.ascontiguousarray(image.data.T, np.float32))
     result.SetOrigin(origin.tolist())
     result.SetSpacing(spacing.tolist())
     result.SetDirection(itk.matrix_from_array(direction))

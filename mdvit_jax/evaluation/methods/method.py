@@ -10,12 +10,12 @@ import numpy as np
 
 from mdvit_jax import errors, geometry
 from mdvit_jax.data import conform
-from mdvit_jax.io import nifti
+from mdvit_jax.io import image
 
 # (fixed, moving) → 4×4 `fixed_to_moving`, in normalised coordinates.
 AlignScans = Callable[[conform.Conformed, conform.Conformed], np.ndarray]
 # (fixed, moving) → 4×4 `fixed_to_moving`, world RAS+ mm.
-AlignImages = Callable[[nifti.Volume, nifti.Volume], np.ndarray]
+AlignImages = Callable[[image.Image, image.Image], np.ndarray]
 
 # Name in commands → the file beside this one, the module that it imports, and the
 # package that brings that module; both empty where none is needed.
@@ -81,7 +81,7 @@ def align_conformed(align_images: AlignImages) -> AlignScans:
 
     def align(fixed: conform.Conformed, moving: conform.Conformed) -> np.ndarray:
         scans = fixed, moving
-        matrix = align_images(*(nifti.Volume(s.image, s.to_world) for s in scans))
+        matrix = align_images(*(image.from_array(s.image, s.to_world) for s in scans))
         fixed_to_world, moving_to_world = (
             geometry.normalised_to_world(s.image.shape, s.to_world) for s in scans
         )

@@ -3,7 +3,7 @@
 import numpy as np
 
 import mdvit_jax
-from mdvit_jax.io import nifti
+from mdvit_jax.io.image import Image
 from mdvit_jax.registration import register
 
 NAME = "register (ours)"
@@ -14,6 +14,6 @@ def describe() -> str:
     return f"mdvit_jax.register {mdvit_jax.__version__}, defaults"
 
 
-def align_images(fixed: nifti.Volume, moving: nifti.Volume) -> np.ndarray:
+def align_images(fixed: Image, moving: Image) -> np.ndarray:
     """4×4 `fixed_to_moving`, world RAS+ mm."""
     return register.register(fixed, moving).matrix

@@ -4,7 +4,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from mdvit_jax.evaluation.methods import itk_grid
-from mdvit_jax.io import nifti
+from mdvit_jax.io.image import Image
 
 NAME = "SimpleITK"
 
@@ -14,7 +14,7 @@ def describe() -> str:
     return f"SimpleITK {sitk.__version__}, Mattes 32, levels 4 2, conjugate, serial"
 
 
-def align_images(fixed: nifti.Volume, moving: nifti.Volume) -> np.ndarray:
+def align_images(fixed: Image, moving: Image) -> np.ndarray:
     """4×4 `fixed_to_moving`, world RAS+ mm.
 
     Raises:
@@ -34,10 +34,10 @@ def align_images(fixed: nifti.Volume, moving: nifti.Volume) -> np.ndarray:
     return itk_grid.affine_matrix(method.Execute(*pair).TransformPoint)
 
 
-def to_itk(volume: nifti.Volume) -> sitk.Image:
-    """The volume as SimpleITK has it, float32; its axes are in the opposite order."""
-    result = sitk.GetImageFromArray(np.asarray(volume.data, np.float32).T)
-    origin, spacing, direction = itk_grid.itk_geometry(volume.affine)
+def to_itk(image: Image) -> sitk.Image:
+    """The image as SimpleITK has it, float32; its axes are in the opposite order."""
+    result = sitk.GetImageFromArray(np.asarray(image.data, np.float32).T)
+    origin, spacing, direction = itk_grid.itk_geometry(image.affine)
     result.SetOrigin(origin)
     result.SetSpacing(spacing)
     result.SetDirection(direction.ravel())

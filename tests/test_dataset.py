@@ -14,7 +14,7 @@ import pytest
 
 from configs import default
 from mdvit_jax import errors
-from mdvit_jax.data import cache, cohort, store
+from mdvit_jax.data import cache, cohort, dataset
 from oracle.people import fill
 
 AFFINE = np.array([[-2, 0, 0, 20], [0, 2, 0.3, -20], [0, 0, 3, 5], [0, 0, 0, 1.0]])
@@ -67,9 +67,9 @@ def test_the_same_bits_with_and_without_a_cache(config, caplog):
     fill(config)
     subjects = []
     for part in cohort.PARTS:
-        cached = store.open_part(config, part)
+        cached = dataset.open_part(config, part)
         assert not caplog.records
-        plain = store.open_part(without_cache(config), part)
+        plain = dataset.open_part(without_cache(config), part)
         assert "slower" in caplog.text
         caplog.clear()
         assert len(cached) == len(plain) == len(cached.persons)
@@ -84,7 +84,7 @@ def test_the_same_bits_with_and_without_a_cache(config, caplog):
 
 def test_volumes_are_mapped_and_not_read(config):
     fill(config)
-    scan = store.open_part(config, "train")[0]
+    scan = dataset.open_part(config, "train")[0]
     for volume in (scan.image, scan.mask, scan.labels):
         assert type(volume) is np.ndarray and not volume.flags.writeable
         base = volume
@@ -98,13 +98,13 @@ def test_scans_without_labels(config):
     config.data.labels = config.data.mask = ""
     config.data.image = "*_mask.nii.gz"
     fill(config)
-    scan = store.open_part(config, "train")[0]
+    scan = dataset.open_part(config, "train")[0]
     assert scan.labels is None and scan.image.any()
 
 
 def test_a_store_can_be_sent_to_another_process(config, tmp_path):
     fill(config)
-    opened = store.open_part(config, "train")
+    opened = dataset.open_part(config, "train")
     first = opened[0]
     sent = pickle.loads(pickle.dumps(opened))
     assert len(pickle.dumps(opened)) < 20_000  # no volumes
@@ -112,7 +112,7 @@ def test_a_store_can_be_sent_to_another_process(config, tmp_path):
     (tmp_path / "store").write_bytes(pickle.dumps(opened))
     program = (
         "import pickle, sys\n"
-        "from mdvit_jax.data import prepare, store, synthetic\n"
+        "from mdvit_jax.data import conform_cohort, dataset, synthetic_cohort\n"
         f"opened = pickle.load(open({str(tmp_path / 'store')!r}, 'rb'))\n"
         "print(repr(float(opened[0].image.sum())))\n"
         "assert not {'jax', 'grain', 'flax', 'nilearn'} & set(sys.modules)\n"
@@ -126,7 +126,7 @@ def test_a_store_can_be_sent_to_another_process(config, tmp_path):
 
 def refusal(config, part="train") -> str:
     with pytest.raises(errors.UserError) as caught:
-        store.open_part(config, part)
+        dataset.open_part(config, part)
     message = str(caught.value)
     assert "prepare" in message and config.data.cache in message
     return message
@@ -135,7 +135,7 @@ def refusal(config, part="train") -> str:
 def test_what_the_cache_was_made_from_is_compared(config):
     assert "does not exist" in refusal(config)
     fill(config)
-    opened = store.open_part(config, "train")
+    opened = dataset.open_part(config, "train")
     subject = opened.subjects[0]
 
     changed = config.copy_and_resolve_references()
@@ -189,7 +189,7 @@ def test_a_changed_partner_of_an_analyze_pair_is_seen(tmp_path):
 
 def test_missing_and_damaged_entries(config):
     fill(config)
-    opened = store.open_part(config, "train")
+    opened = dataset.open_part(config, "train")
     folder = os.path.join(config.data.cache, opened.subjects[1])
     with open(os.path.join(folder, "image.npy"), "r+b") as file:
         file.truncate(500)
@@ -205,13 +205,13 @@ def test_missing_and_damaged_entries(config):
 
 def test_where_scans_may_be_skipped_a_stale_one_is_refused_when_asked_for(config):
     fill(config)
-    missing, changed, fine = store.open_part(config, "train").subjects
-    (held_out,) = store.open_part(config, "validation").subjects
+    missing, changed, fine = dataset.open_part(config, "train").subjects
+    (held_out,) = dataset.open_part(config, "validation").subjects
     shutil.rmtree(Path(config.data.cache, missing))
     save(Path(config.data.root), changed, seed=77)
     assert "skip_unreadable" in refusal(config)
     config.data.skip_unreadable = True
-    opened = pickle.loads(pickle.dumps(store.open_part(config, "train")))
+    opened = pickle.loads(pickle.dumps(dataset.open_part(config, "train")))
     assert opened.subjects == (missing, changed, fine)
     for index, why in enumerate(("(missing)", "(another image and labels and mask)")):
         with pytest.raises(errors.UserError) as caught:
@@ -227,22 +227,22 @@ def test_where_scans_may_be_skipped_a_stale_one_is_refused_when_asked_for(config
 
 def test_bad_scans_are_left_out_while_their_file_is_the_same(config, caplog):
     fill(config)
-    opened = store.open_part(config, "train")
+    opened = dataset.open_part(config, "train")
     scan = opened.scans[0]
     entry = {"why": "it is", "recipe": cache.recipe(scan, config)}
     cache.write_bad({scan.subject: entry}, config)
-    fewer = store.open_part(config, "train")
+    fewer = dataset.open_part(config, "train")
     assert fewer.subjects == opened.subjects[1:]
     assert "1 of the 3 scans of the train part are bad" in caplog.text
     assert "bad.json" in caplog.text
     entry["recipe"]["image"][1] += 1  # it had another size then
     cache.write_bad({scan.subject: entry}, config)
-    assert store.open_part(config, "train").subjects == opened.subjects
+    assert dataset.open_part(config, "train").subjects == opened.subjects
 
 
 def test_a_bad_file_is_named_when_there_is_no_cache(config):
     config = without_cache(config)
-    opened = store.open_part(config, "test")
+    opened = dataset.open_part(config, "test")
     path = opened.scans[0].image
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(errors.UserError) as caught:
@@ -253,7 +253,7 @@ def test_a_bad_file_is_named_when_there_is_no_cache(config):
 def test_names_of_subjects_are_safe_as_names_of_folders(config):
     os.makedirs(config.data.cache)
     scan = cohort.read(config)[0]
-    conformed = store.make(scan, config)
+    conformed = dataset.conform_scan(scan, config)
     names = ["../evil", ".hidden", "..", "a/b", "a\\b", "ä ö", ".partial-1"]
     for name in names:
         cache.write(scan._replace(subject=name), conformed, config)
@@ -266,10 +266,10 @@ def test_names_of_subjects_are_safe_as_names_of_folders(config):
 def test_writing_replaces_and_leaves_nothing_else(config):
     os.makedirs(config.data.cache)
     one, other = cohort.read(config)[:2]
-    cache.write(one, store.make(one, config), config)
-    cache.write(one, store.make(other, config), config)
+    cache.write(one, dataset.conform_scan(one, config), config)
+    cache.write(one, dataset.conform_scan(other, config), config)
     assert os.listdir(config.data.cache) == [one.subject]
-    assert equal(cache.read(one, config), store.make(other, config))
+    assert equal(cache.read(one, config), dataset.conform_scan(other, config))
     details = json.loads(
         (Path(config.data.cache, one.subject) / "scan.json").read_text()
     )
@@ -278,7 +278,7 @@ def test_writing_replaces_and_leaves_nothing_else(config):
 
 def test_unknown_part(config):
     with pytest.raises(errors.UserError, match='"tset" is no part'):
-        store.open_part(config, "tset")
+        dataset.open_part(config, "tset")
 
 
 def test_a_damaged_list_of_bad_scans_is_one_sentence(config):

@@ -16,7 +16,7 @@ import pytest
 
 from configs import default
 from mdvit_jax import errors
-from mdvit_jax.data import cache, cohort, prepare, store
+from mdvit_jax.data import cache, cohort, conform_cohort, dataset
 
 
 def save(path: Path, seed: int) -> None:
@@ -51,22 +51,24 @@ def contents(config) -> dict[str, bytes]:
 
 def test_prepares_once_and_skips_what_is_there(tmp_path, capfd):
     config = configuration(tmp_path, 4)
-    assert prepare.prepare(config) == 0
+    assert conform_cohort.conform_cohort(config) == 0
     assert "4/4" in capfd.readouterr().err  # the progress bar
-    opened = store.open_part(config, "train")
+    opened = dataset.open_part(config, "train")
     for scan, conformed in zip(opened.scans, opened, strict=True):
-        for one, other in zip(conformed, store.make(scan, config), strict=True):
+        for one, other in zip(
+            conformed, dataset.conform_scan(scan, config), strict=True
+        ):
             np.testing.assert_array_equal(one, other)
     before = contents(config)
     times = {p: p.stat().st_mtime_ns for p in Path(config.data.cache).glob("s*/*")}
-    assert prepare.prepare(config) == 0
+    assert conform_cohort.conform_cohort(config) == 0
     assert contents(config) == before
     assert times == {p: p.stat().st_mtime_ns for p in times}
 
     # One file changes, another entry is damaged: these two are made again.
     save(tmp_path / "scans/s01.nii.gz", 99)
     (tmp_path / "cache/s02/image.npy").write_bytes(b"")
-    assert prepare.prepare(config) == 0
+    assert conform_cohort.conform_cohort(config) == 0
     after = contents(config)
     changed = {name.split("/")[0] for name in after if after[name] != before.get(name)}
     assert changed == {"s01"}
@@ -78,7 +80,7 @@ def test_bad_files_are_named_skipped_counted_and_tried_again(tmp_path, caplog):
     (tmp_path / "scans/s01.nii.gz").write_bytes(b"not an image")
     sound = (tmp_path / "scans/s03.nii.gz").read_bytes()
     (tmp_path / "scans/s03.nii.gz").write_bytes(sound[:-20])
-    assert prepare.prepare(config) == 2
+    assert conform_cohort.conform_cohort(config) == 2
     for name in ("s01", "s03"):
         assert f"Skipped {name}: " in caplog.text
         assert str(tmp_path / f"scans/{name}.nii.gz") in caplog.text
@@ -87,16 +89,16 @@ def test_bad_files_are_named_skipped_counted_and_tried_again(tmp_path, caplog):
     assert set(bad) == {"s01", "s03"} and "not a gzip file" in bad["s01"]["why"]
 
     caplog.clear()
-    parts = [store.open_part(config, part) for part in ("train", "validation")]
+    parts = [dataset.open_part(config, part) for part in ("train", "validation")]
     subjects = {subject for part in parts for subject in part.subjects}
     assert subjects == {"s00", "s02", "s04"}
     assert "bad and left out" in caplog.text
 
     caplog.clear()
-    assert prepare.prepare(config) == 2  # still bad, still said
+    assert conform_cohort.conform_cohort(config) == 2  # still bad, still said
     assert "Skipped s01" in caplog.text
     (tmp_path / "scans/s03.nii.gz").write_bytes(sound)
-    assert prepare.prepare(config) == 1
+    assert conform_cohort.conform_cohort(config) == 1
     assert set(json.loads((tmp_path / "cache/bad.json").read_text())) == {"s01"}
 
 
@@ -107,16 +109,16 @@ def test_warnings_of_the_workers_reach_the_log(tmp_path, caplog):
     nib.Nifti1Image(image, np.diag([2, 2, 2, 1.0])).to_filename(
         tmp_path / "scans/s00.nii.gz"
     )
-    assert prepare.prepare(config) == 0
+    assert conform_cohort.conform_cohort(config) == 0
     assert "1 voxels that are NaN" in caplog.text and "s00.nii.gz" in caplog.text
 
 
 PROGRAM = """
 import pickle, sys
-from mdvit_jax.data import prepare
+from mdvit_jax.data import conform_cohort
 if __name__ == "__main__":
     config = pickle.load(open(sys.argv[1], "rb"))
-    prepare.prepare(config)
+    conform_cohort.conform_cohort(config)
     assert not {"jax", "grain", "flax"} & set(sys.modules)
 """
 
@@ -126,7 +128,7 @@ def test_killed_at_any_moment_it_is_resumed(tmp_path):
     config = configuration(tmp_path, 12)
     expected = config.copy_and_resolve_references()
     expected.data.cache = str(tmp_path / "unbroken")
-    assert prepare.prepare(expected) == 0
+    assert conform_cohort.conform_cohort(expected) == 0
 
     (tmp_path / "program.py").write_text(PROGRAM)
     (tmp_path / "config").write_bytes(pickle.dumps(config))
@@ -153,7 +155,7 @@ def test_killed_at_any_moment_it_is_resumed(tmp_path):
             os.killpg(run.pid, signal.SIGKILL)
             pytest.fail("worker processes outlived the killed one")
         for scan in cohort.read(config):
-            if cache.why_stale(scan, config) is None:
+            if cache.stale_reason(scan, config) is None:
                 cache.read(scan, config)  # whole
     (folder / ".partial-1-s00").mkdir(exist_ok=True)
     run = subprocess.run(command, env=environment, check=False, capture_output=True)
@@ -169,10 +171,10 @@ def test_a_synthetic_cohort(tmp_path):
     config.data.split = (1, 1, 0)
     config.data.size = 64
     config.data.cache = str(tmp_path / "cache")
-    assert prepare.prepare(config) == 0
-    scan = store.open_part(config, "train").scans[0]
-    cached = store.open_part(config, "train")[0]
-    for one, other in zip(cached, store.make(scan, config), strict=True):
+    assert conform_cohort.conform_cohort(config) == 0
+    scan = dataset.open_part(config, "train").scans[0]
+    cached = dataset.open_part(config, "train")[0]
+    for one, other in zip(cached, dataset.conform_scan(scan, config), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
@@ -180,22 +182,22 @@ def test_refusals(tmp_path):
     config = configuration(tmp_path, 2)
     config.data.cache = ""
     with pytest.raises(errors.UserError, match="data.cache is empty"):
-        prepare.prepare(config)
+        conform_cohort.conform_cohort(config)
     config.data.cache = str(tmp_path / "scans/s00.nii.gz/cache")
     with pytest.raises(errors.UserError, match="cannot be written"):
-        prepare.prepare(config)
+        conform_cohort.conform_cohort(config)
     config.data.cache = str(tmp_path / "cache")
     config.data.split = (20, 1, 1)
     with pytest.raises(errors.UserError, match="data.split"):
-        prepare.prepare(config)
+        conform_cohort.conform_cohort(config)
     assert not (tmp_path / "cache").exists()
 
 
 def test_a_killed_worker_is_explained(tmp_path, monkeypatch):
     config = configuration(tmp_path, 2)
-    monkeypatch.setattr(prepare, "_conform_one", _kill_oneself)
+    monkeypatch.setattr(conform_cohort, "_conform_one", _kill_oneself)
     with pytest.raises(errors.UserError, match="killed from outside"):
-        prepare.prepare(config)
+        conform_cohort.conform_cohort(config)
 
 
 def _kill_oneself(*_):
@@ -204,12 +206,12 @@ def _kill_oneself(*_):
 
 def test_a_full_disk_is_no_bad_file(tmp_path, monkeypatch, caplog):
     config = configuration(tmp_path, 2)
-    monkeypatch.setattr(prepare, "_conform_one", _fill_the_disk)
+    monkeypatch.setattr(conform_cohort, "_conform_one", _fill_the_disk)
     with (
         caplog.at_level(logging.WARNING),
         pytest.raises(errors.UserError, match="No space left on device"),
     ):
-        prepare.prepare(config)
+        conform_cohort.conform_cohort(config)
     assert "Skipped" not in caplog.text
 
 

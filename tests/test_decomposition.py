@@ -8,7 +8,7 @@ from scipy import linalg
 from scipy.spatial.transform import Rotation
 
 from mdvit_jax.registration import rotations
-from mdvit_jax.transforms.decompose import Parts, decompose
+from mdvit_jax.transforms import Parts, decompose
 from test_transforms import affine
 
 CENTRE = np.array([12.0, -30.0, 45.0])

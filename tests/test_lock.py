@@ -13,8 +13,8 @@ from mdvit_jax.io import lock
 
 HOLDER = """
 import sys
-from mdvit_jax import folder_lock
-with folder_lock.hold(sys.argv[1], "taken"):
+from mdvit_jax.io import lock
+with lock.hold(sys.argv[1], "taken"):
     print("held", flush=True)
     sys.stdin.read()
 """

@@ -22,35 +22,38 @@ def test_all_ways_to_give_an_image(tmp_path, data):
     path = tmp_path / "a.nii.gz"
     nib.save(file, path)
     given = [path, str(path), file, nib.load(path), (data, GRID.affine)]
-    given += [coerce.image(path, "it"), (data.astype(np.float64), GRID.affine.tolist())]
+    given += [
+        coerce.to_image(path, "it"),
+        (data.astype(np.float64), GRID.affine.tolist()),
+    ]
     given += [
         nib.MGHImage(data, GRID.affine),
         nib.Nifti1Image(data[..., None], GRID.affine),
     ]
     for one in given:
-        image = coerce.image(one, "it")
+        image = coerce.to_image(one, "it")
         assert image.data.dtype == np.float32 and image.data.shape == GRID.shape
         assert np.abs(image.data - data).max() < 1e-4
         assert np.allclose(image.affine, GRID.affine, atol=1e-4)
 
 
 def test_an_array_alone_has_voxels_of_a_millimetre(data):
-    assert (coerce.image(data, "it").affine == np.eye(4)).all()
+    assert (coerce.to_image(data, "it").affine == np.eye(4)).all()
 
 
 @pytest.mark.parametrize(
     "dtype", ["u1", "i2", ">i2", "u2", "i4", "i8", "f2", "f4", "f8"]
 )
 def test_all_types_of_numbers(data, dtype):
-    image = coerce.image(((data / 2).astype(dtype), GRID.affine), "it")
-    assert image.data.dtype == np.float32
+    image = coerce.to_image(((data / 2).astype(dtype), GRID.affine), "it")
+    assert image.data.dtype == (image.dtype if dtype[-2] in "iu" else np.float32)
     assert image.dtype == np.dtype("f4" if dtype == "f2" else dtype).newbyteorder("=")
     assert np.abs(image.data - data / 2).max() < 1
 
 
 def test_what_is_given_is_not_changed(data):
     before = data.copy()
-    image = coerce.image((data, GRID.affine), "it")
+    image = coerce.to_image((data, GRID.affine), "it")
     image.data[:] = 0
     image.affine[:] = 0
     assert (data == before).all() and GRID.affine.any()
@@ -65,7 +68,7 @@ def nan_everywhere(data):
     [
         (lambda d: nib.Nifti1Image(np.stack([d] * 3, -1), GRID.affine), "volume"),
         (lambda d: np.stack([d] * 3, -1), "volume"),
-        (lambda d: d[0], "no array [x, y, z]"),
+        (lambda d: d[0], "not an array [x, y, z]"),
         (lambda d: d.astype(complex), "real numbers"),
         (lambda d: d.astype(str), "real numbers"),
         (lambda d: "no such file.nii", "no such file.nii"),
@@ -84,26 +87,26 @@ def nan_everywhere(data):
 )
 def test_what_is_no_image_is_told_in_a_sentence(data, make, why):
     with pytest.raises(errors.UserError) as told:
-        coerce.image(make(data), "the image")
+        coerce.to_image(make(data), "the image")
     assert why in str(told.value) and "\n" not in str(told.value)
 
 
 def test_a_few_bad_voxels_are_cleaned(data, caplog):
     data[3, 4, 5] = np.nan
     data[3, 4, 6] = np.inf
-    image = coerce.image((data, GRID.affine), "the image")
+    image = coerce.to_image((data, GRID.affine), "the image")
     assert np.isfinite(image.data).all() and "2" in caplog.text
 
 
 def test_all_ways_to_give_a_mask(tmp_path, data):
-    image = coerce.image((data, GRID.affine), "it")
+    image = coerce.to_image((data, GRID.affine), "it")
     mask = data > 100
     path = tmp_path / "m.nii.gz"
     nib.save(nib.Nifti1Image(mask.astype(np.uint8), GRID.affine), path)
     given = [path, str(path), nib.load(path), mask, mask.astype(float) * 0.5]
     given += [(mask, GRID.affine), mask.astype(int) - 1 + mask]
     for one in given:
-        found = coerce.mask(one, image, "it")
+        found = coerce.to_mask(one, image, "it")
         assert found.dtype == bool and (found == mask).all()
 
 
@@ -123,9 +126,9 @@ def test_all_ways_to_give_a_mask(tmp_path, data):
     ],
 )
 def test_what_is_no_mask_is_told_in_a_sentence(data, make, why):
-    image = coerce.image((data, GRID.affine), "it")
+    image = coerce.to_image((data, GRID.affine), "it")
     with pytest.raises(errors.UserError) as told:
-        coerce.mask(make(data > 100), image, "the image")
+        coerce.to_mask(make(data > 100), image, "the image")
     assert why in str(told.value) and "\n" not in str(told.value)
 
 

@@ -13,13 +13,13 @@ import ml_collections
 
 from mdvit_jax import errors
 from mdvit_jax.data import cache, cohort, conform, synthetic_cohort
-from mdvit_jax.io import nifti
+from mdvit_jax.io import image
 
 _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Store:
+class ScanDataset:
     """Conformed scans by index; holds no data and no open file, so it can be pickled.
 
     Attributes:
@@ -49,19 +49,19 @@ class Store:
         scan = self.scans[index]
         if scan.subject in self.stale:
             raise errors.UserError(
-                f"{cache.folder_of(scan, self.config)} in the cache is missing or out "
-                f"of date ({self.stale[scan.subject]}); {cache.PREPARE} again."
+                f"{cache.scan_folder(scan, self.config)} in the cache is missing or "
+                f"out of date ({self.stale[scan.subject]}); {cache.PREPARE} again."
             )
         if self.config.data.cache:
             return cache.read(scan, self.config)
-        return make(scan, self.config)
+        return conform_scan(scan, self.config)
 
 
 def open_part(
     config: ml_collections.ConfigDict,
     part: str,
     scans: Sequence[cohort.Scan] | None = None,
-) -> Store:
+) -> ScanDataset:
     """The scans of one of `cohort.PARTS`; no voxel is read yet.
 
     Args:
@@ -92,7 +92,7 @@ def open_part(
             part,
             cache.PREPARE,
         )
-        return Store(tuple(scans), config)
+        return ScanDataset(tuple(scans), config)
     if not Path(folder).expanduser().is_dir():
         raise errors.UserError(
             f"data.cache is {folder}, which does not exist; {cache.PREPARE} first."
@@ -102,7 +102,7 @@ def open_part(
     stale = {
         scan.subject: why
         for scan in good
-        if (why := cache.why_stale(scan, config)) is not None
+        if (why := cache.stale_reason(scan, config)) is not None
     }
     skip = part == "train" and config.data.skip_unreadable
     if stale and not skip:
@@ -121,10 +121,12 @@ def open_part(
             part,
             Path(folder) / "bad.json",
         )
-    return Store(tuple(good), config, stale)
+    return ScanDataset(tuple(good), config, stale)
 
 
-def make(scan: cohort.Scan, config: ml_collections.ConfigDict) -> conform.Conformed:
+def conform_scan(
+    scan: cohort.Scan, config: ml_collections.ConfigDict
+) -> conform.Conformed:
     """Conform a scan from its files, or make a synthetic person.
 
     Raises:
@@ -135,10 +137,21 @@ def make(scan: cohort.Scan, config: ml_collections.ConfigDict) -> conform.Confor
             config.data, int(scan.image.name), config.seed
         ).scan
     return conform.conform(
-        nifti.load(scan.image),
-        None if scan.labels is None else nifti.load_labels(scan.labels),
-        None if scan.mask is None else nifti.load_mask(scan.mask),
+        image.load(scan.image),
+        None if scan.labels is None else _load_labels(scan.labels),
+        None if scan.mask is None else image.load_mask(scan.mask),
         size=config.data.size,
         field_of_view=config.data.field_of_view,
         name=str(scan.image),
     )
+
+
+def _load_labels(path: Path) -> image.Image:
+    labels = image.load_labels(path)
+    extreme = max(labels.data.min().item(), labels.data.max().item(), key=abs)
+    if not -(2**31) <= extreme < 2**31:
+        raise errors.UserError(
+            f"{path} holds the label {extreme}, which does not fit 32 bits; renumber "
+            "the labels."
+        )
+    return labels

@@ -19,7 +19,7 @@ import ml_collections
 import tqdm
 
 from mdvit_jax import errors
-from mdvit_jax.data import cache, cohort, store
+from mdvit_jax.data import cache, cohort, dataset
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class _Outcome(NamedTuple):
     warnings: list[str]
 
 
-def prepare(config: ml_collections.ConfigDict) -> int:
+def conform_cohort(config: ml_collections.ConfigDict) -> int:
     """Fill the cache `config.data.cache`, and return how many scans are bad.
 
     All scans of the cohort are conformed, whatever part they belong to, by one process
@@ -116,7 +116,7 @@ def _conform_one(scan: cohort.Scan, config: ml_collections.ConfigDict) -> _Outco
     log.propagate = False
     bad = None
     try:
-        conformed = store.make(scan, config)
+        conformed = dataset.conform_scan(scan, config)
     except errors.UserError as error:
         bad = str(error)
     except Exception as error:  # one odd file must not end a cohort
@@ -129,7 +129,7 @@ def _conform_one(scan: cohort.Scan, config: ml_collections.ConfigDict) -> _Outco
 
 
 def _is_there(scan: cohort.Scan, config: ml_collections.ConfigDict) -> bool:
-    if cache.why_stale(scan, config) is not None:
+    if cache.stale_reason(scan, config) is not None:
         return False
     try:
         cache.read(scan, config)
