@@ -1,29 +1,17 @@
-"""`warp_affine` and `map_coordinates`, with their gradients to matrix and image.
+"""The forms of `warp_affine`, with their gradients to matrix and image.
 
 python -m benchmarks.warp [--size 128] [--repeats 15] [--output warp.json]
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax import Array
-from jax.scipy import ndimage
 
 from benchmarks import timing
 from mdvit_jax import geometry
-
-
-def by_map_coordinates(moving: Array, fixed_to_moving: Array) -> Array:
-    """The warp with all coordinates written out, as JAX and SciPy have it."""
-    size = jnp.asarray(moving.shape)
-    axes = [geometry.voxel_centres(n) for n in moving.shape]
-    centres = jnp.stack(jnp.meshgrid(*axes, indexing="ij"), axis=-1)
-    landed = centres @ fixed_to_moving[:3, :3].T + fixed_to_moving[:3, 3]
-    positions = ((landed + 1) * size - 1) / 2
-    return ndimage.map_coordinates(
-        moving, list(jnp.moveaxis(positions, -1, 0)), order=1, mode="constant"
-    )
+from mdvit_jax.geometry import warp
 
 
 def main() -> None:
@@ -33,8 +21,7 @@ def main() -> None:
     matrix = geometry.affine_matrix(jnp.linspace(-0.1, 0.1, 12))
     inputs = [pair[0], matrix, pair[1]]
     warps: dict[str, Callable] = {
-        "map_coordinates": by_map_coordinates,
-        "warp_affine": geometry.warp_affine,
+        form: functools.partial(geometry.warp_affine, form=form) for form in warp.FORMS
     }
 
     def forward(warp):
@@ -53,7 +40,7 @@ def main() -> None:
         "warp, gradient to the matrix": lambda warp: gradient(warp, 1),
         "warp, gradient to the image": lambda warp: gradient(warp, 0),
     }.items():
-        forms = {name: form(warp) for name, warp in warps.items()}
+        forms = {name: form(form_warp) for name, form_warp in warps.items()}
         rows += timing.compare(what, forms, inputs, options.repeats)
     timing.report(rows, options.output)
 

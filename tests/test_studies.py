@@ -3,6 +3,7 @@
 import csv
 import importlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -267,6 +268,19 @@ def test_regions_that_a_scheme_does_not_draw_are_named(tmp_path):
         ("amygdala", "not drawn"),
         ("mean of the regions", "0.450 ± 0.150"),
     ]
+
+
+def test_scans_without_labels_have_no_region_dice():
+    records = tabulate([Record("A", "f", "m", "", dsc=0.5)])
+    rows = tables.region_table(records, ["caudate"]).rows
+    assert rows == [("caudate", "–"), ("mean of the regions", "–")]
+
+
+def test_networks_of_one_name_are_distinguished():
+    names, runs = ["A", "B", "A"], [Path("x/a"), Path("x/b"), Path("y/c")]
+    assert runner.distinct_names(names, runs) == ["A, a", "B", "A, c"]
+    runs[2] = Path("y/a")
+    assert runner.distinct_names(names, runs) == ["A, x/a", "B", "A, y/a"]
 
 
 def test_what_is_not_in_a_mean_is_said():

@@ -36,7 +36,9 @@ def report(setting: Setting, records: pd.DataFrame) -> Section:
             *(tables.finite(group[dice_column(region)]) for region in drawn),
             *(np.array([]) for _ in missing),
         ]
-        for method, group in records.groupby("method", sort=False)
+        for method, group in tables.with_dice_columns(records, drawn).groupby(
+            "method", sort=False
+        )
     }
     text = (
         f"Dice of the regions of {count_pairs(records)}, left and right joined (paper, "

@@ -124,23 +124,29 @@ def load_networks(
         UserError: there is no such run, or it was trained on people who are tested.
     """
     trained = []
+    checkpoints = list(dict.fromkeys(checkpoints))  # each once
     for path in checkpoints:
         if path.is_file():
             trained.append(start.imported_network(config, path))
         else:
             start.check_held_out(config, path)
             trained.append(start.trained_network(path))
-    names = [network.name for network in trained]
-    networks = []
-    for path, network in zip(checkpoints, trained, strict=True):
-        name = network.name
-        if names.count(name) > 1:
-            name = f"{name}, {path.name}"
-        about = f"{path}, {network.origin}"
-        networks.append(
-            methods.network(name, network.network, network.params, about=about)
-        )
-    return networks
+    names = distinct_names([network.name for network in trained], checkpoints)
+    return [
+        methods.network(name, one.network, one.params, about=f"{path}, {one.origin}")
+        for name, one, path in zip(names, trained, checkpoints, strict=True)
+    ]
+
+
+def distinct_names(names: Sequence[str], paths: Sequence[Path]) -> list[str]:
+    """Names with the folder where they occur twice, the whole path where it must be."""
+    folders = [path.name for path in paths]
+    if len({*folders}) < len(folders):
+        folders = [str(path) for path in paths]
+    return [
+        f"{name}, {folder}" if names.count(name) > 1 else name
+        for name, folder in zip(names, folders, strict=True)
+    ]
 
 
 def describe(
@@ -177,7 +183,7 @@ def describe(
 def _classical_methods(study: str, names: Sequence[str] | None) -> list[methods.Method]:
     """The methods of these names; by default those that can run of the study's own."""
     if names is not None:
-        return [methods.classical(name) for name in names]
+        return [methods.classical(name) for name in dict.fromkeys(names)]
     usual = _DEFAULT_METHODS[:1] if study in _REGISTER_ONLY else _DEFAULT_METHODS
     reasons = {name: methods.missing_package(name) for name in usual}
     for reason in filter(None, reasons.values()):

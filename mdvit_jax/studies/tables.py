@@ -53,6 +53,7 @@ def region_table(
         regions: that have numbers.
         missing: regions that the labels do not draw.
     """
+    records = with_dice_columns(records, regions)
     groups = dict(iter(records.groupby("method", sort=False)))
     columns = [dice_column(region) for region in regions]
 
@@ -67,6 +68,12 @@ def region_table(
     means = [finite(group[columns].mean(axis=1)) for group in groups.values()]
     rows.append(row("mean of the regions", means))
     return Table(("Region", *groups), rows, note="Dice, left and right joined.")
+
+
+def with_dice_columns(records: pd.DataFrame, regions: Sequence[str]) -> pd.DataFrame:
+    """The records with a column for each region: NaN where no case has a value."""
+    names = [*records.columns, *(dice_column(region) for region in regions)]
+    return records.reindex(columns=list(dict.fromkeys(names)))
 
 
 def finite(column: pd.Series) -> np.ndarray:
