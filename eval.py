@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    studies = "\n".join(f"  {name:12}{what}" for name, what in _STUDIES.items())
+    studies = "\n".join(f"  {name:16}{what}" for name, what in _STUDIES.items())
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog=f"studies:\n{studies}",
