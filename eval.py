@@ -54,7 +54,7 @@ def main() -> int:
 
 
 def _create_parser() -> parser.Parser:
-    studies = "\n".join(f"  {name:14}{what}" for name, what in _STUDIES.items())
+    studies = "\n".join(f"  {name:16}{what}" for name, what in _STUDIES.items())
     result = parser.Parser(
         description=__doc__,
         epilog=f"studies:\n{studies}",
