@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from mdvit_jax import config as configuration
 from mdvit_jax import errors
 from mdvit_jax.data import cache, cohort, dataset, pairs, pipeline
-from mdvit_jax.plots import pairs as figures
+from mdvit_jax.plots import panels
 from mdvit_jax.training import checkpoint, loop, metrics_log
 from oracle import people
 from oracle.run import final_bytes
@@ -348,13 +348,13 @@ def test_a_scan_that_vanishes_stops_a_run_which_saves_and_goes_on(
 
 def test_figures_are_gone_at_the_next_validation_but_one(short, tmp_path, monkeypatch):
     settings = config(tmp_path, short | {"validation.every": "2"})
-    save, alive = figures.save, []
+    save, alive = panels.save_figure, []
 
     def save_and_count(*arguments):
         save(*arguments)
         alive.append(sum(type(one) is Figure for one in gc.get_objects()))
 
-    monkeypatch.setattr(figures, "save", save_and_count)
+    monkeypatch.setattr(panels, "save_figure", save_and_count)
     gc.collect()
     gc.disable()  # it comes rarely by itself among the many objects of a real run
     try:

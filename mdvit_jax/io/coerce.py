@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 
 from mdvit_jax import errors
-from mdvit_jax.io import headers, image, voxels
+from mdvit_jax.io import headers, image, nifti, voxels
 from mdvit_jax.io.grid import Grid
 from mdvit_jax.io.image import Image
 
@@ -33,6 +33,21 @@ def to_image(source: Any, name: str) -> Image:
     if isinstance(source, nib.spatialimages.SpatialImage):
         return _from_nibabel(source, name)
     return _from_array(source, name)
+
+
+def to_grid(source: Any, name: str) -> Grid:
+    """Where an image lies, from a grid or whatever `to_image` takes.
+
+    Raises:
+        UserError: it cannot be used.
+    """
+    if isinstance(source, Grid):
+        return source
+    if isinstance(source, str | Path):
+        return nifti.read_grid(source)
+    if isinstance(source, nib.spatialimages.SpatialImage):
+        return headers.checked_grid(source, Path(source.get_filename() or name))
+    return to_image(source, name).grid
 
 
 def to_mask(source: Any, of: Image, name: str) -> np.ndarray:

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from mdvit_jax import config as configuration
 from mdvit_jax import errors, models
-from mdvit_jax.data import conform, pairs, store, template
+from mdvit_jax.data import conform, dataset, pairs, template
 from mdvit_jax.training import optimizer, pretrained, scans, sharding
 
 # What may differ among the processes of one run: where things lie, and how each loads.

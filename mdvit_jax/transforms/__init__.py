@@ -15,6 +15,7 @@ image at `fixed_to_moving` · x. Each file has a convention of its own:
 """
 
 from mdvit_jax.io.grid import Grid
+from mdvit_jax.transforms.application import apply
 from mdvit_jax.transforms.decomposition import Parts, decompose
 from mdvit_jax.transforms.files import FORMATS, format_of_ending, read, write
 from mdvit_jax.transforms.resampling import resample, resample_labels
@@ -23,6 +24,7 @@ __all__ = [
     "FORMATS",
     "Grid",
     "Parts",
+    "apply",
     "decompose",
     "format_of_ending",
     "read",

@@ -1,19 +1,63 @@
-"""An image, a series or a label map through a transform, into a file."""
+"""Images, series and label maps through transforms, in memory and into files."""
 
 import logging
 import math
 from pathlib import Path
+from typing import Any
 
+import nibabel as nib
 import numpy as np
 
 from mdvit_jax import errors
-from mdvit_jax.io import image, voxels
+from mdvit_jax.io import coerce, image, voxels
 from mdvit_jax.io.grid import Grid
 from mdvit_jax.io.series import Series
 from mdvit_jax.transforms import resampling
 from mdvit_jax.transforms.resampling import Transform
 
 _log = logging.getLogger(__name__)
+
+
+def apply(
+    moving: Any,
+    fixed_to_moving: Transform,
+    fixed: Any,
+    *,
+    interpolation: str = "linear",
+    fill: float | str = "auto",
+) -> nib.Nifti1Image:
+    """An image on the grid of another.
+
+    Args:
+        moving: a path, a nibabel image, or a pair of an array [x, y, z] and its 4×4
+            affine (voxel indices → world RAS+ mm).
+        fixed_to_moving: 4×4, world RAS+ mm, as `transforms.read` returns it, or a
+            displacement field, or several of them, of which the first is applied to a
+            point of the grid first.
+        fixed: the image whose grid it is, likewise, or a `Grid`.
+        interpolation: "linear", "nearest", "cubic" or "lanczos"; see `resample`.
+        fill: value outside of the moving image; "auto" is its background's.
+
+    Returns:
+        The image, in the number type of the moving one.
+
+    Raises:
+        UserError: an image cannot be used.
+    """
+    source = coerce.to_image(moving, "the moving image")
+    grid = coerce.to_grid(fixed, "the fixed image")
+    if fill == "auto":
+        fill = resampling.background_value(source.data)
+    data = resampling.resample(
+        source.data,
+        source.affine,
+        fixed_to_moving,
+        grid,
+        interpolation=interpolation,
+        fill=float(fill),
+        dtype=source.dtype,
+    )
+    return image.to_nibabel(data, grid, header=source.header)
 
 
 def write_resampled(

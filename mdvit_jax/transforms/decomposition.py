@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 
 class Parts(NamedTuple):
@@ -25,6 +24,8 @@ class Parts(NamedTuple):
 
     def matrix(self, centre: np.ndarray) -> np.ndarray:
         """The 4×4 matrix that these are the parts of."""
+        from scipy.spatial.transform import Rotation
+
         shear = np.eye(3)
         shear[np.triu_indices(3, 1)] = self.shear
         turn = Rotation.from_euler("xyz", self.rotation, degrees=True).as_matrix()
@@ -44,6 +45,9 @@ def decompose(fixed_to_moving: np.ndarray, centre: np.ndarray) -> Parts:
     Raises:
         ValueError: the matrix mirrors, or maps space to a plane.
     """
+    # Imported here, as it takes longer than all else that this package imports.
+    from scipy.spatial.transform import Rotation
+
     linear = fixed_to_moving[:3, :3]
     if not np.linalg.det(linear) > 0:
         raise ValueError("the matrix mirrors, or maps space to a plane")

@@ -2,7 +2,6 @@
 
 import io
 
-import h5py
 import numpy as np
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -15,6 +14,8 @@ def is_hdf5(content: bytes) -> bool:
 
 def encode(fixed_to_moving: np.ndarray) -> bytes:
     """The bytes of a file that holds one linear transform."""
+    import h5py  # here, as few programs need it
+
     memory = io.BytesIO()
     with h5py.File(memory, "w") as file:
         file.attrs["Format"] = "X5"
@@ -31,6 +32,8 @@ def encode(fixed_to_moving: np.ndarray) -> bytes:
 
 def decode(content: bytes) -> np.ndarray:
     """The linear transform of a file; ValueError if there is none, or more than one."""
+    import h5py
+
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
             file_format = file.attrs.get("Format")

@@ -1,10 +1,10 @@
-"""Plots of the studies: what is on the axes is what was given."""
+"""Plots of the studies: the axes show the data."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mdvit_jax.plots import lines, pairs
+from mdvit_jax.plots import lines, panels
 
 X = np.array([0.5, 1.0, 2.0])
 SERIES = {
@@ -25,7 +25,7 @@ def heights(axis) -> list[list[float]]:
     ]
 
 
-def test_lines_and_bands_are_those_given():
+def test_lines_and_bands_are_the_data():
     figure = lines.lines(SERIES, **NAMES)
     (axis,) = figure.axes
     for line, band, name in zip(axis.lines, axis.collections, SERIES, strict=True):
@@ -49,13 +49,13 @@ def test_the_reference_is_a_dashed_level_line():
 
 
 @pytest.mark.parametrize("log_x", [False, True])
-def test_ticks_are_plain_numbers_where_they_are_asked_for(log_x):
+def test_ticks_are_plain_numbers(log_x):
     axis = lines.lines(SERIES, **NAMES, x_ticks=[0.5, 1, 2], log_x=log_x).axes[0]
     assert [text.get_text() for text in axis.get_xticklabels()] == ["0.5", "1", "2"]
     assert axis.get_xscale() == ("log" if log_x else "linear")
 
 
-def test_many_series_are_told_apart():
+def test_many_series_look_different():
     many = {f"m{n}": SERIES["NTG"] for n in range(20)}
     drawn = lines.lines(many, **NAMES).axes[0].lines
     looks = {
@@ -66,14 +66,14 @@ def test_many_series_are_told_apart():
 
 def test_rotation_has_a_panel_for_each_axis_on_one_scale():
     degrees = np.arange(0, 361, 90.0)
-    panels = {
+    axes_of_rotation = {
         f"about {axis}": {"Ours": (degrees, np.full(5, level), np.zeros(5))}
         for axis, level in zip("xyz", (0.9, 0.8, 0.5), strict=True)
     }
-    figure = lines.rotation_lines(panels, title="turned", y_name="DSC")
-    assert [axis.get_title() for axis in figure.axes] == list(panels)
+    figure = lines.rotation_lines(axes_of_rotation, title="turned", y_name="DSC")
+    assert [axis.get_title() for axis in figure.axes] == list(axes_of_rotation)
     assert len({axis.get_ylim() for axis in figure.axes}) == 1
-    for axis, series in zip(figure.axes, panels.values(), strict=True):
+    for axis, series in zip(figure.axes, axes_of_rotation.values(), strict=True):
         (line,) = axis.lines
         np.testing.assert_array_equal(line.get_xdata(), degrees)
         np.testing.assert_array_equal(line.get_ydata(), series["Ours"][1])
@@ -81,7 +81,7 @@ def test_rotation_has_a_panel_for_each_axis_on_one_scale():
     assert legend(figure) == ["Ours"]
 
 
-def test_bars_are_means_of_the_finite_values_and_lacking_groups_are_told():
+def test_bars_are_means_of_the_finite_values_and_empty_groups_are_named():
     values = {
         "ANTs": [[0.2, 0.4], [], [0.5]],
         "Ours": [[0.6, np.nan, 0.8], [np.nan], []],
@@ -93,7 +93,7 @@ def test_bars_are_means_of_the_finite_values_and_lacking_groups_are_told():
     first = axis.containers[0].lines[2][0].get_segments()[0]  # of the error bars
     np.testing.assert_allclose(first[:, 1], [0.2, 0.4])  # ± population's deviation
     labels = [text.get_text() for text in axis.get_xticklabels()]
-    assert labels == ["CC", "BS\nlacking", "TH"]
+    assert labels == ["CC", "BS\nno value", "TH"]
     assert legend(figure) == ["ANTs", "Ours", "no value"]
     (cross,) = axis.lines[-1:]
     assert cross.get_xdata() == pytest.approx([2.21])  # where the bar would stand
@@ -107,7 +107,7 @@ def test_bars_need_values_for_each_group():
 def test_figures_are_sharp_pictures_and_equal_ones_equal_files(tmp_path):
     for name in "ab":
         figure = lines.grouped_bars(("CC",), {}, title="nothing", y_name="Dice")
-        pairs.save(figure, tmp_path / f"{name}.png")
+        panels.save_figure(figure, tmp_path / f"{name}.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.width == int(figure.get_figwidth() * 192)
