@@ -9,7 +9,7 @@ convolution has a gradient that a CPU does not finish above 64³.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -52,7 +52,7 @@ def main() -> None:
     timing.report(rows, options.output)
 
 
-Cases = dict[str, tuple[dict[str, Callable], tuple[Array, ...]]]
+Cases = dict[str, tuple[Mapping[str, Callable[..., Any]], tuple[Array, ...]]]
 
 
 def with_gradients(function: Callable) -> Callable:

@@ -39,7 +39,7 @@ def main() -> int:
         name for name in (_FORWARD, _WAIT, _COMPILE_ONLY) if settings.pop(name, "")
     }
     distributed.join()
-    with distributed.together():
+    with distributed.handle_lost_process():
         row = measure(settings, extra)
         if jax.process_index() == 0:
             print(json.dumps(row), flush=True)

@@ -84,7 +84,7 @@ def main() -> None:
     print(f"{options.dtype}, {options.batch} a chip, jax {jax.__version__}\n")
     print(HEAD, flush=True)
     rows = []
-    with forms.trace_for("tpu"):
+    with forms.tracing_for("tpu"):
         for name, (lower, runs) in programs(config, options.batch, slice_).items():
             if options.only and not name.startswith(tuple(options.only)):
                 continue

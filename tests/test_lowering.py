@@ -112,7 +112,7 @@ PROGRAMS = {
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_it_is_lowered_for_accelerators(name):
     """In the forms that they take, but for cuDNN's, which has to be there."""
-    with forms.trace_for("tpu"):
+    with forms.tracing_for("tpu"):
         function, shapes = PROGRAMS[name]()
         lowered = export.export(jax.jit(function), platforms=PLATFORMS)(*shapes)
     assert lowered.platforms == PLATFORMS
@@ -131,7 +131,8 @@ def equations(program):
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in PROGRAMS if n.startswith(("ntg", "ncc", "warp"))]
+    "name",
+    [n for n in PROGRAMS if n.startswith(("ntg", "ncc", "warp", "registration"))],
 )
 def test_no_product_is_rounded(name):
     """An accelerator rounds factors to 8 or 11 bits unless it is told not to."""

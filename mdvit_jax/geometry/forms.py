@@ -1,8 +1,9 @@
-"""Which form of a computation is taken where: one table for all platforms.
+"""Which form of an operation is taken on a platform: one table for all.
 
-A computation may be written in several forms that give the same numbers: "reference",
-the definition in JAX's own words, and faster ones. "auto" takes the form that a
-benchmark measured to be the fastest on the platform in use.
+The forms of an operation compute the same. Where there is one, "reference" is the
+definition in JAX's own words; "auto" takes the platform's row of the table.
+`python -m benchmarks.forms`, `benchmarks.losses` and `benchmarks.warp` time the forms
+side by side, forward and with their gradients.
 """
 
 import contextlib
@@ -11,54 +12,46 @@ from collections.abc import Collection, Iterator
 import jax
 from jax.extend import backend
 
-# Computation → platform ("cpu", "cuda", "rocm", "tpu") → fastest form, forward and
-# gradient at 128³, by `python -m benchmarks.losses` (sobel), `benchmarks.warp` (warp)
-# and `benchmarks.forms` (the others). Other platforms take DEFAULT.
-DEFAULT = {
-    "sobel": "slices",
-    "warp": "gather",
-    "attention": "whole",
-    "depthwise": "slices",
-    "depthwise gradient": "sums",
-    "dense convolution": "reference",
-    "strided convolution": "blocks",
-}
-FASTEST: dict[str, dict[str, str]] = {
-    "sobel": {"cpu": "slices"},
-    "warp": {"cpu": "gather", "tpu": "blocks"},
-    "attention": {"cpu": "blocks", "cuda": "cudnn"},
-    "depthwise": {"cpu": "slices"},
-    "depthwise gradient": {"cpu": "rows"},
-    "dense convolution": {"cpu": "taps"},
-    "strided convolution": {"cpu": "blocks"},
+# Operation → platform → form; "" is every platform that is not named. The CPU's are
+# measured, the TPU's warp counted by its compiler (docs/performance.md). Else XLA's own
+# operations and NVIDIA's are taken on accelerators, but for those of one row.
+FASTEST = {
+    "warp": {"tpu": "blocks", "": "gather"},
+    "sobel": {"": "slices"},
+    "attention": {"cpu": "blocks", "cuda": "cudnn", "": "whole"},
+    "depthwise": {"": "slices"},
+    "depthwise gradient": {"cpu": "rows", "": "sums"},
+    "dense convolution": {"cpu": "taps", "": "reference"},
+    "strided convolution": {"": "blocks"},
 }
 
-_traced_for: list[str] = []
+_tracing_for: list[str] = []
 
 
-def choose_form(computation: str, form: str, forms: Collection[str]) -> str:
-    """Return the form to take: `form` itself, or the platform's fastest for "auto".
-
-    Args:
-        computation: a row of the table, such as "sobel".
-        form: "auto" or one of `forms`.
-        forms: all forms in which the computation is written.
+def choose_form(operation: str, form: str, forms: Collection[str]) -> str:
+    """The form itself, or the platform's for "auto".
 
     Raises:
-        ValueError: there is no such form.
+        ValueError: the operation has no such form.
     """
     if form == "auto":
-        return FASTEST[computation].get(platform(), DEFAULT[computation])
+        return fastest(operation)
     if form not in forms:
         names = ", ".join(f'"{name}"' for name in ("auto", *forms))
         raise ValueError(f'form is one of {names}, not "{form}"')
     return form
 
 
+def fastest(operation: str) -> str:
+    """The form that an operation takes on the platform that is traced for."""
+    forms = FASTEST[operation]
+    return forms.get(platform(), forms[""])
+
+
 def platform() -> str:
-    """Return what is traced for: "cpu", "cuda", "rocm", "tpu" or another."""
-    if _traced_for:
-        return _traced_for[-1]
+    """What programs are traced for: "cpu", "cuda", "rocm", "tpu" or another."""
+    if _tracing_for:
+        return _tracing_for[-1]
     name = jax.default_backend()
     if name != "gpu":
         return name
@@ -66,13 +59,10 @@ def platform() -> str:
 
 
 @contextlib.contextmanager
-def trace_for(platform: str) -> Iterator[None]:
-    """Take the forms of a platform that this machine need not have.
-
-    Within the block programs can be traced, to be lowered or compiled for it.
-    """
-    _traced_for.append(platform)
+def tracing_for(platform: str) -> Iterator[None]:
+    """Trace for a platform that this machine need not have, to compile for it here."""
+    _tracing_for.append(platform)
     try:
         yield
     finally:
-        _traced_for.pop()
+        _tracing_for.pop()

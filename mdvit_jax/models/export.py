@@ -36,6 +36,6 @@ def exported(net: network.Network, params: network.Params, size: int) -> bytearr
         return net.from_centres(params, fixed, moving).matrix
 
     volume = jax.ShapeDtypeStruct((1, *[size] * 3), jnp.float32)
-    with forms.trace_for("cpu"):  # those of others may run nowhere else
+    with forms.tracing_for("cpu"):  # those of others may run nowhere else
         made = jax_export.export(jax.jit(estimate), platforms=PLATFORMS)(volume, volume)
     return made.serialize()

@@ -77,9 +77,7 @@ def _depthwise_backward(dilation: int, padding: int, residuals, gradient: Array)
     of_features = _depthwise(
         dilation, 2 * dilation - padding, gradient, kernel[::-1, ::-1, ::-1]
     )
-    correlate = KERNEL_GRADIENTS[
-        forms.choose_form("depthwise gradient", "auto", KERNEL_GRADIENTS)
-    ]
+    correlate = KERNEL_GRADIENTS[forms.fastest("depthwise gradient")]
     of_kernel = correlate(_pad(features, padding), gradient, dilation)
     return of_features, of_kernel.astype(kernel.dtype)
 
