@@ -110,7 +110,7 @@ class NormalEquations(NamedTuple):
     """
 
     hessian: Float[Array, "12 12"]
-    gradient: Float[Array, "12"]
+    gradient: Float[Array, " 12"]
     correlation: Float[Array, ""]
     outline: Float[Array, ""]
     overlap: Float[Array, ""]
