@@ -22,6 +22,9 @@
 #SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
 
+# A run that saves often grows by what the GNU C library keeps for each of its threads; with
+# as many arenas as cores it does not (docs/performance.md).
+export MALLOC_ARENA_MAX=${MALLOC_ARENA_MAX:-${SLURM_CPUS_PER_TASK:-8}}
 CONFIG=${CONFIG:-configs/adni.py}
 PYTHON=${PYTHON:-python}
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from mdvit_jax import config, errors
-from mdvit_jax.training import checkpoint, distributed
+from mdvit_jax.io import sums
+from mdvit_jax.training import distributed
 from oracle import people
 from oracle.run import final_bytes
 from recorded_run import ROOT, TINY, Run, environs, free_port, start_together
@@ -236,7 +237,7 @@ def test_a_process_is_lost_and_the_other_says_so_and_ends(tmp_path):
             assert "Traceback" not in said
         assert newest(broken) > steps
         steps = newest(broken)
-        assert checkpoint.damage(broken.workdir / "checkpoints" / str(steps)) is None
+        assert sums.damage(broken.workdir / "checkpoints" / str(steps)) is None
     for process in broken.start(steps + 2, processes=2):
         said, _ = process.communicate(timeout=400)
         assert process.returncode == 0 and "damaged" not in said, said

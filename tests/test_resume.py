@@ -72,6 +72,6 @@ def test_processes_agree_on_the_newest_checkpoint_that_can_be_used(tmp_path):
     """One is damaged by its sums, and one cannot be loaded."""
     for process in start_together(DAMAGED, str(tmp_path)):
         said, _ = process.communicate(timeout=400)
-        assert process.returncode == 0 and said.endswith("step 1 1\n"), said
+        assert process.returncode == 0 and "step 1 1\n" in said, said
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["1", "2.damaged", "3.damaged"]

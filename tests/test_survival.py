@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from mdvit_jax import config as configuration
 from mdvit_jax import errors
 from mdvit_jax.data import cache, cohort, pairs, pipeline, store
+from mdvit_jax.io import sums
 from mdvit_jax.plots import pairs as figures
 from mdvit_jax.training import checkpoint, loop, metrics_log
 from oracle import people
@@ -292,7 +293,7 @@ def test_a_full_disk_ends_a_run_in_a_sentence_and_it_goes_on_with_more(
         with checkpoint.Checkpoints(disk / "run", keep=None) as saved:
             newest = saved.latest
         assert 0 < newest < 10
-        assert checkpoint.damage(disk / f"run/checkpoints/{newest}") is None
+        assert sums.damage(disk / f"run/checkpoints/{newest}") is None
         other.unlink()
         run = subprocess.run(train, **options)
         assert run.returncode == 0, run.stderr
