@@ -49,7 +49,7 @@ TPU = {"TPU_ML_PLATFORM": "JAX"}
     ],
 )
 def test_what_the_environment_says(environ, expected):
-    assert distributed.settings(environ) == expected
+    assert distributed.find_place(environ) == expected
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_what_the_environment_says(environ, expected):
 )
 def test_what_contradicts_itself_is_refused(environ, sentence):
     with pytest.raises(errors.UserError, match=sentence):
-        distributed.settings(environ)
+        distributed.find_place(environ)
 
 
 def test_evaluation_is_one_process(monkeypatch):

@@ -1,4 +1,4 @@
-"""One run in several processes: who they are, how they meet, and how they part.
+"""One run in several processes: how they meet, agree and part.
 
 Launchers tell each process its place through the environment. A process that was
 started by itself finds nothing there, and neither waits nor prints.
@@ -37,8 +37,8 @@ class Lost(errors.UserError):
     exit_code = 128 + signal.SIGABRT  # as of a process that JAX ends for this
 
 
-class Settings(NamedTuple):
-    """How the processes of a run find each other; None is for JAX to find out."""
+class Place(NamedTuple):
+    """A process's place in a run; None is for JAX to find out."""
 
     address: str | None  # HOST:PORT of process 0
     processes: int | None
@@ -46,8 +46,8 @@ class Settings(NamedTuple):
     method: str | None  # of `jax.distributed.initialize` to find out the rest
 
 
-def settings(environ: Mapping[str, str]) -> Settings | None:
-    """What the environment says, or None if this process is the only one.
+def find_place(environ: Mapping[str, str]) -> Place | None:
+    """The place that the environment names, or None of the only process.
 
     In this order: the three variables of `NAMES`, a step of several tasks that Slurm's
     srun started, a Cloud TPU machine, GKE's too.
@@ -58,44 +58,55 @@ def settings(environ: Mapping[str, str]) -> Settings | None:
     # In a batch script, before srun, Slurm tells of tasks that it has not started.
     in_step = "SLURM_STEP_NODELIST" in environ and "SLURM_PROCID" in environ
     tasks = _number(environ, "SLURM_NTASKS") if in_step else 1
-    present = [name for name in NAMES if environ.get(name)]
-    if present:
-        if missing := [name for name in NAMES if name not in present]:
-            raise errors.UserError(
-                f"The environment has {' and '.join(present)} but not "
-                f"{' and '.join(missing)}; set all three, or none for one process."
-            )
-        count, index = _number(environ, _COUNT), _number(environ, _INDEX)
-        if not 0 <= index < count:
-            raise errors.UserError(
-                f"{_INDEX} is {index} and {_COUNT} is {count}; processes are numbered "
-                f"from 0 to {_COUNT} - 1."
-            )
-        if tasks not in (1, count):
-            raise errors.UserError(
-                f"{_COUNT} is {count}, but srun started {tasks} tasks; set it to "
-                f"{tasks}, or unset {', '.join(NAMES)}, as Slurm says it all."
-            )
-        host, _, port = environ[_ADDRESS].rpartition(":")
-        if not host or not port.isdecimal():
-            raise errors.UserError(
-                f"{_ADDRESS} is {environ[_ADDRESS]!r}; it is HOST:PORT of process 0."
-            )
-        if count == 1:
-            return None
-        return Settings(environ[_ADDRESS], count, index, "deactivate")
+    if any(environ.get(name) for name in NAMES):
+        return _find_named_place(environ, tasks)
     if tasks > 1:
-        return Settings(None, tasks, _number(environ, "SLURM_PROCID"), "slurm")
+        return Place(None, tasks, _number(environ, "SLURM_PROCID"), "slurm")
+    # JAX, imported, sets TPU_SKIP_MDS_QUERY where there are no TPUs, and so does
+    # somebody who wants one machine of many by itself.
     workers = environ.get("TPU_PROCESS_ADDRESSES") or environ.get(
-        "TPU_WORKER_HOSTNAMES", ""
+        "TPU_WORKER_HOSTNAMES"
     )
-    # JAX, imported, sets the first variable where there are TPUs; the second where
-    # there are none, or somebody who wants one machine of many by itself.
-    if "TPU_ML_PLATFORM" in environ and (
-        workers or "TPU_SKIP_MDS_QUERY" not in environ
-    ):
-        return Settings(None, None, None, None)
+    tpus = "TPU_ML_PLATFORM" in environ  # JAX, imported, sets it where there are some
+    if tpus and (workers or "TPU_SKIP_MDS_QUERY" not in environ):
+        return Place(None, None, None, None)
     return None
+
+
+def _find_named_place(environ: Mapping[str, str], tasks: int) -> Place | None:
+    if missing := [name for name in NAMES if not environ.get(name)]:
+        present = [name for name in NAMES if name not in missing]
+        raise errors.UserError(
+            f"The environment has {' and '.join(present)} but not "
+            f"{' and '.join(missing)}; set all three, or none for one process."
+        )
+    address, count, index = (
+        environ[_ADDRESS],
+        _number(environ, _COUNT),
+        _number(environ, _INDEX),
+    )
+    if index >= count:
+        raise errors.UserError(
+            f"{_INDEX} is {index} and {_COUNT} is {count}; processes are numbered "
+            f"from 0 to {_COUNT} - 1."
+        )
+    if tasks not in (1, count):
+        raise errors.UserError(
+            f"{_COUNT} is {count}, but srun started {tasks} tasks; set it to "
+            f"{tasks}, or unset {', '.join(NAMES)}, as Slurm says it all."
+        )
+    if not re.fullmatch(r".+:\d+", address):
+        raise errors.UserError(
+            f"{_ADDRESS} is {address!r}; it is HOST:PORT of process 0."
+        )
+    return Place(address, count, index, "deactivate") if count > 1 else None
+
+
+def _number(environ: Mapping[str, str], name: str) -> Any:
+    text = environ.get(name, "")
+    if not text.isdecimal():
+        raise errors.UserError(f"{name} is {text!r}; it is a whole number.")
+    return int(text)
 
 
 def join() -> None:
@@ -104,7 +115,7 @@ def join() -> None:
     Raises:
         UserError: the environment contradicts itself, or JAX cannot make sense of it.
     """
-    place = settings(os.environ)
+    place = find_place(os.environ)
     if place is None:
         return
     # JAX ends the program by a C++ abort when it waited in vain; a little before that:
@@ -121,10 +132,9 @@ def join() -> None:
             shutdown_timeout_seconds=_SHUTDOWN,
         )
     except (ValueError, RuntimeError, OSError) as error:
-        reason = next(iter(str(error).strip().splitlines()), "")[:200]
         raise errors.UserError(
-            f"The processes of the run cannot meet ({type(error).__name__}: {reason}); "
-            f"set {', '.join(NAMES)} in each of them."
+            f"The processes of the run cannot meet ({type(error).__name__}: "
+            f"{_first_line(error)}); set {', '.join(NAMES)} in each of them."
         ) from error
     finally:
         patience.cancel()
@@ -132,66 +142,16 @@ def join() -> None:
         logging.getLogger("mdvit_jax").setLevel(logging.ERROR)
 
 
-@contextlib.contextmanager
-def handle_lost_process() -> Iterator[None]:
-    """Turn what JAX raises when another process is gone into one sentence.
-
-    Anything else that is raised in the block of one of several processes is a bug,
-    which ends its process at once.
-
-    Raises:
-        Lost: JAX failed, as it does when it waits for a process that is gone.
-    """
-    try:
-        yield
-    except Exception as error:
-        if jax.process_count() == 1 or isinstance(error, errors.UserError):
-            raise
-        if not lost(error):
-            traceback.print_exc()
-            _end(1)
-        reason = next(iter(str(error).strip().splitlines()), "")[:200]
-        raise Lost(
-            f"Process {jax.process_index()} of {jax.process_count()} cannot go on "
-            f"({reason}); see whether the others say why one was lost. What was saved "
-            "before is intact; the same command goes on from there."
-        ) from error
-
-
-def lost(error: BaseException | None) -> bool:
-    """Whether JAX, or Orbax, failed as they do when another process is gone."""
-    if jax.process_count() == 1:
-        return False
-    if isinstance(error, TimeoutError):
-        return error.errno is None  # Orbax's, not the operating system's
-    # An error of the runtime, "UNAVAILABLE: …", is a ValueError where the result of a
-    # step that failed is read. What a single process may meet, too, is its own fault.
-    status = "(?!RESOURCE_EXHAUSTED|INVALID_ARGUMENT|UNIMPLEMENTED)[A-Z_]+: "
-    return isinstance(error, RuntimeError | ValueError) and bool(
-        re.match(status, str(error))
+def _give_up(place: Place) -> None:
+    where = f" at {place.address}" if place.address else ""
+    every = f"The {place.processes} processes" if place.processes else "The processes"
+    print(
+        f"error: {every} of the run did not all meet{where} within {_WAIT} s; see "
+        f"whether process 0 runs there and the others reach it, and whether {_COUNT} "
+        "is how many were started.",
+        file=sys.stderr,
     )
-
-
-def require_one_process(program: str) -> None:
-    """Raise a UserError if this process is one of several."""
-    place = settings(os.environ)
-    if place is not None and place.processes is not None:
-        raise errors.UserError(
-            f"{program} computes in one process, but {place.processes} were started; "
-            "start one (with Slurm: srun --ntasks=1)."
-        )
-
-
-def leave(code: int) -> NoReturn:
-    """End the program; one of several that failed ends at once, whatever others do.
-
-    JAX says to them that a process is lost. It would wait for them otherwise, and they
-    for it.
-    """
-    failed = (errors.UserError.exit_code, lock.Taken.exit_code, Lost.exit_code)
-    if code in failed and jax.distributed.is_initialized():
-        _end(code)
-    sys.exit(code)
+    _end(Lost.exit_code)
 
 
 def wait_for_all(what: str) -> None:
@@ -213,26 +173,67 @@ def all_agree(value: bool) -> bool:
     return bool(multihost_utils.process_allgather(np.array(value)).all())
 
 
+def lost(error: BaseException | None) -> bool:
+    """Whether JAX, or Orbax, failed as they do when another process is gone."""
+    if jax.process_count() == 1:
+        return False
+    if isinstance(error, TimeoutError):
+        return error.errno is None  # Orbax's, not the operating system's
+    # An error of the runtime, "UNAVAILABLE: …", is a ValueError where the result of a
+    # step that failed is read. What a single process may meet, too, is its own fault.
+    status = "(?!RESOURCE_EXHAUSTED|INVALID_ARGUMENT|UNIMPLEMENTED)[A-Z_]+: "
+    return isinstance(error, RuntimeError | ValueError) and bool(
+        re.match(status, str(error))
+    )
+
+
+@contextlib.contextmanager
+def handle_lost_process() -> Iterator[None]:
+    """Raise `Lost` where JAX fails in the block as another process is gone.
+
+    Whatever else is raised in one of several processes is a bug, and ends it at once.
+    """
+    try:
+        yield
+    except Exception as error:
+        if jax.process_count() == 1 or isinstance(error, errors.UserError):
+            raise
+        if not lost(error):
+            traceback.print_exc()
+            _end(1)
+        raise Lost(
+            f"Process {jax.process_index()} of {jax.process_count()} cannot go on "
+            f"({_first_line(error)}); see whether the others say why one was lost. "
+            "What was saved before is intact; the same command goes on from there."
+        ) from error
+
+
+def leave(code: int) -> NoReturn:
+    """End the program; one of several that failed ends at once, whatever others do.
+
+    It would wait for them otherwise, and they for it. JAX tells them that it is gone.
+    """
+    failed = (errors.UserError.exit_code, lock.Taken.exit_code, Lost.exit_code)
+    if code in failed and jax.distributed.is_initialized():
+        _end(code)
+    sys.exit(code)
+
+
 def _end(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
-def _give_up(place: Settings) -> None:
-    where = f" at {place.address}" if place.address else ""
-    every = f"The {place.processes} processes" if place.processes else "The processes"
-    print(
-        f"error: {every} of the run did not all meet{where} within {_WAIT} s; see "
-        f"whether process 0 runs there and the others reach it, and whether {_COUNT} "
-        "is how many were started.",
-        file=sys.stderr,
-    )
-    _end(Lost.exit_code)
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "")[:200]
 
 
-def _number(environ: Mapping[str, str], name: str) -> Any:
-    text = environ.get(name, "")
-    if not text.isdecimal():
-        raise errors.UserError(f"{name} is {text!r}; it is a whole number.")
-    return int(text)
+def require_one_process(program: str) -> None:
+    """Raise a UserError if this process is one of several."""
+    place = find_place(os.environ)
+    if place is not None and place.processes is not None:
+        raise errors.UserError(
+            f"{program} computes in one process, but {place.processes} were started; "
+            "start one (with Slurm: srun --ntasks=1)."
+        )
