@@ -113,3 +113,20 @@ def test_options_are_named(function):
 @pytest.mark.parametrize("module", [geometry, losses], ids=lambda m: m.__name__)
 def test_public_names_are_in_order(module):
     assert module.__all__ == sorted(module.__all__)
+
+
+def test_the_public_names_come_when_they_are_used(run_python):
+    program = """
+import sys
+import mdvit_jax
+assert not {"jax", "numpy", "nibabel"} & set(sys.modules)
+assert mdvit_jax.geometry.warp_affine and mdvit_jax.losses.ntg
+assert not {"nibabel", "scipy"} & set(sys.modules)
+assert mdvit_jax.transforms.FORMATS and issubclass(mdvit_jax.UserError, Exception)
+assert mdvit_jax.register.__annotations__["return"] is mdvit_jax.Registration
+assert dir(mdvit_jax) == sorted(mdvit_jax.__all__)
+from mdvit_jax import *
+assert not hasattr(mdvit_jax, "regster")
+"""
+    run_python(program)
+    assert (PACKAGE / "py.typed").is_file()

@@ -21,7 +21,7 @@ from jax.experimental import multihost_utils
 
 from mdvit_jax import config as configuration
 from mdvit_jax import errors
-from mdvit_jax.data import pairs, store
+from mdvit_jax.data import dataset, pairs
 from mdvit_jax.evaluation import scoring
 from mdvit_jax.io import lock, sums
 from mdvit_jax.models import initial_weights
@@ -201,7 +201,7 @@ def test_processes_that_would_not_train_the_same_network_are_refused(
     tmp_path, monkeypatch
 ):
     one = config(tmp_path, data__root="here", data__workers="2")
-    parts = [store.open_part(one, part) for part in ("train", "validation")]
+    parts = [dataset.open_part(one, part) for part in ("train", "validation")]
     gathered: list = []
 
     def gather(digests):  # this process, as number 2, after two others of its kind
@@ -390,7 +390,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_step_and_pair(
     tmp_path, monkeypatch, unreadable
 ):
     workdir = tmp_path / "diverged"
-    read = store.open_part
+    read = dataset.open_part
 
     def poisoned(configuration, part):
         opened = read(configuration, part)
@@ -412,7 +412,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_step_and_pair(
 
         return Poisoned()
 
-    monkeypatch.setattr(store, "open_part", poisoned)
+    monkeypatch.setattr(dataset, "open_part", poisoned)
     changes = {"optim__steps": "30", "checkpoint__every": "1"}
     changes["data__skip_unreadable"] = str(bool(unreadable))
     with pytest.raises(errors.UserError, match="not finite at step") as caught:

@@ -21,9 +21,9 @@ from matplotlib.figure import Figure
 
 from mdvit_jax import config as configuration
 from mdvit_jax import errors
-from mdvit_jax.data import cache, cohort, pairs, pipeline, store
+from mdvit_jax.data import cache, cohort, dataset, pairs, pipeline
 from mdvit_jax.io import sums
-from mdvit_jax.plots import pairs as figures
+from mdvit_jax.plots import panels
 from mdvit_jax.training import checkpoint, loop, metrics_log
 from oracle import people
 from oracle.run import final_bytes
@@ -324,8 +324,8 @@ def test_a_scan_that_vanishes_stops_a_run_which_saves_and_goes_on(
     short, unbroken, tmp_path, monkeypatch, part, row, saved
 ):
     settings = config(tmp_path / "run", short)
-    scan = store.open_part(settings, part).scans[0]
-    image = cache.folder_of(scan, settings) / "image.npy"
+    scan = dataset.open_part(settings, part).scans[0]
+    image = cache.scan_folder(scan, settings) / "image.npy"
     write = metrics_log.MetricsLog.write
 
     def write_and_move(self, step, values):
@@ -349,13 +349,13 @@ def test_a_scan_that_vanishes_stops_a_run_which_saves_and_goes_on(
 
 def test_figures_are_gone_at_the_next_validation_but_one(short, tmp_path, monkeypatch):
     settings = config(tmp_path, short | {"validation.every": "2"})
-    save, alive = figures.save, []
+    save, alive = panels.save_figure, []
 
     def save_and_count(*arguments):
         save(*arguments)
         alive.append(sum(type(one) is Figure for one in gc.get_objects()))
 
-    monkeypatch.setattr(figures, "save", save_and_count)
+    monkeypatch.setattr(panels, "save_figure", save_and_count)
     gc.collect()
     gc.disable()  # it comes rarely by itself among the many objects of a real run
     try:
@@ -372,7 +372,7 @@ def skipping(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scans")
     synthetic = config("unused", TINY | {"data.synthetic.people": "6"})
     for scan in cohort.read(synthetic):
-        made = store.make(scan, synthetic)
+        made = dataset.conform_scan(scan, synthetic)
         image = nib.Nifti1Image(made.image, made.to_world)
         image.to_filename(folder / f"{scan.subject}.nii.gz")
     files = {"data.layout": "folder", "data.root": str(folder), "optim.steps": "10"}
@@ -429,7 +429,7 @@ def test_a_run_goes_on_without_a_lost_scan_and_resumes_as_if_unbroken(
     skipping, tmp_path, caplog
 ):
     settings = config(tmp_path / "unbroken", skipping)
-    scans = store.open_part(settings, "train")
+    scans = dataset.open_part(settings, "train")
     lost = scans.scans[3]  # which is drawn again and again from step 6 on
     drawn = [pairs.draw(0, s, 1, scans.persons, "reference")[0] for s in range(10)]
     assert [step for step in range(4, 10) if 3 in drawn[step]] == [6, 7, 8, 9]

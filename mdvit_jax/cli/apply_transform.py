@@ -1,14 +1,8 @@
 """`mdvit apply`: an image or a label map through affine transforms that are there."""
 
 import argparse
-from collections.abc import Sequence
 
-import numpy as np
-
-from mdvit_jax import transforms
-from mdvit_jax.cli import parser as command_line
-from mdvit_jax.io import coerce, image
-from mdvit_jax.transforms import apply
+from mdvit_jax.cli.option_values import INTERPOLATIONS
 
 EMPTY = 3  # exit code
 _DESCRIPTION = """\
@@ -34,10 +28,11 @@ the image lies wholly outside of the grid, so that the output is empty.
 """
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the command and return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="mdvit apply",
+def add_parser(subparsers) -> None:
+    """Add the command with its options."""
+    parser = subparsers.add_parser(
+        "apply",
+        help="bring an image, a series or a label map through affine transforms",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -66,40 +61,53 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument(
         "--interpolation",
-        choices=apply.INTERPOLATIONS,
+        choices=INTERPOLATIONS,
         help="by default linear for images and nearest for labels; linear labels: each "
         "is interpolated on its own, as is the background, and the largest weight wins",
     )
     parser.add_argument(
         "--invert", action="store_true", help="go the way back through the transforms"
     )
-    options = command_line.parse(parser, arguments)
+    parser.set_defaults(run=apply_transform)
+
+
+def apply_transform(options: argparse.Namespace) -> int:
+    """Run the command with its options; return its exit code."""
+    # Imported here: --help need not wait for them.
+    from mdvit_jax.io import nifti, output_paths, series
+    from mdvit_jax.transforms import application
+
     read = options.moving, options.reference, *options.transform
-    image.check_not_read(options.output, read)
-    image.check_output(options.output)
-    image.check_new(options.output, options.overwrite)
+    output_paths.check_not_input(options.output, read)
+    output_paths.image_ending(options.output)
+    output_paths.check_writable(options.output)
+    output_paths.check_new(options.output, options.overwrite)
     if options.labels or options.interpolation:
-        moving = image.open_series(options.moving, labels=options.labels)
+        moving = series.open_series(options.moving, labels=options.labels)
     else:
-        moving = coerce.series(
+        moving = series.open_continuous_series(
             options.moving, cure="add --labels, or --interpolation if it is an image"
         )
-    reference = image.load_frame(options.reference)
-    matrix = _composed(options, reference.grid, moving.frame.grid)
-    arrived = apply.write(
+    reference = nifti.read_grid(options.reference)
+    matrix = _composed(options, reference, moving.grid)
+    is_complete = application.write_resampled(
         options.output,
         moving,
         matrix,
-        like=reference,
+        reference,
         labels=options.labels,
         interpolation=options.interpolation,
     )
     print(f"{options.output}: {options.moving} on the grid of {options.reference}")
-    return 0 if arrived else EMPTY
+    return 0 if is_complete else EMPTY
 
 
-def _composed(options: argparse.Namespace, reference, moving) -> np.ndarray:
+def _composed(options: argparse.Namespace, reference, moving):
     """The way of a point of the reference to the moving image."""
+    import numpy as np
+
+    from mdvit_jax import transforms
+
     paths = options.transform
     if len(paths) == 1:
         grids = (moving, reference) if options.invert else (reference, moving)

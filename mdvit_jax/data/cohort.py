@@ -56,7 +56,7 @@ def split(
 ) -> dict[str, list[Scan]]:
     """The scans of each of `PARTS`, in the order of `scans`.
 
-    Where the cohort itself says who belongs where (a manifest's split column), that
+    Where the cohort itself assigns the parts (a manifest's split column), that
     holds. Otherwise the people are put in a random order, which depends on
     `config.seed` and their names alone, and every part takes the first of them with
     whom it gets exactly the number of scans that `config.data.split` says, or, where
@@ -68,7 +68,7 @@ def split(
             or a manifest puts one person in two parts.
     """
     if any(scan.split for scan in scans):
-        return _as_said(scans)
+        return _split_by_manifest(scans)
     wanted = _counts(config.data.split, len(scans))
     people: dict[str, int] = {}
     for scan in scans:
@@ -132,7 +132,7 @@ def _counts(wanted: Sequence[float], scans: int) -> list[int]:
     return np.diff(ends).tolist()
 
 
-def _as_said(scans: Sequence[Scan]) -> dict[str, list[Scan]]:
+def _split_by_manifest(scans: Sequence[Scan]) -> dict[str, list[Scan]]:
     parts: dict[str, str] = {}
     for scan in scans:
         if scan.split and parts.setdefault(scan.person, scan.split) != scan.split:
@@ -153,13 +153,13 @@ def _person(pattern: str, subject: str) -> str:
         raise errors.UserError(
             f'data.person is "{pattern}", which is no regular expression ({error}).'
         ) from error
-    found = expression.search(subject)
-    if not expression.groups or found is None or found.group(1) is None:
+    match = expression.search(subject)
+    if not expression.groups or match is None or match.group(1) is None:
         raise errors.UserError(
             f'data.person is "{pattern}", whose first group must name the person, but '
             f'finds none in "{subject}".'
         )
-    return found.group(1)
+    return match.group(1)
 
 
 def _join_people(scans: list[Scan], same_person: Sequence[Sequence[str]]) -> list[Scan]:

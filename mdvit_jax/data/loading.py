@@ -24,7 +24,7 @@ _ADVICE = (
 )
 
 
-class Store(Protocol):
+class Scans(Protocol):
     """What batches are made from: conformed scans by index; it can be pickled."""
 
     def __len__(self) -> int: ...
@@ -54,7 +54,7 @@ class Load(NamedTuple):
         shared: whether the volumes are to be laid in shared memory, in a worker.
     """
 
-    store: Store
+    scans: Scans
     template: np.ndarray | None
     persons: tuple[str, ...]
     seed: int
@@ -68,7 +68,7 @@ class Load(NamedTuple):
         """The batch of a global step.
 
         Raises:
-            LoadingError: the store raised a UserError for a scan; or, where such scans
+            LoadingError: the scans raised a UserError for a scan; or, where such scans
                 are left out, too many cannot be read.
         """
         drawn = pairs.draw(self.seed, step, self.batch, self.persons, self.task)
@@ -139,6 +139,6 @@ class Load(NamedTuple):
 
     def _image(self, index: int) -> np.ndarray:
         if index != pairs.TEMPLATE:
-            return self.store[index].image
+            return self.scans[index].image
         assert self.template is not None  # `pipeline.batches` has seen to it
         return self.template

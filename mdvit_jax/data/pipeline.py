@@ -35,7 +35,7 @@ _SHARED_MEMORY = "/dev/shm"  # where Linux keeps it; other systems have no such 
 
 
 def batches(
-    store: loading.Store,
+    scans: loading.Scans,
     template: conform.Conformed | None,
     *,
     persons: Sequence[str],
@@ -55,9 +55,9 @@ def batches(
     closed (`close()`, or `contextlib.closing` around it) or has raised.
 
     Args:
-        store: the scans, for `task` "reference" of two people at least.
+        scans: for `task` "reference" of two people at least.
         template: the fixed scan of the task "template"; else None.
-        persons: the person that each scan of the store shows (`pairs.draw`).
+        persons: the person that each of the scans shows (`pairs.draw`).
         seed, task: as in `pairs.draw`.
         first_step: global step of the first batch; when resuming, the number of
             steps already done.
@@ -67,26 +67,26 @@ def batches(
             index · batch/count … (index + 1) · batch/count - 1.
         process_count: how many processes share the global batch.
         workers: number of worker processes that load ahead; 0 loads in this one.
-        skip_unreadable: draw a pair anew (`pairs.draw_again`) while the store raises a
+        skip_unreadable: draw a pair anew (`pairs.draw_again`) while reading raises a
             UserError for one of its scans. The batch names these scans.
 
     Raises:
         UserError: there is no pair to draw.
-        LoadingError: while iterating, the store raised a UserError for a scan,
+        LoadingError: while iterating, the scans raised a UserError for a scan,
             whichever process it was read in. With `skip_unreadable`: too many cannot
             be read.
         ValueError: the batch cannot be shared out, or the template is missing.
     """
     pairs.check(persons, task)
-    if len(persons) != len(store):
-        raise ValueError(f"{len(persons)} persons are named for {len(store)} scans")
+    if len(persons) != len(scans):
+        raise ValueError(f"{len(persons)} persons are named for {len(scans)} scans")
     if task == "template" and template is None:
         raise ValueError("the task template needs a template")
     if batch % process_count:
         raise ValueError(f"a batch of {batch} cannot be shared by {process_count}")
     rows = batch // process_count
     load = loading.Load(
-        store=store,
+        scans=scans,
         template=None if template is None else template.image,
         persons=tuple(persons),
         seed=seed,

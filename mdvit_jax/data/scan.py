@@ -34,7 +34,7 @@ class Scan(NamedTuple):
     split: str
 
 
-def named(
+def create_scan(
     subject: str,
     image: Path,
     *,
@@ -42,7 +42,7 @@ def named(
     mask: Path | None = None,
     split: str = "",
 ) -> Scan:
-    """A scan whose name may tell the person, as names of ADNI, OASIS and BIDS do."""
-    found = _PERSON.search(subject)
-    person = found.group() if found else subject
+    """A scan whose name may contain the person, as names of ADNI, OASIS and BIDS do."""
+    match = _PERSON.search(subject)
+    person = match.group() if match else subject
     return Scan(subject, person, image, labels, mask, split)

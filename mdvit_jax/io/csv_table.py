@@ -22,7 +22,7 @@ def rows(
 
     Args:
         columns: all that mean something; others are ignored, but a near miss of one
-            that is absent is told.
+            that is absent is an error.
         needed: those without which the file is wrong.
 
     Yields:

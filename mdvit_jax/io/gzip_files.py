@@ -19,7 +19,7 @@ _DEFLATE_LIMIT = 1032  # no byte of a gzip file stands for more bytes than this
 _CHUNK = 1 << 20
 
 
-def files(path: str | Path) -> tuple[Path, ...]:
+def image_files(path: str | Path) -> tuple[Path, ...]:
     """The files that make up an image: one, or header and voxels of a pair.
 
     Raises:
@@ -87,12 +87,12 @@ def most_bytes(file: Path) -> int:
     return file.stat().st_size * (_DEFLATE_LIMIT if is_gzipped(file) else 1)
 
 
-def opened(file: Path) -> Any:
+def open_stream(file: Path) -> Any:
     """The file as a binary stream, decompressed."""
     return gzip.open(file) if is_gzipped(file) else file.open("rb")
 
 
-def voxels(
+def voxel_stream(
     proxy: ArrayProxy, file: Path, path: Path, *, keep: bool = True
 ) -> io.BytesIO | str:
     """Where the voxels are read from: the file, or all bytes of its gzip stream.
@@ -111,7 +111,7 @@ def voxels(
     enough = most_bytes(file) >= needed
     content = b""
     if enough and is_gzipped(file):
-        with opened(file) as stream:
+        with open_stream(file) as stream:
             content = stream.read(needed) if keep else b""
             length = len(content)
             while chunk := stream.read(_CHUNK):  # to the end, where the checksum is

@@ -27,8 +27,7 @@ from mdvit_jax import errors
 from mdvit_jax.data import pipeline, skipped_scans
 from mdvit_jax.data.scan import LoadingError
 from mdvit_jax.evaluation import scoring
-from mdvit_jax.plots import curves
-from mdvit_jax.plots import pairs as figures
+from mdvit_jax.plots import curves, panels
 from mdvit_jax.training import (
     checkpoint,
     distributed,
@@ -66,7 +65,7 @@ def train(config: ml_collections.ConfigDict) -> int:
         train_step = step.create_step(config, run.network, run.optimizer, run.mesh)
 
         # Restore: the newest checkpoint, another run's parameters, or the seed's.
-        stack.enter_context(errors.unwritable_told(workdir))
+        stack.enter_context(errors.explain_write_errors(workdir))
         stack.enter_context(resume.hold_folder(workdir))
         resume.check_same_run(config, workdir)  # another one may have begun and ended
         saved = stack.enter_context(
@@ -194,7 +193,7 @@ def _validate(
     record: metrics_log.MetricsLog | None,
 ) -> bool:
     """Validate, record and draw; False if a signal came before the end."""
-    pairs = scoring.pairs_of(run.cases, run.held_out, run.template)
+    pairs = scoring.load_pairs(run.cases, run.held_out, run.template)
     params = sharding.on_one_device(run.mesh, params)
     result = validate(params, pairs, signals.should_stop)
     if result is None:
@@ -204,8 +203,8 @@ def _validate(
     if record is not None:
         record.write(done, scores)
         workdir = epath.Path(config.workdir)
-        figures.save(picture, workdir / "validation" / f"{done:07d}.png")
-        figures.save(curves.training_curves(record.path), workdir / "curves.png")
+        panels.save_figure(picture, workdir / "validation" / f"{done:07d}.png")
+        panels.save_figure(curves.training_curves(record.path), workdir / "curves.png")
         # Figures refer to themselves, tens of MB each; among the many objects of JAX
         # Python by itself looks for them too rarely.
         del result, picture

@@ -14,7 +14,7 @@ from mdvit_jax import config as configuration
 from mdvit_jax import errors, geometry, models
 from mdvit_jax.data import conform
 from mdvit_jax.evaluation import methods
-from mdvit_jax.io import nifti
+from mdvit_jax.io.image import Image
 from mdvit_jax.models import import_torch
 from mdvit_jax.training import checkpoint
 
@@ -81,7 +81,7 @@ class Estimate(NamedTuple):
 
 
 def estimate(
-    run: str | Path, pair: Sequence[nifti.Volume], names: tuple[str, str]
+    run: str | Path, pair: Sequence[Image], names: tuple[str, str]
 ) -> Estimate:
     """Align two skull-stripped scans by the network of a run, on its own grid.
 

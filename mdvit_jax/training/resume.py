@@ -57,7 +57,7 @@ def hold_folder(workdir: epath.Path) -> Iterator[None]:
 def _check_shared(workdir: epath.Path) -> None:
     """Raise a UserError, in all processes, if they do not see the same folder."""
     # A new name each time: machines remember names that they have looked up in vain.
-    number = distributed.broadcast(np.random.default_rng().integers(2**31))
+    number = distributed.broadcast(int(np.random.default_rng().integers(2**31)))
     path = workdir / f".shared-{number}"
     if jax.process_index() == 0:
         path.write_text("")

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from mdvit_jax import config as configuration
 from mdvit_jax import errors, models
-from mdvit_jax.data import conform, pairs, store, template
+from mdvit_jax.data import conform, dataset, pairs, template
 from mdvit_jax.training import optimizer, pretrained, scans, sharding
 
 # What may differ among the processes of one run: where things lie, and how each loads.
@@ -33,8 +33,8 @@ class Setup(NamedTuple):
         network, optimizer: what is trained, and how.
     """
 
-    training: store.Store
-    held_out: store.Store
+    training: dataset.ScanDataset
+    held_out: dataset.ScanDataset
     template: conform.Conformed | None
     cases: list[tuple[int, int]]
     mesh: Mesh
@@ -72,7 +72,7 @@ def create(config: ml_collections.ConfigDict, workdir: epath.Path) -> Setup:
 
 
 def check_processes_agree(
-    config: ml_collections.ConfigDict, parts: Sequence[store.Store]
+    config: ml_collections.ConfigDict, parts: Sequence[dataset.ScanDataset]
 ) -> None:
     """Raise a UserError, in all processes, if they would not train the same network.
 

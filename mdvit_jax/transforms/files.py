@@ -21,7 +21,7 @@ def read(
     moving: Grid | None = None,
     format: str | None = None,
 ) -> np.ndarray:
-    """The transform in a file, whose format is told from its contents.
+    """The transform in a file, whose format is recognised by its contents.
 
     Args:
         path: of the file.
@@ -83,7 +83,7 @@ def write(
     """
     path = Path(path)
     matrix = _checked(fixed_to_moving, "The transform")
-    format = format or format_of(path)
+    format = format or format_of_ending(path)
     if format in ("fsl", "lta") and (fixed is None or moving is None):
         raise errors.UserError(
             f"{path}: the format {format} needs the grids of both images; name the "
@@ -99,8 +99,8 @@ def write(
         ) from error
 
 
-def format_of(path: str | Path) -> str:
-    """What the ending says; a UserError if that is nothing or not one thing."""
+def format_of_ending(path: str | Path) -> str:
+    """The format by the ending; a UserError if the ending does not say it."""
     path = Path(path)
     ending = path.suffix.lower()
     if ending == ".mat":
@@ -133,14 +133,14 @@ def _encode(format: str, ending: str, matrix, fixed, moving) -> bytes:
 
 
 def _decode(path: Path, content: bytes, fixed, moving, format) -> np.ndarray:
-    if x5.is_one(content):
+    if x5.is_hdf5(content):
         return x5.decode(content)
     if itk.is_binary(content):
         return itk.from_binary(content)
     words = content.decode("utf-8")  # a UnicodeDecodeError is a ValueError
     if itk.is_text(words):
         return itk.from_text(words)
-    if lta.is_one(words):
+    if lta.is_lta(words):
         return lta.from_text(words)
     matrix = text.decode(words)
     if format != "fsl" and (format == "text" or path.suffix.lower() != ".mat"):

@@ -9,8 +9,6 @@ import io
 import re
 
 import numpy as np
-from scipy.io import loadmat, savemat
-from scipy.spatial.transform import Rotation
 
 from mdvit_jax.transforms.text import numbers
 
@@ -29,6 +27,8 @@ def text(fixed_to_moving: np.ndarray) -> str:
 
 def binary(fixed_to_moving: np.ndarray) -> bytes:
     """4×4 in world RAS+ mm as a binary .mat file (MATLAB's level 4)."""
+    from scipy.io import savemat  # here, as few programs need it
+
     file = io.BytesIO()
     content = {_NAME: _parameters(fixed_to_moving)[:, None], "fixed": np.zeros((3, 1))}
     savemat(file, content, format="4")
@@ -68,15 +68,17 @@ def from_text(text: str) -> np.ndarray:
 
 def from_binary(content: bytes) -> np.ndarray:
     """The content of a binary .mat file as a 4×4 in world RAS+ mm, or ValueError."""
+    from scipy.io import loadmat
+
     try:
-        found = loadmat(io.BytesIO(content))
+        variables = loadmat(io.BytesIO(content))
     except Exception as error:  # scipy raises whatever comes up in a damaged file
         raise ValueError(f"damaged: {error}") from error
-    fixed = np.ravel(found.pop("fixed", np.zeros(3)))
-    names = [name for name in found if not name.startswith("__")]
+    fixed = np.ravel(variables.pop("fixed", np.zeros(3)))
+    names = [name for name in variables if not name.startswith("__")]
     if len(names) != 1:
         raise ValueError(f"it holds {len(names)} transforms")
-    return _compose([(names[0], np.ravel(found[names[0]]), fixed)])
+    return _compose([(names[0], np.ravel(variables[names[0]]), fixed)])
 
 
 def _parameters(fixed_to_moving: np.ndarray) -> np.ndarray:
@@ -127,6 +129,8 @@ def _affine(parameters: np.ndarray, fixed: np.ndarray):
 
 def _euler(parameters: np.ndarray, fixed: np.ndarray):
     """Rz Rx Ry, or Rz Ry Rx where a fourth fixed parameter says so."""
+    from scipy.spatial.transform import Rotation
+
     x, y, z = parameters[:3]
     zyx = len(fixed) > 3 and fixed[3] != 0
     order, angles = ("ZYX", (z, y, x)) if zyx else ("ZXY", (z, x, y))
@@ -135,6 +139,8 @@ def _euler(parameters: np.ndarray, fixed: np.ndarray):
 
 def _versor(vector: np.ndarray) -> np.ndarray:
     """The rotation of a unit quaternion with a positive real part, from its vector."""
+    from scipy.spatial.transform import Rotation
+
     if vector @ vector > 1:
         raise ValueError("a rotation's versor is longer than one")
     return Rotation.from_quat([*vector, np.sqrt(1 - vector @ vector)]).as_matrix()
