@@ -24,6 +24,7 @@ import numpy as np
 from benchmarks import timing
 from mdvit_jax import config as configuration
 from mdvit_jax import models
+from mdvit_jax.cli import cluster
 from mdvit_jax.training import distributed, optimizer, sharding, step
 
 _ENOUGH = 15.0  # seconds after which no further step is timed
@@ -36,7 +37,7 @@ def main() -> int:
     """Time this process's share, and print the row from the first process."""
     settings = dict(argument.split("=", 1) for argument in sys.argv[1:])
     forward, wait = settings.pop(_FORWARD, ""), settings.pop(_WAIT, "")
-    distributed.join()
+    distributed.join(cluster.find_place(os.environ))
     with distributed.handle_lost_process():
         row = measure(settings, forward=bool(forward), wait=bool(wait))
         if jax.process_index() == 0:

@@ -213,19 +213,6 @@ def test_reading_refuses_a_damaged_best_and_renames_nothing(run, caplog):
     assert not warnings(caplog)
 
 
-def test_a_lost_process_is_not_taken_for_a_full_disk(run, monkeypatch):
-    def fail(*_, **__):
-        monkeypatch.setattr(jax, "process_count", lambda: 2)
-        raise ValueError("UNKNOWN: Gloo AllGather failed")
-
-    monkeypatch.setattr(checkpoint.ocp, "save_checkpointables_async", fail)
-    with (
-        pytest.raises(ValueError, match="Gloo"),
-        checkpoint.Checkpoints(run, keep=None) as saved,
-    ):
-        saved.save(4, state(4))
-
-
 def test_training_does_not_wait_for_the_sums(tmp_path, monkeypatch):
     go_on, write = threading.Event(), sums.write
 
@@ -248,7 +235,7 @@ def test_a_failed_sum_is_an_error_when_the_run_ends(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(sums, "write", fail)
-    with pytest.raises(errors.UserError, match=r"No space .*step 1\) is intact"):
+    with pytest.raises(OSError, match="No space left on device"):
         save(tmp_path, 1)
 
 
@@ -274,8 +261,7 @@ def test_a_save_that_does_not_fit_is_an_error_and_the_one_before_is_intact(run, 
             for step in steps:
                 saved.save(step, large)
 
-    match = r"^Step 4 cannot .*checkpoints .*large.*step 3\) is intact"
-    with files_limited_to(100_000), pytest.raises(errors.UserError, match=match):
+    with files_limited_to(100_000), pytest.raises(OSError, match="File too large"):
         save_large()
     assert content(run / "checkpoints" / "3") == before
     # Orbax's other threads may still write to what is left of step 4: only read.

@@ -12,44 +12,50 @@ import numpy as np
 import pytest
 
 from mdvit_jax import config, errors
+from mdvit_jax.cli import cluster
 from mdvit_jax.io import sums
 from mdvit_jax.training import distributed
 from oracle import people
 from oracle.run import final_bytes
-from recorded_run import ROOT, TINY, Run, environs, free_port, start_together
+from recorded_run import JOIN, ROOT, TINY, Run, environs, free_port, start_together
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-ADDRESS, COUNT, INDEX = distributed.NAMES
+ADDRESS, COUNT, INDEX = cluster.NAMES
 THREE = {ADDRESS: "10.0.0.1:1234", COUNT: "4", INDEX: "3"}
 # What Slurm tells a batch script, before srun, and what it tells a task of a step.
 BATCH_SCRIPT = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"}
 TASK = BATCH_SCRIPT | {"SLURM_STEP_NODELIST": "n[1-2]", "SLURM_PROCID": "2"}
 TPU = {"TPU_ML_PLATFORM": "JAX"}
+# Arguments of jax.distributed.initialize.
+NAMED = {
+    "coordinator_address": "10.0.0.1:1234",
+    "num_processes": 4,
+    "process_id": 3,
+    "cluster_detection_method": "deactivate",
+}
+SLURM, CLOUD_TPU = ({"cluster_detection_method": method} for method in ("slurm", None))
 
 
 @pytest.mark.parametrize(
     ("environ", "expected"),
     [
         ({}, None),
-        (THREE, ("10.0.0.1:1234", 4, 3, "deactivate")),
+        (THREE, NAMED),
         (THREE | {COUNT: "1", INDEX: "0"}, None),
         (BATCH_SCRIPT, None),
-        (TASK, (None, 4, 2, "slurm")),
+        (TASK, {**SLURM, "num_processes": 4, "process_id": 2}),
         (TASK | {"SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, None),
-        (TASK | THREE, ("10.0.0.1:1234", 4, 3, "deactivate")),
-        (TPU, (None, None, None, None)),
+        (TASK | THREE, NAMED),
+        (TPU, CLOUD_TPU),
         (TPU | {"TPU_SKIP_MDS_QUERY": "1"}, None),
-        (
-            TPU | {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "a,b"},
-            (None, None, None, None),
-        ),
+        (TPU | {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "a,b"}, CLOUD_TPU),
         ({"TPU_SKIP_MDS_QUERY": "1"}, None),  # JAX without TPUs
         ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, None),
     ],
 )
 def test_what_the_environment_says(environ, expected):
-    assert distributed.find_place(environ) == expected
+    assert cluster.find_place(environ) == expected
 
 
 @pytest.mark.parametrize(
@@ -64,22 +70,24 @@ def test_what_the_environment_says(environ, expected):
 )
 def test_what_contradicts_itself_is_refused(environ, sentence):
     with pytest.raises(errors.UserError, match=sentence):
-        distributed.find_place(environ)
+        cluster.find_place(environ)
 
 
 def test_evaluation_is_one_process(monkeypatch):
-    distributed.require_one_process("eval.py")
+    cluster.require_one_process("eval.py")
     for name, value in THREE.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(errors.UserError, match="one process, but 4 were started"):
-        distributed.require_one_process("eval.py")
+        cluster.require_one_process("eval.py")
 
 
 @pytest.mark.parametrize("index", [0, 1])
 def test_a_meeting_in_vain_is_one_sentence(index):
     """Process 0 whom nobody joins, and another that finds no process 0."""
     environ = environs(2)[index]
-    program = "from mdvit_jax.training import distributed as d; d._WAIT = 2; d.join()"
+    program = JOIN.replace(
+        "distributed.join", "distributed._WAIT = 2; distributed.join"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, **environ},
@@ -128,8 +136,6 @@ def test_a_run_goes_on_in_other_processes_and_after_a_signal(tmp_path):
 # Asks as the training loop does; the step that it saves is none of its questions.
 SAVES_BEFORE_A_SIGNAL = """
 import os, signal, sys, time
-from mdvit_jax.training import distributed
-distributed.join()
 import jax, jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 from mdvit_jax.training import checkpoint, preemption, step
@@ -275,9 +281,8 @@ sys.exit(max(task.wait() for task in tasks))
 TASK_PROGRAM = """#!{python}
 import sys; sys.path.insert(0, {root!r})
 from mdvit_jax.cli import startup
-from mdvit_jax.training import distributed
 startup.start()
-distributed.join()
+{join}
 import jax
 if jax.process_index() == 0:
     print(jax.process_count(), *sys.argv[1:], flush=True)
@@ -297,7 +302,9 @@ def test_the_slurm_script_starts_the_tasks_and_requeues_what_was_stopped(
 ):
     programs = {
         "srun": SRUN.format(python=sys.executable),
-        "task": TASK_PROGRAM.format(python=sys.executable, root=str(ROOT), code=code),
+        "task": TASK_PROGRAM.format(
+            python=sys.executable, root=str(ROOT), join=JOIN, code=code
+        ),
         "scontrol": '#!/bin/sh\necho scontrol "$@"\n',
     }
     for name, text in programs.items():
@@ -334,7 +341,7 @@ def test_the_jobset_names_as_many_processes_as_it_starts():
     (container,) = pods["template"]["spec"]["containers"]
     environ = {entry["name"]: entry for entry in container["env"]}
     settings = {"JAX_COMPILATION_CACHE_DIR", "MALLOC_ARENA_MAX"}
-    assert set(environ) == {*distributed.NAMES, *settings}
+    assert set(environ) == {*cluster.NAMES, *settings}
     count = int(environ[COUNT]["value"])
     assert job["replicas"] == 1 and pods["parallelism"] == pods["completions"] == count
     names = jobset["metadata"]["name"], job["name"]

@@ -9,8 +9,6 @@ PROGRAM = """
 import sys
 from etils import epath
 from mdvit_jax import errors
-from mdvit_jax.training import distributed
-distributed.join()
 import jax
 from mdvit_jax.training import resume
 
@@ -41,8 +39,6 @@ def test_processes_share_one_folder_or_are_refused(tmp_path, folders, sentence):
 DAMAGED = """
 import sys
 import numpy as np
-from mdvit_jax.training import distributed
-distributed.join()
 import jax, jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 from mdvit_jax.training import checkpoint, step

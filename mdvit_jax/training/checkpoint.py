@@ -93,11 +93,11 @@ class Checkpoints(contextlib.AbstractContextManager):
             state: it is copied first, so that the next step may have its buffers.
 
         Raises:
-            UserError: this save or the one before cannot be written.
+            OSError: this save or the one before cannot be written.
         """
         self.wait()
         state = jax.tree.map(lambda array: array.copy(), state)
-        with self._explain_failed_save(step):
+        with _raise_system_errors():
             saving = ocp.save_checkpointables_async(
                 self._folder(step),
                 {"params": state.params, "progress": (state.step, state.optimizer)},
@@ -198,7 +198,7 @@ class Checkpoints(contextlib.AbstractContextManager):
 
     def _finish(self, step: int, saving: ocp.AsyncResponse) -> None:
         """Wait for a save, write its sums, remove old ones; while training goes on."""
-        with self._explain_failed_save(step):
+        with _raise_system_errors():
             saving.result()
             if jax.process_index() != 0:
                 return
@@ -228,34 +228,26 @@ class Checkpoints(contextlib.AbstractContextManager):
             aside.rmtree() if aside.is_dir() else aside.unlink()
         self._folder(step).rename(aside)
 
-    @contextlib.contextmanager
-    def _explain_failed_save(self, step: int) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            if distributed.lost(error) and _system_error(error) is None:
-                raise
-            kept = [f"step {n}" for n in self.steps()[-1:]] or ["none so far"]
-            raise errors.UserError(
-                f"Step {step} cannot be saved in {self.root} ({_reason(error)}); the "
-                f"newest checkpoint ({kept[0]}) is intact. Free space or see to the "
-                "permissions; the same command goes on from there."
-            ) from error
-
 
 def _is_step(name: str) -> bool:
     return name.isdecimal() and name == str(int(name))  # and not 0013
 
 
-def _system_error(error: Exception) -> int | None:
-    """The operating system's number; TensorStore writes it into its message."""
-    match = re.search(r"os_error_code='(\d+)'", str(error))
-    return int(match[1]) if match else getattr(error, "errno", None)
-
-
 def _reason(error: Exception) -> str:
-    """What the operating system says, if it is at fault, or the error in one line."""
-    if number := _system_error(error):
-        return os.strerror(number)
     line = next(iter(str(error).strip().splitlines()), "")
     return f"{type(error).__name__}: {line[:200]}"
+
+
+@contextlib.contextmanager
+def _raise_system_errors() -> Iterator[None]:
+    """Raise an error of the system, such as a full disk, as what it is.
+
+    TensorStore raises one of its own, with the number in its message.
+    """
+    try:
+        yield
+    except Exception as error:
+        if (match := re.search(r"os_error_code='(\d+)'", str(error))) is None:
+            raise
+        number = int(match[1])
+        raise OSError(number, os.strerror(number)) from error

@@ -1,8 +1,4 @@
-"""One run in several processes: how they meet, agree and part.
-
-Launchers tell each process its place through the environment. A process that was
-started by itself finds nothing there, and neither waits nor prints.
-"""
+"""One run in several processes: how they meet, agree and part."""
 
 import contextlib
 import logging
@@ -13,7 +9,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -22,11 +18,6 @@ from jax.experimental import multihost_utils
 from mdvit_jax import errors
 from mdvit_jax.io import lock
 
-_ADDRESS, _COUNT, _INDEX = NAMES = (
-    "JAX_COORDINATOR_ADDRESS",
-    "JAX_NUM_PROCESSES",
-    "JAX_PROCESS_ID",
-)
 _WAIT = 300  # seconds for all processes to meet: queues and pulled images take a while
 _SHUTDOWN = 60  # seconds that a process which is done waits for the others
 
@@ -37,85 +28,16 @@ class Lost(errors.UserError):
     exit_code = 128 + signal.SIGABRT  # as of a process that JAX ends for this
 
 
-class Place(NamedTuple):
-    """A process's place in a run; None is for JAX to find out."""
-
-    address: str | None  # HOST:PORT of process 0
-    processes: int | None
-    process: int | None  # which of them this is
-    method: str | None  # of `jax.distributed.initialize` to find out the rest
-
-
-def find_place(environ: Mapping[str, str]) -> Place | None:
-    """The place that the environment names, or None of the only process.
-
-    In this order: the three variables of `NAMES`, a step of several tasks that Slurm's
-    srun started, a Cloud TPU machine, GKE's too.
-
-    Raises:
-        UserError: variables that are missing, or contradict one another.
-    """
-    # In a batch script, before srun, Slurm tells of tasks that it has not started.
-    in_step = "SLURM_STEP_NODELIST" in environ and "SLURM_PROCID" in environ
-    tasks = _number(environ, "SLURM_NTASKS") if in_step else 1
-    if any(environ.get(name) for name in NAMES):
-        return _find_named_place(environ, tasks)
-    if tasks > 1:
-        return Place(None, tasks, _number(environ, "SLURM_PROCID"), "slurm")
-    # JAX, imported, sets TPU_SKIP_MDS_QUERY where there are no TPUs, and so does
-    # somebody who wants one machine of many by itself.
-    workers = environ.get("TPU_PROCESS_ADDRESSES") or environ.get(
-        "TPU_WORKER_HOSTNAMES"
-    )
-    tpus = "TPU_ML_PLATFORM" in environ  # JAX, imported, sets it where there are some
-    if tpus and (workers or "TPU_SKIP_MDS_QUERY" not in environ):
-        return Place(None, None, None, None)
-    return None
-
-
-def _find_named_place(environ: Mapping[str, str], tasks: int) -> Place | None:
-    if missing := [name for name in NAMES if not environ.get(name)]:
-        present = [name for name in NAMES if name not in missing]
-        raise errors.UserError(
-            f"The environment has {' and '.join(present)} but not "
-            f"{' and '.join(missing)}; set all three, or none for one process."
-        )
-    address, count, index = (
-        environ[_ADDRESS],
-        _number(environ, _COUNT),
-        _number(environ, _INDEX),
-    )
-    if index >= count:
-        raise errors.UserError(
-            f"{_INDEX} is {index} and {_COUNT} is {count}; processes are numbered "
-            f"from 0 to {_COUNT} - 1."
-        )
-    if tasks not in (1, count):
-        raise errors.UserError(
-            f"{_COUNT} is {count}, but srun started {tasks} tasks; set it to "
-            f"{tasks}, or unset {', '.join(NAMES)}, as Slurm says it all."
-        )
-    if not re.fullmatch(r".+:\d+", address):
-        raise errors.UserError(
-            f"{_ADDRESS} is {address!r}; it is HOST:PORT of process 0."
-        )
-    return Place(address, count, index, "deactivate") if count > 1 else None
-
-
-def _number(environ: Mapping[str, str], name: str) -> Any:
-    text = environ.get(name, "")
-    if not text.isdecimal():
-        raise errors.UserError(f"{name} is {text!r}; it is a whole number.")
-    return int(text)
-
-
-def join() -> None:
+def join(place: Mapping[str, Any] | None) -> None:
     """Meet the other processes, if there are any; to be called before JAX computes.
 
+    Args:
+        place: arguments of `jax.distributed.initialize` (`cli.cluster.find_place`);
+            None for the only process.
+
     Raises:
-        UserError: the environment contradicts itself, or JAX cannot make sense of it.
+        UserError: JAX cannot make sense of it.
     """
-    place = find_place(os.environ)
     if place is None:
         return
     # JAX ends the program by a C++ abort when it waited in vain; a little before that:
@@ -124,17 +46,14 @@ def join() -> None:
     patience.start()
     try:
         jax.distributed.initialize(
-            place.address,
-            place.processes,
-            place.process,
-            cluster_detection_method=place.method,
+            **place,
             initialization_timeout=_WAIT + 60,
             shutdown_timeout_seconds=_SHUTDOWN,
         )
     except (ValueError, RuntimeError, OSError) as error:
         raise errors.UserError(
             f"The processes of the run cannot meet ({type(error).__name__}: "
-            f"{_first_line(error)}); set {', '.join(NAMES)} in each of them."
+            f"{_first_line(error)}); see that each has its place in the environment."
         ) from error
     finally:
         patience.cancel()
@@ -142,13 +61,13 @@ def join() -> None:
         logging.getLogger("mdvit_jax").setLevel(logging.ERROR)
 
 
-def _give_up(place: Place) -> None:
-    where = f" at {place.address}" if place.address else ""
-    every = f"The {place.processes} processes" if place.processes else "The processes"
+def _give_up(place: Mapping[str, Any]) -> None:
+    address, count = place.get("coordinator_address"), place.get("num_processes", "")
+    where = f" at {address}" if address else ""
     print(
-        f"error: {every} of the run did not all meet{where} within {_WAIT} s; see "
-        f"whether process 0 runs there and the others reach it, and whether {_COUNT} "
-        "is how many were started.",
+        f"error: The {count} processes of the run did not all meet{where} within "
+        f"{_WAIT} s; see whether process 0 runs there and the others reach it, and "
+        "whether so many were started.",
         file=sys.stderr,
     )
     _end(Lost.exit_code)
@@ -161,15 +80,11 @@ def wait_for_all(what: str) -> None:
 
 def broadcast(number: int) -> int:
     """The number that process 0 calls this with; to be called by all together."""
-    if jax.process_count() == 1:
-        return int(number)
     return int(multihost_utils.broadcast_one_to_all(np.array(number)))
 
 
 def all_agree(value: bool) -> bool:
     """Whether it is true in all processes; to be called by all together."""
-    if jax.process_count() == 1:
-        return value
     return bool(multihost_utils.process_allgather(np.array(value)).all())
 
 
@@ -228,13 +143,3 @@ def _end(code: int) -> NoReturn:
 
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), "")[:200]
-
-
-def require_one_process(program: str) -> None:
-    """Raise a UserError if this process is one of several."""
-    place = find_place(os.environ)
-    if place is not None and place.processes is not None:
-        raise errors.UserError(
-            f"{program} computes in one process, but {place.processes} were started; "
-            "start one (with Slurm: srun --ntasks=1)."
-        )

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sys
 
 import jax
 from jax.experimental import multihost_utils
@@ -68,9 +69,8 @@ class Preemption(contextlib.AbstractContextManager):
             os.kill(os.getpid(), signal.SIGTERM)
         elif self._received is None:
             self._received = number
-        name = signal.Signals(number).name
-        # Not by print, in whose middle the signal may have come. A closed terminal
-        # takes no more words.
-        with contextlib.suppress(OSError):
-            sentence = f"\n{name}: saving after this step (Ctrl-C leaves at once).\n"
-            os.write(2, sentence.encode())
+        print(
+            f"\n{signal.Signals(number).name}: saving after this step "
+            "(Ctrl-C leaves at once).",
+            file=sys.stderr,
+        )
