@@ -44,9 +44,6 @@ class Checkpoints(contextlib.AbstractContextManager):
             keep: how many of the newest are kept, besides the one with the best
                 validation DSC; what a killed save left behind is removed. None is for
                 reading only: nothing is removed or renamed.
-
-        Raises:
-            OSError: the folder cannot be made.
         """
         self._workdir = epath.Path(workdir)
         self._in_bucket = atomic.in_bucket(workdir)
@@ -70,7 +67,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     def steps(self) -> list[int]:
         """The steps that were saved completely, in rising order."""
         folders = [f for f in self._entries() if _is_step(f.name)]
-        return sorted(int(f.name) for f in folders if self._is_committed(f))
+        return sorted(int(f.name) for f in folders if self._is_complete(f))
 
     @property
     def latest(self) -> int | None:
@@ -128,7 +125,7 @@ class Checkpoints(contextlib.AbstractContextManager):
             try:
                 loaded = ocp.load_checkpointables(self._folder(step), form)
             except Exception as error:
-                damaged[step] = _reason(error)
+                damaged[step] = distributed.first_line(error)
             if distributed.all_agree(step not in damaged):
                 break
             damaged.setdefault(step, "another process cannot read it")
@@ -163,7 +160,7 @@ class Checkpoints(contextlib.AbstractContextManager):
             try:
                 return ocp.load_checkpointables(folder, {"params": like})["params"]
             except Exception as error:
-                reason = _reason(error)
+                reason = distributed.first_line(error)
         raise errors.UserError(
             f"The checkpoint {folder} cannot be used ({reason}); it is damaged or of "
             "another model. Remove its folder to use the one before."
@@ -175,7 +172,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     def _entries(self) -> list[epath.Path]:
         return sorted(self.root.iterdir()) if self.root.exists() else []
 
-    def _is_committed(self, folder: epath.Path) -> bool:
+    def _is_complete(self, folder: epath.Path) -> bool:
         return not self._in_bucket or (folder / _COMMITTED).exists()
 
     def _damage(self, step: int) -> str | None:
@@ -213,7 +210,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     def _remove_unfinished_saves(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
         for path in self._entries():
-            uncommitted = _is_step(path.name) and not self._is_committed(path)
+            uncommitted = _is_step(path.name) and not self._is_complete(path)
             if uncommitted or path.name.endswith(_UNFINISHED):
                 _logger.warning("%s: removed the unfinished save.", path)
                 path.rmtree()
@@ -233,17 +230,9 @@ def _is_step(name: str) -> bool:
     return name.isdecimal() and name == str(int(name))  # and not 0013
 
 
-def _reason(error: Exception) -> str:
-    line = next(iter(str(error).strip().splitlines()), "")
-    return f"{type(error).__name__}: {line[:200]}"
-
-
 @contextlib.contextmanager
 def _raise_system_errors() -> Iterator[None]:
-    """Raise an error of the system, such as a full disk, as what it is.
-
-    TensorStore raises one of its own, with the number in its message.
-    """
+    """Raise as an OSError what TensorStore says, for one, of a full disk."""
     try:
         yield
     except Exception as error:

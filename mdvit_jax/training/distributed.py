@@ -16,7 +16,6 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from mdvit_jax import errors
-from mdvit_jax.io import lock
 
 _WAIT = 300  # seconds for all processes to meet: queues and pulled images take a while
 _SHUTDOWN = 60  # seconds that a process which is done waits for the others
@@ -34,9 +33,6 @@ def join(place: Mapping[str, Any] | None) -> None:
     Args:
         place: arguments of `jax.distributed.initialize` (`cli.cluster.find_place`);
             None for the only process.
-
-    Raises:
-        UserError: JAX cannot make sense of it.
     """
     if place is None:
         return
@@ -52,8 +48,8 @@ def join(place: Mapping[str, Any] | None) -> None:
         )
     except (ValueError, RuntimeError, OSError) as error:
         raise errors.UserError(
-            f"The processes of the run cannot meet ({type(error).__name__}: "
-            f"{_first_line(error)}); see that each has its place in the environment."
+            f"The processes of the run cannot meet ({first_line(error)}); see that "
+            "each has its place in the environment."
         ) from error
     finally:
         patience.cancel()
@@ -118,7 +114,7 @@ def handle_lost_process() -> Iterator[None]:
             _end(1)
         raise Lost(
             f"Process {jax.process_index()} of {jax.process_count()} cannot go on "
-            f"({_first_line(error)}); see whether the others say why one was lost. "
+            f"({first_line(error)}); see whether the others say why one was lost. "
             "What was saved before is intact; the same command goes on from there."
         ) from error
 
@@ -128,8 +124,8 @@ def leave(code: int) -> NoReturn:
 
     It would wait for them otherwise, and they for it. JAX tells them that it is gone.
     """
-    failed = (errors.UserError.exit_code, lock.Taken.exit_code, Lost.exit_code)
-    if code in failed and jax.distributed.is_initialized():
+    failed = 0 < code < 128 or code == Lost.exit_code
+    if failed and jax.distributed.is_initialized():
         _end(code)
     sys.exit(code)
 
@@ -141,5 +137,7 @@ def _end(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), "")[:200]
+def first_line(error: Exception) -> str:
+    """An error of a library in few words."""
+    line = next(iter(str(error).strip().splitlines()), "")
+    return f"{type(error).__name__}: {line[:200]}"

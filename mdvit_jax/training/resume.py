@@ -29,19 +29,16 @@ _GROUPS_THAT_MAY_DIFFER = ("checkpoint.", "evaluation.", "mesh.")
 def hold_folder(workdir: epath.Path) -> Iterator[None]:
     """Make the folder of a run, and keep a second run out of it while the block runs.
 
-    A bucket has no locks: nothing keeps a second run out of one.
-
-    Raises:
-        Taken: in all processes alike, another run is in it.
-        UserError: in all processes alike, they do not share the folder.
+    In all processes a UserError says that another run is in it, or that they do not
+    share it. A bucket has no locks: nothing keeps a second run out of one.
     """
     message = (
         f"another run is training in {workdir}; wait for its end, or name another "
         "folder with --config.workdir."
     )
+    workdir.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         taken = None
-        workdir.mkdir(parents=True, exist_ok=True)
         if jax.process_index() == 0 and not atomic.in_bucket(workdir):
             try:
                 stack.enter_context(lock.hold(workdir, message))
@@ -105,8 +102,7 @@ def restore_or_create(
         _logger.info("Going on after step %d of %s.", restored[1], config.workdir)
         return restored
     if config.optim.start_from:
-        start_from = config.optim.start_from
-        params, _ = pretrained.load_best_params(start_from, state.params)
-        _logger.info("Starting from the parameters of %s.", start_from)
+        params, _ = pretrained.load_best_params(config.optim.start_from, state.params)
+        _logger.info("Starting from the parameters of %s.", config.optim.start_from)
         state = state._replace(params=params)
     return state, 0
