@@ -157,7 +157,8 @@ def get_config() -> ml_collections.ConfigDict:
     # ours: how many validation pairs; 0: all.
     validation.cases = 0
 
-    # ours: seconds without progress after which the log says what is waited for.
+    # ours: seconds without progress after which WORKDIR/stalled-HOST-PROCESS.txt says
+    # where every thread stands.
     config.stall_after = 600.0
 
     checkpoint = config.checkpoint = ml_collections.ConfigDict()

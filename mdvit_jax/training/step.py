@@ -71,7 +71,7 @@ def create_state(
 ) -> TrainState:
     """The state before the first step, drawn from `config.seed`, on all devices."""
     create = _initial(config, network, optimizer)
-    placed = sharding.of_state(mesh, jax.eval_shape(create))
+    placed = sharding.state_sharding(mesh, jax.eval_shape(create))
     return jax.jit(create, out_shardings=placed)()
 
 
@@ -112,7 +112,7 @@ def create_step(
 
     copied, shared = sharding.replicated(mesh), sharding.by_pair(mesh)
     shapes = jax.eval_shape(_initial(config, network, optimizer))
-    placed = sharding.of_state(mesh, shapes)
+    placed = sharding.state_sharding(mesh, shapes)
     return jax.jit(
         step,
         in_shardings=(placed, shared, shared),
