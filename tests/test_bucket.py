@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from etils import epath
 
+from mdvit_jax import config as configuration
 from mdvit_jax import errors
 from mdvit_jax.training import checkpoint, loop, metrics_log, pretrained
 from oracle.run import final_bytes
@@ -100,3 +101,12 @@ def test_a_run_in_a_bucket_is_the_run_on_a_disk(workdir, tmp_path, monkeypatch):
     jax.tree.map(np.testing.assert_array_equal, trained[0].params, trained[1].params)
     with pytest.raises(errors.UserError, match=r"holds a run with optim.lr"):
         loop.train(config(workdir, settings | {"optim.lr": "1"}))
+
+
+@pytest.mark.parametrize("folder", ["s3://bucket/run", "nowhere://bucket/run"])
+def test_a_bucket_that_cannot_be_opened_is_one_sentence(folder):
+    """Without the package of its service, or of no service."""
+    with pytest.raises(errors.UserError, match=rf"^The bucket of {folder} cannot be"):
+        loop.train(config(folder, TINY))
+    with pytest.raises(errors.UserError, match=rf"^The bucket of {folder} cannot be"):
+        configuration.saved(folder)

@@ -23,7 +23,7 @@ import orbax.checkpoint.experimental.v1 as ocp
 from etils import epath
 
 from mdvit_jax import errors
-from mdvit_jax.io import atomic, sums
+from mdvit_jax.io import bucket, sums
 from mdvit_jax.training import distributed, metrics_log
 from mdvit_jax.training.step import TrainState
 
@@ -46,7 +46,7 @@ class Checkpoints(contextlib.AbstractContextManager):
                 reading only: nothing is removed or renamed.
         """
         self._workdir = epath.Path(workdir)
-        self._in_bucket = atomic.in_bucket(workdir)
+        self._in_bucket = bucket.in_bucket(workdir)
         absolute = self._workdir if self._in_bucket else self._workdir.resolve()
         self.root = absolute / "checkpoints"
         self._keep = keep

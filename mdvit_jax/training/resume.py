@@ -11,7 +11,7 @@ from etils import epath
 
 from mdvit_jax import config as configuration
 from mdvit_jax import errors
-from mdvit_jax.io import atomic, lock
+from mdvit_jax.io import bucket, lock
 from mdvit_jax.training import checkpoint, distributed, pretrained, setup, step
 
 _logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def hold_folder(workdir: epath.Path) -> Iterator[None]:
     workdir.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         taken = None
-        if jax.process_index() == 0 and not atomic.in_bucket(workdir):
+        if jax.process_index() == 0 and not bucket.in_bucket(workdir):
             try:
                 stack.enter_context(lock.hold(workdir, message))
             except lock.Taken as error:
