@@ -72,7 +72,7 @@ class Run:
                 subprocess.Popen(
                     [*program, "--config", "configs/default.py", *arguments],
                     cwd=ROOT,
-                    env={**os.environ, **environ, **place},
+                    env={**os.environ, "PYTHONPATH": str(ROOT), **environ, **place},
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                     text=True,
@@ -164,5 +164,4 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     _main()
