@@ -1,4 +1,4 @@
-"""The notebooks of examples/ run from top to bottom; their own asserts check results."""
+"""The notebooks of examples/ run from top to bottom, and their asserts hold."""
 
 from pathlib import Path
 
