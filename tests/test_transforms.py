@@ -235,7 +235,7 @@ GOOD = "0.9 0 0 1\n0 1 0 2\n0 0 1.1 3\n0 0 0 1\n"
             "a.tfm",
             "#Insight Transform File V1.0\nTransform: BSplineTransform_double_3_3\n"
             "Parameters: 1 2\nFixedParameters: 1\n",
-            "no affine transform of a known kind",
+            "neither affine nor",
         ),
         ("a.lta", "type = 1\nnxforms = 1\nsrc volume info\n", "matrix is missing"),
         ("a.x5", b"\x89HDF\r\n\x1a\n1234", "damaged"),

@@ -134,6 +134,7 @@ def save(
     """
     path = Path(path)
     data = voxels.cast(data, stored_dtype(path, dtype or data.dtype, data))
+    image: nib.spatialimages.SpatialImage
     if output_paths.is_mgh(path):
         kind = nib.freesurfer.MGHImage
         image = kind(data, grid.affine, _header(kind, header, data))

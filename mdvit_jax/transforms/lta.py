@@ -28,7 +28,7 @@ def text(fixed_to_moving: np.ndarray, fixed: Grid, moving: Grid) -> str:
 
 def is_lta(text: str) -> bool:
     """Whether this is the text of an .lta file."""
-    return re.search(r"^\s*type\s*=", text, re.M) is not None and "volume info" in text
+    return all(re.search(rf"^\s*{n}\s*=", text, re.M) for n in ("type", "nxforms"))
 
 
 def from_text(text: str) -> np.ndarray:
@@ -36,7 +36,7 @@ def from_text(text: str) -> np.ndarray:
     kind = int(_field(text, "type", 1)[0])
     if int(_field(text, "nxforms", 1)[0]) != 1:
         raise ValueError("it holds more than one transform")
-    block = re.search(r"^1 4 4\s*\n((?:.*\n){4})", text, re.M)
+    block = re.search(r"^1 4 4\s*\n((?:.*\n){4})", text + "\n", re.M)
     if block is None:
         raise ValueError("its matrix is missing")
     matrix = np.array(block[1].split(), np.float64).reshape(4, 4)

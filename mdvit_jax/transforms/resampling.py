@@ -265,9 +265,9 @@ def _winners(data: np.ndarray, corner: np.ndarray, fractions) -> np.ndarray:
         corner: [n], where in memory the lowest of the eight voxels is.
         fractions: [n] for each axis, of the way to the next voxel.
     """
-    strides = (data.shape[1] * data.shape[2], data.shape[2], 1)
+    steps = (data.shape[1] * data.shape[2], data.shape[2], 1)
     # An axis of one voxel has no next one.
-    strides = [s if n > 1 else 0 for s, n in zip(strides, data.shape, strict=True)]
+    strides = [s if n > 1 else 0 for s, n in zip(steps, data.shape, strict=True)]
     labels, weights = [], []
     for shift in np.ndindex(2, 2, 2):
         labels.append(data.ravel()[corner + int(np.dot(shift, strides))])

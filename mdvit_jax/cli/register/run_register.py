@@ -113,7 +113,9 @@ def _writers(options, result: Registration, additional) -> dict[str, Any]:
     writers: dict[str, Callable[[Path], object]] = {}
     fixed, moving = result.fixed, result.moving
     if options.output:
-        writers[options.output] = result.save
+        writers[options.output] = functools.partial(
+            result.save, interpolation=options.interpolation, fill=options.fill
+        )
     for path, matrix, one, other in (
         (options.transform, result.matrix, fixed, moving),
         (options.inverse, result.inverse, moving, fixed),
@@ -140,6 +142,8 @@ def _writers(options, result: Registration, additional) -> dict[str, Any]:
             fixed_to_moving=result.matrix,
             grid=fixed.grid,
             labels=is_labels,
+            interpolation=None if is_labels else options.interpolation,
+            fill="auto" if is_labels else options.fill,
         )
     if options.qc:
         from mdvit_jax.registration import qc
