@@ -1,4 +1,4 @@
-"""People with several scans each → parts of a cohort that get given numbers of scans."""
+"""People with several scans each → parts of a cohort with wanted numbers of scans."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -210,11 +210,11 @@ def _decode(path: Path, content: bytes, fixed, moving, format) -> Chain:
 
 def _decode_text(content: bytes) -> str:
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return content.decode("utf-16")
+        return content.decode("utf-16").lstrip("\ufeff")
     if b"\0" in content or content.startswith(b"MATLAB"):
         kind = "MATLAB 7.3's" if content.startswith(b"MATLAB") else "of no known kind"
         raise ValueError(f"it is binary, {kind}")
-    return content.decode("utf-8-sig", errors="replace")
+    return content.decode("utf-8", errors="replace").lstrip("\ufeff")
 
 
 def _checked(matrix: np.ndarray, what: str) -> np.ndarray:
