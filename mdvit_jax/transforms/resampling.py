@@ -5,6 +5,7 @@ image has the values of its border, and beyond it the fill value, as in ITK.
 """
 
 import functools
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,7 +19,7 @@ from mdvit_jax.transforms.displacement import DisplacementField
 INTERPOLATIONS = ("linear", "nearest", "cubic", "lanczos")
 Transform = np.ndarray | DisplacementField | Sequence[np.ndarray | DisplacementField]
 
-_SLAB = 1 << 18  # voxels that are resampled at a time, by one thread
+_SLAB = 1 << 16  # voxels that are resampled at a time, by one thread
 _LANCZOS = 3  # voxels on either side that take part
 _SHARED = 0.25  # part of the border's voxels with one value, which is the background's
 
@@ -142,7 +143,7 @@ def _resample(
         if inside.any():
             part[inside] = voxels.cast(sample(positions[:, inside]), np.dtype(dtype))
 
-    with ThreadPoolExecutor() as threads:
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
         list(threads.map(fill_slab, _slabs(target.shape)))
     return result
 
