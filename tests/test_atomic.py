@@ -1,5 +1,6 @@
 """Files are replaced whole: of long and odd names, and behind symbolic links."""
 
+import json
 import os
 
 import nibabel as nib
@@ -23,6 +24,12 @@ def test_a_name_of_any_length(tmp_path, name, length):
         beside.write_text("new")
     assert os.listdir(tmp_path) == [name]
     assert (tmp_path / name).read_text() == "new"
+
+
+def test_bytes_that_are_not_utf_8_become_escapes(tmp_path):
+    text = json.dumps({"path": "caf\udce9.nii"}, ensure_ascii=False)
+    atomic.write_text(tmp_path / "a.json", text, errors="backslashreplace")
+    assert json.loads((tmp_path / "a.json").read_text())["path"] == "caf\udce9.nii"
 
 
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):

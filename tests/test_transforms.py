@@ -160,7 +160,9 @@ def test_voxel_to_voxel_lta(tmp_path):
     assert np.abs(moved(peer, points) - moved(matrix, points)).max() < 1e-3  # float32
 
 
-@pytest.mark.parametrize("name", ["moving.nii.gz", "of two words.nii.gz", None])
+@pytest.mark.parametrize(
+    "name", ["moving.nii.gz", "of two words.nii.gz", "caf\udce9.nii", None]
+)
 def test_an_lta_names_both_files_and_their_grids(tmp_path, name):
     path = tmp_path / "t.lta"
     file = name and str(tmp_path / name)

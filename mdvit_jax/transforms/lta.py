@@ -73,8 +73,10 @@ def _info(grid: Grid) -> str:
     centre = grid.affine[:3, 3] + grid.affine[:3, :3] @ (np.array(grid.shape) / 2)
     axes = (grid.affine[:3, :3] / grid.voxel_sizes).T
     file = os.path.abspath(grid.file) if grid.file else ""
-    # FreeSurfer and nitransforms read one word; "unknown" is FreeSurfer's for none.
-    file = file if re.fullmatch(r"[^\s#]+", file) else "unknown"
+    # FreeSurfer and nitransforms read one word of text; "unknown" is FreeSurfer's for
+    # none.
+    is_text = file == file.encode("utf-8", errors="replace").decode()
+    file = file if is_text and re.fullmatch(r"[^\s#]+", file) else "unknown"
     lines = ["valid = 1  # volume info valid", f"filename = {file}"]
     lines.append("volume = " + " ".join(str(n) for n in grid.shape))
     lines.append("voxelsize = " + numbers(grid.voxel_sizes))

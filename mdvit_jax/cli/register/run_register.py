@@ -3,6 +3,7 @@
 import argparse
 import functools
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -148,7 +149,9 @@ def _writers(options, result: Registration, additional) -> dict[str, Any]:
     if options.qc:
         from mdvit_jax.registration import qc
 
-        title = f"{Path(options.moving).name} on {Path(options.fixed).name}"
+        names = (Path(path).name for path in (options.moving, options.fixed))
+        # Bytes that are not UTF-8 have no letters.
+        title = os.fsencode(" on ".join(names)).decode("utf-8", "replace")
         writers[options.qc] = functools.partial(
             qc.save, result=result, title=f"{title}, {options.dof}"
         )
