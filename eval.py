@@ -36,18 +36,25 @@ def main() -> int:
 
     settings = config.load(options.config, options.overrides)
     from mdvit_jax.cli import startup
-    from mdvit_jax.studies import evaluation
+    from mdvit_jax.studies import runner
     from mdvit_jax.training import distributed
 
-    distributed.alone("eval.py")
+    distributed.require_one_process("eval.py")
     startup.start()
-    command = shlex.join(["python", *sys.argv])
-    print(evaluation.run(settings, options, command=command))
+    tables = runner.run_studies(
+        settings,
+        checkpoints=options.checkpoint,
+        studies=options.study or (),
+        classical=options.methods,
+        output=options.output,
+        command=shlex.join(["python", *sys.argv]),
+    )
+    print(tables)
     return 0
 
 
 def _create_parser() -> parser.Parser:
-    studies = "\n".join(f"  {name:14}{what}" for name, what in _STUDIES.items())
+    studies = "\n".join(f"  {name:16}{what}" for name, what in _STUDIES.items())
     result = parser.Parser(
         description=__doc__,
         epilog=f"studies:\n{studies}",

@@ -40,11 +40,13 @@ def main() -> int:
 
     settings = config.load(options.config, options.overrides)
     from mdvit_jax.cli import startup
-    from mdvit_jax.training import distributed, loop
+    from mdvit_jax.training import distributed
 
     startup.start()
-    distributed.join()
-    with distributed.together():
+    distributed.join()  # before anything computes
+    from mdvit_jax.training import loop
+
+    with distributed.handle_lost_process():
         return loop.train(settings)
 
 

@@ -115,8 +115,8 @@ class _Unfailing:
     def _attempt(self, action: Callable, *values: str) -> None:
         try:
             action(*values)
-        except BlockingIOError:
-            pass  # no room now, but later perhaps
+        except (BlockingIOError, RuntimeError):
+            pass  # no room now, or a signal's handler prints in the middle of a write
         except OSError:
             self._discard()
 

@@ -58,7 +58,7 @@ def quick(monkeypatch):
         word = "failed" if moving.name == "bert.nii.gz" else "ok"
         return register.Registration(
             TURNED,
-            quality.Verdict(word, ("not alike",) * (word == "failed")),
+            quality.Quality(word, ("not alike",) * (word == "failed")),
             measured,
             measured,
             transforms.decompose(TURNED, np.zeros(3)),

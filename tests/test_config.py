@@ -127,10 +127,10 @@ def test_missing_and_broken_files(tmp_path):
 def test_what_is_saved_comes_back(tmp_path):
     settings = config.load(DEFAULT, {"data.same_person": "(('a', 'b'), ('c',))"})
     config.save(settings, tmp_path)
-    found = config.saved(tmp_path)
-    assert config.differences(settings, found) == {}
+    restored = config.saved(tmp_path)
+    assert config.differences(settings, restored) == {}
     other = config.load(DEFAULT, {"optim.lr": "3e-4"})
-    assert config.differences(found, other) == {
+    assert config.differences(restored, other) == {
         "data.same_person": ((("a", "b"), ("c",)), ()),
         "optim.lr": (1e-4, 3e-4),
     }
@@ -139,7 +139,7 @@ def test_what_is_saved_comes_back(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", '{"train": 3}', '{"data": 1}', "\xff"])
-def test_what_is_no_configuration_of_a_run_is_told_so(tmp_path, text):
+def test_a_damaged_copy_in_a_run_is_reported(tmp_path, text):
     (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(errors.UserError, match="config.json is missing or damaged"):
         config.saved(tmp_path)
@@ -149,7 +149,7 @@ def test_what_is_no_configuration_of_a_run_is_told_so(tmp_path, text):
     "command",
     [["train.py"], ["eval.py", "--checkpoint", "x"], ["-m", "mdvit_jax", "prepare"]],
 )
-def test_commands_tell_a_mistake_in_one_sentence(command):
+def test_a_mistake_is_one_sentence_in_every_program(command):
     program = [sys.executable, *command, "--config", "configs/oasis.py"]
     run = subprocess.run(
         [*program, "--config.optim.stepz=3"], cwd=ROOT, capture_output=True, text=True
@@ -159,12 +159,19 @@ def test_commands_tell_a_mistake_in_one_sentence(command):
     assert run.stderr.count("\n") == 1 and run.stdout == ""
 
 
-def test_commands_explain_themselves():
-    for command in (["train.py"], ["eval.py"], ["-m", "mdvit_jax", "prepare"]):
-        run = subprocess.run(
-            [sys.executable, *command, "--help"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-        )
-        assert run.returncode == 0 and "--config.GROUP.NAME=VALUE" in run.stdout
+@pytest.mark.parametrize("program", ["train.py", "eval.py"])
+def test_programs_explain_themselves(run_python, program):
+    """At once, without JAX."""
+    run = run_python(f"""
+import runpy, sys
+sys.modules["jax"] = sys.modules["numpy"] = None  # importing them raises ImportError
+sys.argv = ["{program}", "--help"]
+runpy.run_path("{program}", run_name="__main__")
+""")
+    for words in (
+        f"python {program} --config configs/quickstart.py",
+        "--config.GROUP.NAME=VALUE",
+        "configs/default.py",
+        "Exit codes:",
+    ):
+        assert words in run.stdout

@@ -1,7 +1,9 @@
 """What an error says, its exit code, and output that nobody can read."""
 
 import errno
+import io
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +96,40 @@ def gone_terminal():
     os.close(ours)
     yield terminal
     os.close(terminal)
+
+
+class Signalling(io.RawIOBase):
+    """A file that a signal interrupts as it is written."""
+
+    def __init__(self):
+        self.content = b""
+
+    def writable(self):
+        return True
+
+    def write(self, data):
+        if not self.content:
+            signal.raise_signal(signal.SIGUSR1)
+        self.content += bytes(data)
+        return len(data)
+
+
+def test_a_handler_of_signals_may_print_in_the_middle_of_a_write(monkeypatch):
+    file = Signalling()
+    stream = io.TextIOWrapper(io.BufferedWriter(file), line_buffering=True)
+    monkeypatch.setattr(sys, "stdout", stream)
+
+    @errors.handle_user_errors
+    def main() -> int:
+        print("whole")
+        return 0
+
+    before = signal.signal(signal.SIGUSR1, lambda *_: print("stop", flush=True))
+    try:
+        assert main() == 0
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert file.content.startswith(b"whole\n")
 
 
 @pytest.fixture

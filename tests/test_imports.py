@@ -25,7 +25,7 @@ NEIGHBOURS = {
     "evaluation": {"registration"},  # `register` is one of the methods compared
     "training": {"evaluation"},  # validation measures Dice as the evaluation does
 }
-EVERYWHERE = {"errors", "config", "last_words", "streams"}
+EVERYWHERE = {"errors", "config"}
 MAY_IMPORT = {
     room: {r for below in FLOORS[:height] for r in below} | NEIGHBOURS.get(room, set())
     for height, floor in enumerate(FLOORS)
@@ -73,6 +73,13 @@ def test_a_library_stays_in_its_part(library):
         if any(name.split(".")[0] == library for name in imported(path))
     }
     assert users <= {ONLY_IN[library]}
+
+
+def test_no_two_modules_share_a_name():
+    """A file in a list of results, a traceback or a search is known by its name."""
+    modules = [path.stem for path in PACKAGE.rglob("*.py")]
+    names = [name for name in modules if not name.startswith("__")]
+    assert sorted(set(names)) == sorted(names)
 
 
 def test_losses_and_geometry_need_only_jax_and_numpy(run_python):

@@ -221,16 +221,17 @@ def test_the_report(scans, done):
 
     found = json.loads((done / "r.json").read_text(), parse_constant=strict)
     assert set(found) == {
-        *("verdict", "matrix", "inverse", "convention", "parts", "centre", "before"),
+        *("quality", "matrix", "inverse", "convention", "components"),
+        *("centre", "before"),
         *("after", "alignment", "seconds", "inputs", "outputs", "options", "command"),
         "versions",
     }
     matrix = transforms.read(done / "t.txt")
     assert np.abs(np.array(found["matrix"]) - matrix).max() < 1e-9
     assert np.abs(np.array(found["inverse"]) @ matrix - np.eye(4)).max() < 1e-9
-    assert found["verdict"]["word"] in ("ok", "check")
+    assert found["quality"]["status"] in ("ok", "check")
     assert found["after"]["overlap"] > 0.9 > found["before"]["overlap"]
-    assert found["parts"]["angle"] == pytest.approx(np.degrees(0.314), abs=0.5)
+    assert found["components"]["angle"] == pytest.approx(np.degrees(0.314), abs=0.5)
     assert found["inputs"]["fixed"]["shape"] == [60, 60, 60]
     assert found["inputs"]["moving"]["voxel_sizes"] == pytest.approx([VOXEL] * 3)
     assert all(len(file["sha256"]) == 64 for file in found["inputs"].values())
@@ -255,10 +256,10 @@ def test_which_orientation_won_the_search(angle, told):
     matrix[:3, :3] = turn @ matrix[:3, :3]
     measured = similarity_metrics.Measures(0.3, 0.4, 0.9)
     found = SimpleNamespace(
-        verdict=quality.Verdict("ok", ()),
+        quality=quality.Quality("ok", ()),
         before=measured,
         after=measured,
-        parts=transforms.decompose(matrix, np.zeros(3)),
+        components=transforms.decompose(matrix, np.zeros(3)),
         alignment=SimpleNamespace(searched=True),
     )
     options = SimpleNamespace(fixed="f", moving="m", dof="affine", refine=True)

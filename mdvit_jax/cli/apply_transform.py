@@ -138,7 +138,7 @@ def _read_chain(options: argparse.Namespace, reference, moving):
     from mdvit_jax import transforms
 
     first, last = (moving, reference) if options.invert else (reference, moving)
-    chain = []
+    chain: list = []
     for number, transform in enumerate(options.transform):
         is_last = number == len(options.transform) - 1
         ends = first if number == 0 else None, last if is_last else None

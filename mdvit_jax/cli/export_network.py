@@ -36,11 +36,11 @@ def export_network(options: argparse.Namespace) -> int:
     from mdvit_jax import config
     from mdvit_jax.cli import startup
     from mdvit_jax.models import export
-    from mdvit_jax.training import start
+    from mdvit_jax.training import pretrained
 
     startup.start()
     size = config.saved(options.checkpoint).data.size
-    trained = start.trained_network(options.checkpoint)
+    trained = pretrained.trained_network(options.checkpoint)
     data = export.exported(trained.network, trained.params, size)
     with atomic.replacing(options.output) as beside:
         beside.write_bytes(data)

@@ -4,7 +4,7 @@ The help of a command is printed before anything heavy is imported.
 """
 
 from mdvit_jax import errors
-from mdvit_jax.registration.choices import CONTRASTS, DOF
+from mdvit_jax.registration import CONTRASTS, DOF
 
 FORMATS = ("itk", "fsl", "lta", "x5", "text")  # `transforms.FORMATS`
 # `transforms.resampling.INTERPOLATIONS`

@@ -39,9 +39,11 @@ def run_ablation(options: argparse.Namespace) -> int:
     settings = config.load(options.config, options.overrides)
     pretraining = config.load(options.pretraining)
     from mdvit_jax.cli import startup
-    from mdvit_jax.studies import chain
+    from mdvit_jax.studies import table2_training
 
     startup.start()
     output = options.output or Path(settings.workdir).parent / settings.data.task
     command = shlex.join(options.command_line)
-    return chain.run(settings, pretraining, output, command=command)
+    return table2_training.train_and_evaluate(
+        settings, pretraining, output, command=command
+    )

@@ -13,6 +13,7 @@ import ml_collections
 
 from mdvit_jax import errors
 from mdvit_jax.data import cache, cohort, conform, synthetic_cohort
+from mdvit_jax.data.scan import LoadingError
 from mdvit_jax.io import image
 
 _log = logging.getLogger(__name__)
@@ -46,7 +47,12 @@ class ScanDataset:
         return len(self.scans)
 
     def __getitem__(self, index: int, /) -> conform.Conformed:
-        scan = self.scans[index]
+        try:
+            return self._load(self.scans[index])
+        except errors.UserError as error:
+            raise LoadingError(str(error)) from error
+
+    def _load(self, scan: cohort.Scan) -> conform.Conformed:
         if scan.subject in self.stale:
             raise errors.UserError(
                 f"{cache.scan_folder(scan, self.config)} in the cache is missing or "

@@ -13,6 +13,7 @@ import numpy as np
 
 from mdvit_jax import errors
 from mdvit_jax.data import conform, pairs
+from mdvit_jax.data.scan import LoadingError
 
 # Pairs that a row may try. Where nine of ten pairs cannot be read, all of them fail for
 # one row of 40,000.
@@ -67,8 +68,8 @@ class Load(NamedTuple):
         """The batch of a global step.
 
         Raises:
-            UserError: what the scans raised for a scan; or, where such scans are left
-                out, that too many cannot be read.
+            LoadingError: the scans raised a UserError for a scan; or, where such scans
+                are left out, too many cannot be read.
         """
         drawn = pairs.draw(self.seed, step, self.batch, self.persons, self.task)
         unreadable: dict[int, str] = {}
@@ -106,7 +107,7 @@ class Load(NamedTuple):
             pair = pairs.draw_again(
                 self.seed, step, row, attempt, self.persons, self.task
             )
-        raise errors.UserError(
+        raise LoadingError(
             f"Too many scans cannot be read to go on without them, {len(unreadable)} "
             f"of {len(self.persons)} at step {step + 1}, such as this one: "
             f"{next(iter(unreadable.values()))}"
@@ -124,7 +125,7 @@ class Load(NamedTuple):
                 images.append(self._image(index))
             except errors.UserError as error:
                 if not self.skip_unreadable:
-                    raise errors.UserError(f"{error} {_ADVICE}") from error
+                    raise LoadingError(f"{error} {_ADVICE}") from error
                 unreadable[index] = str(error)
                 return None
         return images

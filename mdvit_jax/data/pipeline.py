@@ -21,8 +21,8 @@ import grain
 import numpy as np
 from absl import flags
 
-from mdvit_jax import errors
 from mdvit_jax.data import conform, loading, pairs
+from mdvit_jax.data.scan import LoadingError
 
 # Batches in each of the two queues between a worker and the caller. The shortest is
 # enough to keep the device fed, and a batch at 128³ is 17 MB a pair.
@@ -71,9 +71,10 @@ def batches(
             UserError for one of its scans. The batch names these scans.
 
     Raises:
-        UserError: there is no pair to draw; or, while iterating, what reading
-            raised for a scan, whichever process it was read in. With
-            `skip_unreadable`: that too many cannot be read.
+        UserError: there is no pair to draw.
+        LoadingError: while iterating, the scans raised a UserError for a scan,
+            whichever process it was read in. With `skip_unreadable`: too many cannot
+            be read.
         ValueError: the batch cannot be shared out, or the template is missing.
     """
     pairs.check(persons, task)
@@ -127,7 +128,7 @@ def _stream(
     try:
         # `map` and not a loop's body: between batches no name holds shared memory.
         yield from map(_own, iterator) if workers else iterator
-    except errors.UserError as error:
+    except LoadingError as error:
         refusal = str(error)
     except RuntimeError as error:
         if "terminated unexpectedly" not in str(error):  # Grain's word for a lost one
@@ -145,7 +146,7 @@ def _stream(
     if refusal is not None:
         # Raised anew: the old one's traceback is a wall of Grain's frames, and they
         # keep batches in shared memory.
-        raise errors.UserError(refusal)
+        raise LoadingError(refusal)
 
 
 def _close(stream: weakref.ref[Generator]) -> None:

@@ -4,8 +4,14 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from mdvit_jax import errors
+
 # How ADNI, OASIS and BIDS write a person within the name of a scan.
 _PERSON = re.compile(r"\d{3}_S_\d{4,5}|OAS\d_?\d{4}|sub-[A-Za-z0-9]+")
+
+
+class LoadingError(errors.UserError):
+    """Scans cannot be loaded; what was computed before is not affected."""
 
 
 class Scan(NamedTuple):

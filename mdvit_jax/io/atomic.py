@@ -5,6 +5,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 _LONGEST_ENDING = 16  # bytes
 
@@ -36,8 +37,26 @@ def _partial_name(name: str) -> str:
     return f".partial_{digest}{ending}"
 
 
-def write_text(path: str | Path, text: str, *, errors: str = "strict") -> None:
-    """Replace a file by a text in UTF-8.
+def in_bucket(path: str | os.PathLike) -> bool:
+    """Whether a path is one of a bucket, such as gs://bucket/run, and not of a disk."""
+    return "://" in os.fspath(path)
+
+
+def write_bytes(path: str | Path | Any, data: bytes) -> None:
+    """Replace a file; an object of a bucket (`etils.epath.Path`) is written whole."""
+    if in_bucket(path):
+        from etils import epath  # aligning two scans needs no buckets
+
+        epath.Path(path).write_bytes(data)
+        return
+    with replacing(path) as beside, beside.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())  # or a machine that fails may leave it empty
+
+
+def write_text(path: str | Path | Any, text: str, *, errors: str = "strict") -> None:
+    """As `write_bytes`, a text in UTF-8.
 
     Args:
         path: of the file.
@@ -45,10 +64,4 @@ def write_text(path: str | Path, text: str, *, errors: str = "strict") -> None:
         errors: as in `open`: what becomes of characters that UTF-8 does not have, such
             as bytes of a file name in another encoding.
     """
-    with (
-        replacing(path) as beside,
-        beside.open("w", encoding="utf-8", errors=errors) as file,
-    ):
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())  # or a machine that fails may leave it empty
+    write_bytes(path, text.encode(errors=errors))

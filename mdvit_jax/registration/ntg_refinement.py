@@ -30,36 +30,36 @@ def refine(
     """
     for size in _SIZES:
         start = pair.to_voxels(fixed_to_moving, size).astype(np.float32)
-        free = optimize.minimize(
-            _value_and_slope,
+        increment = optimize.minimize(
+            _value_and_gradient,
             np.zeros(len(gauss_newton.generators(dof)) + 3),
             args=(_program(dof), start, *pair.cubes[size]),
             jac=True,
             method="L-BFGS-B",
             options={"maxfun": _EVALUATIONS, "ftol": 1e-8, "gtol": 1e-7},
         ).x
-        matrix = _matrix(jnp.asarray(free, jnp.float32), start, dof)
+        matrix = _matrix(jnp.asarray(increment, jnp.float32), start, dof)
         fixed_to_moving = pair.to_world(np.asarray(matrix, np.float64), size)
     return fixed_to_moving
 
 
-def _value_and_slope(free: np.ndarray, program, *given):
+def _value_and_gradient(increment: np.ndarray, program, *arguments):
     """In float64, as SciPy wants them."""
-    value, slope = program(free.astype(np.float32), *given)
-    return float(value), np.asarray(slope, np.float64)
+    value, gradient = program(increment.astype(np.float32), *arguments)
+    return float(value), np.asarray(gradient, np.float64)
 
 
 @functools.cache
 def _program(dof: str):
-    def value(free, start, fixed, moving):
-        matrix = _matrix(free, start, dof)
+    def value(increment, start, fixed, moving):
+        matrix = _matrix(increment, start, dof)
         return similarity_metrics.ntg(fixed, moving, matrix, weight=fixed.weight)
 
     return jax.jit(jax.value_and_grad(value))
 
 
-def _matrix(free, start, dof: str):
-    """[3, 4] in voxels; all of `free` are about as large for moves of one size."""
+def _matrix(increment, start, dof: str):
+    """[3, 4] in voxels; all of `increment` are about as large for moves of one size."""
     size_of_turn = len(gauss_newton.generators(dof))
     scale = jnp.ones(size_of_turn + 3).at[-3:].set(_QUARTER)
-    return gauss_newton.changed(start, 0.1 * scale * free, dof)
+    return gauss_newton.apply_increment(start, 0.1 * scale * increment, dof)

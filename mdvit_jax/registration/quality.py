@@ -4,7 +4,7 @@ The limits were read off a first run over real pairs: people of two cohorts on e
 other and on MNI152, and failures made on purpose. benchmarks/registration/verdicts.py
 shows them on such pairs, also at gamma 0.5 and 2 and inverted. `score` is the local
 correlation less the mismatch of the outlines at 24³ voxels; there known-good pairs lie
-above 0.10, and of the failures one label map does. A mirrored brain is not told: an
+above 0.10, and of the failures one label map does. A mirrored brain cannot be seen: an
 answer in quite another orientation than the header's is never more than "check", as a
 header with one axis the wrong way round leads to one that exchanges left and right.
 
@@ -30,24 +30,24 @@ _CORRELATION |= {"rigid": (0.18, 0.2), "similarity": (0.18, 0.23)}
 _OVERLAP = {"affine": (0.7, 0.86), "rigid": (0.7, 0.74), "similarity": (0.7, 0.86)}
 _SCALES = (0.5, 2.0), (0.7, 1.45)  # of people among each other and to templates
 _TURNED = 60.0  # degrees, further than people turn their heads in a scanner
-_RIVAL = 0.1  # answers in two orientations are told apart by more than this
+_RUNNER_UP = 0.1  # scores of two orientations that differ by less are ambiguous
 
 
-class Verdict(NamedTuple):
+class Quality(NamedTuple):
     """What to make of a result.
 
     Attributes:
-        word: "ok", "check" or "failed".
+        status: "ok", "check" or "failed".
         reasons: a sentence for each thing that is wrong or strange; none when ok.
     """
 
-    word: str
+    status: str
     reasons: tuple[str, ...]
 
 
-def judge(
+def assess(
     matrix: np.ndarray, after: Measures, alignment: Alignment | None, *, dof: str
-) -> Verdict:
+) -> Quality:
     """Judge a result by its measures.
 
     Args:
@@ -60,7 +60,7 @@ def judge(
     sizes = np.linalg.svd(matrix[:3, :3], compute_uv=False)
     low, high = float(sizes.min()), float(sizes.max())
     angle = rotations.angle(matrix[:3, :3], np.eye(3))
-    found = [
+    findings = [
         (
             _below(after.correlation, likeness),
             f"the images are alike at few places (local correlation "
@@ -81,7 +81,7 @@ def judge(
         ),
     ]  # fmt: skip
     if alignment:
-        found += [
+        findings += [
             (
                 _below(alignment.score, fits),
                 f"the coarse fit is weak ({alignment.score:.2f}; known pairs "
@@ -98,8 +98,8 @@ def judge(
                 "cannot be seen in a brain: look at a mark of one side",
             ),
         ]
-    word = max((w for w, _ in found), key=(OK, CHECK, FAILED).index)
-    return Verdict(word, tuple(sentence for w, sentence in found if w != OK))
+    status = max((w for w, _ in findings), key=(OK, CHECK, FAILED).index)
+    return Quality(status, tuple(sentence for w, sentence in findings if w != OK))
 
 
 def _below(value: float, limits: tuple[float, float]) -> str:
@@ -109,4 +109,7 @@ def _below(value: float, limits: tuple[float, float]) -> str:
 
 
 def _ambiguous(alignment: Alignment) -> bool:
-    return alignment.rival is not None and alignment.rival > alignment.score - _RIVAL
+    return (
+        alignment.runner_up_score is not None
+        and alignment.runner_up_score > alignment.score - _RUNNER_UP
+    )

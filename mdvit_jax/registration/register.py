@@ -1,4 +1,4 @@
-"""`mdvit_jax.register`: two images in, the transform between them and its proof out."""
+"""`mdvit_jax.register`: two images in, the transform between them out."""
 
 import dataclasses
 import functools
@@ -12,10 +12,16 @@ import numpy as np
 from mdvit_jax import errors, transforms
 from mdvit_jax.io import coerce, image, labels
 from mdvit_jax.io.image import Image
-from mdvit_jax.registration import levels, ntg_refinement, similarity_metrics
-from mdvit_jax.registration import quality as verdict
-from mdvit_jax.registration import search as align
-from mdvit_jax.registration.choices import CONTRASTS, DOF
+from mdvit_jax.registration import (
+    CONTRASTS,
+    DOF,
+    levels,
+    ntg_refinement,
+    quality,
+    search,
+    similarity_metrics,
+)
+from mdvit_jax.registration.foreground import Foreground, segment_foreground
 from mdvit_jax.transforms.resampling import background_value
 
 _log = logging.getLogger(__name__)
@@ -28,31 +34,30 @@ class Registration:
     Attributes:
         matrix: 4×4 float64 fixed → moving, world RAS+ mm: it takes a point of the fixed
             image to the point of the moving image that shows the same place.
-        verdict: "ok", "check" or "failed", and the sentences that say why.
+        quality: its status, "ok", "check" or "failed", and sentences that say why.
         before, after: NTG, local correlation and overlap under the headers alone and
             under `matrix`.
-        parts: translation (mm), rotation (degrees), scale and shear, about the centre
-            of the fixed object.
-        alignment: what was seen on the way; None without refinement.
+        components: translation (mm), rotation (degrees), scale and shear, about the
+            centre of the fixed foreground.
+        alignment: what the search saw; None without refinement.
         fixed, moving: the images.
-        pair: the objects in them, on the cubes on which they were aligned.
+        pair: their foregrounds, on the cubes on which they were aligned.
     """
 
     matrix: np.ndarray
-    verdict: verdict.Verdict
+    quality: quality.Quality
     before: similarity_metrics.Measures
     after: similarity_metrics.Measures
-    parts: transforms.Parts
-    alignment: align.Alignment | None
+    components: transforms.Parts
+    alignment: search.Alignment | None
     fixed: Image
     moving: Image
     pair: levels.Pair
 
     def __repr__(self) -> str:
         rows = np.array2string(self.matrix, precision=4, suppress_small=True)
-        return (
-            f"Registration: {self.verdict.word}, {self.after}, fixed to moving\n{rows}"
-        )
+        status = self.quality.status
+        return f"Registration: {status}, {self.after}, fixed to moving\n{rows}"
 
     @property
     def inverse(self) -> np.ndarray:
@@ -158,9 +163,10 @@ def register(
         contrast: "same" minimises NTG at last, which asks for contrasts that are alike;
             "any" stays with the local correlation, whatever the contrasts. "auto" is
             "any".
-        init: "com" lays the centres of the objects on each other, in the orientation
-            of the headers; "identity" starts from the headers alone; or a 4×4 matrix
-            fixed → moving or a file of one. Orientations are searched after "com" only.
+        init: "com" lays the centres of the foregrounds on each other, in the
+            orientation of the headers; "identity" starts from the headers alone; or a
+            4×4 matrix fixed → moving or a file of one. Orientations are searched after
+            "com" only.
         fixed_mask, moving_mask: images on the grid of theirs, above 0 where it counts
             for the alignment (a lesion left out, say); nothing is cut out of the
             result.
@@ -177,69 +183,69 @@ def register(
         raise errors.UserError(
             f"contrast is {contrast!r}; choose one of {', '.join(CONTRASTS)}."
         )
-    bare = [isinstance(given, np.ndarray) for given in (fixed, moving)]
-    if bare[0] != bare[1]:
-        name = "fixed" if bare[0] else "moving"
+    arrays = [isinstance(image, np.ndarray) for image in (fixed, moving)]
+    if arrays[0] != arrays[1]:
+        name = "fixed" if arrays[0] else "moving"
         raise errors.UserError(
             f"the {name} image is an array alone and the other one is not, so that its "
             "orientation is not known; give (array, affine)."
         )
     with ThreadPoolExecutor() as threads:  # decompression works beside itself
         names = "the fixed image", "the moving image"
-        pictures = list(threads.map(coerce.to_image, (fixed, moving), names))
+        both = list(threads.map(coerce.to_image, (fixed, moving), names))
         masks, forced = (fixed_mask, moving_mask), (force, force)
-        objects = list(threads.map(_object, pictures, masks, names, forced))
-    if not all(found.bare for found in objects):
+        foregrounds = list(threads.map(_segment, both, masks, names, forced))
+    if not all(foreground.empty_background for foreground in foregrounds):
         _log.info(
             "An image with no empty background is aligned by the whole head; strip the "
             "skulls (FreeSurfer's mri_synthstrip) to align the brains more exactly."
         )
-    pair = levels.pair(*objects)
-    start = _start(init, pair, pictures)
-    found, matrix = None, start
+    pair = levels.build_pair(*foregrounds)
+    start = _start(init, pair, both)
+    alignment, matrix = None, start
     if refine:
-        search = isinstance(init, str) and init == "com"
-        found = align.align(pair, start, dof=dof, search=search, seed=seed)
-        matrix = found.matrix
+        orientations = isinstance(init, str) and init == "com"
+        alignment = search.align(pair, start, dof=dof, search=orientations, seed=seed)
+        matrix = alignment.matrix
         _log.debug(
             "Aligned: %.0f %% of the starts agree, %s, score %.2f.",
-            100 * found.agreement,
-            "all orientations searched" if found.searched else "no search needed",
-            found.score,
+            100 * alignment.restart_agreement,
+            "all orientations searched" if alignment.searched else "no search needed",
+            alignment.score,
         )
         if contrast == "same":
             matrix = ntg_refinement.refine(pair, matrix, dof=dof)
     after = similarity_metrics.measure(pair, matrix)
     return Registration(
         matrix,
-        verdict.judge(matrix, after, found, dof=dof),
+        quality.assess(matrix, after, alignment, dof=dof),
         similarity_metrics.measure(pair, np.eye(4)),
         after,
         transforms.decompose(matrix, pair.fixed.centre),
-        found,
-        pictures[0],
-        pictures[1],
+        alignment,
+        both[0],
+        both[1],
         pair,
     )
 
 
-def _object(image: Image, mask, name: str, force: bool) -> levels.Object:
+def _segment(image: Image, mask, name: str, force: bool) -> Foreground:
     name = image.path or name
     if not force:
         _refuse_labels(image, name)
     weight = None
     if mask is not None:
         weight = coerce.to_mask(mask, image, name)
-    found = levels.find(image.data, image.affine, mask=weight, name=name)
+    foreground = segment_foreground(image.data, image.affine, mask=weight, name=name)
     _log.debug(
-        "%s: %s voxels of %s mm, %s; its object reaches %.0f mm from its centre.",
+        "%s: %s voxels of %s mm, %s; its foreground reaches %.0f mm from its centre.",
         name,
         "×".join(map(str, image.grid.shape)),
         "×".join(f"{size:.3g}" for size in image.grid.voxel_sizes),
         image.dtype,
-        found.radius,
+        foreground.radius,
     )
-    return found
+    return foreground
 
 
 def _refuse_labels(image: Image, name: str) -> None:
@@ -253,7 +259,7 @@ def _refuse_labels(image: Image, name: str) -> None:
         )
 
 
-def _start(init, pair: levels.Pair, pictures) -> np.ndarray:
+def _start(init, pair: levels.Pair, both) -> np.ndarray:
     """4×4 fixed → moving, world RAS+ mm."""
     if isinstance(init, np.ndarray):
         return _sound(np.asarray(init, np.float64), "the matrix given as init")
@@ -265,7 +271,7 @@ def _start(init, pair: levels.Pair, pictures) -> np.ndarray:
         raise errors.UserError(
             f"init is {init}, which is no file; give com, identity or a transform file."
         )
-    fixed, moving = (image.grid for image in pictures)
+    fixed, moving = (image.grid for image in both)
     return _sound(transforms.read(init, fixed=fixed, moving=moving), str(init))
 
 

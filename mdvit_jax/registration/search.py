@@ -1,4 +1,4 @@
-"""Two objects → the matrix between them, coarse to fine, and what was seen on the way.
+"""Two foregrounds → the matrix between them, coarse to fine.
 
 At 24³ voxels the header's orientation is tried from several starts. Only where none of
 them fits as known pairs do, all orientations are searched: some hundred starts at 12³
@@ -33,17 +33,18 @@ class Alignment(NamedTuple):
 
     Attributes:
         matrix: 4×4 fixed → moving, world RAS+ mm.
-        agreement: the part of the starts around the start that came to the same place.
+        restart_agreement: the part of the starts around the start that came to the
+            same place.
         searched: whether all orientations were.
         score: correlation less outline at 24³, of the answer that was taken.
-        rival: the same of the best answer in another orientation, if one was seen.
+        runner_up_score: of the best answer in another orientation; None without one.
     """
 
     matrix: np.ndarray
-    agreement: float
+    restart_agreement: float
     searched: bool
     score: float
-    rival: float | None
+    runner_up_score: float | None
 
 
 def align(
@@ -54,7 +55,7 @@ def align(
     search: bool = True,
     seed: int = 0,
 ) -> Alignment:
-    """Find the matrix that lays the moving object on the fixed one.
+    """Find the matrix that lays the moving foreground on the fixed one.
 
     Args:
         start: 4×4 fixed → moving, world RAS+ mm.
@@ -62,16 +63,16 @@ def align(
         search: whether other orientations than the start's may be tried.
         seed: of the starts around the start.
 
-    A rigid answer is looked for with one scale, which is taken away at the end: objects
-    of two sizes would otherwise be laid on each other's border.
+    A rigid answer is looked for with one scale, which is taken away at the end:
+    foregrounds of two sizes would otherwise be laid on each other's border.
     """
-    asked, dof = dof, "similarity" if dof == "rigid" else dof
+    requested, dof = dof, "similarity" if dof == "rigid" else dof
     begin = pair.to_voxels(start, 24)
-    near = fit(pair, 24, _around(begin, seed, pair.voxel * 4), dof=dof)
+    near = fit(pair, 24, _perturb(begin, seed, pair.voxel * 4), dof=dof)
     answers, scores = near.matrix, _score(near)
-    found = answers[np.argmax(scores)]
+    best = answers[np.argmax(scores)]
     reach = pair.fixed.radius / (4 * pair.voxel)
-    agreement = float(np.mean([_apart(m, found, reach) < 1 for m in answers]))
+    agreement = float(np.mean([_distance(m, best, reach) < 1 for m in answers]))
     enough = _FITS if agreement > _AGREE else _FITS_ALONE
     searched = search and scores.max() < enough
     if searched:
@@ -82,16 +83,16 @@ def align(
         wide = fit(pair, 24, _finer(coarse.matrix[order]), dof=dof)
         answers = np.concatenate([answers, wide.matrix])
         scores = np.concatenate([scores, _score(wide)])
-        found = answers[np.argmax(scores)]
-    score, rival = float(scores.max()), _rival(answers, scores)
+        best = answers[np.argmax(scores)]
+    score, runner_up = float(scores.max()), _runner_up(answers, scores)
     for size in (48, 96):
-        found = fit(pair, size, _finer(found), dof=dof).matrix
-    if asked == "rigid":
-        scale = np.cbrt(np.linalg.det(found[:, :3]))
-        found = found / np.array([scale, scale, scale, 1])
+        best = fit(pair, size, _finer(best), dof=dof).matrix
+    if requested == "rigid":
+        scale = np.cbrt(np.linalg.det(best[:, :3]))
+        best = best / np.array([scale, scale, scale, 1])
         if abs(scale - 1) < _ONE_SIZE:
-            found = fit(pair, 96, found, dof="rigid").matrix
-    return Alignment(pair.to_world(found, 96), agreement, searched, score, rival)
+            best = fit(pair, 96, best, dof="rigid").matrix
+    return Alignment(pair.to_world(best, 96), agreement, searched, score, runner_up)
 
 
 def fit(
@@ -109,8 +110,8 @@ def fit(
         steps: the most that are made; None is what is usual at that size, 0 only judges
             the starts.
     """
-    program = (_one if starts.ndim == 2 else _several)(dof)
-    found = program(
+    program = (_align_one if starts.ndim == 2 else _align_several)(dof)
+    result = program(
         *pair.cubes[size],
         pair.points[size],
         starts.astype(np.float32),
@@ -118,7 +119,7 @@ def fit(
         _STEPS[size] if steps is None else steps,
         _TOLERANCE[size],
     )
-    return jax.tree.map(np.asarray, found)
+    return jax.tree.map(np.asarray, result)
 
 
 def _finer(matrix: np.ndarray) -> np.ndarray:
@@ -127,17 +128,17 @@ def _finer(matrix: np.ndarray) -> np.ndarray:
 
 
 @functools.cache
-def _one(dof: str):
+def _align_one(dof: str):
     return jax.jit(functools.partial(gauss_newton.align, dof=dof))
 
 
 @functools.cache
-def _several(dof: str):
+def _align_several(dof: str):
     function = functools.partial(gauss_newton.align, dof=dof)
     return jax.jit(jax.vmap(function, (None, None, None, 0, None, None, None)))
 
 
-def _around(begin: np.ndarray, seed: int, voxel: float) -> np.ndarray:
+def _perturb(begin: np.ndarray, seed: int, voxel: float) -> np.ndarray:
     """[starts, 3, 4]: the start, and others turned and shifted a little from it."""
     random = np.random.default_rng(seed)
     turns = Rotation.from_rotvec(
@@ -158,7 +159,7 @@ def _score(fit: gauss_newton.Fit) -> np.ndarray:
     return np.where(sound & np.isfinite(score), score, -np.inf)
 
 
-def _rival(answers: np.ndarray, scores: np.ndarray) -> float | None:
+def _runner_up(answers: np.ndarray, scores: np.ndarray) -> float | None:
     """The best score among the answers in another orientation than the best's."""
     best = answers[np.argmax(scores)]
     others = [
@@ -169,7 +170,7 @@ def _rival(answers: np.ndarray, scores: np.ndarray) -> float | None:
     return max(others, default=None)
 
 
-def _apart(a: np.ndarray, b: np.ndarray, radius: float) -> float:
-    """About how far, in voxels, two matrices take a point of the object apart."""
+def _distance(a: np.ndarray, b: np.ndarray, radius: float) -> float:
+    """About how far, in voxels, two matrices take a point of the foreground apart."""
     turned = np.linalg.norm(a[:, :3] - b[:, :3]) * radius / np.sqrt(5)
     return float(np.hypot(turned, np.linalg.norm(a[:, 3] - b[:, 3])))

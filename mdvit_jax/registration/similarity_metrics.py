@@ -1,4 +1,4 @@
-"""How well two objects lie on each other, at the voxels of the cube of 48³."""
+"""How well two foregrounds lie on each other, at the voxels of the cube of 48³."""
 
 from typing import NamedTuple
 
@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from mdvit_jax import geometry, losses
 from mdvit_jax.registration import levels, search
+from mdvit_jax.registration.foreground import Foreground
 from mdvit_jax.registration.gauss_newton import Level
 
 SIZE = 48
@@ -20,12 +21,12 @@ class Measures(NamedTuple):
     Attributes:
         ntg: 3D Normalized Total Gradient of the images (paper, Eq. 2), 0 to 1, lower is
             better; it means something where the two contrasts are alike.
-        correlation: mean squared local correlation inside of both objects, 0 to 1,
+        correlation: mean squared local correlation inside of both foregrounds, 0 to 1,
             higher is better, whatever the contrasts.
-        overlap: soft Dice of the two objects, smoothed to the voxels of the cube, so
-            that of one brain with itself it is about 0.96; where both masks count, if
-            there are any: of a whole head with a mask of its brain, only that is to be
-            covered.
+        overlap: soft Dice of the two foregrounds, smoothed to the voxels of the cube,
+            so that of one brain with itself it is about 0.96; where both masks count,
+            if there are any: of a whole head with a mask of its brain, only that is
+            to be covered.
     """
 
     ntg: float
@@ -38,24 +39,24 @@ def measure(pair: levels.Pair, fixed_to_moving: np.ndarray) -> Measures:
     matrix = pair.to_voxels(fixed_to_moving, SIZE)
     fit = search.fit(pair, SIZE, matrix, dof="affine", steps=0)
     dissimilarity, overlap = _compare(*pair.cubes[SIZE], matrix.astype(np.float32))
-    if not all((thing.weight == 1).all() for thing in (pair.fixed, pair.moving)):
+    if not all((image.weight == 1).all() for image in (pair.fixed, pair.moving)):
         overlap = _overlap_within_masks(pair, matrix)
     return Measures(float(dissimilarity), float(fit.correlation), float(overlap))
 
 
 def ntg(fixed: Level, moving: Level, matrix: Array, *, weight: Array | float = 1.0):
-    """NTG of the objects of two cubes, the moving one at `matrix` · x.
+    """NTG of the foregrounds of two cubes, the moving one at `matrix` · x.
 
     Args:
         matrix: [3, 4], in voxels from the centres of the cubes.
         weight: [n, n, n], what both are multiplied by.
     """
-    warped = _warped(moving.image * moving.inside, matrix)
+    warped = _warp(moving.image * moving.inside, matrix)
     return losses.ntg(fixed.image * fixed.inside * weight, warped * weight)
 
 
 def _overlap_within_masks(pair: levels.Pair, matrix: np.ndarray) -> float:
-    """Dice of the objects where both count, with `matrix` as in `ntg`."""
+    """Dice of the foregrounds where both count, with `matrix` as in `ntg`."""
     fixed, moving = pair.cubes[SIZE]
     centre = np.full(3, (SIZE - 1) / 2)
     offset = matrix[:, 3] + centre - matrix[:, :3] @ centre
@@ -65,28 +66,30 @@ def _overlap_within_masks(pair: levels.Pair, matrix: np.ndarray) -> float:
         )
         for volume, outside in (
             (np.asarray(moving.inside), 0.0),
-            (_counting(pair, pair.moving, moving), 1.0),
+            (_weight_around(pair, pair.moving, moving), 1.0),
         )
     )
-    counts = counts * _counting(pair, pair.fixed, fixed)
+    counts = counts * _weight_around(pair, pair.fixed, fixed)
     still = np.asarray(fixed.inside) * counts
     both = (still * inside).sum()
     return 2 * both / (still.sum() + (inside * counts).sum() + 1e-6)
 
 
-def _counting(pair: levels.Pair, thing: levels.Object, level: Level) -> np.ndarray:
-    """A level's weight; 1 around the object's box, of which the mask was cut off."""
+def _weight_around(
+    pair: levels.Pair, foreground: Foreground, level: Level
+) -> np.ndarray:
+    """A level's weight; 1 around the foreground's box, where the mask was cut off."""
     step = pair.voxel * levels.SIZES[-1] / SIZE
     at = np.indices((SIZE,) * 3).reshape(3, -1) - (SIZE - 1) / 2
-    linear = np.linalg.inv(thing.affine[:3, :3])
-    corner = thing.affine[:3, 3] - thing.centre
+    linear = np.linalg.inv(foreground.affine[:3, :3])
+    corner = foreground.affine[:3, 3] - foreground.centre
     index = linear @ (step * at - corner[:, None])
-    limits = np.array(thing.inside.shape)[:, None] - 0.5
+    limits = np.array(foreground.inside.shape)[:, None] - 0.5
     within = ((index >= -0.5) & (index <= limits)).all(0).reshape((SIZE,) * 3)
     return np.where(within, level.weight, 1).astype(np.float32)
 
 
-def _warped(volume: Array, matrix: Array) -> Array:
+def _warp(volume: Array, matrix: Array) -> Array:
     # Voxels from the centre → coordinates in which the cube spans [-1, 1].
     offset = matrix[:, 3] * (2 / volume.shape[0])
     normalised = geometry.homogeneous(matrix[:, :3], offset)
@@ -95,7 +98,7 @@ def _warped(volume: Array, matrix: Array) -> Array:
 
 @jax.jit
 def _compare(fixed: Level, moving: Level, matrix: Array):
-    warped = _warped(moving.inside, matrix)
+    warped = _warp(moving.inside, matrix)
     both = (fixed.inside * warped).sum()
     overlap = 2 * both / (fixed.inside.sum() + warped.sum() + 1e-6)
     return ntg(fixed, moving, matrix), overlap

@@ -16,8 +16,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
-from mdvit_jax import errors, last_words
+from mdvit_jax import errors
 from mdvit_jax.io import lock
 
 _ADDRESS, _COUNT, _INDEX = NAMES = (
@@ -27,7 +29,6 @@ _ADDRESS, _COUNT, _INDEX = NAMES = (
 )
 _WAIT = 300  # seconds for all processes to meet: queues and pulled images take a while
 _SHUTDOWN = 60  # seconds that a process which is done waits for the others
-_GOES_ON = "What was saved before is intact; the same command goes on from there."
 
 
 class Lost(errors.UserError):
@@ -57,11 +58,11 @@ def settings(environ: Mapping[str, str]) -> Settings | None:
     # In a batch script, before srun, Slurm tells of tasks that it has not started.
     in_step = "SLURM_STEP_NODELIST" in environ and "SLURM_PROCID" in environ
     tasks = _number(environ, "SLURM_NTASKS") if in_step else 1
-    given = [name for name in NAMES if environ.get(name)]
-    if given:
-        if missing := [name for name in NAMES if name not in given]:
+    present = [name for name in NAMES if environ.get(name)]
+    if present:
+        if missing := [name for name in NAMES if name not in present]:
             raise errors.UserError(
-                f"The environment has {' and '.join(given)} but not "
+                f"The environment has {' and '.join(present)} but not "
                 f"{' and '.join(missing)}; set all three, or none for one process."
             )
         count, index = _number(environ, _COUNT), _number(environ, _INDEX)
@@ -103,19 +104,19 @@ def join() -> None:
     Raises:
         UserError: the environment contradicts itself, or JAX cannot make sense of it.
     """
-    found = settings(os.environ)
-    if found is None:
+    place = settings(os.environ)
+    if place is None:
         return
     # JAX ends the program by a C++ abort when it waited in vain; a little before that:
-    patience = threading.Timer(_WAIT, _give_up, [found])
+    patience = threading.Timer(_WAIT, _give_up, [place])
     patience.daemon = True
     patience.start()
     try:
         jax.distributed.initialize(
-            found.address,
-            found.processes,
-            found.process,
-            cluster_detection_method=found.method,
+            place.address,
+            place.processes,
+            place.process,
+            cluster_detection_method=place.method,
             initialization_timeout=_WAIT + 60,
             shutdown_timeout_seconds=_SHUTDOWN,
         )
@@ -127,21 +128,16 @@ def join() -> None:
         ) from error
     finally:
         patience.cancel()
-    # JAX ends a process by a C++ abort when process 0 is gone, at once, and when it has
-    # heard nothing of another for 100 s.
-    last_words.leave(
-        f"error: {_name()} was killed, or JAX ended it because another is gone (see "
-        f"above, and what the others say). {_GOES_ON}"
-    )
     if jax.process_index() != 0:
         logging.getLogger("mdvit_jax").setLevel(logging.ERROR)
 
 
 @contextlib.contextmanager
-def together() -> Iterator[None]:
-    """A block in which one of several processes may be lost: the others are told.
+def handle_lost_process() -> Iterator[None]:
+    """Turn what JAX raises when another process is gone into one sentence.
 
-    Anything else that is raised in it is a bug, which ends its process at once.
+    Anything else that is raised in the block of one of several processes is a bug,
+    which ends its process at once.
 
     Raises:
         Lost: JAX failed, as it does when it waits for a process that is gone.
@@ -156,8 +152,9 @@ def together() -> Iterator[None]:
             _end(1)
         reason = next(iter(str(error).strip().splitlines()), "")[:200]
         raise Lost(
-            f"{_name()} cannot go on ({reason}); see whether the others say why one "
-            f"was lost. {_GOES_ON}"
+            f"Process {jax.process_index()} of {jax.process_count()} cannot go on "
+            f"({reason}); see whether the others say why one was lost. What was saved "
+            "before is intact; the same command goes on from there."
         ) from error
 
 
@@ -169,48 +166,62 @@ def lost(error: BaseException | None) -> bool:
         return error.errno is None  # Orbax's, not the operating system's
     # An error of the runtime, "UNAVAILABLE: …", is a ValueError where the result of a
     # step that failed is read. What a single process may meet, too, is its own fault.
-    told = "(?!RESOURCE_EXHAUSTED|INVALID_ARGUMENT|UNIMPLEMENTED)[A-Z_]+: "
+    status = "(?!RESOURCE_EXHAUSTED|INVALID_ARGUMENT|UNIMPLEMENTED)[A-Z_]+: "
     return isinstance(error, RuntimeError | ValueError) and bool(
-        re.match(told, str(error))
+        re.match(status, str(error))
     )
 
 
-def alone(program: str) -> None:
+def require_one_process(program: str) -> None:
     """Raise a UserError if this process is one of several."""
-    found = settings(os.environ)
-    if found is not None and found.processes is not None:
+    place = settings(os.environ)
+    if place is not None and place.processes is not None:
         raise errors.UserError(
-            f"{program} computes in one process, but {found.processes} were started; "
+            f"{program} computes in one process, but {place.processes} were started; "
             "start one (with Slurm: srun --ntasks=1)."
         )
 
 
 def leave(code: int) -> NoReturn:
-    """End the program; an error that was told ends it at once, whatever the others do.
+    """End the program; one of several that failed ends at once, whatever others do.
 
-    They are told by JAX that a process is lost. It would wait for them otherwise, and
-    they for it.
+    JAX says to them that a process is lost. It would wait for them otherwise, and they
+    for it.
     """
-    told = (errors.UserError.exit_code, lock.Taken.exit_code, Lost.exit_code)
-    if code in told and jax.distributed.is_initialized():
+    failed = (errors.UserError.exit_code, lock.Taken.exit_code, Lost.exit_code)
+    if code in failed and jax.distributed.is_initialized():
         _end(code)
     sys.exit(code)
 
 
-def _name() -> str:
-    return f"Process {jax.process_index()} of {jax.process_count()}"
+def wait_for_all(what: str) -> None:
+    """Wait until all processes have come here."""
+    multihost_utils.sync_global_devices(f"mdvit_jax: {what}")
+
+
+def broadcast(number: int) -> int:
+    """The number that process 0 calls this with; to be called by all together."""
+    if jax.process_count() == 1:
+        return int(number)
+    return int(multihost_utils.broadcast_one_to_all(np.array(number)))
+
+
+def all_agree(value: bool) -> bool:
+    """Whether it is true in all processes; to be called by all together."""
+    if jax.process_count() == 1:
+        return value
+    return bool(multihost_utils.process_allgather(np.array(value)).all())
 
 
 def _end(code: int) -> NoReturn:
-    last_words.take_back()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
-def _give_up(found: Settings) -> None:
-    where = f" at {found.address}" if found.address else ""
-    every = f"The {found.processes} processes" if found.processes else "The processes"
+def _give_up(place: Settings) -> None:
+    where = f" at {place.address}" if place.address else ""
+    every = f"The {place.processes} processes" if place.processes else "The processes"
     print(
         f"error: {every} of the run did not all meet{where} within {_WAIT} s; see "
         f"whether process 0 runs there and the others reach it, and whether {_COUNT} "

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 import ml_collections
+from etils import epath
 
 from mdvit_jax import errors
 from mdvit_jax.data import cohort, dataset
@@ -19,7 +20,7 @@ _PARTS = ("train", "validation")
 
 
 def open_parts(
-    config: ml_collections.ConfigDict, workdir: Path
+    config: ml_collections.ConfigDict, workdir: epath.Path
 ) -> tuple[dataset.ScanDataset, dataset.ScanDataset]:
     """The scans for training and for validation, as the run began with them.
 
@@ -45,7 +46,7 @@ def open_parts(
 
 
 def save(
-    workdir: Path, training: dataset.ScanDataset, held_out: dataset.ScanDataset
+    workdir: epath.Path, training: dataset.ScanDataset, held_out: dataset.ScanDataset
 ) -> None:
     """Write down what a run begins with; of a run that goes on, nothing changes."""
     if (workdir / "scans.json").exists():
@@ -57,7 +58,7 @@ def save(
     atomic.write_text(workdir / "scans.json", json.dumps(parts, indent=1) + "\n")
 
 
-def _saved(workdir: Path) -> dict[str, list[Scan]]:
+def _saved(workdir: epath.Path) -> dict[str, list[Scan]]:
     path = workdir / "scans.json"
     try:
         parts = json.loads(path.read_text(encoding="utf-8"))

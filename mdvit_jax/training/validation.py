@@ -7,16 +7,17 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from matplotlib.figure import Figure
 
 from mdvit_jax import models
 from mdvit_jax.evaluation import metrics, scoring
-from mdvit_jax.plots import pairs as figures
+from mdvit_jax.plots import overlays
 from mdvit_jax.training import step
 
 
 def create(
     config: ml_collections.ConfigDict, network: models.Network
-) -> Callable[..., tuple[dict[str, float], figures.Figure] | None]:
+) -> Callable[..., tuple[dict[str, float], Figure] | None]:
     """Validation: (params, pairs, stopped) → (metrics, picture of the worst pair).
 
     It ends early, with None, if `stopped()`, which is asked before each pair, is true.
@@ -39,7 +40,7 @@ def create(
                 return None
             images = (jnp.asarray(s.image)[None] for s in (pair.fixed, pair.moving))
             value, matrix = register(params, *images)
-            warped, row = scoring.align(pair, np.asarray(matrix), config)
+            warped, row = scoring.warp_and_score(pair, np.asarray(matrix), config)
             loss.append(float(value))
             rows.append(row)
             if worst is None or row["dsc"] < worst[0]:
@@ -57,7 +58,7 @@ def create(
             means["region_dsc"] = float(np.nanmean(region))
         assert worst is not None  # there is a pair, `pairs.cases` has seen to it
         lowest, pair, warped = worst
-        picture = figures.registration_figure(
+        picture = overlays.registration_figure(
             pair.fixed.image,
             pair.moving.image,
             warped.image,

@@ -102,7 +102,7 @@ def run(folder: Path, capsys, role, ending, content, *words, refused=None):
     assert "Traceback" not in told.err and "error" not in told.err
     assert set(contents(written)) == set(outputs.values())
     assert_right(paths, written, role)
-    word = json.loads((written / "r.json").read_text())["verdict"]["word"]
+    word = json.loads((written / "r.json").read_text())["quality"]["status"]
     assert (word == "failed") == (code == 3)
     if word == "ok":
         assert_near(paths, transforms.read(written / "t.txt"))

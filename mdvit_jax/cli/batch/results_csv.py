@@ -49,7 +49,7 @@ def describe_registration(
         seconds: from reading its images to writing its outputs.
         inputs: of `fingerprint`.
     """
-    numbers = {"rotation_degrees": registration.parts.angle, "seconds": seconds}
+    numbers = {"rotation_degrees": registration.components.angle, "seconds": seconds}
     for when, measures in (
         ("before", registration.before),
         ("after", registration.after),
@@ -57,13 +57,16 @@ def describe_registration(
         for name, value in measures._asdict().items():
             numbers[f"{name}_{when}"] = value
     for axis, scale, shift in zip(
-        "xyz", registration.parts.scale, registration.parts.translation, strict=True
+        "xyz",
+        registration.components.scale,
+        registration.components.translation,
+        strict=True,
     ):
         numbers[f"scale_{axis}"] = scale
         numbers[f"translation_{axis}_mm"] = shift
     cells = {name: f"{float(value):.5g}" for name, value in numbers.items()}
-    word, reasons = registration.verdict
-    return _result(row, word, "; ".join(reasons), inputs, **cells)
+    status, reasons = registration.quality
+    return _result(row, status, "; ".join(reasons), inputs, **cells)
 
 
 def describe_error(row: Row, sentence: str, inputs: str) -> Result:

@@ -19,8 +19,8 @@ from mdvit_jax.registration.register import Registration
 _CONVENTION = (
     "4x4, world RAS+ millimetres, fixed to moving: the matrix takes a point of the "
     "fixed image to the point of the moving image that shows the same place; the "
-    "warped image at x is the moving image at matrix * x; parts: translation (mm) of "
-    "the fixed object's centre, about which the rest turns and scales; rotation in "
+    "warped image at x is the moving image at matrix * x; components: translation (mm) "
+    "of the fixed object's centre, about which the rest turns and scales; rotation in "
     "degrees about x, then y, then z, and as one angle; scale: how many times as large "
     "as the fixed object the moving one is; overlap: soft Dice of the smoothed "
     "outlines, about 0.96 of one brain with itself"
@@ -47,16 +47,16 @@ def report(
         seconds: that the registration took.
     """
     grids = {"--fixed": result.fixed.grid, "--moving": result.moving.grid}
-    parts = result.parts._asdict()
+    components = result.components._asdict()
     alignment = result.alignment and result.alignment._asdict()
     if alignment:
         del alignment["matrix"]
     content = {
-        "verdict": result.verdict._asdict(),
+        "quality": result.quality._asdict(),
         "matrix": result.matrix,
         "inverse": result.inverse,
         "convention": _CONVENTION,
-        "parts": parts,
+        "components": components,
         "centre": result.pair.fixed.centre,
         "before": result.before._asdict(),
         "after": result.after._asdict(),

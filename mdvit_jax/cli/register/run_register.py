@@ -69,13 +69,13 @@ def run_register(options: argparse.Namespace) -> int:
             register_report.write, content=content
         )
     register_outputs.write_all(writers)
-    if options.quiet and result.verdict.reasons:
-        reasons = "; ".join(result.verdict.reasons)
-        _log.warning("%s: %s, as %s.", options.moving, result.verdict.word, reasons)
+    if options.quiet and result.quality.reasons:
+        reasons = "; ".join(result.quality.reasons)
+        _log.warning("%s: %s, as %s.", options.moving, result.quality.status, reasons)
     if not options.quiet:
         seconds = time.perf_counter() - begin
         print(summarise(result, options, list(writers), seconds))
-    return FAILED if result.verdict.word == quality.FAILED else 0
+    return FAILED if result.quality.status == quality.FAILED else 0
 
 
 def _registered(options) -> tuple[Registration, dict[str, Any]]:
@@ -87,11 +87,11 @@ def _registered(options) -> tuple[Registration, dict[str, Any]]:
     fixed, moving, init = options.fixed, options.moving, options.init
     if options.checkpoint:
         # Imported here: flax and orbax take seconds, and only --checkpoint needs them.
-        from mdvit_jax.training import estimate
+        from mdvit_jax.training import pretrained
 
         fixed, moving = image.load(fixed), image.load(moving)
         names = options.fixed, options.moving
-        start = estimate.estimate(options.checkpoint, (fixed, moving), names)
+        start = pretrained.estimate(options.checkpoint, (fixed, moving), names)
         _log.debug("Starting from %s.", start.network)
         init, details["init"] = start.matrix, start.network
     result = register(
@@ -165,12 +165,12 @@ def summarise(
     seconds: float,
 ) -> str:
     """A few lines for people."""
-    before, after, parts = result.before, result.after, result.parts
+    before, after, parts = result.before, result.after, result.components
     lines = [
-        f"{result.verdict.word}: {options.moving} on {options.fixed}, "
+        f"{result.quality.status}: {options.moving} on {options.fixed}, "
         f"{options.dof if options.refine else 'not refined'}, {seconds:.1f} s"
     ]
-    lines += [f"  because {reason}" for reason in result.verdict.reasons]
+    lines += [f"  because {reason}" for reason in result.quality.reasons]
     rows = {
         "local correlation": f"{before.correlation:.3f} → {after.correlation:.3f}",
         "soft overlap": f"{before.overlap:.3f} → {after.overlap:.3f}",
