@@ -137,9 +137,7 @@ def save(
     image: nib.spatialimages.SpatialImage
     if output_paths.is_mgh(path):
         kind = nib.freesurfer.MGHImage
-        image: nib.spatialimages.SpatialImage = kind(
-            data, grid.affine, _header(kind, header, data)
-        )
+        image = kind(data, grid.affine, _header(kind, header, data))
     else:
         if max(data.shape) > _LONGEST:
             words = "×".join(map(str, data.shape))
