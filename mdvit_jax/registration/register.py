@@ -48,7 +48,7 @@ class Registration:
     quality: quality.Quality
     before: similarity_metrics.Measures
     after: similarity_metrics.Measures
-    components: transforms.Parts
+    components: transforms.Components
     alignment: search.Alignment | None
     fixed: Image
     moving: Image

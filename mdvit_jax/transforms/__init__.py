@@ -16,7 +16,7 @@ image at `fixed_to_moving` · x. Each file has a convention of its own:
 
 from mdvit_jax.io.grid import Grid
 from mdvit_jax.transforms.application import apply
-from mdvit_jax.transforms.decomposition import Parts, decompose
+from mdvit_jax.transforms.decomposition import Components, decompose
 from mdvit_jax.transforms.displacement import DisplacementField
 from mdvit_jax.transforms.files import (
     FORMATS,
@@ -29,9 +29,9 @@ from mdvit_jax.transforms.resampling import resample, resample_labels
 
 __all__ = [
     "FORMATS",
+    "Components",
     "DisplacementField",
     "Grid",
-    "Parts",
     "apply",
     "decompose",
     "format_of_ending",

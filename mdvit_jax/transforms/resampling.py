@@ -15,19 +15,17 @@ from scipy import ndimage
 
 from mdvit_jax.io import voxels
 from mdvit_jax.io.grid import Grid
+from mdvit_jax.transforms import interpolators
 from mdvit_jax.transforms.displacement import DisplacementField
 
 INTERPOLATIONS = ("linear", "nearest", "cubic", "lanczos")
 Transform = np.ndarray | DisplacementField | Sequence[np.ndarray | DisplacementField]
 
-_SLAB = 1 << 16  # voxels that are resampled at a time, by one thread
-_LANCZOS = 3  # voxels on either side that take part
+_SLAB = 1 << 17  # voxels that are resampled at a time, by one thread
 _SHARED = 0.25  # part of the border's voxels with one value, which is the background's
 
 # Shape and first slice of a part of the target → its values, and which are inside.
 SlabSampler = Callable[[tuple[int, ...], int], tuple[np.ndarray, np.ndarray]]
-# Voxel coordinates [3, n] within the moving image → values [n].
-PointSampler = Callable[[np.ndarray], np.ndarray]
 
 
 def resample(
@@ -66,8 +64,9 @@ def resample(
     # By scipy a nearest voxel comes through float64, which has 53 bits.
     large = interpolation == "nearest" and data.dtype.itemsize > 4
     if path.steps or large or interpolation == "lanczos":
-        sample = functools.partial(
-            _sample_points, path, data.shape, _point_sampler(data, interpolation)
+        sampler = interpolators.point_sampler(data, interpolation)
+        sample: SlabSampler = functools.partial(
+            _sample_points, path, data.shape, sampler
         )
     else:
         sample = _affine_sampler(data, interpolation, path)
@@ -102,12 +101,11 @@ def resample_labels(
         `target.shape`, of the dtype of `data`.
     """
     data = np.ascontiguousarray(data)
-    sample = functools.partial(
-        _sample_points,
-        _path(affine, fixed_to_moving, target),
-        data.shape,
-        functools.partial(_most_weight, data, _is_mixed(data)),
+    sampler = functools.partial(
+        interpolators.most_weight, data, interpolators.is_mixed(data)
     )
+    path = _path(affine, fixed_to_moving, target)
+    sample = functools.partial(_sample_points, path, data.shape, sampler)
     return _fill_slabs(target.shape, sample, fill, data.dtype)
 
 
@@ -183,13 +181,13 @@ def _path(affine: np.ndarray, fixed_to_moving: Transform, target: Grid) -> _Path
     return _Path(tuple(steps), matrix)
 
 
-def _apply(matrix: np.ndarray, points: Sequence[np.ndarray]) -> np.ndarray:
+def _apply(matrix: np.ndarray, points: Iterable[np.ndarray]) -> np.ndarray:
     """The points [3, …] under a 4×4."""
     return np.stack(list(_coordinates(matrix, points)))
 
 
 def _coordinates(
-    matrix: np.ndarray, points: Sequence[np.ndarray]
+    matrix: np.ndarray, points: Iterable[np.ndarray]
 ) -> Iterator[np.ndarray]:
     """The points under a 4×4, one coordinate after the other."""
     x, y, z = points
@@ -215,23 +213,16 @@ def _grid_points(shape: tuple[int, ...], start: int) -> list[np.ndarray]:
 
 
 def _affine_sampler(data: np.ndarray, interpolation: str, path: _Path) -> SlabSampler:
-    order, mode, output = _splines(data, interpolation)
-    if order > 1:
-        data_or_spline = ndimage.spline_filter(data, order, output=output, mode=mode)
-    else:
-        data_or_spline = data
+    coefficients, options = interpolators.spline(data, interpolation)
     linear, offset = path.matrix[:3, :3], path.matrix[:3, 3]
 
     def sample(shape: tuple[int, ...], start: int) -> tuple[np.ndarray, np.ndarray]:
         values = ndimage.affine_transform(
-            data_or_spline,
+            coefficients,
             linear,
             offset + start * linear[:, 2],
             output_shape=shape,
-            output=output,
-            order=order,
-            mode=mode,
-            prefilter=False,
+            **options,
         )
         positions = _coordinates(path.matrix, _grid_points(shape, start))
         return values, _inside(positions, data.shape)
@@ -242,7 +233,7 @@ def _affine_sampler(data: np.ndarray, interpolation: str, path: _Path) -> SlabSa
 def _sample_points(
     path: _Path,
     moving_shape: tuple[int, ...],
-    sample: PointSampler,
+    sample: interpolators.PointSampler,
     shape: tuple[int, ...],
     start: int,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -255,118 +246,3 @@ def _sample_points(
     values = np.zeros(shape, sampled.dtype)
     values[inside] = sampled
     return values, inside
-
-
-def _splines(data: np.ndarray, interpolation: str) -> tuple[int, str, np.dtype]:
-    """Order, continuation beyond the border, and type of the result, for scipy."""
-    exact = np.result_type(data.dtype, np.float32)
-    return {
-        "nearest": (0, "nearest", data.dtype),
-        "linear": (1, "nearest", exact),
-        "cubic": (3, "mirror", exact),
-    }[interpolation]
-
-
-def _point_sampler(data: np.ndarray, interpolation: str) -> PointSampler:
-    if interpolation == "nearest":
-        return functools.partial(_nearest, data)
-    if interpolation == "lanczos":
-        return functools.partial(_lanczos, np.ascontiguousarray(data))
-    order, mode, output = _splines(data, interpolation)
-    if order > 1:
-        data = ndimage.spline_filter(data, order, output=output, mode=mode)
-    return functools.partial(
-        ndimage.map_coordinates,
-        data,
-        output=output,
-        order=order,
-        mode=mode,
-        prefilter=False,
-    )
-
-
-def _nearest(data: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    index = [
-        np.clip(np.floor(at + 0.5).astype(np.intp), 0, length - 1)
-        for at, length in zip(positions, data.shape, strict=True)
-    ]
-    return data[tuple(index)]
-
-
-def _lanczos(data: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """A windowed sinc whose weights sum to 1; beyond the border, its values go on.
-
-    Args:
-        data: [x, y, z], contiguous.
-        positions: [3, n].
-    """
-    near = np.arange(1 - _LANCZOS, _LANCZOS + 1)[:, None]
-    steps = (data.shape[1] * data.shape[2], data.shape[2], 1)
-    places, weights = [], []
-    for at, length, step in zip(positions, data.shape, steps, strict=True):
-        low = np.floor(at)
-        offsets = (low - at) + near
-        kernel = np.sinc(offsets) * np.sinc(offsets / _LANCZOS)
-        weights.append(kernel / kernel.sum(axis=0))
-        places.append(step * np.clip(low.astype(np.intp) + near, 0, length - 1))
-    values, result = data.ravel(), np.zeros(positions.shape[1])
-    for i, wx in zip(places[0], weights[0], strict=True):
-        for j, wy in zip(places[1], weights[1], strict=True):
-            line, along = i + j, np.zeros_like(result)
-            for k, wz in zip(places[2], weights[2], strict=True):
-                along += wz * values.take(line + k)
-            result += wx * wy * along
-    return result
-
-
-def _most_weight(
-    data: np.ndarray, mixed: np.ndarray, positions: np.ndarray
-) -> np.ndarray:
-    lower, fractions = [], []
-    for at, length in zip(positions, data.shape, strict=True):
-        at = np.clip(at, 0, length - 1)
-        floor = np.minimum(at.astype(np.intp), max(length - 2, 0))
-        lower.append(floor)
-        fractions.append(at - floor)
-    corner = np.ravel_multi_index(lower, data.shape)
-    result = data.ravel()[corner]
-    vote = mixed.ravel()[corner]
-    result[vote] = _winners(data, corner[vote], [f[vote] for f in fractions])
-    return result
-
-
-def _is_mixed(data: np.ndarray) -> np.ndarray:
-    """Where a voxel and its seven next ones upwards do not all hold the same label."""
-    mixed = np.zeros(data.shape, bool)
-    for shift in np.ndindex(2, 2, 2):
-        low = tuple(slice(0, n - s) for s, n in zip(shift, data.shape, strict=True))
-        high = tuple(slice(s, None) for s in shift)
-        mixed[low] |= data[low] != data[high]
-    return mixed
-
-
-def _winners(data: np.ndarray, corner: np.ndarray, fractions) -> np.ndarray:
-    """The label with the largest weight of eight, [n].
-
-    Args:
-        data: [x, y, z], contiguous.
-        corner: [n], where in memory the lowest of the eight voxels is.
-        fractions: [n] for each axis, of the way to the next voxel.
-    """
-    steps = (data.shape[1] * data.shape[2], data.shape[2], 1)
-    # An axis of one voxel has no next one.
-    strides = [s if n > 1 else 0 for s, n in zip(steps, data.shape, strict=True)]
-    labels, weights = [], []
-    for shift in np.ndindex(2, 2, 2):
-        labels.append(data.ravel()[corner + int(np.dot(shift, strides))])
-        factors = [f if s else 1 - f for s, f in zip(shift, fractions, strict=True)]
-        weights.append(factors[0] * factors[1] * factors[2])
-    winner, most = labels[0], np.full(corner.shape, -1.0)
-    for label in labels:
-        total = sum(
-            w * (label == other) for other, w in zip(labels, weights, strict=True)
-        )
-        total = np.round(total, 6)
-        wins = (total > most) | ((total == most) & (label < winner))
-        winner, most = np.where(wins, label, winner), np.where(wins, total, most)
-    return winner
