@@ -152,7 +152,7 @@ def _slabs(
 ) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
     """Yield (part of the conformed grid, the volume at its fine voxels).
 
-    Components that cannot meet the volume are left out; slab by slab it takes little memory.
+    Parts that cannot meet the volume are left out; slab by slab it takes little memory.
     """
     # From voxel -1 to voxel n: linear interpolation fades out over one voxel.
     corners = np.array([*np.ndindex(2, 2, 2)]) * (np.array(volume.data.shape) + 1) - 1

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,9 +32,6 @@ COLUMNS = (
     "translation_x_mm", "translation_y_mm", "translation_z_mm",
     "seconds", "inputs",
 )  # fmt: skip
-
-# A file name may hold bytes that are not UTF-8.
-_ENCODING: Any = {"encoding": "utf-8", "errors": "surrogateescape"}
 
 # A row of the file: a cell for each of COLUMNS.
 Result = Mapping[str, str]
@@ -104,7 +101,7 @@ def read(path: Path) -> dict[str, Result]:
         UserError: the file is none that a batch wrote.
     """
     try:
-        with path.open(newline="", **_ENCODING) as file:
+        with path.open(newline="", encoding="utf-8") as file:
             table = csv.DictReader(file, strict=True)
             rows = list(table)
     except FileNotFoundError:
@@ -141,7 +138,10 @@ def write(path: Path, results: Iterable[Result]) -> None:
     try:
         with (
             atomic.replacing(path) as beside,
-            beside.open("w", newline="", **_ENCODING) as file,
+            # A file name may hold bytes that are not UTF-8.
+            beside.open(
+                "w", newline="", encoding="utf-8", errors="backslashreplace"
+            ) as file,
         ):
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
