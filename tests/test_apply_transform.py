@@ -522,13 +522,14 @@ def test_a_folder_that_cannot_be_written_to(folder, capsys, monkeypatch):
 
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".mgz"])
 def test_a_full_disk_leaves_the_old_output(folder, capsys, monkeypatch, ending):
-    def full(image, path):
-        path.write_bytes(b"half")
+    def full(image, stream):
+        stream.write(b"half")
         raise OSError(28, "No space left on device")
 
     (folder / f"w{ending}").write_bytes(b"old")
     before = sorted(folder.iterdir())
-    monkeypatch.setattr(nib, "save", full)
+    for kind in (nib.Nifti1Image, nib.MGHImage):
+        monkeypatch.setattr(kind, "to_stream", full)
     words = ["--transform", "a.tfm", *WARP, "--output", f"w{ending}", "--overwrite"]
     assert run(folder, words) == 2
     told = capsys.readouterr().err

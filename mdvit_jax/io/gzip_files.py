@@ -4,15 +4,27 @@ nibabel leaves a gzip stream before the checksum and allocates whatever a header
 here the stream is read to its end, and its length is held against the header first.
 """
 
-import gzip
+import contextlib
 import io
 import math
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from nibabel.arrayproxy import ArrayProxy
 
 from mdvit_jax import errors
+
+try:  # several times as fast
+    from isal import igzip
+    from isal.igzip import IGzipFile as GzipFile
+
+    DAMAGE: tuple[type[Exception], ...] = (zlib.error, igzip.isal_zlib.error)
+except ImportError:
+    from gzip import GzipFile  # type: ignore[assignment]
+
+    DAMAGE = (zlib.error,)
 
 ENDINGS = (".nii.gz", ".nii", ".mgz", ".mgh", ".hdr", ".img", ".hdr.gz", ".img.gz")
 _DEFLATE_LIMIT = 1032  # no byte of a gzip file stands for more bytes than this
@@ -89,7 +101,21 @@ def most_bytes(file: Path) -> int:
 
 def open_stream(file: Path) -> Any:
     """The file as a binary stream, decompressed."""
-    return gzip.open(file) if is_gzipped(file) else file.open("rb")
+    return GzipFile(file, "rb") if is_gzipped(file) else file.open("rb")
+
+
+@contextlib.contextmanager
+def open_output(file: Path) -> Iterator[BinaryIO]:
+    """A file to write to, compressed if its name says so; equal bytes give equal files.
+
+    That is, a gzip stream has neither name nor time.
+    """
+    with file.open("wb") as stream:
+        if not is_gzipped(file):
+            yield stream
+            return
+        with GzipFile("", "wb", 1, stream, mtime=0) as compressed:
+            yield compressed
 
 
 def voxel_stream(
@@ -105,7 +131,7 @@ def voxel_stream(
 
     Raises:
         UserError: the file ends before.
-        OSError, EOFError, zlib.error: the stream is damaged.
+        OSError, EOFError, or one of `DAMAGE`: the stream is damaged.
     """
     needed = proxy.offset + math.prod(proxy.shape) * proxy.dtype.itemsize
     enough = most_bytes(file) >= needed

@@ -13,7 +13,6 @@ repaired without doubt is repaired, with a warning in the log that names the fil
 import contextlib
 import math
 import warnings
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +30,7 @@ from mdvit_jax.io.grid import Grid
 
 _DAMAGE = (
     HeaderDataError, HeaderTypeError, ImageFileError, MGHError, OSError, EOFError,
-    zlib.error, ValueError, TypeError, KeyError, OverflowError,
+    *gzip_files.DAMAGE, ValueError, TypeError, KeyError, OverflowError,
 )  # fmt: skip
 _SLAB = 1 << 22  # voxels that are scaled at a time
 
