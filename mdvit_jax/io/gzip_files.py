@@ -5,26 +5,26 @@ here the stream is read to its end, and its length is held against the header fi
 """
 
 import contextlib
+import gzip
+import importlib
 import io
 import math
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from nibabel.arrayproxy import ArrayProxy
 
 from mdvit_jax import errors
 
-try:  # several times as fast
-    from isal import igzip
-    from isal.igzip import IGzipFile as GzipFile
-
-    DAMAGE: tuple[type[Exception], ...] = (zlib.error, igzip.isal_zlib.error)
+DAMAGE: tuple[type[Exception], ...]  # that a broken stream raises
+try:
+    _igzip: Any = importlib.import_module("isal.igzip")
 except ImportError:
-    from gzip import GzipFile  # type: ignore[assignment]
-
-    DAMAGE = (zlib.error,)
+    _GzipFile, DAMAGE = gzip.GzipFile, (zlib.error,)
+else:  # several times as fast
+    _GzipFile, DAMAGE = _igzip.IGzipFile, (zlib.error, _igzip.isal_zlib.error)
 
 ENDINGS = (".nii.gz", ".nii", ".mgz", ".mgh", ".hdr", ".img", ".hdr.gz", ".img.gz")
 _DEFLATE_LIMIT = 1032  # no byte of a gzip file stands for more bytes than this
@@ -101,11 +101,11 @@ def most_bytes(file: Path) -> int:
 
 def open_stream(file: Path) -> Any:
     """The file as a binary stream, decompressed."""
-    return GzipFile(file, "rb") if is_gzipped(file) else file.open("rb")
+    return _GzipFile(file, "rb") if is_gzipped(file) else file.open("rb")
 
 
 @contextlib.contextmanager
-def open_output(file: Path) -> Iterator[BinaryIO]:
+def open_output(file: Path) -> Iterator[Any]:
     """A file to write to, compressed if its name says so; equal bytes give equal files.
 
     That is, a gzip stream has neither name nor time.
@@ -114,7 +114,7 @@ def open_output(file: Path) -> Iterator[BinaryIO]:
         if not is_gzipped(file):
             yield stream
             return
-        with GzipFile("", "wb", 1, stream, mtime=0) as compressed:
+        with _GzipFile("", "wb", 1, stream, mtime=0) as compressed:
             yield compressed
 
 

@@ -28,7 +28,7 @@ from mdvit_jax import errors
 from mdvit_jax.io import gzip_files, headers
 from mdvit_jax.io.grid import Grid
 
-_DAMAGE = (
+_DAMAGE: tuple[type[Exception], ...] = (
     HeaderDataError, HeaderTypeError, ImageFileError, MGHError, OSError, EOFError,
     *gzip_files.DAMAGE, ValueError, TypeError, KeyError, OverflowError,
 )  # fmt: skip
