@@ -329,6 +329,41 @@ def test_init(run, scans):
     assert apart(transforms.read("t.txt"), scans) < 0.3
 
 
+def test_the_output_is_interpolated_and_filled_as_asked(run, scans):
+    transforms.write("start.tfm", known())
+    words = ["--init", "start.tfm", "--no-refine", "-q", "--interpolation", "cubic"]
+    words += ["--fill", "-7", "--also", scans / "moving_series.nii.gz", "s.nii"]
+    assert run(*words, "--output", "w.nii") == 0
+    moving = images.load(scans / "moving.nii.gz")
+    grid = images.load(scans / "fixed.nii.gz").grid
+    expected = transforms.resample(
+        moving.data, moving.affine, known(), grid, interpolation="cubic", fill=-7
+    )
+    assert np.abs(nib.load("w.nii").get_fdata() - expected).max() < 1e-3
+    assert (expected == -7).any() and (nib.load("s.nii").get_fdata() == -7).any()
+
+
+def test_micrometres_give_millimetres(run, scans, here):
+    """Both files, and so the transform and its report, are those of the same images."""
+    for name in ("fixed", "moving"):
+        image = nib.load(scans / f"{name}.nii.gz")
+        affine = np.diag([1e3, 1e3, 1e3, 1]) @ image.affine
+        large = nib.Nifti1Image(np.asanyarray(image.dataobj), affine)
+        large.header.set_xyzt_units("micron")
+        nib.save(large, here / f"{name}.nii")
+    transforms.write("start.tfm", known())
+    words = ["--init", "start.tfm", "--no-refine", "-q", "--output", "w.nii"]
+    words += ["--header-only", "h.nii", "--report", "r.json"]
+    assert run(*words, fixed=here / "fixed.nii", moving=here / "moving.nii") == 0
+    sound = nib.load(scans / "fixed.nii.gz")
+    for name in ("w.nii", "h.nii"):
+        assert nib.load(name).header.get_xyzt_units()[0] == "mm"
+    assert np.allclose(nib.load("w.nii").affine, sound.affine, atol=1e-3)
+    report = json.loads((here / "r.json").read_text())
+    sizes = report["inputs"]["fixed"]["voxel_sizes"]
+    assert np.allclose(sizes, np.linalg.norm(sound.affine[:3, :3], axis=0), atol=1e-3)
+
+
 def test_masks_weigh_and_do_not_cut(run, scans, here):
     image = nib.load(scans / "moving.nii.gz")
     data, mask = image.get_fdata(), np.ones(image.shape, np.uint8)
