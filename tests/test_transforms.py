@@ -316,6 +316,16 @@ def test_greedys_matrix_is_read_as_text_or_the_choice_is_explained(tmp_path, cap
     with caplog.at_level("INFO"):
         transforms.read(tmp_path / "greedy.mat", **grids)
     assert "greedy.mat is taken for FSL's" in caplog.text
+    # A shift by which it cannot be FSL's.
+    far = grids["moving"]._replace(affine=grids["moving"].affine.copy())
+    far.affine[:3, 3] += 500
+    matrix = np.eye(4)
+    matrix[:3, 3] = 500
+    np.savetxt(tmp_path / "far.mat", matrix)
+    caplog.clear()
+    transforms.read(tmp_path / "far.mat", fixed=grids["fixed"], moving=far)
+    assert "by which the two images do not meet" in caplog.text
+    assert caplog.records[0].levelname == "WARNING"
 
 
 def test_an_lta_without_volume_info(tmp_path):

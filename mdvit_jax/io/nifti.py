@@ -63,10 +63,10 @@ class StoredVoxels(NamedTuple):
         with sentence_for_damage(self.path), np.errstate(all="ignore"):
             if (self.proxy.slope, self.proxy.inter) == (1, 0):
                 values = np.asanyarray(self.proxy[..., volume])
-                if values.dtype.isnative or not values.flags.writeable:
-                    return values.astype(self.dtype, copy=False)
-                # In place, as a copy may be large.
-                values = values.byteswap(inplace=True).view(values.dtype.newbyteorder())
+                if not values.dtype.isnative and values.flags.writeable:
+                    native = values.dtype.newbyteorder()
+                    # In place, as a copy may be large.
+                    values = values.byteswap(inplace=True).view(native)
                 return values.astype(self.dtype, copy=False)
             # nibabel scales in float64, which is large.
             result = np.empty(shape, self.dtype, order="F")

@@ -199,13 +199,24 @@ def _decode(path: Path, content: bytes, fixed, moving, format) -> Chain:
             "the fixed and the moving image. If it is not FSL's but in world RAS+ mm, "
             'as greedy and ITK-SNAP write it, name the format "text".'
         )
+    result = fsl.to_world(_checked(matrix, str(path)), fixed, moving)
     if format is None:
-        _log.info(
-            "%s is taken for FSL's; for a matrix in world RAS+ mm, as greedy and "
+        apart = not _meets(result, fixed, moving) and _meets(matrix, fixed, moving)
+        _log.log(
+            logging.WARNING if apart else logging.INFO,
+            "%s is taken for FSL's%s; for a matrix in world RAS+ mm, as greedy and "
             'ITK-SNAP write it, name the format "text".',
             path,
+            ", by which the two images do not meet" if apart else "",
         )
-    return [fsl.to_world(_checked(matrix, str(path)), fixed, moving)]
+    return [result]
+
+
+def _meets(matrix: np.ndarray, fixed: Grid, moving: Grid) -> bool:
+    """Whether the centre of the fixed grid lies in the moving one."""
+    centre = np.append((np.array(fixed.shape) - 1) / 2, 1)
+    at = np.linalg.inv(moving.affine) @ matrix @ fixed.affine @ centre
+    return bool((at[:3] > -0.5).all() and (at[:3] < np.array(moving.shape) - 0.5).all())
 
 
 def _decode_text(content: bytes) -> str:
