@@ -189,6 +189,17 @@ def test_a_fill_that_is_no_number(folder, capsys):
     assert "write auto or a number" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("fill", ["-1", "5e-1", "40000", "nan"])
+def test_a_fill_that_the_type_has_not_got(folder, capsys, fill):
+    grid = GRIDS["radiological"]
+    images.save(folder / "moving.nii.gz", volume(grid.shape, np.uint8), grid)
+    words = ["--transform", "a.tfm", f"--fill={fill}", *WARP, "--output", "w.nii"]
+    assert run(folder, words) == 2
+    message = capsys.readouterr().err
+    assert "is none of uint8" in message and message.count("\n") == 1
+    assert not (folder / "w.nii").exists()
+
+
 def test_the_background_value_of_images():
     random = np.random.default_rng(0)
     noise = random.normal(0, 3, (20, 21, 22))
@@ -196,6 +207,8 @@ def test_the_background_value_of_images():
     brain = np.where(np.abs(np.indices((20, 21, 22)) - 10).max(0) < 8, 900, 0)
     assert resampling.background_value(brain.astype(np.uint16)) == 0
     assert abs(resampling.background_value(air) + 1000) < 1
+    rounded = resampling.background_value(air.astype(np.int16))
+    assert abs(rounded + 1000) < 2 and rounded == int(rounded)
     assert resampling.background_value(np.abs(noise)) == 0
     assert resampling.background_value(brain - 1.5) == -1.5
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
+from mdvit_jax import errors
 from mdvit_jax.io import voxels
 from mdvit_jax.io.grid import Grid
 from mdvit_jax.transforms import interpolators
@@ -56,6 +57,9 @@ def resample(
 
     Returns:
         `target.shape`.
+
+    Raises:
+        UserError: `dtype` does not have the fill value.
     """
     if dtype is None:
         exact = np.result_type(data.dtype, np.float32)
@@ -124,7 +128,10 @@ def background_value(data: np.ndarray) -> float:
     values, counts = np.unique(border, return_counts=True)
     if counts.max() >= _SHARED * border.size:
         return values[counts.argmax()].item()
-    return 0.0 if data.min() >= 0 else float(np.median(border))
+    if data.min() >= 0:
+        return 0.0
+    middle = float(np.median(border))
+    return float(round(middle)) if data.dtype.kind in "iu" else middle
 
 
 # The target, a few slices at a time
@@ -133,8 +140,13 @@ def background_value(data: np.ndarray) -> float:
 def _fill_slabs(
     shape: tuple[int, int, int], sample: SlabSampler, fill: float, dtype: np.dtype
 ) -> np.ndarray:
-    result = np.empty(shape, dtype, order="F")
     outside = voxels.cast(np.array(fill), dtype)
+    if dtype.kind in "iu" and outside != fill:
+        raise errors.UserError(
+            f"The fill value {fill:g} is none of {dtype}, the number type of the "
+            "image; choose another."
+        )
+    result = np.empty(shape, dtype, order="F")
     thickness = max(1, _SLAB // (shape[0] * shape[1]))
 
     def fill_slab(start: int) -> None:
