@@ -224,7 +224,9 @@ def test_a_chain_with_an_fsl_matrix_says_what_it_needs(folder, capsys):
     (folder / "b.mat").write_text("1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n")
     words = ["--transform", "a.tfm", "b.mat", *WARP, "--output", "w.nii"]
     assert run(folder, words) == 2
-    assert "name the fixed and the moving image" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "b.mat holds an FSL matrix" in message
+    assert "after the file: :fixed=IMAGE:moving=IMAGE" in message
 
 
 def test_a_missing_input_is_told_where_the_output_is_there_already(folder, capsys):

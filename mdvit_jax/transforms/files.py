@@ -196,8 +196,9 @@ def _decode(path: Path, content: bytes, fixed, moving, format) -> Chain:
     if fixed is None or moving is None:
         raise errors.UserError(
             f"{path} holds an FSL matrix, which needs the grids of both images; name "
-            "the fixed and the moving image. If it is not FSL's but in world RAS+ mm, "
-            'as greedy and ITK-SNAP write it, name the format "text".'
+            "the fixed and the moving image (in mdvit apply, after the file: "
+            ":fixed=IMAGE:moving=IMAGE). If it is not FSL's but in world RAS+ mm, as "
+            'greedy and ITK-SNAP write it, name the format "text".'
         )
     result = fsl.to_world(_checked(matrix, str(path)), fixed, moving)
     if format is None:
