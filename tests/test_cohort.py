@@ -1,6 +1,7 @@
 """Who is in a cohort and in which part: every layout, every split, and their errors."""
 
 import collections
+import operator
 from pathlib import Path
 
 import pytest
@@ -393,6 +394,17 @@ def test_what_whole_people_cannot_make_up_is_said(caplog):
         assert lengths(parts(people(3, 2, 2, 9), (4, 9, 3), seed)) == [4, 9, 3]
 
 
+def test_a_split_that_exists_is_met(caplog):
+    for seed in range(20):
+        scans = people(2, 1, 1, 2, 1, 1)
+        assert lengths(parts(scans, (4, 1, 1), seed)) == [4, 1, 1]
+        assert lengths(parts(scans, (4, 2, 2), seed)) == [4, 2, 2]
+        assert lengths(parts(people(3, 1, 3, 1, 2), (6, 1, 3), seed)) == [6, 1, 3]
+    assert not caplog.records
+    # Rather too many than nobody, as long as there are people.
+    assert lengths(parts(people(2, 2, 2, 2), (4, 1, 1))) == [4, 2, 2]
+
+
 def test_who_is_left_goes_to_the_last_part_if_all_are_to_be_used():
     split = parts(people(4, 4, 4, 4, 1), (0.5, 0.25, 0.25))
     assert sum(lengths(split)) == 17
@@ -440,13 +452,21 @@ def test_no_person_is_split_and_none_is_used_twice(scans_of, wanted, seed):
             assert [s for s in members if s.person == person] == [
                 s for s in scans if s.person == person
             ]
-    # The first part is as near as any set of people comes.
-    sums = {0}
+    # The first part is as near as any set of people comes, and all are exact if they
+    # can be.
+    sums, triples = {0}, {(0, 0, 0)}
     for count in scans_of:
         sums |= {total + count for total in sums}
+        grown = [
+            tuple(n + count * (i == part) for i, n in enumerate(triple))
+            for triple in triples
+            for part in range(3)
+        ]
+        triples |= {t for t in grown if all(map(operator.le, t, wanted))}
     if sum(wanted[1:]):
         nearest = min(abs(total - wanted[0]) for total in sums)
         assert abs(len(split["train"]) - wanted[0]) == nearest
+    assert (wanted in triples) == (lengths(split) == list(wanted))
 
 
 def test_a_manifests_split_wins(caplog):

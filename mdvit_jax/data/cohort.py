@@ -13,7 +13,7 @@ import ml_collections
 import numpy as np
 
 from mdvit_jax import errors
-from mdvit_jax.data import layouts
+from mdvit_jax.data import layouts, partition
 from mdvit_jax.data.scan import Scan
 
 __all__ = ["PARTS", "Scan", "read", "split"]
@@ -59,9 +59,11 @@ def split(
     Where the cohort itself assigns the parts (a manifest's split column), that
     holds. Otherwise the people are put in a random order, which depends on
     `config.seed` and their names alone, and every part takes the first of them with
-    whom it gets exactly the number of scans that `config.data.split` says, or, where
-    whole people cannot make up that number, the nearest one that they can; the log
-    says so. If the parts are to use up the cohort, the last one takes who is left.
+    whom it gets exactly the number of scans that `config.data.split` says. Where that
+    leaves another part without its number, the people are shared out together; where
+    whole people cannot make up the numbers, each part gets the nearest one that it can,
+    and the log says so. If the parts are to use up the cohort, the last one takes who
+    is left.
 
     Raises:
         UserError: the counts are more than the cohort has, the fractions more than 1,
@@ -74,39 +76,20 @@ def split(
     for scan in scans:
         people[scan.person] = people.get(scan.person, 0) + 1
     order = np.random.default_rng(config.seed).permutation(sorted(people)).tolist()
-    taken: dict[str, str] = {}
-    for part, count in zip(PARTS, wanted, strict=True):
-        left = [person for person in order if person not in taken]
-        last = sum(wanted) == len(scans) and not any(wanted[PARTS.index(part) + 1 :])
-        chosen = left if last else _take(left, people, count)
-        if count:
-            taken |= dict.fromkeys(chosen, part)
-            got = sum(people[person] for person in chosen)
-            if got != count:
-                _log.warning(
-                    "The %s part gets %d scans instead of %d, as no person is split.",
-                    part,
-                    got,
-                    count,
-                )
-    return {part: [s for s in scans if taken.get(s.person) == part] for part in PARTS}
-
-
-def _take(order: list[str], scans_of: dict[str, int], count: int) -> list[str]:
-    """The first people in `order` whose scans sum to `count`, or as near as can be."""
-    # Bit s of sums[i] is set where some of the people from i on have s scans together.
-    sums = [1]
-    for person in reversed(order):
-        sums.append(sums[-1] | sums[-1] << scans_of[person])
-    sums.reverse()
-    possible = [s for s in range(sums[0].bit_length()) if sums[0] >> s & 1]
-    missing = min(possible, key=lambda total: abs(total - count))
-    chosen = []
-    for person, rest in zip(order, sums[1:], strict=True):
-        if scans_of[person] <= missing and rest >> (missing - scans_of[person]) & 1:
-            chosen.append(person)
-            missing -= scans_of[person]
-    return chosen
+    part_of = partition.share_people(order, people, wanted)
+    result = {
+        name: [scan for scan in scans if part_of.get(scan.person) == number]
+        for number, name in enumerate(PARTS)
+    }
+    for count, (name, members) in zip(wanted, result.items(), strict=True):
+        if len(members) != count:
+            _log.warning(
+                "The %s part gets %d scans instead of %d, as no person is split.",
+                name,
+                len(members),
+                count,
+            )
+    return result
 
 
 def _counts(wanted: Sequence[float], scans: int) -> list[int]:
