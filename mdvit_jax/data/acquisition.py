@@ -77,11 +77,18 @@ def block_mean(volume: Array, block: tuple[int, int, int]) -> Array:
 def normalise(image: Array, *, brightest: float = 0.999) -> Array:
     """Divide by a quantile of the voxels above 0 and clip to [0, 1], as `conform` does.
 
-    The quantile is that of every second, third, … voxel where there are many.
+    The quantile is that of every second, third, … voxel where there are many, found by
+    halving an interval, as it takes less than to sort.
     """
     steps = [max(1, round(size / 64)) for size in image.shape]
-    values = jnp.sort(image[:: steps[0], :: steps[1], :: steps[2]].ravel())
-    above = (values > 0).sum()
-    index = len(values) - 1 - ((1 - brightest) * above).astype(int)
-    largest = values[index]
+    values = image[:: steps[0], :: steps[1], :: steps[2]]
+    above = (1 - brightest) * (values > 0).sum()
+
+    def halve(_, ends):
+        low, high = ends
+        middle = (low + high) / 2
+        beyond = (values > middle).sum() > above
+        return jnp.where(beyond, middle, low), jnp.where(beyond, high, middle)
+
+    _, largest = jax.lax.fori_loop(0, 20, halve, (0.0, values.max()))
     return jnp.clip(image / jnp.where(largest > 0, largest, 1), 0, 1)

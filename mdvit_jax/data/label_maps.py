@@ -141,19 +141,25 @@ def mni152_head(*, voxel: float = 2.0) -> Head:
     """A head made of MNI152's tissue maps, which nilearn brings; see `read_head`.
 
     The brain has white matter, grey matter (as cortex) and fluid on both sides of the
-    middle. Around it lie shells of fluid, bone with marrow, soft tissue and skin, open
-    below to a neck; the template itself shows no more than the brain.
+    middle. Around it lie shells of fluid, bone with marrow, soft tissue and skin, and a
+    neck below: a head as simple as can be, for the template shows no more than a brain.
     """
-    _, tissue, mask = template.mni152()
-    margin = 60
-    labels = np.pad(tissue.data, margin)
+    tissue = resample.cropped(template.mni152()[1])
+    # Room for the shells on all sides and for a neck below; 1 mm, RAS+.
+    room = 24
+    labels = np.pad(tissue.data, [(room, room), (room, room), (80, room)])
     affine = tissue.affine.copy()
-    affine[:3, 3] -= affine[:3, :3] @ np.full(3, margin)
-    # A brain without its sulci has a smooth surface, and so have the shells around it.
-    distance = ndimage.distance_transform_edt(labels == 0)
-    distance = ndimage.gaussian_filter(distance.astype(np.float32), 2)
-    right = affine[0, 0] * np.arange(len(labels)) + affine[0, 3] > 0
-    white, grey = np.where(right, 41, 2), np.where(right, 42, 3)
+    affine[:3, 3] -= affine[:3, :3] @ [room, room, 80]
+    x, y, z = (
+        affine[axis, axis] * np.arange(n) + affine[axis, 3]
+        for axis, n in enumerate(labels.shape)
+    )
+    # Smoothed, as the shells around a brain do not follow its sulci.
+    distance = ndimage.distance_transform_edt(labels == 0).astype(np.float32)
+    distance = ndimage.gaussian_filter(distance, 2)
+    right = (x > 0)[:, None, None]
+    radius = np.hypot(x[:, None] / 55, (y[None] + 30) / 65)[..., None]
+    neck = (z < -60) & (radius < 1)
     numbers = np.select(
         [
             labels == template.WHITE,
@@ -164,17 +170,14 @@ def mni152_head(*, voxel: float = 2.0) -> Head:
             distance < 10,
             distance < 15,
             distance < 18,
+            neck & (radius < 0.95),
+            neck,
         ],
-        [white[:, None, None], grey[:, None, None], 24, 515, 516, 515, 507, 511],
+        [
+            *(np.where(right, 41, 2), np.where(right, 42, 3)),
+            *(24, 515, 516, 515, 507, 511, 507, 511),
+        ],
     )
-    height = affine[2, 2] * np.arange(labels.shape[2]) + affine[2, 3]
-    x, y = (
-        affine[axis, axis] * np.arange(labels.shape[axis]) + affine[axis, 3]
-        for axis in (0, 1)
-    )
-    radius = np.hypot(x[:, None] / 55, (y[None] + 30) / 65)
-    neck = (numbers == 0) & (height < -60) & (radius < 1)[..., None]
-    numbers = np.where(neck, np.where(radius < 0.95, 507, 511)[..., None], numbers)
     return _head(nifti.Volume(numbers.astype(np.int32), affine), "MNI152", voxel)
 
 
@@ -192,19 +195,21 @@ def _head(source: nifti.Volume, name: str, voxel: float) -> Head:
         index[number : number + 1] = position
     compact = nifti.Volume(index[source.data].astype(np.uint8), source.affine)
     labels = resample.vote(compact, to_world, size, fine).astype(np.uint8)
+    box = _box(labels != 0, voxel)
+    labels = labels[box]
     brain = _close(IN_BRAIN[labels], labels, voxel)
     if not brain.any():
         raise errors.UserError(
             f"{name} has no label of a brain; a map of FreeSurfer's numbers is needed."
         )
-    box = _box(labels != 0, voxel)
-    to_world[:3, 3] += to_world[:3, :3] @ [part.start for part in box]
-    labels, brain = labels[box], brain[box]
-    depth = _depth(brain, voxel)
     to_mm = to_world
-    centre = np.array(ndimage.center_of_mass(brain))
-    to_mm[:3, 3] = -to_mm[:3, :3] @ centre
-    return Head(labels, depth, to_mm.astype(np.float32), _landmarks(labels, to_mm))
+    to_mm[:3, 3] = -to_mm[:3, :3] @ ndimage.center_of_mass(brain)
+    return Head(
+        labels,
+        _depth(brain, voxel),
+        to_mm.astype(np.float32),
+        _landmarks(labels, to_mm),
+    )
 
 
 def _close(brain: np.ndarray, labels: np.ndarray, voxel: float) -> np.ndarray:

@@ -4,6 +4,7 @@
 can be made again, described in words, or made once more with one thing changed.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -140,6 +141,7 @@ class Draw(NamedTuple):
         stripped: bool. margin, ragged: mm.
         holes: how large a field of variance 1 may be before there is a hole.
         deface: mm from the brain's centre to the plane before which the face is cut.
+        lesion_place: [LESIONS] in [0, 1], where of all places within the brain.
         lesion_radius: [LESIONS, 3] mm, 0 is none. lesion_mean: [LESIONS].
         levels: whole numbers that values are rounded to, 0 is none.
         key: of the fields and the noise.
@@ -167,6 +169,7 @@ class Draw(NamedTuple):
     ragged: Array
     holes: Array
     deface: Array
+    lesion_place: Array
     lesion_radius: Array
     lesion_mean: Array
     levels: Array
@@ -184,104 +187,123 @@ def _turns() -> np.ndarray:
 TURNS = _turns()
 
 
+class _Numbers:
+    """Random numbers handed out, one after the other, from a single array of them.
+
+    One call of the generator compiles many times faster than one for each number; and
+    what a number is used for does not depend on the settings.
+    """
+
+    def __init__(self, key: Array, count: int):
+        self._all = jax.random.uniform(key, (count,), minval=1e-6)
+        self._used = 0
+
+    def uniform(self, low=0.0, high=1.0, shape: tuple[int, ...] = ()) -> Array:
+        """From low to high."""
+        start, self._used = self._used, self._used + math.prod(shape)
+        values = self._all[start : self._used].reshape(shape)
+        return low + (high - low) * values
+
+    def normal(self, shape: tuple[int, ...]) -> Array:
+        """Of mean 0 and variance 1."""
+        return jax.scipy.special.ndtri(self.uniform(shape=shape))
+
+    def chance(self, probability: float, shape: tuple[int, ...] = ()) -> Array:
+        """True with a probability."""
+        return self.uniform(shape=shape) < probability
+
+    def index(self, weights: tuple[float, ...]) -> Array:
+        """An index, with a probability in proportion to its weight."""
+        ends = np.cumsum(weights) / np.sum(weights)
+        return (self.uniform() > jnp.asarray(ends[:-1])).sum()
+
+
 def draw_person(key: Array, settings: Settings) -> Person:
     """Draw the shape of a head."""
-    side, size, length, field = jax.random.split(key, 4)
-    length = jax.random.uniform(length, minval=20.0, maxval=50.0)
+    of_numbers, of_field = jax.random.split(key)
+    numbers = _Numbers(of_numbers, 3)
+    length = numbers.uniform(20.0, 50.0)
     return Person(
-        mirror=jax.random.bernoulli(side, settings.mirror),
+        mirror=numbers.chance(settings.mirror),
         # Less than a fold: a gradient of at most about a half.
         deformation=jnp.minimum(
-            settings.deformation * jax.random.uniform(size), 0.15 * length
+            numbers.uniform(0, settings.deformation), 0.15 * length
         ),
-        shift=smooth_fields.random_waves(field, length, components=3),
+        shift=smooth_fields.random_waves(of_field, length, components=3),
     )
 
 
 def draw_scan(key: Array, settings: Settings) -> Draw:
-    """Draw a scan. Each part has a key of its own, whatever the settings of others."""
-    keys = iter(jax.random.split(key, 40))
+    """Draw a scan. A number is drawn whether or not the settings make use of it."""
+    of_numbers, of_fields = jax.random.split(key)
+    numbers = _Numbers(of_numbers, 200)
+    uniform, chance = numbers.uniform, numbers.chance
 
-    def uniform(low, high, shape=()):
-        return jax.random.uniform(next(keys), shape, minval=low, maxval=high)
-
-    def chance(probability, shape=()):
-        return jax.random.bernoulli(next(keys), probability, shape)
-
-    contrast, means, fat, inverted = _draw_contrast(next(keys), settings)
+    contrast, means, fat, inverted = _draw_contrast(numbers, settings)
+    is_ct = contrast == tissue_contrast.CT
     texture = uniform(0, settings.texture) * uniform(0.3, 1, means.shape)
-    texture *= jnp.where(contrast == tissue_contrast.CT, 0.05, 1)
-    angle = jnp.deg2rad(settings.rotation)
-    turn = chance(settings.turn) * jax.random.randint(next(keys), (), 0, len(TURNS))
+    turn = chance(settings.turn) * numbers.index((1.0,) * len(TURNS))
     logarithm = uniform(-1, 1) + 0.5 * uniform(-1, 1, (3,))
-
-    axis = jax.nn.one_hot(jax.random.choice(next(keys), 3), 3)
+    axis = jax.nn.one_hot(numbers.index((1.0, 1.0, 1.0)), 3)
     thick = chance(settings.thick_slices) * uniform(2.5, 7) * axis
-    coarse = chance(settings.coarse) * uniform(1.5, 3)
-    spacing = jnp.maximum(thick, coarse)
-    thickness = spacing * uniform(0.6, 1)
-
-    low, high = _draw_field(next(keys), settings)
+    spacing = jnp.maximum(thick, chance(settings.coarse) * uniform(1.5, 3))
+    low, high = _draw_field(numbers, settings)
     stripped = chance(settings.stripped)
-    deface = chance(settings.deface)
     lesion = chance(settings.lesions, (LESIONS,))
-    radius = lesion * jnp.exp(uniform(jnp.log(2.0), jnp.log(20.0), (LESIONS,)))
+    radius = lesion * 2 * 10 ** uniform(0, 1, (LESIONS,))
     return Draw(
-        contrast=contrast, means=means, fat=fat, texture=texture, inverted=inverted,
-        rotation=angle * uniform(-1, 1, (3,)),
+        contrast=contrast,
+        means=means,
+        fat=fat,
+        texture=jnp.where(is_ct, 0.05, 1) * texture,
+        inverted=inverted,
+        rotation=math.radians(settings.rotation) * uniform(-1, 1, (3,)),
         scale=jnp.exp(settings.scale * logarithm),
         shear=settings.shear * uniform(-1, 1, (3,)),
         translation=settings.translation * uniform(-1, 1, (3,)),
         turn=turn,
-        bias=uniform(0, settings.bias)
-        * jnp.where(contrast == tissue_contrast.CT, 0, 1),
-        noise=settings.noise * uniform(0, 1) ** 2
-        * jnp.where(contrast == tissue_contrast.CT, 0.1, 1),
+        bias=jnp.where(is_ct, 0, 1) * uniform(0, settings.bias),
+        noise=jnp.where(is_ct, 0.1, 1) * settings.noise * uniform() ** 2,
         blur=uniform(0, settings.blur),
-        spacing=spacing, thickness=thickness, field_low=low, field_high=high,
-        stripped=stripped, margin=uniform(*settings.margin),
+        spacing=spacing,
+        thickness=spacing * uniform(0.6, 1),
+        field_low=low,
+        field_high=high,
+        stripped=stripped,
+        margin=uniform(*settings.margin),
         ragged=uniform(0, settings.ragged),
         holes=jnp.where(chance(settings.holes), uniform(1.6, 2.4), FAR),
-        deface=jnp.where(deface & ~stripped, uniform(75, 90), FAR),
+        deface=jnp.where(chance(settings.deface) & ~stripped, uniform(75.0, 90.0), FAR),
+        lesion_place=uniform(shape=(LESIONS,)),
         lesion_radius=radius[:, None] * uniform(0.6, 1, (LESIONS, 3)),
-        lesion_mean=uniform(0, 1, (LESIONS,)),
-        levels=_draw_levels(next(keys), settings),
-        key=next(keys),
-    )  # fmt: skip
-
-
-def _draw_contrast(key: Array, settings: Settings):
-    which, jitter, random, sign, power = jax.random.split(key, 5)
-    weights = jnp.log(jnp.asarray(settings.contrasts))
-    contrast = jax.random.categorical(which, weights)
-    is_random, is_ct = (
-        contrast == index for index in (tissue_contrast.RANDOM, tissue_contrast.CT)
+        lesion_mean=uniform(shape=(LESIONS,)),
+        levels=_draw_levels(numbers, settings),
+        key=of_fields,
     )
+
+
+def _draw_contrast(numbers: _Numbers, settings: Settings):
+    contrast = numbers.index(settings.contrasts)
+    is_ct = contrast == tissue_contrast.CT
     typical = np.column_stack([tissue_contrast.MEANS, tissue_contrast.FAT])
     known = jnp.asarray(typical)[jnp.minimum(contrast, len(typical) - 1)]
     deviation = settings.jitter * jnp.where(is_ct, 0.05, 1)
-    known += deviation * jax.random.normal(jitter, known.shape)
-    free = jax.random.uniform(random, known.shape, minval=0.05)
-    means = jnp.clip(jnp.where(is_random, free, known), 0.02, 1)
-    inverted = jax.random.bernoulli(sign, settings.invert) & ~is_ct
+    known += deviation * numbers.normal(known.shape)
+    free = numbers.uniform(0.05, 1, known.shape)
+    means = jnp.where(contrast == tissue_contrast.RANDOM, free, known)
+    means = jnp.clip(means, 0.02, 1)
+    inverted = numbers.chance(settings.invert) & ~is_ct
     means = jnp.where(inverted, 1.02 - means, means)
-    gamma = jnp.exp(settings.gamma * jax.random.uniform(power, minval=-1))
+    gamma = jnp.exp(settings.gamma * numbers.uniform(-1, 1))
     means = means ** jnp.where(is_ct, 1, gamma)
     air = np.isin(np.arange(means.size), tissue_contrast.AIR)
     means = jnp.where(air, 0, means)
     return contrast, means[:-1], means[-1], inverted
 
 
-def _draw_field(key: Array, settings: Settings) -> tuple[Array, Array]:
+def _draw_field(numbers: _Numbers, settings: Settings) -> tuple[Array, Array]:
     """Lowest and highest point of the field of view, in mm from the brain's centre."""
-    keys = iter(jax.random.split(key, 12))
-
-    def uniform(low, high, shape=()):
-        return jax.random.uniform(next(keys), shape, minval=low, maxval=high)
-
-    def chance(probability):
-        return jax.random.bernoulli(next(keys), probability)
-
+    uniform, chance = numbers.uniform, numbers.chance
     padded = chance(settings.padded)
     width = jnp.where(padded, uniform(82.0, 110.0), FAR)
     depth = jnp.where(padded, uniform(100.0, 128.0), FAR)
@@ -298,13 +320,10 @@ def _draw_field(key: Array, settings: Settings) -> tuple[Array, Array]:
     return jnp.stack([-width, -depth, low]), jnp.stack([width, depth, high])
 
 
-def _draw_levels(key: Array, settings: Settings) -> Array:
-    which, how_many = jax.random.split(key)
-    bits = jax.random.categorical(which, jnp.log(jnp.asarray(settings.bits)))
-    sixteen = jnp.exp(
-        jax.random.uniform(how_many, minval=jnp.log(300.0), maxval=jnp.log(32000.0))
-    )
-    return jnp.stack([0.0, jnp.round(sixteen), 255.0])[bits]
+def _draw_levels(numbers: _Numbers, settings: Settings) -> Array:
+    bits = numbers.index(settings.bits)
+    sixteen = jnp.round(300 * 10 ** numbers.uniform(0, 2))
+    return jnp.stack([0.0, sixteen, 255.0])[bits]
 
 
 def describe(draw: Draw) -> str:

@@ -99,10 +99,7 @@ def landmark_affine(fixed: Scan, moving: Scan) -> Array:
 
 def form_scan(head: Head, person: Person, draw: Draw, settings: Settings) -> Scan:
     """Make the scan that was drawn, as described at the top of this file."""
-    keys = dict(zip(
-        ("texture", "lesions", "bias", "noise", "surface"),
-        jax.random.split(draw.key, 5), strict=True,
-    ))  # fmt: skip
+    of_texture, of_bias, of_noise, of_surface = jax.random.split(draw.key, 4)
     block = settings.oversample
     fine = [n * b for n, b in zip(settings.shape, block, strict=True)]
     step = [v / b for v, b in zip(settings.voxel, block, strict=True)]
@@ -111,15 +108,15 @@ def form_scan(head: Head, person: Person, draw: Draw, settings: Settings) -> Sca
     from_image = jnp.linalg.inv(to_image)
     shift = _without_affine(head, person)
 
-    channels = [_signal(keys["texture"], head, draw), *_anatomy(head)]
+    channels = [_signal(of_texture, head, draw), *_anatomy(head)]
     signal, brain, depth = _sample(channels, head, person, shift, from_image, axes)
     position = _transform_grid(from_image, axes)
-    signal = _add_lesions(keys["lesions"], signal, depth, position, head, person, draw)
-    bias = smooth_fields.random_waves(keys["bias"], 70.0, waves=16)
+    signal = _add_lesions(signal, depth, position, head, person, draw)
+    bias = smooth_fields.random_waves(of_bias, 70.0, waves=16)
     signal *= jnp.exp(draw.bias * smooth_fields.on_grid(bias, jnp.eye(4), axes)[0])
-    image = _acquire(keys["noise"], signal, axes, to_image, draw, settings)
+    image = _acquire(of_noise, signal, axes, to_image, draw, settings)
 
-    surface = smooth_fields.random_waves(keys["surface"], 12.0, components=2)
+    surface = smooth_fields.random_waves(of_surface, 12.0, components=2)
     ragged, lump = smooth_fields.on_grid(surface, jnp.eye(4), axes)
     kept = _within_brain(depth, ragged, lump, draw) & _without_face(
         depth, position, draw
@@ -162,10 +159,11 @@ def _signal(key: Array, head: Head, draw: Draw) -> Array:
     """The brightness of each voxel of the label map: mean, texture, fat in between."""
     labels = jnp.asarray(head.labels, jnp.int32)
     tissue = jnp.asarray(label_maps.TISSUE_OF_LABEL)
-    white, coarse = jax.random.split(key)
-    blobs = jax.random.normal(coarse, [max(2, size // 4) for size in labels.shape])
+    white = jax.random.normal(key, labels.shape)
+    # Seen coarsely: blobs of four voxels, of variance 1 again.
+    blobs = 8 * acquisition.block_mean(white, (4, 4, 4))
     blobs = jax.image.resize(blobs, labels.shape, "linear")
-    texture = 0.5 * jax.random.normal(white, labels.shape) + blobs
+    texture = 0.5 * white + blobs
     table = jnp.stack([draw.means[tissue], draw.texture[tissue]])
     mean, deviation = (row[labels] for row in table)
     lean = draw.means[tissue_contrast.SOFT_TISSUE]
@@ -321,11 +319,12 @@ def _interpolate(channels, positions, outside) -> list[Array]:
     return results
 
 
-def _add_lesions(key, signal, depth, position, head, person, draw) -> Array:
+def _add_lesions(signal, depth, position, head, person, draw) -> Array:
     """Ellipsoids of another brightness about points within the brain."""
     points, deep = _brain_points(head, person)
-    chance = jnp.where(deep > 5, 0.0, -jnp.inf)
-    centres = points[jax.random.categorical(key, chance, shape=(scan_draw.LESIONS,))]
+    count = jnp.cumsum(deep > 5)  # points deeper than this, in mm
+    chosen = jnp.searchsorted(count, draw.lesion_place * count[-1], side="right")
+    centres = points[chosen]
     for centre, radius, mean in zip(
         centres, draw.lesion_radius, draw.lesion_mean, strict=True
     ):
