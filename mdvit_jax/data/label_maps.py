@@ -13,62 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from mdvit_jax import errors
-from mdvit_jax.data import nifti, resample, template
-
-# Tissues, and the numbers of the labels that consist of them. Left and right are told
-# apart by the label, but are of one tissue.
-TISSUES = {
-    "air": (0,),
-    "white matter": (2, 41),
-    "cortex": (3, 42),
-    "fluid": (24,),
-    "ventricles": (4, 43, 5, 44, 14, 15, 72),
-    "cerebellar white matter": (7, 46),
-    "cerebellar cortex": (8, 47),
-    "thalamus": (10, 49),
-    "caudate": (11, 50),
-    "putamen": (12, 51),
-    "pallidum": (13, 52),
-    "brain stem": (16,),
-    "hippocampus": (17, 53),
-    "amygdala": (18, 54),
-    "accumbens": (26, 58),
-    "ventral diencephalon": (28, 60),
-    "vessels": (30, 62),
-    "choroid plexus": (31, 63, 136, 163, 137, 164),
-    "lesions": (25, 57, 77),
-    "optic chiasm": (85,),
-    "air in the head": (502,),
-    "eyes": (506,),
-    "soft tissue": (507,),
-    "eye muscles": (508,),
-    "mucosa": (509,),
-    "skin": (511,),
-    "spinal cord": (512,),
-    "veins": (514,),
-    "cortical bone": (515,),
-    "cancellous bone": (516,),
-    "optic nerves": (530,),
-}
-# The number of each label of a `Head`, and the index of its tissue in `TISSUES`.
-NUMBERS = np.array([n for numbers in TISSUES.values() for n in numbers])
-TISSUE_OF_LABEL = np.array(
-    [i for i, numbers in enumerate(TISSUES.values()) for _ in numbers]
-)
-_OUTSIDE_BRAIN = ("air", "fluid")  # besides all numbers from 500 on
-IN_BRAIN = (NUMBERS < 500) & ~np.isin(
-    TISSUE_OF_LABEL, [list(TISSUES).index(name) for name in _OUTSIDE_BRAIN]
-)
-# The partner of each label on the other side of the head; a label of both is its own.
-_LEFT_RIGHT = {
-    **{left: left + 39 for left in (2, 3, 4, 5, 7, 8)},
-    **{left: left + 39 for left in (10, 11, 12, 13)},
-    **{17: 53, 18: 54, 26: 58, 28: 60, 30: 62, 31: 63, 25: 57, 136: 163, 137: 164},
-}
-_PARTNER = _LEFT_RIGHT | {right: left for left, right in _LEFT_RIGHT.items()}
-MIRRORED = np.array(
-    [NUMBERS.tolist().index(_PARTNER.get(n, n)) for n in NUMBERS.tolist()]
-)
+from mdvit_jax.data import landmarks, nifti, resample, template, tissues
 
 # The box of a head in mm along x, y, z: a nose, and a neck as far as it goes down.
 FIELD = (192.0, 240.0, 240.0)
@@ -81,14 +26,14 @@ class Head(NamedTuple):
     """A label map of a whole head, RAS+. A batch of heads has leading axes throughout.
 
     Attributes:
-        labels: uint8 [x, y, z], index into `NUMBERS` (and `TISSUE_OF_LABEL`); 0 is air.
+        labels: uint8 [x, y, z], index into `tissues.NUMBERS`; 0 is air.
         depth: int8 [x, y, z], how deep below the surface of the brain a voxel lies, in
             steps of `DEPTH_STEP` mm up to ±127 of them; negative outside. The brain is
-            all of `IN_BRAIN` with the fluid of its sulci.
+            all of `tissues.IN_BRAIN` with the fluid of its sulci.
         to_mm: float32 [4, 4], voxel indices → head space: mm along RAS+ from the
             brain's centre of mass.
-        landmarks: float32 [len(NUMBERS), 3], the centre of mass of each label of the
-            brain in head space; NaN where the map has none of it.
+        landmarks: float32 [landmarks, 3], what `landmarks.find_landmarks` says, in head
+            space; NaN where the map has none.
     """
 
     labels: np.ndarray
@@ -105,7 +50,7 @@ def read_head(path: str | Path, *, voxel: float = 2.0) -> Head:
 
     Args:
         path: an image file of whole numbers, in any orientation, of voxels of about
-            1 mm; numbers from 500 on that `NUMBERS` lacks are taken as soft tissue.
+            1 mm; numbers from 500 on that are not known are taken as soft tissue.
         voxel: mm, of which 48 is a multiple: 1, 1.5, 2, 3, 4 or 6.
 
     Raises:
@@ -114,7 +59,7 @@ def read_head(path: str | Path, *, voxel: float = 2.0) -> Head:
     """
     source = nifti.load_labels(path)
     present = np.unique(source.data)
-    unknown = present[~np.isin(present, NUMBERS) & (present < 500)]
+    unknown = present[~np.isin(present, tissues.NUMBERS) & (present < 500)]
     if unknown.size:
         raise errors.UserError(
             f"{path} has labels that are not known ({', '.join(map(str, unknown))}); "
@@ -190,14 +135,14 @@ def _head(source: nifti.Volume, name: str, voxel: float) -> Head:
     to_world, fine = resample.grid(
         source.data.shape, source.affine, size=size, field_of_view=largest
     )
-    index = np.full(max(int(source.data.max()), 0) + 1, NUMBERS.tolist().index(507))
-    for position, number in enumerate(NUMBERS):
+    index = np.full(max(int(source.data.max()), 0) + 1, tissues.index_of(507))
+    for position, number in enumerate(tissues.NUMBERS):
         index[number : number + 1] = position
     compact = nifti.Volume(index[source.data].astype(np.uint8), source.affine)
     labels = resample.vote(compact, to_world, size, fine).astype(np.uint8)
     box = _box(labels != 0, voxel)
     labels = labels[box]
-    brain = _close(IN_BRAIN[labels], labels, voxel)
+    brain = _close(tissues.IN_BRAIN[labels], labels, voxel)
     if not brain.any():
         raise errors.UserError(
             f"{name} has no label of a brain; a map of FreeSurfer's numbers is needed."
@@ -208,7 +153,7 @@ def _head(source: nifti.Volume, name: str, voxel: float) -> Head:
         labels,
         _depth(brain, voxel),
         to_mm.astype(np.float32),
-        _landmarks(labels, to_mm),
+        landmarks.find_landmarks(labels, brain, to_mm),
     )
 
 
@@ -217,7 +162,11 @@ def _close(brain: np.ndarray, labels: np.ndarray, voxel: float) -> np.ndarray:
     reach = _CLOSING / voxel
     dilated = ndimage.distance_transform_edt(~brain) <= reach
     closed = ndimage.distance_transform_edt(dilated) > reach
-    soft = [i for i, n in enumerate(NUMBERS) if IN_BRAIN[i] or n in (24, 514)]
+    soft = [
+        i
+        for i, n in enumerate(tissues.NUMBERS)
+        if tissues.IN_BRAIN[i] or n in (24, 514)
+    ]
     return brain | (closed & np.isin(labels, soft))
 
 
@@ -246,11 +195,3 @@ def _depth(brain: np.ndarray, voxel: float) -> np.ndarray:
     inside, outside = (ndimage.distance_transform_edt(part) for part in (brain, ~brain))
     distance = np.where(brain, inside - 0.5, 0.5 - outside) * voxel
     return np.clip(np.round(distance / DEPTH_STEP), -127, 127).astype(np.int8)
-
-
-def _landmarks(labels: np.ndarray, to_mm: np.ndarray) -> np.ndarray:
-    present = [i for i in np.unique(labels) if IN_BRAIN[i]]
-    result = np.full((len(NUMBERS), 3), np.nan, np.float32)
-    centres = np.array(ndimage.center_of_mass(np.ones_like(labels), labels, present))
-    result[present] = centres @ to_mm[:3, :3].T + to_mm[:3, 3]
-    return result

@@ -1,7 +1,7 @@
 """What is drawn of a synthetic scan: the person's shape, the pose, the scanner.
 
-`Settings` says how often and how strongly; a `Draw` holds what came out, so that a scan
-can be made again, described in words, or made once more with one thing changed.
+A `Draw` holds all of it, so that a scan can be made again, described in words, or made
+once more with one thing changed (`draw._replace`).
 """
 
 import math
@@ -12,111 +12,25 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from mdvit_jax.data import smooth_fields, tissue_contrast
+from mdvit_jax.data import smooth_fields, tissues
+from mdvit_jax.data.head_shape import Person
+from mdvit_jax.data.scan_settings import PLAIN, Settings
+
+__all__ = [
+    "FAR",
+    "LESIONS",
+    "PLAIN",
+    "TURNS",
+    "Draw",
+    "Person",
+    "Settings",
+    "describe",
+    "draw_person",
+    "draw_scan",
+]
 
 LESIONS = 3
 FAR = 1e4  # mm; a field of view or a plane that far away cuts nothing off
-
-
-class Settings(NamedTuple):
-    """How often (probabilities) and how strongly; static, so it can be hashed.
-
-    Attributes:
-        shape: voxels of the scan along x, y, z.
-        voxel: their size in mm along x, y, z.
-        oversample: samples in a voxel along x, y, z, of which it is the mean. As many
-            as bring a sample near to the voxel size of the head.
-        conformed: True: the scan is acquired at the resolution that is drawn and
-            resampled to the grid of `shape` and `voxel`, as a network sees it. False:
-            that grid is the one of the acquisition, as a file has it; the spacing that
-            is drawn is not used.
-        deformation: mm, the largest root mean square along an axis of the smooth
-            deformation of a person; its length is drawn from 20 to 50 mm.
-        mirror: probability of a person that is the mirror image.
-        rotation: degrees about each axis, uniform in ± this.
-        turn: probability of one of the 24 rotations that keep the axes.
-        translation: mm along each axis, uniform in ± this.
-        scale: factors exp(uniform in ± this), one for all axes and one for each.
-        shear: uniform in ± this.
-        contrasts: probability of each of `tissue_contrast.NAMES`.
-        jitter: standard deviation of a tissue's mean around that of its contrast.
-        texture: largest standard deviation within a tissue, of the range of 1.
-        invert: probability of the negative.
-        gamma: means are raised to exp(uniform in ± this).
-        bias: largest standard deviation of the logarithm of the bias field.
-        noise: largest standard deviation of the noise, of the brightest brain tissue.
-        blur: largest standard deviation in mm of a Gaussian blur.
-        thick_slices: probability of slices of up to 7 mm along one axis.
-        coarse: probability of voxels of up to 3 mm along all axes.
-        padded: probability of a field of view that ends near the head, zeros around.
-        cut_neck, cut_top, slab: probability of a field that ends below the brain,
-            within its upper part, or leaves a slab of it.
-        stripped: probability of the brain alone.
-        margin: mm, lowest and highest; how much wider than the brain it is stripped.
-        ragged: mm, largest standard deviation of that margin along the surface.
-        holes: probability of holes in a stripped brain.
-        deface: probability of a whole head without its face.
-        lesions: probability of each of `LESIONS` lesions or cavities.
-        bits: probability of values in floating point, 16 and 8 bits.
-    """
-
-    shape: tuple[int, int, int] = (128, 128, 128)
-    voxel: tuple[float, float, float] = (2.0, 2.0, 2.0)
-    oversample: tuple[int, int, int] = (1, 1, 1)
-    conformed: bool = True
-    deformation: float = 4.0
-    mirror: float = 0.5
-    rotation: float = 20.0
-    turn: float = 0.0
-    translation: float = 15.0
-    scale: float = 0.1
-    shear: float = 0.05
-    contrasts: tuple[float, ...] = (0.25, 0.15, 0.1, 0.1, 0.1, 0.05, 0.25)
-    jitter: float = 0.06
-    texture: float = 0.06
-    invert: float = 0.1
-    gamma: float = 0.4
-    bias: float = 0.3
-    noise: float = 0.08
-    blur: float = 1.0
-    thick_slices: float = 0.25
-    coarse: float = 0.25
-    padded: float = 0.4
-    cut_neck: float = 0.4
-    cut_top: float = 0.05
-    slab: float = 0.05
-    stripped: float = 0.5
-    margin: tuple[float, float] = (-3.0, 8.0)
-    ragged: float = 2.0
-    holes: float = 0.1
-    deface: float = 0.15
-    lesions: float = 0.1
-    bits: tuple[float, float, float] = (0.3, 0.4, 0.3)
-
-
-# The head as it lies in the label map, in a T1 contrast, on a perfect scanner.
-PLAIN = Settings(
-    deformation=0.0, mirror=0.0, rotation=0.0, translation=0.0, scale=0.0, shear=0.0,
-    contrasts=(1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0), jitter=0.0, texture=0.0, invert=0.0,
-    gamma=0.0, bias=0.0, noise=0.0, blur=0.0, thick_slices=0.0, coarse=0.0, padded=0.0,
-    cut_neck=0.0, cut_top=0.0, slab=0.0, stripped=0.0, margin=(0.0, 0.0), ragged=0.0,
-    holes=0.0, deface=0.0, lesions=0.0, bits=(1.0, 0.0, 0.0),
-)  # fmt: skip
-
-
-class Person(NamedTuple):
-    """The shape of a head: how it differs from that of its label map.
-
-    Attributes:
-        mirror: bool, left and right are exchanged.
-        deformation: mm, root mean square along an axis over the brain.
-        shift: the direction of the deformation, of three components; its affine part
-            is left out.
-    """
-
-    mirror: Array
-    deformation: Array
-    shift: smooth_fields.Waves
 
 
 class Draw(NamedTuple):
@@ -125,8 +39,8 @@ class Draw(NamedTuple):
     Lengths along axes are those of the scanner, which `turn` turns as a whole.
 
     Attributes:
-        contrast: int, index into `tissue_contrast.NAMES`.
-        means: [tissues], the mean of each of `label_maps.TISSUES`, in [0, 1].
+        contrast: int, index into `tissues.CONTRASTS`.
+        means: [tissues], the mean of each of `tissues.TISSUES`, in [0, 1].
         fat: the mean of fat, of which soft tissue has a share.
         texture: [tissues], standard deviation within each.
         inverted: bool; the means are those of the negative already.
@@ -240,7 +154,7 @@ def draw_scan(key: Array, settings: Settings) -> Draw:
     uniform, chance = numbers.uniform, numbers.chance
 
     contrast, means, fat, inverted = _draw_contrast(numbers, settings)
-    is_ct = contrast == tissue_contrast.CT
+    is_ct = contrast == tissues.CT
     texture = uniform(0, settings.texture) * uniform(0.3, 1, means.shape)
     turn = chance(settings.turn) * numbers.index((1.0,) * len(TURNS))
     logarithm = uniform(-1, 1) + 0.5 * uniform(-1, 1, (3,))
@@ -284,19 +198,19 @@ def draw_scan(key: Array, settings: Settings) -> Draw:
 
 def _draw_contrast(numbers: _Numbers, settings: Settings):
     contrast = numbers.index(settings.contrasts)
-    is_ct = contrast == tissue_contrast.CT
-    typical = np.column_stack([tissue_contrast.MEANS, tissue_contrast.FAT])
+    is_ct = contrast == tissues.CT
+    typical = np.column_stack([tissues.MEANS, tissues.FAT])
     known = jnp.asarray(typical)[jnp.minimum(contrast, len(typical) - 1)]
     deviation = settings.jitter * jnp.where(is_ct, 0.05, 1)
     known += deviation * numbers.normal(known.shape)
     free = numbers.uniform(0.05, 1, known.shape)
-    means = jnp.where(contrast == tissue_contrast.RANDOM, free, known)
+    means = jnp.where(contrast == tissues.RANDOM, free, known)
     means = jnp.clip(means, 0.02, 1)
     inverted = numbers.chance(settings.invert) & ~is_ct
     means = jnp.where(inverted, 1.02 - means, means)
     gamma = jnp.exp(settings.gamma * numbers.uniform(-1, 1))
     means = means ** jnp.where(is_ct, 1, gamma)
-    air = np.isin(np.arange(means.size), tissue_contrast.AIR)
+    air = np.isin(np.arange(means.size), tissues.AIR)
     means = jnp.where(air, 0, means)
     return contrast, means[:-1], means[-1], inverted
 
@@ -345,7 +259,7 @@ def describe(draw: Draw) -> str:
     if draw.deface < FAR:
         words.append("defaced")
     negative = ", inverted" if draw.inverted else ""
-    words.append(f"{tissue_contrast.NAMES[int(draw.contrast)]} contrast{negative}")
+    words.append(f"{tissues.CONTRASTS[int(draw.contrast)]} contrast{negative}")
     radii = np.asarray(draw.lesion_radius).max(axis=-1)
     if radii.any():
         words.append(f"lesions of {triple(radii[radii > 0])} mm")
