@@ -48,13 +48,14 @@ class Draw(NamedTuple):
         scale: [3] factors. shear: [3], xy, xz, yz. translation: [3] mm.
         turn: int, index into `TURNS`; 0 leaves the axes.
         bias: standard deviation of the logarithm of the bias field.
-        noise: standard deviation, of the brightest brain tissue.
+        noise: standard deviation, of the brightest tissue within the skull.
         blur: mm, standard deviation.
         spacing, thickness: [3] mm, of slices along each axis; 0 is the grid's own.
         field_low, field_high: [3] mm from the brain's centre, the field of view.
         stripped: bool. margin, ragged: mm.
         holes: how large a field of variance 1 may be before there is a hole.
         deface: mm from the brain's centre to the plane before which the face is cut.
+        deface_tilt: radians, by which that plane leans forward.
         lesion_place: [LESIONS] in [0, 1], where of all places within the brain.
         lesion_radius: [LESIONS, 3] mm, 0 is none. lesion_mean: [LESIONS].
         levels: whole numbers that values are rounded to, 0 is none.
@@ -83,6 +84,7 @@ class Draw(NamedTuple):
     ragged: Array
     holes: Array
     deface: Array
+    deface_tilt: Array
     lesion_place: Array
     lesion_radius: Array
     lesion_mean: Array
@@ -187,7 +189,8 @@ def draw_scan(key: Array, settings: Settings) -> Draw:
         margin=uniform(*settings.margin),
         ragged=uniform(0, settings.ragged),
         holes=jnp.where(chance(settings.holes), uniform(1.6, 2.4), FAR),
-        deface=jnp.where(chance(settings.deface) & ~stripped, uniform(75.0, 90.0), FAR),
+        deface=jnp.where(chance(settings.deface) & ~stripped, uniform(60, 90), FAR),
+        deface_tilt=uniform(0.3, 1.0),
         lesion_place=uniform(shape=(LESIONS,)),
         lesion_radius=radius[:, None] * uniform(0.6, 1, (LESIONS, 3)),
         lesion_mean=uniform(shape=(LESIONS,)),
@@ -210,6 +213,12 @@ def _draw_contrast(numbers: _Numbers, settings: Settings):
     means = jnp.where(inverted, 1.02 - means, means)
     gamma = jnp.exp(settings.gamma * numbers.uniform(-1, 1))
     means = means ** jnp.where(is_ct, 1, gamma)
+    # What lies around the brain, with fat as the last of the means.
+    scalp = jnp.exp(settings.scalp * numbers.uniform(-0.5, 1))
+    around = np.append(
+        ~np.isin(range(len(tissues.TISSUES)), tissues.WITHIN_SKULL), True
+    )
+    means *= jnp.where(around & ~is_ct, scalp, 1)
     air = np.isin(np.arange(means.size), tissues.AIR)
     means = jnp.where(air, 0, means)
     return contrast, means[:-1], means[-1], inverted

@@ -28,8 +28,11 @@ class Settings(NamedTuple):
         texture: largest standard deviation within a tissue, of the range of 1.
         invert: probability of the negative.
         gamma: means are raised to exp(uniform in ± this).
+        scalp: what lies around the brain is exp(uniform from -half of this to this)
+            times as bright, as coils and fat make it.
         bias: largest standard deviation of the logarithm of the bias field.
-        noise: largest standard deviation of the noise, of the brightest brain tissue.
+        noise: largest standard deviation of the noise, in parts of the brightest tissue
+            within the skull.
         blur: largest standard deviation in mm of a Gaussian blur.
         thick_slices: probability of slices of up to 7 mm along one axis.
         coarse: probability of voxels of up to 3 mm along all axes.
@@ -57,10 +60,11 @@ class Settings(NamedTuple):
     scale: float = 0.1
     shear: float = 0.05
     contrasts: tuple[float, ...] = (0.25, 0.15, 0.1, 0.1, 0.1, 0.05, 0.25)
-    jitter: float = 0.06
+    jitter: float = 0.04
     texture: float = 0.06
     invert: float = 0.1
     gamma: float = 0.4
+    scalp: float = 0.7
     bias: float = 0.3
     noise: float = 0.08
     blur: float = 1.0
@@ -68,7 +72,7 @@ class Settings(NamedTuple):
     coarse: float = 0.25
     padded: float = 0.4
     cut_neck: float = 0.4
-    cut_top: float = 0.05
+    cut_top: float = 0.1
     slab: float = 0.05
     stripped: float = 0.5
     margin: tuple[float, float] = (-3.0, 8.0)
@@ -83,7 +87,7 @@ class Settings(NamedTuple):
 PLAIN = Settings(
     deformation=0.0, mirror=0.0, rotation=0.0, translation=0.0, scale=0.0, shear=0.0,
     contrasts=(1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0), jitter=0.0, texture=0.0, invert=0.0,
-    gamma=0.0, bias=0.0, noise=0.0, blur=0.0, thick_slices=0.0, coarse=0.0, padded=0.0,
-    cut_neck=0.0, cut_top=0.0, slab=0.0, stripped=0.0, margin=(0.0, 0.0), ragged=0.0,
-    holes=0.0, deface=0.0, lesions=0.0, bits=(1.0, 0.0, 0.0),
+    gamma=0.0, scalp=0.0, bias=0.0, noise=0.0, blur=0.0, thick_slices=0.0, coarse=0.0,
+    padded=0.0, cut_neck=0.0, cut_top=0.0, slab=0.0, stripped=0.0, margin=(0.0, 0.0),
+    ragged=0.0, holes=0.0, deface=0.0, lesions=0.0, bits=(1.0, 0.0, 0.0),
 )  # fmt: skip

@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from mdvit_jax import geometry
@@ -264,8 +263,7 @@ def _acquire(key, signal, axes, to_image, draw: Draw, settings: Settings) -> Arr
         )
         inside.append((slices >= field[k].min()) & (slices <= field[k].max()))
     signal = acquisition.apply_along_axes(signal, profiles)
-    brain = np.unique(tissues.TISSUE_OF_LABEL[tissues.IN_BRAIN])
-    deviation = draw.noise * draw.means[brain].max()
+    deviation = draw.noise * draw.means[tissues.WITHIN_SKULL].max()
     image = acquisition.add_rician_noise(key, signal, deviation)
     x, y, z = inside
     image *= x[:, None, None] & y[:, None] & z
@@ -275,7 +273,8 @@ def _acquire(key, signal, axes, to_image, draw: Draw, settings: Settings) -> Arr
 def _without_face(depth, position, draw: Draw) -> Array:
     """What defacing leaves: behind a plane that leans forward, and near the brain."""
     _, y, z = position
-    return (0.8 * y - 0.6 * z < draw.deface) | (depth > -_FACE_BEGINS)
+    before = jnp.cos(draw.deface_tilt) * y - jnp.sin(draw.deface_tilt) * z
+    return (before < draw.deface) | (depth > -_FACE_BEGINS)
 
 
 def _without_skull(key, depth, axes, draw: Draw) -> Array:

@@ -94,6 +94,7 @@ MEANS = np.array([_VALUES[name] for name in TISSUES], np.float32).T
 FAT = np.array(_FAT, np.float32)
 SOFT_TISSUE = list(TISSUES).index("soft tissue")
 AIR = [list(TISSUES).index(name) for name in ("air", "air in the head")]
+WITHIN_SKULL = np.unique(TISSUE_OF_LABEL[IN_BRAIN | (NUMBERS == 24)])
 # What the loss compares: the brain as T1 shows it, and nothing else.
 STANDARD = np.where(
     IN_BRAIN | np.isin(NUMBERS, (24, 514)), MEANS[0][TISSUE_OF_LABEL], 0
