@@ -253,7 +253,7 @@ def describe(draw: Draw) -> str:
     """A draw in words, for one scan (without leading axes)."""
 
     def number(value) -> str:
-        return f"{float(value):.3g}"
+        return f"{float(value) + 0.0:.3g}"  # never -0
 
     def triple(values) -> str:
         return ", ".join(number(v) for v in np.asarray(values))
