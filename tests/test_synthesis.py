@@ -11,6 +11,7 @@ from mdvit_jax.data import (
     acquisition,
     head_shape,
     label_maps,
+    scan_description,
     scan_draw,
     smooth_fields,
     synthesis,
@@ -329,9 +330,11 @@ def test_one_setting_changes_one_thing():
 
 def test_a_draw_is_described_in_words():
     draw = draw_scan(jax.random.key(0), STILL)
-    assert scan_draw.describe(draw).startswith("whole head; T1 contrast; rotated 0")
+    assert scan_description.describe(draw).startswith(
+        "whole head; T1 contrast; rotated 0"
+    )
     changed = draw._replace(**SWITCHES["holes"], levels=jnp.float32(255), turn=3)
-    words = scan_draw.describe(changed)
+    words = scan_description.describe(changed)
     for word in ("brain", "holes", "255 levels", "axes turned (3 of 24)"):
         assert word in words
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 
-def axis_positions(size: int, voxel: float) -> Array:
+def axis_positions(size: int, voxel: Array | float) -> Array:
     """Voxel centres along one axis in mm from the middle of the grid, [size]."""
     return (jnp.arange(size, dtype=jnp.float32) - (size - 1) / 2) * voxel
 

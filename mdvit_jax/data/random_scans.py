@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 
 from mdvit_jax import geometry
-from mdvit_jax.data import scan_draw, synthesis, synthetic_files
+from mdvit_jax.data import scan_description, scan_draw, synthesis, synthetic_files
 from mdvit_jax.data.label_maps import Head
 from mdvit_jax.data.scan_settings import Settings
 
@@ -84,7 +84,8 @@ def random_pair(
         scans.append(scan)
         stored.append(synthetic_files.store(scan, storage, voxel=voxel))
         words.append(
-            f"{acquisition}; {scan_draw.describe(scan.draw)}; {_describe(storage)}"
+            f"{acquisition}; {scan_description.describe(scan.draw)}; "
+            f"{_describe(storage)}"
         )
     affine = synthesis.known_affine if same else synthesis.landmark_affine
     fixed, moving = stored

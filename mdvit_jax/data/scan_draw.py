@@ -1,7 +1,7 @@
 """What is drawn of a synthetic scan: the person's shape, the pose, the scanner.
 
-A `Draw` holds all of it, so that a scan can be made again, described in words, or made
-once more with one thing changed (`draw._replace`).
+A `Draw` holds all of it, so that a scan can be made again, described in words
+(`scan_description`), or made once more with one thing changed (`draw._replace`).
 """
 
 import math
@@ -14,20 +14,7 @@ from jax import Array
 
 from mdvit_jax.data import smooth_fields, tissues
 from mdvit_jax.data.head_shape import Person
-from mdvit_jax.data.scan_settings import PLAIN, Settings
-
-__all__ = [
-    "FAR",
-    "LESIONS",
-    "PLAIN",
-    "TURNS",
-    "Draw",
-    "Person",
-    "Settings",
-    "describe",
-    "draw_person",
-    "draw_scan",
-]
+from mdvit_jax.data.scan_settings import Settings
 
 LESIONS = 3
 FAR = 1e4  # mm; a field of view or a plane that far away cuts nothing off
@@ -247,46 +234,3 @@ def _draw_levels(numbers: _Numbers, settings: Settings) -> Array:
     bits = numbers.index(settings.bits)
     sixteen = jnp.round(300 * 10 ** numbers.uniform(0, 2))
     return jnp.stack([0.0, sixteen, 255.0])[bits]
-
-
-def describe(draw: Draw) -> str:
-    """A draw in words, for one scan (without leading axes)."""
-
-    def number(value) -> str:
-        return f"{float(value) + 0.0:.3g}"  # never -0
-
-    def triple(values) -> str:
-        return ", ".join(number(v) for v in np.asarray(values))
-
-    words = ["brain" if draw.stripped else "whole head"]
-    if draw.stripped:
-        words.append(
-            f"stripped {float(draw.margin):+.1f} ± {float(draw.ragged):.1f} mm wide"
-        )
-        if draw.holes < FAR:
-            words.append("with holes")
-    if draw.deface < FAR:
-        words.append("defaced")
-    negative = ", inverted" if draw.inverted else ""
-    words.append(f"{tissues.CONTRASTS[int(draw.contrast)]} contrast{negative}")
-    radii = np.asarray(draw.lesion_radius).max(axis=-1)
-    if radii.any():
-        words.append(f"lesions of {triple(radii[radii > 0])} mm")
-    degrees = np.rad2deg(np.asarray(draw.rotation))
-    words.append(f"rotated {triple(degrees)}°, scaled {triple(draw.scale)}")
-    words.append(f"sheared {triple(draw.shear)}, moved {triple(draw.translation)} mm")
-    if draw.turn:
-        words.append(f"axes turned ({int(draw.turn)} of {len(TURNS)})")
-    low, high = np.asarray(draw.field_low), np.asarray(draw.field_high)
-    for axis, start, end in zip("xyz", low, high, strict=True):
-        if start > -FAR or end < FAR:
-            limits = (number(v) if abs(v) < FAR else "open" for v in (start, end))
-            words.append(f"field of view along {axis} from {' to '.join(limits)} mm")
-    if np.any(draw.spacing):
-        words.append(
-            f"slices every {triple(draw.spacing)} mm, {triple(draw.thickness)} thick"
-        )
-    words.append(f"blur {number(draw.blur)} mm, noise {number(100 * draw.noise)} %")
-    words.append(f"bias {number(100 * draw.bias)} %")
-    words.append(f"{int(draw.levels)} levels" if draw.levels else "floating point")
-    return "; ".join(words)

@@ -69,3 +69,12 @@ def on_grid(field: Waves, matrix: Array, axes: tuple[Array, Array, Array]) -> Ar
     amplitudes = jnp.tile(field.amplitudes, 2)
     weighted = amplitudes[:, None, None, :] * across
     return jnp.matmul(weighted, along.T, precision="highest")
+
+
+def transform_grid(matrix: Array, axes: tuple[Array, Array, Array]) -> list[Array]:
+    """The points of a grid under a 4×4 matrix, 3 × [x, y, z]."""
+    x, y, z = axes
+    return [
+        (a * x + t)[:, None, None] + (b * y)[:, None] + c * z
+        for a, b, c, t in matrix[:3]
+    ]

@@ -22,20 +22,18 @@ from mdvit_jax import geometry
 from mdvit_jax.data import (
     acquisition,
     head_shape,
-    label_maps,
+    head_signal,
     scan_draw,
     smooth_fields,
     tissues,
 )
-from mdvit_jax.data.head_shape import Person, Shift
+from mdvit_jax.data.head_shape import Person
 from mdvit_jax.data.label_maps import Head
 from mdvit_jax.data.scan_draw import Draw
 from mdvit_jax.data.scan_settings import Settings
 
 _BIAS_LENGTH = 70.0  # mm: coils shade a head over its whole width
 _SURFACE_LENGTH = 12.0  # mm, of a ragged edge and of holes
-_EDGE = 0.7  # mm over which a lesion fades
-_DEEP = 5.0  # mm below the surface of the brain, where lesions have their centres
 _FACE_BEGINS = 8.0  # mm from the brain, which defacing leaves alone
 
 
@@ -119,10 +117,13 @@ def form_scan(head: Head, person: Person, draw: Draw, settings: Settings) -> Sca
     from_image = jnp.linalg.inv(to_image)
     shift = head_shape.find_shift(head, person)
 
-    channels = [_signal(of_texture, head, draw), *_anatomy(head)]
-    signal, brain, depth = _sample(channels, head, person, shift, from_image, axes)
-    position = _transform_grid(from_image, axes)
-    signal = _add_lesions(signal, depth, position, head, person, draw)
+    volumes = [head_signal.tissue_signal(of_texture, head, draw)]
+    volumes += head_signal.standard_brain(head)
+    signal, brain, depth = head_signal.sample(
+        volumes, head, person, shift, from_image, axes
+    )
+    position = smooth_fields.transform_grid(from_image, axes)
+    signal = head_signal.add_lesions(signal, depth, position, head, person, draw)
     bias = smooth_fields.random_waves(of_bias, _BIAS_LENGTH, waves=16)
     signal *= jnp.exp(draw.bias * smooth_fields.on_grid(bias, jnp.eye(4), axes)[0])
     image = _acquire(of_noise, signal, axes, to_image, draw, settings)
@@ -171,76 +172,6 @@ def pose_matrix(draw: Draw) -> Array:
     return geometry.homogeneous(geometry.compose(turn, linear), offset)
 
 
-def _signal(key: Array, head: Head, draw: Draw) -> Array:
-    """The brightness of each voxel of the label map: mean, texture, fat in between."""
-    labels = jnp.asarray(head.labels, jnp.int32)
-    white = jax.random.normal(key, labels.shape)
-    # Seen coarsely: blobs of four voxels, of variance 1 again.
-    blobs = 8 * acquisition.block_mean(white, (4, 4, 4))
-    blobs = jax.image.resize(blobs, labels.shape, "linear")
-    tissue = jnp.asarray(tissues.TISSUE_OF_LABEL)
-    is_soft = tissue == tissues.SOFT_TISSUE
-    excess = jnp.where(is_soft, draw.fat - draw.means[tissues.SOFT_TISSUE], 0)
-    signal = draw.means[tissue][labels]
-    signal += excess[labels] * jax.nn.sigmoid(6 * (blobs - 0.2))
-    signal += draw.texture[tissue][labels] * (0.5 * white + blobs)
-    return jnp.maximum(signal, 0)
-
-
-def _anatomy(head: Head) -> tuple[Array, Array]:
-    """The brain in the standard contrast, and the depth below its surface in mm."""
-    depth = jnp.asarray(head.depth, jnp.float32) * label_maps.DEPTH_STEP
-    brain = jnp.asarray(tissues.STANDARD)[jnp.asarray(head.labels, jnp.int32)]
-    return jnp.where(depth > 0, brain, 0), depth
-
-
-def _sample(channels, head: Head, person: Person, shift: Shift, from_image, axes):
-    """Channels of the label map at the samples of the image, by linear interpolation.
-
-    A sample at q shows the map's point side · (p + u(p)), where p = from_image · q.
-    """
-    side = jnp.append(head_shape.side(person), 1.0)
-    to_voxel = jnp.linalg.inv(jnp.asarray(head.to_mm)) * side
-    with_affine = geometry.homogeneous(jnp.eye(3) + shift.linear, shift.offset)
-    matrix = geometry.compose(to_voxel, with_affine, from_image)
-    waves = shift.waves._replace(
-        amplitudes=geometry.compose(to_voxel[:3, :3], shift.waves.amplitudes)
-    )
-    moved = smooth_fields.on_grid(waves, from_image, axes)
-    positions = [
-        p + u for p, u in zip(_transform_grid(matrix, axes), moved, strict=True)
-    ]
-    outside = (0.0, 0.0, -127 * label_maps.DEPTH_STEP)
-    return acquisition.interpolate(channels, positions, outside)
-
-
-def _transform_grid(matrix: Array, axes: tuple[Array, Array, Array]) -> list[Array]:
-    """The points of a grid under a 4×4 matrix, 3 × [x, y, z]."""
-    x, y, z = axes
-    return [
-        (a * x + t)[:, None, None] + (b * y)[:, None] + c * z
-        for a, b, c, t in matrix[:3]
-    ]
-
-
-def _add_lesions(signal, depth, position, head, person, draw: Draw) -> Array:
-    """Ellipsoids of another brightness about points within the brain."""
-    points, deep = head_shape.scattered_points(head, person)
-    count = jnp.cumsum(deep > _DEEP)
-    chosen = jnp.searchsorted(count, draw.lesion_place * count[-1], side="right")
-    for centre, radius, mean in zip(
-        points[chosen], draw.lesion_radius, draw.lesion_mean, strict=True
-    ):
-        exists = radius.max() > 0
-        width = jnp.where(exists, radius, 1)
-        square = sum(
-            ((p - c) / w) ** 2 for p, c, w in zip(position, centre, width, strict=True)
-        )
-        share = jax.nn.sigmoid((1 - jnp.sqrt(square)) * width.min() / _EDGE)
-        signal += jnp.where(exists & (depth > -1), share, 0) * (mean - signal)
-    return signal
-
-
 def _acquire(key, signal, axes, to_image, draw: Draw, settings: Settings) -> Array:
     """Slices, noise and field of view; then, if conformed, the samples of the grid."""
     turn = jnp.asarray(scan_draw.TURNS)[draw.turn]
@@ -257,7 +188,7 @@ def _acquire(key, signal, axes, to_image, draw: Draw, settings: Settings) -> Arr
             back.append(acquisition.interpolate_slices(slices, axis, distance))
             width = thickness[k]
         else:
-            slices, width = acquisition.axis_positions(size, voxel), voxel
+            slices, width = acquisition.axis_positions(size, voxel), jnp.asarray(voxel)
         profiles.append(
             acquisition.slice_profile(axis, slices, thickness=width, blur=draw.blur)
         )

@@ -88,7 +88,8 @@ def store(
     stored_from_world = np.linalg.inv(image.affine)
     _write_header(image, storage.header)
     claimed = image.affine @ stored_from_world @ to_world
-    return StoredScan(image, geometry.normalised_to_world(scan.image.shape, claimed))
+    x, y, z = scan.image.shape
+    return StoredScan(image, geometry.normalised_to_world((x, y, z), claimed))
 
 
 def _values(scan: Scan) -> tuple[np.ndarray, int]:
