@@ -1,5 +1,7 @@
 """The signal of a head before any scanner: tissues, texture, lesions, at any points."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -10,7 +12,7 @@ from mdvit_jax.data.head_shape import Person, Shift
 from mdvit_jax.data.label_maps import Head
 from mdvit_jax.data.scan_draw import Draw
 
-_BLOB = 4  # voxels of the label map
+_BLOB = 8.0  # mm, about the size of lobules of fat and of patches of texture
 _EDGE = 0.7  # mm over which a lesion fades
 _DEEP = 5.0  # mm below the surface of the brain, where lesions have their centres
 
@@ -19,8 +21,10 @@ def tissue_signal(key: Array, head: Head, draw: Draw) -> Array:
     """The brightness of each voxel of the label map: mean, texture, fat in between."""
     labels = jnp.asarray(head.labels, jnp.int32)
     white = jax.random.normal(key, labels.shape)
-    # Seen coarsely: blobs, of variance 1 again.
-    blobs = _BLOB**1.5 * acquisition.block_mean(white, (_BLOB,) * 3)
+    # Seen coarsely: blobs, of variance 1 again. A power of two divides all shapes.
+    voxel = label_maps.FIELD[0] / labels.shape[0]
+    blob = 2 ** max(1, round(math.log2(_BLOB / voxel)))
+    blobs = blob**1.5 * acquisition.block_mean(white, (blob, blob, blob))
     blobs = jax.image.resize(blobs, labels.shape, "linear")
     tissue = jnp.asarray(tissues.TISSUE_OF_LABEL)
     is_soft = tissue == tissues.SOFT_TISSUE

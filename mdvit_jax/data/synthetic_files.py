@@ -24,6 +24,7 @@ HEADERS = (
     "far away",  # shifted by two decimetres
     "unit voxels",  # each a cube of 1 mm
     "mirrored",  # left and right exchanged
+    "two places",  # the qform is far from the sform, which is right
 )
 
 
@@ -113,7 +114,7 @@ def _write_header(image: nib.Nifti1Image, kind: str) -> None:
         image.set_sform(None, code=0)
         image.set_qform(None, code=0)
         return
-    affine = right.copy()
+    affine, qform = right.copy(), None
     if kind in ("axes forgotten", "unit voxels"):
         linear = np.diag(steps) if kind == "axes forgotten" else right[:3, :3] / steps
         affine[:3, :3] = linear
@@ -122,7 +123,10 @@ def _write_header(image: nib.Nifti1Image, kind: str) -> None:
         affine[:3, 3] += [-120.0, 100.0, 130.0]
     elif kind == "mirrored":
         affine[0] *= -1
+    elif kind == "two places":
+        qform = right.copy()
+        qform[:3, 3] += [40.0, -30.0, 50.0]
     elif kind != "right":
         raise ValueError(f"the header is one of {', '.join(HEADERS)}, not {kind!r}")
     image.set_sform(affine, code=1)
-    image.set_qform(affine, code=1)
+    image.set_qform(affine if qform is None else qform, code=1)
