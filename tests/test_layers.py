@@ -50,7 +50,7 @@ def grouped(features, kernel, dilation, padding):
 @pytest.mark.parametrize(("dilation", "padding"), [(1, 1), (2, 2), (3, 3), (2, 1)])
 def test_depthwise_equals_its_formula(dilation, padding):
     features, kernel = noise(1, 2, *GRID, 3), noise(2, 3, 3, 3, 3)
-    for form in ("slices", "convolution"):
+    for form in ("slices", "reference"):
         found = convolution.depthwise(
             jnp.asarray(features),
             jnp.asarray(kernel),
@@ -100,10 +100,10 @@ def test_strided_convolution(patch, stride, sizes):
         form: convolution.strided(
             jnp.asarray(volume), jnp.asarray(kernel), stride=stride, form=form
         )
-        for form in ("blocks", "convolution")
+        for form in ("blocks", "reference")
     }
     assert found["blocks"][1] == pytest.approx(expected, abs=1e-3)
-    plain = np.asarray(found["convolution"])
+    plain = np.asarray(found["reference"])
     assert found["blocks"] == pytest.approx(plain, abs=1e-3)
 
 
@@ -119,7 +119,7 @@ def test_the_gradient_has_no_grouped_convolution():
     assert "stablehlo.convolution" not in program(convolution.depthwise)
 
 
-@pytest.mark.parametrize("form", ["taps", "convolution"])
+@pytest.mark.parametrize("form", ["taps", "reference"])
 def test_same_convolution_equals_its_formula(form):
     features, kernel = noise(1, 2, 3, 5, 4, 6), noise(2, 3, 3, 3, 6, 7)
     found = convolution.same(F32, features, kernel, form=form)
@@ -173,7 +173,7 @@ def test_only_the_factors_are_rounded(make):
 
 
 @pytest.mark.parametrize("tokens", [1, 35, 512])
-@pytest.mark.parametrize("form", ["blocks", "whole"])
+@pytest.mark.parametrize("form", ["reference", "blocks", "whole"])
 def test_attention_equals_its_formula_and_gradient(tokens, form, monkeypatch):
     """35 tokens in blocks of 7, 512 of 16."""
     monkeypatch.setattr(attention, "BLOCK", 16)

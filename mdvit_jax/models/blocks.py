@@ -3,6 +3,8 @@
 Features are float32 [batch, x, y, z, channels]; a dtype is that of matrix products.
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -113,6 +115,7 @@ class Head(nn.Module):
         """[batch, x, y, z, channels] → the 12 affine parameters [batch, 12]."""
         width = features.shape[-1] // 2
         mean = features.mean((1, 2, 3), dtype=jnp.float32)
-        hidden = nn.Dense(width, use_bias=False, name="hidden")(mean)
-        twelve = nn.Dense(12, use_bias=False, name="parameters")(nn.relu(hidden))
-        return jnp.tanh(twelve)
+        # Accelerators round the factors of products unless told otherwise.
+        exact = functools.partial(nn.Dense, use_bias=False, precision="highest")
+        hidden = exact(width, name="hidden")(mean)
+        return jnp.tanh(exact(12, name="parameters")(nn.relu(hidden)))
