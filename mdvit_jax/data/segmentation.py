@@ -3,7 +3,7 @@
 A stripped brain ends in a jump: next to the background's one value lies tissue. Where
 interpolation, smoothing or noise lies next to it instead, the scan is cut at a part of
 its own tissue's brightness. So nothing depends on zeros, on a type or on how much of
-the volume is filled; padding, which has one value, too, ends at noise and not at tissue.
+the volume is filled; padding, which has one value, too, ends at noise, not at tissue.
 """
 
 from typing import NamedTuple

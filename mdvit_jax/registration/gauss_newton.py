@@ -9,10 +9,10 @@ surroundings (f and m), the residual is
 
 whose sum of squares is small where the local correlation is high: the local
 correlation of Cachier et al. (2003) and Avants et al. (2008), here for an affine and
-by second-order steps, summed over both images' grids. Only what lies inside of both foregrounds takes part, so the edge
-towards an empty background, which no change of contrast inverts, cannot pull. The
-outlines of the two foregrounds are a second image of their own, `outline`, whose weight
-falls from coarse to fine.
+by second-order steps, summed over both images' grids. Only what lies inside of both
+foregrounds takes part, so the edge towards an empty background, which no change of
+contrast inverts, cannot pull. The outlines of the two foregrounds are a second image of
+their own, `outline`, whose weight falls from coarse to fine.
 
 Positions are in voxels from the centre of the cube, matrices are [3, 4].
 """
