@@ -195,7 +195,7 @@ def register(
         both = list(threads.map(coerce.to_image, (fixed, moving), names))
         masks, forced = (fixed_mask, moving_mask), (force, force)
         foregrounds = list(threads.map(_segment, both, masks, names, forced))
-    if not all(foreground.empty_background for foreground in foregrounds):
+    if not all(foreground.clean for foreground in foregrounds):
         _log.info(
             "An image with no empty background is aligned by the whole head; strip the "
             "skulls (FreeSurfer's mri_synthstrip) to align the brains more exactly."
