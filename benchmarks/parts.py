@@ -173,7 +173,7 @@ def parts(config, dtype: jnp.dtype) -> dict[str, Part]:
         learns=(1,),
     )
     keys = jax.random.split(jax.random.key(0), (1, 2))
-    changes = augment.Augmentation(**config.augment.to_dict())
+    changes = augment.settings(config.augment)
     found["augmentation"] = Part(
         lambda fixed, moving: augment.augment(keys, fixed, moving, changes),
         (volume, volume),

@@ -83,6 +83,10 @@ def get_config() -> ml_collections.ConfigDict:
     )  # program: kernel of the patch embedding, coarse stage first
     model.strides = (2, 4, 8)  # program: so that every stage has the same tokens
     model.dilations = (1, 2, 3)  # paper 2: receptive fields of 3, 5 and 7
+    # program: "paper"; ours: "moments", which sees where in the volume a feature is.
+    model.head = "paper"
+    # program: "paper", deviation 0.02; ours: "fan_in", 1/√inputs (models/initial_weights.py).
+    model.linear_weights = "paper"
     model.dropout = 0.0  # paper 3.1: no dropout
     model.compute_dtype = (
         "float32"  # ours: "bfloat16" for the factors of matrix products
@@ -99,6 +103,11 @@ def get_config() -> ml_collections.ConfigDict:
     loss.stride = 4  # program: Δ along each derivative's own axis (ntg)
     loss.pool = 5  # program: kernel of the pooling between levels (ncc: 3)
     loss.windows = (7, 5, 3)  # program: windows of the levels, fine first (ncc)
+    # ours: weight of the distance in mm from where a point belongs, for pairs whose affine
+    # is known (augment.same), beside the loss above; 0: off.
+    loss.known = 0.0
+    # ours: weight of the mean loss of the stages before the last; 0: the last one alone.
+    loss.deep = 0.0
 
     optim = config.optim = ml_collections.ConfigDict()
     optim.steps = 250_000  # paper 3.1: reference-based; 150,000 template-based; 30,000 fine-tuning
@@ -109,10 +118,17 @@ def get_config() -> ml_collections.ConfigDict:
     optim.decay_every = (
         500 * 3453
     )  # program: 500 epochs, in steps (3453 pairs an epoch)
+    # program: "staircase", by the two values above; ours: "cosine", to 0 at optim.steps.
+    optim.schedule = "staircase"
+    # ours: steps over which the learning rate rises from 0; 0: it starts at once.
+    optim.warmup = 0
     optim.weight_decay = (
         1e-3  # paper 3.1: coupled L2, added to the gradient as in the program
     )
     optim.clip = 10.0  # paper 3.1: gradients clipped by value
+    # ours: the norm of the gradient of all parameters together is clipped at this,
+    # before it is clipped by value; 0: it is not.
+    optim.clip_norm = 0.0
     optim.betas = (0.9, 0.999)  # program: Adam with AMSGrad
     optim.epsilon = 1e-8  # program
     # Only parameters whose path holds one of these patterns are trained; () trains all.
@@ -134,8 +150,32 @@ def get_config() -> ml_collections.ConfigDict:
         0.0  # ours: the moving image's gamma is exp(uniform in ± this); 0: off
     )
 
+    # ours: probability that the moving scan of a pair is the fixed scan itself. With
+    # augment.affine the affine between the two is known then (loss.known).
+    augment.same = 0.0
+    # ours: probability that a scan is mirrored, left for right; each for itself, both
+    # alike where they are one.
+    augment.mirror = 0.0
+    # ours: standard deviation, in mm, of a smooth deformation of the moving scan.
+    augment.deform = 0.0
+    # ours: probability that a scan gets other intensities, dark for bright and so on;
+    # each for itself, and for the network alone: the loss is of the scans as they were.
+    augment.contrast = 0.0
+    affine = augment.affine = ml_collections.ConfigDict()
+    # ours: scans that get a random affine of their own: "none", "moving", "both".
+    affine.which = "none"
+    # ours: rotation about a random axis, uniform in ± one of these degrees, which are
+    # equally likely; 180 is any rotation.
+    affine.degrees = (30.0,)
+    affine.scale = 1.2  # ours: along each axis, between 1 / this and this
+    affine.shear = 0.1  # ours: uniform in ±
+    affine.shift = 15.0  # ours: mm along each axis, uniform in ±
+
     validation = config.validation = ml_collections.ConfigDict()
     validation.every = 1000  # ours, in steps
+    # ours: known affines (±20°, a fifth larger or smaller, 15 mm) of each of these scans,
+    # aligned with itself: the error in mm beside the DSC; 0: none.
+    validation.known = 0
     validation.cases = 0  # ours: how many validation pairs; 0: all
 
     # ours: seconds without progress after which the log says what is waited for.

@@ -14,6 +14,7 @@ from mdvit_jax.models import initial_weights, mdvit, msda
 Params = dict[str, Any]
 
 _DILATED_FORMS = (*mdvit.DILATED_FORMS, "none")
+_HEADS = tuple(mdvit.HEADS)
 _COMPUTE_DTYPES = ("float32", "bfloat16")
 
 
@@ -36,7 +37,8 @@ class Network:
         self._check_volumes(fixed, moving)
         init = functools.partial(self.module.init, initial=None, dropout_keys=None)
         shapes = jax.eval_shape(init, key, fixed, moving)
-        return initial_weights.draw(key, shapes["params"])
+        linear = self.module.config.linear_weights
+        return initial_weights.draw(key, shapes["params"], linear)
 
     def apply(
         self,
@@ -134,11 +136,15 @@ def create(config: ConfigDict) -> Network:
             f'model.dilated_form is "{model.dilated_form}"; choose '
             f"{_choice(_DILATED_FORMS)}."
         )
-    if model.compute_dtype not in _COMPUTE_DTYPES:
-        raise errors.UserError(
-            f'model.compute_dtype is "{model.compute_dtype}"; choose '
-            f"{_choice(_COMPUTE_DTYPES)}."
-        )
+    for setting, choices in (
+        ("compute_dtype", _COMPUTE_DTYPES),
+        ("head", _HEADS),
+        ("linear_weights", initial_weights.LINEAR),
+    ):
+        if model[setting] not in choices:
+            raise errors.UserError(
+                f'model.{setting} is "{model[setting]}"; choose {_choice(choices)}.'
+            )
     if model.embedding % model.heads:
         raise errors.UserError(
             f"model.embedding {model.embedding} cannot be shared out among "

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from mdvit_jax import errors, losses, models
-from mdvit_jax.training import augment, sharding
+from mdvit_jax.training import augment, examples, sharding, stage_loss
 from mdvit_jax.training.optimizer import learning_rate
 
 
@@ -128,20 +128,28 @@ def _gradient(config, network: models.Network, mesh: Mesh) -> Callable:
     once, to add up the gradients: nothing that is as large as a volume or its features
     travels. Left to the compiler, loops over pairs would gather all of them first.
     """
-    loss_of_pairs = objective(config.loss)
-    augmentation = augment.Augmentation(**config.augment.to_dict())
+    similarity = objective(config.loss)
+    augmentation = augment.settings(config.augment)
+    field_of_view = config.data.field_of_view
     batch, parts = config.optim.batch, config.optim.accumulate
     divided = mesh.shape[sharding.DATA] > 1
 
     def micro_step(params, keys: tuple[Array, Array], fixed: Array, moving: Array):
         augment_keys, dropout_keys = keys
-        fixed, moving = augment.augment(augment_keys, fixed, moving, augmentation)
+        shown = examples.make(augment_keys, fixed, moving, augmentation, field_of_view)
 
         def total_loss(params):
             estimate = network.from_centres(
-                params, fixed, moving, dropout_keys=dropout_keys
+                params, shown.fixed, shown.moving, dropout_keys=dropout_keys
             )
-            of_pairs = loss_of_pairs(fixed, estimate.warped)
+            of_pairs = stage_loss.of_pairs(
+                shown,
+                estimate,
+                similarity,
+                known=config.loss.known,
+                deep=config.loss.deep,
+                field_of_view=field_of_view,
+            )
             return of_pairs.sum() / batch, of_pairs
 
         return jax.grad(total_loss, has_aux=True)(params)
