@@ -171,6 +171,28 @@ def get_config() -> ml_collections.ConfigDict:
     affine.shear = 0.1  # ours: uniform in ±
     affine.shift = 15.0  # ours: mm along each axis, uniform in ±
 
+    synthesis = config.synthesis = ml_collections.ConfigDict()
+    # ours: the folder of the label maps of whole heads that synthetic scans are made of, or
+    # "mni152" for the one that nilearn brings.
+    synthesis.heads = "mni152"
+    synthesis.held_out = 0  # ours: the last so many maps, by name, are not for training
+    # ours: synthetic pairs beside each pair of a batch, made on the devices and learned in
+    # both directions; 0: none.
+    synthesis.pairs = 0
+    synthesis.voxel = 3.0  # ours: mm, of the label maps on the devices
+    synthesis.oversample = 2  # ours: samples of the maps along each axis of a voxel
+    # ours: probability of two scans of one map, and of those, of one person.
+    synthesis.same_head = 0.7
+    synthesis.same_person = 0.5
+    # ours: rotation of a scan about each axis, uniform in ± one of these degrees, which are
+    # equally likely.
+    synthesis.degrees = (15.0, 45.0)
+    synthesis.turn = 0.1  # ours: probability of another order or direction of the axes
+    synthesis.translation = 25.0  # ours: mm along each axis, uniform in ±
+    synthesis.scale = 0.1  # ours: factors exp(uniform in ±), one for all axes, one for each
+    # ours: mm by which the affine between landmarks of two maps may be off (loss.known).
+    synthesis.slack = 6.0
+
     validation = config.validation = ml_collections.ConfigDict()
     validation.every = 1000  # ours, in steps
     # ours: known affines (±20°, a fifth larger or smaller, 15 mm) of each of these scans,

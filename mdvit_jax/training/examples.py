@@ -27,6 +27,7 @@ class Examples(NamedTuple):
         fixed_target, moving_target: what the similarity compares, on the same grids.
         truth: [batch, 4, 4] normalised `fixed_to_moving`, where it is known.
         known: [batch], 1 where the truth is known, else 0.
+        slack: [batch], mm by which the truth itself may be off.
     """
 
     fixed: Array
@@ -35,6 +36,7 @@ class Examples(NamedTuple):
     moving_target: Array
     truth: Array
     known: Array
+    slack: Array
 
 
 def make(
@@ -60,8 +62,8 @@ def make(
     if not any(ours) and settings.affine.which == "none":
         fixed, moving = augment.augment(keys, fixed, moving, settings)
         identity = jnp.broadcast_to(jnp.eye(4), (len(fixed), 4, 4))
-        unknown = jnp.zeros(len(fixed))
-        return Examples(fixed, moving, fixed, moving, identity, unknown)
+        no = jnp.zeros(len(fixed))
+        return Examples(fixed, moving, fixed, moving, identity, no, no)
 
     def one_pair(keys: Array, fixed: Array, moving: Array) -> Examples:
         return _one_pair(keys, fixed, moving, settings, field_of_view)
@@ -111,7 +113,8 @@ def _one_pair(keys, fixed, moving, settings, field_of_view) -> Examples:
     if settings.contrast:
         seen = tuple(map(_recolour, colour_keys, seen, [settings.contrast] * 2))
     truth = geometry.compose(geometry.invert(to_moving), to_fixed)
-    return Examples(*seen, fixed, moving, truth, same.astype(jnp.float32))
+    known, slack = same.astype(jnp.float32), jnp.zeros(())
+    return Examples(*seen, fixed, moving, truth, known, slack)
 
 
 def _recolour(key: Array, image: Array, probability: float) -> Array:

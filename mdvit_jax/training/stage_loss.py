@@ -3,12 +3,14 @@
     loss = S(last) + known · D(last) + deep · mean over the stages before of the same
 
 S is the configured similarity (Eq. 3) of the target images, D the mean distance in mm
-from where the points of the brain belong, of pairs whose affine is known. The paper has
+from where the points of the brain belong, beyond what the truth itself may be off, of
+pairs whose affine is known. The paper has
 S(last) alone; its first stages then stay at the centres of mass.
 """
 
 from collections.abc import Callable
 
+import jax.numpy as jnp
 from jax import Array
 
 from mdvit_jax import geometry, losses, models
@@ -46,7 +48,8 @@ def of_pairs(
             apart = losses.mapped_distance(
                 stage.matrix, examples.truth, examples.fixed_target
             )
-            value += known * examples.known * apart * (field_of_view / 2)
+            beyond = jnp.maximum(apart * (field_of_view / 2) - examples.slack, 0)
+            value += known * examples.known * beyond
         return value
 
     *before, last = estimate.stages
