@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "geometry": set(),
     "losses": {"geometry"},
     "models": {"geometry", "losses", "errors"},
-    "data": {"errors"},
+    "data": {"geometry", "errors"},
     "evaluation": {
         *("geometry", "losses", "models", "data", "registration"),
         *("configuration", "errors", "atomic", "panels"),
