@@ -189,7 +189,9 @@ def get_config() -> ml_collections.ConfigDict:
     synthesis.degrees = (15.0, 45.0)
     synthesis.turn = 0.1  # ours: probability of another order or direction of the axes
     synthesis.translation = 25.0  # ours: mm along each axis, uniform in ±
-    synthesis.scale = 0.1  # ours: factors exp(uniform in ±), one for all axes, one for each
+    synthesis.scale = (
+        0.1  # ours: factors exp(uniform in ±), one for all axes, one for each
+    )
     # ours: mm by which the affine between landmarks of two maps may be off (loss.known).
     synthesis.slack = 6.0
 

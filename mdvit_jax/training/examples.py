@@ -117,6 +117,20 @@ def _one_pair(keys, fixed, moving, settings, field_of_view) -> Examples:
     return Examples(*seen, fixed, moving, truth, known, slack)
 
 
+def join(scans: Examples, synthetic: Examples) -> Examples:
+    """The pair of each row [rows, …] and those beside it [rows, n, …], row by row.
+
+    Returns:
+        [rows · (1 + n), …].
+    """
+
+    def rows(one: Array, others: Array) -> Array:
+        joined = jnp.concatenate([one[:, None], others], axis=1)
+        return joined.reshape(-1, *one.shape[1:])
+
+    return jax.tree.map(rows, scans, synthetic)
+
+
 def _recolour(key: Array, image: Array, probability: float) -> Array:
     whether, curve_key = jax.random.split(key)
     recoloured = recolour.apply_curve(recolour.draw_curve(curve_key), image)

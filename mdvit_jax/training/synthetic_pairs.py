@@ -109,8 +109,7 @@ def _one_pair(key: Array, heads: label_maps.Head, recipe: Recipe) -> Examples:
     indices = jax.random.randint(head_key, (2,), 0, len(heads.labels))
     indices = jnp.where(same_head, indices[0], indices)
     one, other = (
-        scan_draw.draw_person(k, recipe.scanner)
-        for k in jax.random.split(person_key)
+        scan_draw.draw_person(k, recipe.scanner) for k in jax.random.split(person_key)
     )
     other = jax.tree.map(
         lambda a, b: jnp.where(same_head & same_person, a, b), one, other
@@ -124,9 +123,7 @@ def _one_pair(key: Array, heads: label_maps.Head, recipe: Recipe) -> Examples:
         for k, i, p in zip(jax.random.split(scan_key), indices, people, strict=True)
     ]
     fixed, moving = scans
-    exact = geometry.compose(
-        moving.head_to_image, geometry.invert(fixed.head_to_image)
-    )
+    exact = geometry.compose(moving.head_to_image, geometry.invert(fixed.head_to_image))
     of_landmarks = synthesis.landmark_affine(fixed, moving)
     known = same_head | (indices[0] == indices[1]) & (people[0].mirror == mirror)
     return Examples(
