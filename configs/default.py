@@ -35,6 +35,7 @@ def get_config() -> ml_collections.ConfigDict:
     data.person = ""
     data.same_person = ()
     # Scans for training, validation and test: counts, or fractions that sum to at most 1.
+    # Or a regular expression for each, which names of its people match.
     data.split = (0.8, 0.1, 0.1)
     data.field_of_view = (
         256.0  # paper 3.1: 256³ voxels of 1 mm, so 256 mm along each axis
@@ -120,6 +121,9 @@ def get_config() -> ml_collections.ConfigDict:
     )  # program: 500 epochs, in steps (3453 pairs an epoch)
     # program: "staircase", by the two values above; ours: "cosine", to 0 at optim.steps.
     optim.schedule = "staircase"
+    # ours: steps at the end over which a cosine falls, after a constant rate; 0: all steps.
+    # A run whose length was not known may be given its end when it is resumed.
+    optim.cooldown = 0
     # ours: steps over which the learning rate rises from 0; 0: it starts at once.
     optim.warmup = 0
     optim.weight_decay = (

@@ -39,6 +39,7 @@ _LEAST = {
     "mesh.model": 1,
     "validation.every": 1,
     "optim.warmup": 0,
+    "optim.cooldown": 0,
     "optim.clip_norm": 0,
     "loss.known": 0,
     "loss.deep": 0,

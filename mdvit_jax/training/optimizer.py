@@ -14,26 +14,31 @@ from mdvit_jax import errors
 def learning_rate(optim: ml_collections.ConfigDict) -> optax.Schedule:
     """Number of updates that were made → learning rate of the next.
 
-    A staircase, or a cosine that ends at 0 with the run; before it, over `optim.warmup`
-    steps, a straight rise from 0.
+    A staircase, or a cosine that ends at 0 with the run: over all of it, or after a
+    constant rate over its last `optim.cooldown` steps. Before either, over
+    `optim.warmup` steps, a straight rise from 0.
 
     Args:
         optim: `config.optim`.
 
     Raises:
-        UserError: a schedule that is none, or a rise longer than the run.
+        UserError: a schedule that is none, or does not fit into the run.
     """
     if optim.schedule == "staircase":
         schedule = optax.exponential_decay(
             optim.lr, optim.decay_every, optim.decay_factor, staircase=True
         )
     elif optim.schedule == "cosine":
-        if optim.warmup >= optim.steps:
+        after = optim.steps - optim.warmup
+        falling = optim.cooldown or after
+        if not 0 < falling <= after:
             raise errors.UserError(
-                f"optim.warmup is {optim.warmup} of {optim.steps} optim.steps; leave "
-                "some for the cosine."
+                f"optim.warmup {optim.warmup} and optim.cooldown {optim.cooldown} do "
+                f"not fit into {optim.steps} optim.steps; shorten them."
             )
-        schedule = optax.cosine_decay_schedule(optim.lr, optim.steps - optim.warmup)
+        fall = optax.cosine_decay_schedule(optim.lr, falling)
+        level = optax.constant_schedule(optim.lr)
+        schedule = optax.join_schedules([level, fall], [after - falling])
     else:
         raise errors.UserError(
             f'optim.schedule is "{optim.schedule}"; choose "staircase" or "cosine".'
