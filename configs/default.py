@@ -177,7 +177,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     synthesis = config.synthesis = ml_collections.ConfigDict()
     # ours: the folder of the label maps of whole heads that synthetic scans are made of, or
-    # "mni152" for the one that nilearn brings.
+    # the file that launch/small_copy.py made of it, or "mni152" for the one of nilearn.
     synthesis.heads = "mni152"
     synthesis.held_out = 0  # ours: the last so many maps, by name, are not for training
     # ours: synthetic pairs beside each pair of a batch, made on the devices and learned in

@@ -149,8 +149,8 @@ class Trained(NamedTuple):
     origin: str
 
 
-def trained_network(run: str | Path) -> Trained:
-    """The network of a run with the parameters of its best checkpoint.
+def trained_network(run: str | Path, *, newest: bool = False) -> Trained:
+    """The network of a run with the parameters of its best checkpoint, or the newest.
 
     Raises:
         UserError: no such run, or no checkpoint in it.
@@ -163,7 +163,7 @@ def trained_network(run: str | Path) -> Trained:
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
         parameter_shapes(config, network),
     )
-    params, step = _best_params(run, like)
+    params, step = _best_params(run, like, newest=newest)
     name = f"{_kind(config)} ({config.loss.name.upper()})"
     if config.optim.start_from:
         name += ", fine-tuned"
@@ -196,11 +196,11 @@ def parameter_shapes(config: ml_collections.ConfigDict, network: models.Network)
     return jax.eval_shape(network.init, jax.random.key(0), volume, volume)
 
 
-def _best_params(run: str | Path, like) -> tuple[Any, int]:
+def _best_params(run: str | Path, like, *, newest: bool = False) -> tuple[Any, int]:
     """Parameters of a run's best checkpoint by validation DSC, placed as `like` is."""
     configuration.saved(run)
     with checkpoint.Checkpoints(run, keep=None) as saved:
-        if (best := saved.best) is None:
+        if (best := saved.latest if newest else saved.best) is None:
             raise errors.UserError(
                 f"{run} holds no checkpoint yet; train it first, or name another run."
             )

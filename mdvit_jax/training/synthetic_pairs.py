@@ -15,7 +15,7 @@ import ml_collections
 from jax import Array
 
 from mdvit_jax import errors, geometry
-from mdvit_jax.data import label_maps, scan_draw, synthesis
+from mdvit_jax.data import head_file, label_maps, scan_draw, synthesis
 from mdvit_jax.training.examples import Examples
 
 
@@ -73,18 +73,23 @@ def read_heads(config: ml_collections.ConfigDict, part: str) -> label_maps.Head:
     own = config.synthesis
     if own.heads == "mni152":
         head = label_maps.mni152_head(voxel=own.voxel)
-        return label_maps.Head(*(part[None] for part in head))
-    folder = Path(own.heads).expanduser()
-    paths = sorted(folder.glob("*.nii*"))
-    first = len(paths) - own.held_out
-    chosen = paths[:first] if part == "train" else paths[first:]
-    if first < 0 or not chosen:
+        return label_maps.Head(*(field[None] for field in head))
+    path = Path(own.heads).expanduser()
+    packed = head_file.read(path) if path.suffix == ".npz" else None
+    paths = sorted(path.glob("*.nii*"))
+    count = len(paths) if packed is None else len(packed.labels)
+    numbers = range(count)
+    first = max(count - own.held_out, 0)
+    chosen = numbers[:first] if part == "train" else numbers[first:]
+    if not chosen:
         raise errors.UserError(
-            f'synthesis.heads is "{own.heads}", of whose {len(paths)} label maps '
-            f"(*.nii.gz) {own.held_out} are held out for validation, so that none is "
-            f'left for {part}; name another folder, or "mni152".'
+            f'synthesis.heads is "{path}", of whose {count} label maps (*.nii.gz) '
+            f"{own.held_out} are held out for validation, so that none is left for "
+            f'{part}; name another folder, or "mni152".'
         )
-    return label_maps.read_heads(chosen, voxel=own.voxel)
+    if packed is not None:
+        return label_maps.Head(*(field[chosen.start : chosen.stop] for field in packed))
+    return label_maps.read_heads([paths[i] for i in chosen], voxel=own.voxel)
 
 
 def make(key: Array, heads: label_maps.Head, recipe: Recipe) -> Examples:
