@@ -23,6 +23,7 @@ def get_config():
     data.layout = "bids"
     data.root = "data/ds002748"
     data.cache = "cache/anything"
+    data.in_memory = True
     data.split = (r"sub-([012]\d|30)", r"sub-3[1-6]", r"sub-(3[7-9]|40)")
 
     model = config.model

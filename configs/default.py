@@ -51,6 +51,8 @@ def get_config() -> ml_collections.ConfigDict:
     data.workers = (
         2  # ours: Grain worker processes that load pairs; 0 loads in the main one
     )
+    # ours: keep the scans for training in memory once they are read, in each worker.
+    data.in_memory = False
     # ours: train without the scans that cannot be read, each named and counted in the log;
     # False: the first one ends the run. Scans to validate with must be read in any case.
     data.skip_unreadable = False

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import ml_collections
+import numpy as np
 
 from mdvit_jax import errors
 from mdvit_jax.data import cache, cohort, conform, nifti, synthetic
@@ -54,6 +55,28 @@ class Store:
         if self.config.data.cache:
             return cache.read(scan, self.config)
         return make(scan, self.config)
+
+
+class InMemory:
+    """A store whose scans stay in memory once they are read, for grids of a few voxels.
+
+    Else each step opens several small files a scan, which takes longer than the step.
+    """
+
+    def __init__(self, store: Store):
+        """Of a store, whose scans are read when they are asked for."""
+        self._store = store
+        self._kept: dict[int, conform.Conformed] = {}
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def __getitem__(self, index: int, /) -> conform.Conformed:
+        if index not in self._kept:
+            read = self._store[index]
+            # What is mapped from a file would keep it open.
+            self._kept[index] = read._replace(image=np.array(read.image))
+        return self._kept[index]
 
 
 def open_part(

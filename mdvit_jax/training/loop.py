@@ -21,7 +21,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from mdvit_jax import configuration, errors, models
-from mdvit_jax.data import loading, pairs, pipeline, template
+from mdvit_jax.data import loading, pairs, pipeline, store, template
 from mdvit_jax.evaluation import curves, evaluate, figures
 from mdvit_jax.training import (
     checkpoint,
@@ -118,7 +118,7 @@ def train(config: ml_collections.ConfigDict) -> int:
         batches = stack.enter_context(
             contextlib.closing(
                 pipeline.batches(
-                    training,
+                    store.InMemory(training) if config.data.in_memory else training,
                     fixed_template,
                     persons=training.persons,
                     seed=config.seed,

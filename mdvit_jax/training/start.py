@@ -25,10 +25,14 @@ _logger = logging.getLogger(__name__)
 # how the work is shared out, and how long it goes on.
 _MAY_DIFFER = (
     *("workdir", "data.root", "data.cache", "data.workers", "data.skip_unreadable"),
-    *("optim.steps", "optim.accumulate", "stall_after"),
+    *("data.in_memory", "synthesis.heads"),
+    *("optim.steps", "optim.cooldown", "optim.accumulate", "stall_after"),
 )
 # What may differ among the processes of one run: where things lie, and how each loads.
-_MAY_DIFFER_AMONG = ("workdir", "data.root", "data.cache", "data.workers")
+_MAY_DIFFER_AMONG = (
+    *("workdir", "data.root", "data.cache", "data.workers", "data.in_memory"),
+    "synthesis.heads",
+)
 _GROUPS_THAT_MAY_DIFFER = ("checkpoint.", "evaluation.", "mesh.")
 # What decides who trains and who tests, of one cohort.
 _DECIDE_THE_SPLIT = ("seed", "data.split", "data.person", "data.same_person")
