@@ -1,6 +1,6 @@
-"""Train as long as a machine is lent, and no longer: the rate falls when time is short.
+"""Train as long as a machine is lent: the learning rate falls when time gets short.
 
-    PYTHONPATH=. python launch/train_for.py SECONDS OUT --config FILE [--config.X=VALUE...]
+    PYTHONPATH=. python launch/train_for.py SECONDS OUT --config FILE [OPTIONS]
 
 With a configuration whose rate is constant after its rise (optim.schedule "cosine" with
 optim.cooldown). Trains at that rate for seven tenths of what SECONDS leave beside
