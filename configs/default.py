@@ -72,6 +72,7 @@ def get_config() -> ml_collections.ConfigDict:
     synthetic.noise = 0.01  # standard deviation, in units of the brightest tissue
 
     model = config.model = ml_collections.ConfigDict()
+    model.name = "mdvit"  # or "keymorph", another row of the paper's Table 1
     model.dilated_form = (
         "channels"  # paper 2: "channels"; the program's: "tokens"; C2FViT: "none"
     )
@@ -99,6 +100,11 @@ def get_config() -> ml_collections.ConfigDict:
     )
     # Imported PyTorch weights think in its coordinates: corner-aligned, x along the last axis.
     model.torch_coordinates = False
+
+    # KeyMorph alone: convolutions, a pooling after every second one (its paper, at 128³:
+    # 32, 64, 64, 128, 128, 256, 256, 512), and keypoints (its paper: 64 to 512).
+    model.channels = (32, 64, 64, 128)
+    model.keypoints = 128
 
     loss = config.loss = ml_collections.ConfigDict()
     loss.name = "ntg"  # paper Eq. 2; or "ncc", its baseline

@@ -75,18 +75,16 @@ def load(path: str | Path) -> Weights:
     try:
         with safe_open(path, "numpy") as file:
             metadata = file.metadata()
-            model = ml_collections.ConfigDict(json.loads(metadata["model"]))
+            values = json.loads(metadata["model"])
             for name in file.keys():  # noqa: SIM118, it is no dict
                 *groups, last = name.split("/")
                 group = params
                 for part in groups:
                     group = group.setdefault(part, {})
                 group[last] = jnp.asarray(file.get_tensor(name), jnp.float32)
-        for name, value in model.items():
-            if isinstance(value, list):
-                model[name] = tuple(value)
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return Weights(
-            network.create(model),
+            network.create(ml_collections.ConfigDict(values)),
             params,
             int(metadata["size"]),
             float(metadata["field_of_view"]),

@@ -191,6 +191,8 @@ def imported_network(config: ml_collections.ConfigDict, weights: Path) -> Traine
 
 
 def _kind(config: ml_collections.ConfigDict) -> str:
+    if config.model.name == "keymorph":
+        return "KeyMorph"
     return "C2FViT" if config.model.dilated_form == "none" else "MDViT"
 
 
