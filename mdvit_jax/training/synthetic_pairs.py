@@ -113,6 +113,7 @@ def _one_pair(key: Array, heads: label_maps.Head, recipe: Recipe) -> Examples:
     )
     indices = jax.random.randint(head_key, (2,), 0, len(heads.labels))
     indices = jnp.where(same_head, indices[0], indices)
+    same_head = indices[0] == indices[1]
     one, other = (
         scan_draw.draw_person(k, recipe.scanner) for k in jax.random.split(person_key)
     )
@@ -130,15 +131,14 @@ def _one_pair(key: Array, heads: label_maps.Head, recipe: Recipe) -> Examples:
     fixed, moving = scans
     exact = geometry.compose(moving.head_to_image, geometry.invert(fixed.head_to_image))
     of_landmarks = synthesis.landmark_affine(fixed, moving)
-    known = same_head | (indices[0] == indices[1]) & (people[0].mirror == mirror)
     return Examples(
         fixed.image,
         moving.image,
         fixed.brain,
         moving.brain,
-        truth=jnp.where(known, exact, of_landmarks),
+        truth=jnp.where(same_head, exact, of_landmarks),
         known=jnp.ones(()),
-        slack=jnp.where(known, 0.0, recipe.slack),
+        slack=jnp.where(same_head, 0.0, recipe.slack),
     )
 
 
