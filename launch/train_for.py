@@ -1,12 +1,12 @@
 """Train as long as a machine is lent: the learning rate falls when time gets short.
 
-    PYTHONPATH=. python launch/train_for.py SECONDS OUT --config FILE [OPTIONS]
+    PYTHONPATH=. python launch/train_for.py SECONDS RUN OUT --config FILE [OPTIONS]
 
 With a configuration whose rate is constant after its rise (optim.schedule "cosine" with
 optim.cooldown). Trains at that rate for seven tenths of what SECONDS leave beside
 starting twice; stops; counts how many steps the rest has time for, and resumes with so
-many, over which the rate falls to 0. OUT gets the newest weights (float32), the record,
-the curves and what was printed; the run itself stays in OUT/run.
+many, over which the rate falls to 0. RUN is the run's folder; OUT gets its newest
+weights, its record and curves, and what it printed.
 """
 
 import json
@@ -25,10 +25,10 @@ _END = 20.0  # seconds to save, and to write the weights
 
 def main() -> int:
     """Train twice, and write the weights."""
-    seconds, out, options = float(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
+    seconds, run, out = float(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
+    options = sys.argv[4:]
     start = time.monotonic()
-    run = out / "run"
-    run.mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "train.py", *options, f"--config.workdir={run}"]
 
     def left() -> float:
