@@ -14,7 +14,7 @@ from mdvit_jax.models import initial_weights, keymorph, mdvit, msda
 Params = dict[str, Any]
 
 _DILATED_FORMS = (*mdvit.DILATED_FORMS, "none")
-_MODULES = {"mdvit": mdvit.MDViT, "keymorph": keymorph.KeyMorph}
+_MODULES: dict[str, Any] = {"mdvit": mdvit.MDViT, "keymorph": keymorph.KeyMorph}
 _HEADS = tuple(mdvit.HEADS)
 _COMPUTE_DTYPES = ("float32", "bfloat16")
 

@@ -109,9 +109,12 @@ def _one_pair(keys, fixed, moving, settings, field_of_view) -> Examples:
     else:
         moving = geometry.warp_affine(moving, to_moving)
     moving = augment.change_gamma(keys[1], moving, settings)
-    seen = fixed, moving
+    seen = [fixed, moving]
     if settings.contrast:
-        seen = tuple(map(_recolour, colour_keys, seen, [settings.contrast] * 2))
+        seen = [
+            _recolour(key, image, settings.contrast)
+            for key, image in zip(colour_keys, seen, strict=True)
+        ]
     truth = geometry.compose(geometry.invert(to_moving), to_fixed)
     known, slack = same.astype(jnp.float32), jnp.zeros(())
     return Examples(*seen, fixed, moving, truth, known, slack)
