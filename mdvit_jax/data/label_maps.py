@@ -13,62 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from mdvit_jax import errors
-from mdvit_jax.data import nifti, resample, template
-
-# Tissues, and the numbers of the labels that consist of them. Left and right are told
-# apart by the label, but are of one tissue.
-TISSUES = {
-    "air": (0,),
-    "white matter": (2, 41),
-    "cortex": (3, 42),
-    "fluid": (24,),
-    "ventricles": (4, 43, 5, 44, 14, 15, 72),
-    "cerebellar white matter": (7, 46),
-    "cerebellar cortex": (8, 47),
-    "thalamus": (10, 49),
-    "caudate": (11, 50),
-    "putamen": (12, 51),
-    "pallidum": (13, 52),
-    "brain stem": (16,),
-    "hippocampus": (17, 53),
-    "amygdala": (18, 54),
-    "accumbens": (26, 58),
-    "ventral diencephalon": (28, 60),
-    "vessels": (30, 62),
-    "choroid plexus": (31, 63, 136, 163, 137, 164),
-    "lesions": (25, 57, 77),
-    "optic chiasm": (85,),
-    "air in the head": (502,),
-    "eyes": (506,),
-    "soft tissue": (507,),
-    "eye muscles": (508,),
-    "mucosa": (509,),
-    "skin": (511,),
-    "spinal cord": (512,),
-    "veins": (514,),
-    "cortical bone": (515,),
-    "cancellous bone": (516,),
-    "optic nerves": (530,),
-}
-# The number of each label of a `Head`, and the index of its tissue in `TISSUES`.
-NUMBERS = np.array([n for numbers in TISSUES.values() for n in numbers])
-TISSUE_OF_LABEL = np.array(
-    [i for i, numbers in enumerate(TISSUES.values()) for _ in numbers]
-)
-_OUTSIDE_BRAIN = ("air", "fluid")  # besides all numbers from 500 on
-IN_BRAIN = (NUMBERS < 500) & ~np.isin(
-    TISSUE_OF_LABEL, [list(TISSUES).index(name) for name in _OUTSIDE_BRAIN]
-)
-# The partner of each label on the other side of the head; a label of both is its own.
-_LEFT_RIGHT = {
-    **{left: left + 39 for left in (2, 3, 4, 5, 7, 8)},
-    **{left: left + 39 for left in (10, 11, 12, 13)},
-    **{17: 53, 18: 54, 26: 58, 28: 60, 30: 62, 31: 63, 25: 57, 136: 163, 137: 164},
-}
-_PARTNER = _LEFT_RIGHT | {right: left for left, right in _LEFT_RIGHT.items()}
-MIRRORED = np.array(
-    [NUMBERS.tolist().index(_PARTNER.get(n, n)) for n in NUMBERS.tolist()]
-)
+from mdvit_jax.data import landmarks, nifti, resample, template, tissues
 
 # The box of a head in mm along x, y, z: a nose, and a neck as far as it goes down.
 FIELD = (192.0, 240.0, 240.0)
@@ -81,14 +26,14 @@ class Head(NamedTuple):
     """A label map of a whole head, RAS+. A batch of heads has leading axes throughout.
 
     Attributes:
-        labels: uint8 [x, y, z], index into `NUMBERS` (and `TISSUE_OF_LABEL`); 0 is air.
+        labels: uint8 [x, y, z], index into `tissues.NUMBERS`; 0 is air.
         depth: int8 [x, y, z], how deep below the surface of the brain a voxel lies, in
             steps of `DEPTH_STEP` mm up to ±127 of them; negative outside. The brain is
-            all of `IN_BRAIN` with the fluid of its sulci.
+            all of `tissues.IN_BRAIN` with the fluid of its sulci.
         to_mm: float32 [4, 4], voxel indices → head space: mm along RAS+ from the
             brain's centre of mass.
-        landmarks: float32 [len(NUMBERS), 3], the centre of mass of each label of the
-            brain in head space; NaN where the map has none of it.
+        landmarks: float32 [landmarks, 3], what `landmarks.find_landmarks` says, in head
+            space; NaN where the map has none.
     """
 
     labels: np.ndarray
@@ -105,7 +50,7 @@ def read_head(path: str | Path, *, voxel: float = 2.0) -> Head:
 
     Args:
         path: an image file of whole numbers, in any orientation, of voxels of about
-            1 mm; numbers from 500 on that `NUMBERS` lacks are taken as soft tissue.
+            1 mm; numbers from 500 on that are not known are taken as soft tissue.
         voxel: mm, of which 48 is a multiple: 1, 1.5, 2, 3, 4 or 6.
 
     Raises:
@@ -114,7 +59,7 @@ def read_head(path: str | Path, *, voxel: float = 2.0) -> Head:
     """
     source = nifti.load_labels(path)
     present = np.unique(source.data)
-    unknown = present[~np.isin(present, NUMBERS) & (present < 500)]
+    unknown = present[~np.isin(present, tissues.NUMBERS) & (present < 500)]
     if unknown.size:
         raise errors.UserError(
             f"{path} has labels that are not known ({', '.join(map(str, unknown))}); "
@@ -141,19 +86,25 @@ def mni152_head(*, voxel: float = 2.0) -> Head:
     """A head made of MNI152's tissue maps, which nilearn brings; see `read_head`.
 
     The brain has white matter, grey matter (as cortex) and fluid on both sides of the
-    middle. Around it lie shells of fluid, bone with marrow, soft tissue and skin, open
-    below to a neck; the template itself shows no more than the brain.
+    middle. Around it lie shells of fluid, bone with marrow, soft tissue and skin, and a
+    neck below: a head as simple as can be, for the template shows no more than a brain.
     """
-    _, tissue, mask = template.mni152()
-    margin = 60
-    labels = np.pad(tissue.data, margin)
+    tissue = resample.cropped(template.mni152()[1])
+    # Room for the shells on all sides and for a neck below; 1 mm, RAS+.
+    room = 24
+    labels = np.pad(tissue.data, [(room, room), (room, room), (80, room)])
     affine = tissue.affine.copy()
-    affine[:3, 3] -= affine[:3, :3] @ np.full(3, margin)
-    # A brain without its sulci has a smooth surface, and so have the shells around it.
-    distance = ndimage.distance_transform_edt(labels == 0)
-    distance = ndimage.gaussian_filter(distance.astype(np.float32), 2)
-    right = affine[0, 0] * np.arange(len(labels)) + affine[0, 3] > 0
-    white, grey = np.where(right, 41, 2), np.where(right, 42, 3)
+    affine[:3, 3] -= affine[:3, :3] @ [room, room, 80]
+    x, y, z = (
+        affine[axis, axis] * np.arange(n) + affine[axis, 3]
+        for axis, n in enumerate(labels.shape)
+    )
+    # Smoothed, as the shells around a brain do not follow its sulci.
+    distance = ndimage.distance_transform_edt(labels == 0).astype(np.float32)
+    distance = ndimage.gaussian_filter(distance, 2)
+    right = (x > 0)[:, None, None]
+    radius = np.hypot(x[:, None] / 55, (y[None] + 30) / 65)[..., None]
+    neck = (z < -60) & (radius < 1)
     numbers = np.select(
         [
             labels == template.WHITE,
@@ -164,17 +115,14 @@ def mni152_head(*, voxel: float = 2.0) -> Head:
             distance < 10,
             distance < 15,
             distance < 18,
+            neck & (radius < 0.95),
+            neck,
         ],
-        [white[:, None, None], grey[:, None, None], 24, 515, 516, 515, 507, 511],
+        [
+            *(np.where(right, 41, 2), np.where(right, 42, 3)),
+            *(24, 515, 516, 515, 507, 511, 507, 511),
+        ],
     )
-    height = affine[2, 2] * np.arange(labels.shape[2]) + affine[2, 3]
-    x, y = (
-        affine[axis, axis] * np.arange(labels.shape[axis]) + affine[axis, 3]
-        for axis in (0, 1)
-    )
-    radius = np.hypot(x[:, None] / 55, (y[None] + 30) / 65)
-    neck = (numbers == 0) & (height < -60) & (radius < 1)[..., None]
-    numbers = np.where(neck, np.where(radius < 0.95, 507, 511)[..., None], numbers)
     return _head(nifti.Volume(numbers.astype(np.int32), affine), "MNI152", voxel)
 
 
@@ -187,24 +135,26 @@ def _head(source: nifti.Volume, name: str, voxel: float) -> Head:
     to_world, fine = resample.grid(
         source.data.shape, source.affine, size=size, field_of_view=largest
     )
-    index = np.full(max(int(source.data.max()), 0) + 1, NUMBERS.tolist().index(507))
-    for position, number in enumerate(NUMBERS):
+    index = np.full(max(int(source.data.max()), 0) + 1, tissues.index_of(507))
+    for position, number in enumerate(tissues.NUMBERS):
         index[number : number + 1] = position
     compact = nifti.Volume(index[source.data].astype(np.uint8), source.affine)
     labels = resample.vote(compact, to_world, size, fine).astype(np.uint8)
-    brain = _close(IN_BRAIN[labels], labels, voxel)
+    box = _box(labels != 0, voxel)
+    labels = labels[box]
+    brain = _close(tissues.IN_BRAIN[labels], labels, voxel)
     if not brain.any():
         raise errors.UserError(
             f"{name} has no label of a brain; a map of FreeSurfer's numbers is needed."
         )
-    box = _box(labels != 0, voxel)
-    to_world[:3, 3] += to_world[:3, :3] @ [part.start for part in box]
-    labels, brain = labels[box], brain[box]
-    depth = _depth(brain, voxel)
     to_mm = to_world
-    centre = np.array(ndimage.center_of_mass(brain))
-    to_mm[:3, 3] = -to_mm[:3, :3] @ centre
-    return Head(labels, depth, to_mm.astype(np.float32), _landmarks(labels, to_mm))
+    to_mm[:3, 3] = -to_mm[:3, :3] @ ndimage.center_of_mass(brain)
+    return Head(
+        labels,
+        _depth(brain, voxel),
+        to_mm.astype(np.float32),
+        landmarks.find_landmarks(labels, brain, to_mm),
+    )
 
 
 def _close(brain: np.ndarray, labels: np.ndarray, voxel: float) -> np.ndarray:
@@ -212,7 +162,11 @@ def _close(brain: np.ndarray, labels: np.ndarray, voxel: float) -> np.ndarray:
     reach = _CLOSING / voxel
     dilated = ndimage.distance_transform_edt(~brain) <= reach
     closed = ndimage.distance_transform_edt(dilated) > reach
-    soft = [i for i, n in enumerate(NUMBERS) if IN_BRAIN[i] or n in (24, 514)]
+    soft = [
+        i
+        for i, n in enumerate(tissues.NUMBERS)
+        if tissues.IN_BRAIN[i] or n in (24, 514)
+    ]
     return brain | (closed & np.isin(labels, soft))
 
 
@@ -241,11 +195,3 @@ def _depth(brain: np.ndarray, voxel: float) -> np.ndarray:
     inside, outside = (ndimage.distance_transform_edt(part) for part in (brain, ~brain))
     distance = np.where(brain, inside - 0.5, 0.5 - outside) * voxel
     return np.clip(np.round(distance / DEPTH_STEP), -127, 127).astype(np.int8)
-
-
-def _landmarks(labels: np.ndarray, to_mm: np.ndarray) -> np.ndarray:
-    present = [i for i in np.unique(labels) if IN_BRAIN[i]]
-    result = np.full((len(NUMBERS), 3), np.nan, np.float32)
-    centres = np.array(ndimage.center_of_mass(np.ones_like(labels), labels, present))
-    result[present] = centres @ to_mm[:3, :3].T + to_mm[:3, 3]
-    return result

@@ -1,9 +1,10 @@
 """What is drawn of a synthetic scan: the person's shape, the pose, the scanner.
 
-`Settings` says how often and how strongly; a `Draw` holds what came out, so that a scan
-can be made again, described in words, or made once more with one thing changed.
+A `Draw` holds all of it, so that a scan can be made again, described in words
+(`scan_description`), or made once more with one thing changed (`draw._replace`).
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -11,111 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from mdvit_jax.data import smooth_fields, tissue_contrast
+from mdvit_jax.data import smooth_fields, tissues
+from mdvit_jax.data.head_shape import Person
+from mdvit_jax.data.scan_settings import Settings
 
 LESIONS = 3
 FAR = 1e4  # mm; a field of view or a plane that far away cuts nothing off
-
-
-class Settings(NamedTuple):
-    """How often (probabilities) and how strongly; static, so it can be hashed.
-
-    Attributes:
-        shape: voxels of the scan along x, y, z.
-        voxel: their size in mm along x, y, z.
-        oversample: samples in a voxel along x, y, z, of which it is the mean. As many
-            as bring a sample near to the voxel size of the head.
-        conformed: True: the scan is acquired at the resolution that is drawn and
-            resampled to the grid of `shape` and `voxel`, as a network sees it. False:
-            that grid is the one of the acquisition, as a file has it; the spacing that
-            is drawn is not used.
-        deformation: mm, the largest root mean square along an axis of the smooth
-            deformation of a person; its length is drawn from 20 to 50 mm.
-        mirror: probability of a person that is the mirror image.
-        rotation: degrees about each axis, uniform in ± this.
-        turn: probability of one of the 24 rotations that keep the axes.
-        translation: mm along each axis, uniform in ± this.
-        scale: factors exp(uniform in ± this), one for all axes and one for each.
-        shear: uniform in ± this.
-        contrasts: probability of each of `tissue_contrast.NAMES`.
-        jitter: standard deviation of a tissue's mean around that of its contrast.
-        texture: largest standard deviation within a tissue, of the range of 1.
-        invert: probability of the negative.
-        gamma: means are raised to exp(uniform in ± this).
-        bias: largest standard deviation of the logarithm of the bias field.
-        noise: largest standard deviation of the noise, of the brightest brain tissue.
-        blur: largest standard deviation in mm of a Gaussian blur.
-        thick_slices: probability of slices of up to 7 mm along one axis.
-        coarse: probability of voxels of up to 3 mm along all axes.
-        padded: probability of a field of view that ends near the head, zeros around.
-        cut_neck, cut_top, slab: probability of a field that ends below the brain,
-            within its upper part, or leaves a slab of it.
-        stripped: probability of the brain alone.
-        margin: mm, lowest and highest; how much wider than the brain it is stripped.
-        ragged: mm, largest standard deviation of that margin along the surface.
-        holes: probability of holes in a stripped brain.
-        deface: probability of a whole head without its face.
-        lesions: probability of each of `LESIONS` lesions or cavities.
-        bits: probability of values in floating point, 16 and 8 bits.
-    """
-
-    shape: tuple[int, int, int] = (128, 128, 128)
-    voxel: tuple[float, float, float] = (2.0, 2.0, 2.0)
-    oversample: tuple[int, int, int] = (1, 1, 1)
-    conformed: bool = True
-    deformation: float = 4.0
-    mirror: float = 0.5
-    rotation: float = 20.0
-    turn: float = 0.0
-    translation: float = 15.0
-    scale: float = 0.1
-    shear: float = 0.05
-    contrasts: tuple[float, ...] = (0.25, 0.15, 0.1, 0.1, 0.1, 0.05, 0.25)
-    jitter: float = 0.06
-    texture: float = 0.06
-    invert: float = 0.1
-    gamma: float = 0.4
-    bias: float = 0.3
-    noise: float = 0.08
-    blur: float = 1.0
-    thick_slices: float = 0.25
-    coarse: float = 0.25
-    padded: float = 0.4
-    cut_neck: float = 0.4
-    cut_top: float = 0.05
-    slab: float = 0.05
-    stripped: float = 0.5
-    margin: tuple[float, float] = (-3.0, 8.0)
-    ragged: float = 2.0
-    holes: float = 0.1
-    deface: float = 0.15
-    lesions: float = 0.1
-    bits: tuple[float, float, float] = (0.3, 0.4, 0.3)
-
-
-# The head as it lies in the label map, in a T1 contrast, on a perfect scanner.
-PLAIN = Settings(
-    deformation=0.0, mirror=0.0, rotation=0.0, translation=0.0, scale=0.0, shear=0.0,
-    contrasts=(1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0), jitter=0.0, texture=0.0, invert=0.0,
-    gamma=0.0, bias=0.0, noise=0.0, blur=0.0, thick_slices=0.0, coarse=0.0, padded=0.0,
-    cut_neck=0.0, cut_top=0.0, slab=0.0, stripped=0.0, margin=(0.0, 0.0), ragged=0.0,
-    holes=0.0, deface=0.0, lesions=0.0, bits=(1.0, 0.0, 0.0),
-)  # fmt: skip
-
-
-class Person(NamedTuple):
-    """The shape of a head: how it differs from that of its label map.
-
-    Attributes:
-        mirror: bool, left and right are exchanged.
-        deformation: mm, root mean square along an axis over the brain.
-        shift: the direction of the deformation, of three components; its affine part
-            is left out.
-    """
-
-    mirror: Array
-    deformation: Array
-    shift: smooth_fields.Waves
 
 
 class Draw(NamedTuple):
@@ -124,8 +26,8 @@ class Draw(NamedTuple):
     Lengths along axes are those of the scanner, which `turn` turns as a whole.
 
     Attributes:
-        contrast: int, index into `tissue_contrast.NAMES`.
-        means: [tissues], the mean of each of `label_maps.TISSUES`, in [0, 1].
+        contrast: int, index into `tissues.CONTRASTS`.
+        means: [tissues], the mean of each of `tissues.TISSUES`, in [0, 1].
         fat: the mean of fat, of which soft tissue has a share.
         texture: [tissues], standard deviation within each.
         inverted: bool; the means are those of the negative already.
@@ -133,13 +35,15 @@ class Draw(NamedTuple):
         scale: [3] factors. shear: [3], xy, xz, yz. translation: [3] mm.
         turn: int, index into `TURNS`; 0 leaves the axes.
         bias: standard deviation of the logarithm of the bias field.
-        noise: standard deviation, of the brightest brain tissue.
+        noise: standard deviation, of the brightest tissue within the skull.
         blur: mm, standard deviation.
         spacing, thickness: [3] mm, of slices along each axis; 0 is the grid's own.
         field_low, field_high: [3] mm from the brain's centre, the field of view.
         stripped: bool. margin, ragged: mm.
         holes: how large a field of variance 1 may be before there is a hole.
         deface: mm from the brain's centre to the plane before which the face is cut.
+        deface_tilt: radians, by which that plane leans forward.
+        lesion_place: [LESIONS] in [0, 1], where of all places within the brain.
         lesion_radius: [LESIONS, 3] mm, 0 is none. lesion_mean: [LESIONS].
         levels: whole numbers that values are rounded to, 0 is none.
         key: of the fields and the noise.
@@ -167,6 +71,8 @@ class Draw(NamedTuple):
     ragged: Array
     holes: Array
     deface: Array
+    deface_tilt: Array
+    lesion_place: Array
     lesion_radius: Array
     lesion_mean: Array
     levels: Array
@@ -184,104 +90,130 @@ def _turns() -> np.ndarray:
 TURNS = _turns()
 
 
+class _Numbers:
+    """Random numbers handed out, one after the other, from a single array of them.
+
+    One call of the generator compiles many times faster than one for each number; and
+    what a number is used for does not depend on the settings.
+    """
+
+    def __init__(self, key: Array, count: int):
+        self._all = jax.random.uniform(key, (count,), minval=1e-6)
+        self._used = 0
+
+    def uniform(self, low=0.0, high=1.0, shape: tuple[int, ...] = ()) -> Array:
+        """From low to high."""
+        start, self._used = self._used, self._used + math.prod(shape)
+        values = self._all[start : self._used].reshape(shape)
+        return low + (high - low) * values
+
+    def normal(self, shape: tuple[int, ...]) -> Array:
+        """Of mean 0 and variance 1."""
+        return jax.scipy.special.ndtri(self.uniform(shape=shape))
+
+    def chance(self, probability: float, shape: tuple[int, ...] = ()) -> Array:
+        """True with a probability."""
+        return self.uniform(shape=shape) < probability
+
+    def index(self, weights: tuple[float, ...]) -> Array:
+        """An index, with a probability in proportion to its weight."""
+        ends = np.cumsum(weights) / np.sum(weights)
+        return (self.uniform() > jnp.asarray(ends[:-1])).sum()
+
+
 def draw_person(key: Array, settings: Settings) -> Person:
     """Draw the shape of a head."""
-    side, size, length, field = jax.random.split(key, 4)
-    length = jax.random.uniform(length, minval=20.0, maxval=50.0)
+    of_numbers, of_field = jax.random.split(key)
+    numbers = _Numbers(of_numbers, 3)
+    length = numbers.uniform(20.0, 50.0)
     return Person(
-        mirror=jax.random.bernoulli(side, settings.mirror),
+        mirror=numbers.chance(settings.mirror),
         # Less than a fold: a gradient of at most about a half.
         deformation=jnp.minimum(
-            settings.deformation * jax.random.uniform(size), 0.15 * length
+            numbers.uniform(0, settings.deformation), 0.15 * length
         ),
-        shift=smooth_fields.random_waves(field, length, components=3),
+        shift=smooth_fields.random_waves(of_field, length, components=3),
     )
 
 
 def draw_scan(key: Array, settings: Settings) -> Draw:
-    """Draw a scan. Each part has a key of its own, whatever the settings of others."""
-    keys = iter(jax.random.split(key, 40))
+    """Draw a scan. A number is drawn whether or not the settings make use of it."""
+    of_numbers, of_fields = jax.random.split(key)
+    numbers = _Numbers(of_numbers, 200)
+    uniform, chance = numbers.uniform, numbers.chance
 
-    def uniform(low, high, shape=()):
-        return jax.random.uniform(next(keys), shape, minval=low, maxval=high)
-
-    def chance(probability, shape=()):
-        return jax.random.bernoulli(next(keys), probability, shape)
-
-    contrast, means, fat, inverted = _draw_contrast(next(keys), settings)
+    contrast, means, fat, inverted = _draw_contrast(numbers, settings)
+    is_ct = contrast == tissues.CT
     texture = uniform(0, settings.texture) * uniform(0.3, 1, means.shape)
-    texture *= jnp.where(contrast == tissue_contrast.CT, 0.05, 1)
-    angle = jnp.deg2rad(settings.rotation)
-    turn = chance(settings.turn) * jax.random.randint(next(keys), (), 0, len(TURNS))
+    turn = chance(settings.turn) * numbers.index((1.0,) * len(TURNS))
     logarithm = uniform(-1, 1) + 0.5 * uniform(-1, 1, (3,))
-
-    axis = jax.nn.one_hot(jax.random.choice(next(keys), 3), 3)
+    axis = jax.nn.one_hot(numbers.index((1.0, 1.0, 1.0)), 3)
     thick = chance(settings.thick_slices) * uniform(2.5, 7) * axis
-    coarse = chance(settings.coarse) * uniform(1.5, 3)
-    spacing = jnp.maximum(thick, coarse)
-    thickness = spacing * uniform(0.6, 1)
-
-    low, high = _draw_field(next(keys), settings)
+    spacing = jnp.maximum(thick, chance(settings.coarse) * uniform(1.5, 3))
+    low, high = _draw_field(numbers, settings)
     stripped = chance(settings.stripped)
-    deface = chance(settings.deface)
     lesion = chance(settings.lesions, (LESIONS,))
-    radius = lesion * jnp.exp(uniform(jnp.log(2.0), jnp.log(20.0), (LESIONS,)))
+    radius = lesion * 2 * 10 ** uniform(0, 1, (LESIONS,))
     return Draw(
-        contrast=contrast, means=means, fat=fat, texture=texture, inverted=inverted,
-        rotation=angle * uniform(-1, 1, (3,)),
+        contrast=contrast,
+        means=means,
+        fat=fat,
+        texture=jnp.where(is_ct, 0.05, 1) * texture,
+        inverted=inverted,
+        rotation=math.radians(settings.rotation) * uniform(-1, 1, (3,)),
         scale=jnp.exp(settings.scale * logarithm),
         shear=settings.shear * uniform(-1, 1, (3,)),
         translation=settings.translation * uniform(-1, 1, (3,)),
         turn=turn,
-        bias=uniform(0, settings.bias)
-        * jnp.where(contrast == tissue_contrast.CT, 0, 1),
-        noise=settings.noise * uniform(0, 1) ** 2
-        * jnp.where(contrast == tissue_contrast.CT, 0.1, 1),
+        bias=jnp.where(is_ct, 0, 1) * uniform(0, settings.bias),
+        noise=jnp.where(is_ct, 0.1, 1) * settings.noise * uniform() ** 2,
         blur=uniform(0, settings.blur),
-        spacing=spacing, thickness=thickness, field_low=low, field_high=high,
-        stripped=stripped, margin=uniform(*settings.margin),
+        spacing=spacing,
+        thickness=spacing * uniform(0.6, 1),
+        field_low=low,
+        field_high=high,
+        stripped=stripped,
+        margin=uniform(*settings.margin),
         ragged=uniform(0, settings.ragged),
         holes=jnp.where(chance(settings.holes), uniform(1.6, 2.4), FAR),
-        deface=jnp.where(deface & ~stripped, uniform(75, 90), FAR),
+        deface=jnp.where(chance(settings.deface) & ~stripped, uniform(60, 90), FAR),
+        deface_tilt=uniform(0.3, 1.0),
+        lesion_place=uniform(shape=(LESIONS,)),
         lesion_radius=radius[:, None] * uniform(0.6, 1, (LESIONS, 3)),
-        lesion_mean=uniform(0, 1, (LESIONS,)),
-        levels=_draw_levels(next(keys), settings),
-        key=next(keys),
-    )  # fmt: skip
-
-
-def _draw_contrast(key: Array, settings: Settings):
-    which, jitter, random, sign, power = jax.random.split(key, 5)
-    weights = jnp.log(jnp.asarray(settings.contrasts))
-    contrast = jax.random.categorical(which, weights)
-    is_random, is_ct = (
-        contrast == index for index in (tissue_contrast.RANDOM, tissue_contrast.CT)
+        lesion_mean=uniform(shape=(LESIONS,)),
+        levels=_draw_levels(numbers, settings),
+        key=of_fields,
     )
-    typical = np.column_stack([tissue_contrast.MEANS, tissue_contrast.FAT])
+
+
+def _draw_contrast(numbers: _Numbers, settings: Settings):
+    contrast = numbers.index(settings.contrasts)
+    is_ct = contrast == tissues.CT
+    typical = np.column_stack([tissues.MEANS, tissues.FAT])
     known = jnp.asarray(typical)[jnp.minimum(contrast, len(typical) - 1)]
     deviation = settings.jitter * jnp.where(is_ct, 0.05, 1)
-    known += deviation * jax.random.normal(jitter, known.shape)
-    free = jax.random.uniform(random, known.shape, minval=0.05)
-    means = jnp.clip(jnp.where(is_random, free, known), 0.02, 1)
-    inverted = jax.random.bernoulli(sign, settings.invert) & ~is_ct
+    known += deviation * numbers.normal(known.shape)
+    free = numbers.uniform(0.05, 1, known.shape)
+    means = jnp.where(contrast == tissues.RANDOM, free, known)
+    means = jnp.clip(means, 0.02, 1)
+    inverted = numbers.chance(settings.invert) & ~is_ct
     means = jnp.where(inverted, 1.02 - means, means)
-    gamma = jnp.exp(settings.gamma * jax.random.uniform(power, minval=-1))
+    gamma = jnp.exp(settings.gamma * numbers.uniform(-1, 1))
     means = means ** jnp.where(is_ct, 1, gamma)
-    air = np.isin(np.arange(means.size), tissue_contrast.AIR)
+    # What lies around the brain, with fat as the last of the means.
+    scalp = jnp.exp(settings.scalp * numbers.uniform(-0.5, 1))
+    around = np.append(
+        ~np.isin(range(len(tissues.TISSUES)), tissues.WITHIN_SKULL), True
+    )
+    means *= jnp.where(around & ~is_ct, scalp, 1)
+    air = np.isin(np.arange(means.size), tissues.AIR)
     means = jnp.where(air, 0, means)
     return contrast, means[:-1], means[-1], inverted
 
 
-def _draw_field(key: Array, settings: Settings) -> tuple[Array, Array]:
+def _draw_field(numbers: _Numbers, settings: Settings) -> tuple[Array, Array]:
     """Lowest and highest point of the field of view, in mm from the brain's centre."""
-    keys = iter(jax.random.split(key, 12))
-
-    def uniform(low, high, shape=()):
-        return jax.random.uniform(next(keys), shape, minval=low, maxval=high)
-
-    def chance(probability):
-        return jax.random.bernoulli(next(keys), probability)
-
+    uniform, chance = numbers.uniform, numbers.chance
     padded = chance(settings.padded)
     width = jnp.where(padded, uniform(82.0, 110.0), FAR)
     depth = jnp.where(padded, uniform(100.0, 128.0), FAR)
@@ -298,53 +230,7 @@ def _draw_field(key: Array, settings: Settings) -> tuple[Array, Array]:
     return jnp.stack([-width, -depth, low]), jnp.stack([width, depth, high])
 
 
-def _draw_levels(key: Array, settings: Settings) -> Array:
-    which, how_many = jax.random.split(key)
-    bits = jax.random.categorical(which, jnp.log(jnp.asarray(settings.bits)))
-    sixteen = jnp.exp(
-        jax.random.uniform(how_many, minval=jnp.log(300.0), maxval=jnp.log(32000.0))
-    )
-    return jnp.stack([0.0, jnp.round(sixteen), 255.0])[bits]
-
-
-def describe(draw: Draw) -> str:
-    """A draw in words, for one scan (without leading axes)."""
-
-    def number(value) -> str:
-        return f"{float(value):.3g}"
-
-    def triple(values) -> str:
-        return ", ".join(number(v) for v in np.asarray(values))
-
-    words = ["brain" if draw.stripped else "whole head"]
-    if draw.stripped:
-        words.append(
-            f"stripped {float(draw.margin):+.1f} ± {float(draw.ragged):.1f} mm wide"
-        )
-        if draw.holes < FAR:
-            words.append("with holes")
-    if draw.deface < FAR:
-        words.append("defaced")
-    negative = ", inverted" if draw.inverted else ""
-    words.append(f"{tissue_contrast.NAMES[int(draw.contrast)]} contrast{negative}")
-    radii = np.asarray(draw.lesion_radius).max(axis=-1)
-    if radii.any():
-        words.append(f"lesions of {triple(radii[radii > 0])} mm")
-    degrees = np.rad2deg(np.asarray(draw.rotation))
-    words.append(f"rotated {triple(degrees)}°, scaled {triple(draw.scale)}")
-    words.append(f"sheared {triple(draw.shear)}, moved {triple(draw.translation)} mm")
-    if draw.turn:
-        words.append(f"axes turned ({int(draw.turn)} of {len(TURNS)})")
-    low, high = np.asarray(draw.field_low), np.asarray(draw.field_high)
-    for axis, start, end in zip("xyz", low, high, strict=True):
-        if start > -FAR or end < FAR:
-            limits = (number(v) if abs(v) < FAR else "open" for v in (start, end))
-            words.append(f"field of view along {axis} from {' to '.join(limits)} mm")
-    if np.any(draw.spacing):
-        words.append(
-            f"slices every {triple(draw.spacing)} mm, {triple(draw.thickness)} thick"
-        )
-    words.append(f"blur {number(draw.blur)} mm, noise {number(100 * draw.noise)} %")
-    words.append(f"bias {number(100 * draw.bias)} %")
-    words.append(f"{int(draw.levels)} levels" if draw.levels else "floating point")
-    return "; ".join(words)
+def _draw_levels(numbers: _Numbers, settings: Settings) -> Array:
+    bits = numbers.index(settings.bits)
+    sixteen = jnp.round(300 * 10 ** numbers.uniform(0, 2))
+    return jnp.stack([0.0, sixteen, 255.0])[bits]

@@ -31,12 +31,11 @@ def random_waves(
     key: Array, length: Array | float, *, components: int = 1, waves: int = 32
 ) -> Waves:
     """A field of the correlation exp(-distance² / 2 length²), `length` in mm."""
-    where, when, how_high = jax.random.split(key, 3)
-    amplitudes = jax.random.normal(how_high, (components, waves))
+    drawn = jax.random.normal(key, (waves, 4 + components))
     return Waves(
-        frequencies=jax.random.normal(where, (waves, 3)) / length,
-        phases=jax.random.uniform(when, (waves,), maxval=2 * jnp.pi),
-        amplitudes=amplitudes * (2 / waves) ** 0.5,
+        frequencies=drawn[:, :3] / length,
+        phases=2 * jnp.pi * jax.scipy.special.ndtr(drawn[:, 3]),
+        amplitudes=drawn[:, 4:].T * (2 / waves) ** 0.5,
     )
 
 
@@ -70,3 +69,12 @@ def on_grid(field: Waves, matrix: Array, axes: tuple[Array, Array, Array]) -> Ar
     amplitudes = jnp.tile(field.amplitudes, 2)
     weighted = amplitudes[:, None, None, :] * across
     return jnp.matmul(weighted, along.T, precision="highest")
+
+
+def transform_grid(matrix: Array, axes: tuple[Array, Array, Array]) -> list[Array]:
+    """The points of a grid under a 4×4 matrix, 3 × [x, y, z]."""
+    x, y, z = axes
+    return [
+        (a * x + t)[:, None, None] + (b * y)[:, None] + c * z
+        for a, b, c, t in matrix[:3]
+    ]
