@@ -26,7 +26,7 @@ import numpy as np
 from jax import Array
 
 from mdvit_jax import geometry, runtime
-from mdvit_jax.data import conform, label_maps, nifti, scan_draw, synthesis
+from mdvit_jax.data import conform, label_maps, nifti, scan_settings, synthesis
 from mdvit_jax.evaluation import metrics, regions
 from mdvit_jax.evaluation.methods import ours
 from mdvit_jax.evaluation.methods.method import of_world
@@ -242,7 +242,7 @@ def heads(data: Path, names: Sequence[str], weights) -> dict[str, list[Case]]:
     paths = [data / "synthseg_labels" / f"{name}.nii.gz" for name in names]
     batch = label_maps.read_heads(paths, voxel=3.0)
     size = weights.size
-    anything = scan_draw.Settings(
+    anything = scan_settings.Settings(
         shape=(size,) * 3,
         voxel=(weights.field_of_view / size,) * 3,
         oversample=(2, 2, 2),

@@ -205,7 +205,7 @@ def get_config() -> ml_collections.ConfigDict:
         0.1  # ours: factors exp(uniform in ±), one for all axes, one for each
     )
     # ours: mm by which the affine between landmarks of two maps may be off (loss.known).
-    synthesis.slack = 6.0
+    synthesis.slack = 4.0
 
     validation = config.validation = ml_collections.ConfigDict()
     validation.every = 1000  # ours, in steps

@@ -57,7 +57,7 @@ def test_heads_come_back(tmp_path):
         random.integers(0, 50, (2, 4, 5, 6), np.uint8),
         random.integers(-127, 127, (2, 4, 5, 6), np.int8),
         random.random((2, 4, 4), np.float32),
-        random.random((2, len(label_maps.NUMBERS), 3), np.float32),
+        random.random((2, 83, 3), np.float32),
     )
     path = tmp_path / "folder" / "heads.npz"
     head_file.write(path, heads)

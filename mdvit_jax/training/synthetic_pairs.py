@@ -15,7 +15,7 @@ import ml_collections
 from jax import Array
 
 from mdvit_jax import errors, geometry
-from mdvit_jax.data import head_file, label_maps, scan_draw, synthesis
+from mdvit_jax.data import head_file, label_maps, scan_draw, scan_settings, synthesis
 from mdvit_jax.training.examples import Examples
 
 
@@ -32,7 +32,7 @@ class Recipe(NamedTuple):
         slack: mm, how far the affine between two label maps' landmarks may be off.
     """
 
-    scanner: scan_draw.Settings
+    scanner: scan_settings.Settings
     pairs: int
     same_head: float
     same_person: float
@@ -43,7 +43,7 @@ class Recipe(NamedTuple):
 def recipe(config: ml_collections.ConfigDict) -> Recipe:
     """The recipe of a whole configuration; its scans fill the network's grid."""
     own, size = config.synthesis, config.data.size
-    scanner = scan_draw.Settings(
+    scanner = scan_settings.Settings(
         shape=(size,) * 3,
         voxel=(config.data.field_of_view / size,) * 3,
         oversample=(own.oversample,) * 3,
