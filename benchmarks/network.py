@@ -8,9 +8,9 @@ centres of mass. `--data` holds ds002748/, oasis1_malf/ and synthseg_labels/. Wi
 `--final` the people are those that choose between recipes, with it those of the end.
 The truth between two people is the answer of `register` at 2 mm, kept in --answers.
 
-same20    one person, an affine of ±20° about any axis, ±15 %, shear 0.1, 15 mm
+same20    one person, an affine of ±20° about each axis, ±15 %, shear 0.1, 15 mm
 inter20   the same between two people; inter0: two people as they are
-inter90   the same with 20° to 90°; turned: 90° to 180°; “twice”: in two passes
+inter90   the same, but 20° to 90° about any axis; turned: 90° to 180°
 heads     a synthetic whole head to the brain of another scan of the person
 """
 
@@ -120,7 +120,7 @@ def measure(weights, estimate, options) -> dict[str, list[float]]:
     same, inter, apart, far = [], [], [], []
     field = weights.field_of_view
 
-    def affine(degrees: tuple[float, float], seed: int, image: Array) -> Array:
+    def affine(degrees: tuple[float, ...], seed: int, image: Array) -> Array:
         return known(degrees, seed, image, field)
 
     for i, scan in enumerate(scans):
@@ -130,11 +130,11 @@ def measure(weights, estimate, options) -> dict[str, list[float]]:
         other_image, _ = small(other, weights.size)
         to_other = answers(people["ds002748"][i], other_name, scan, other)
         for k in range(AFFINES):
-            move = affine((0.0, 20.0), 100 * i + k, image)
+            move = affine((), 100 * i + k, image)
             moved = geometry.warp_affine(image, move)
             same.append(Case(image, moved, geometry.invert(move), mask))
             for cases, degrees in (
-                (inter, (0.0, 20.0)),
+                (inter, ()),
                 (apart, (20.0, 90.0)),
                 (far, (90.0, 180.0)),
             ):
@@ -177,19 +177,21 @@ def small(scan: conform.Conformed, size: int) -> tuple[Array, Array]:
     return image, mask >= 0.5
 
 
-def known(degrees: tuple[float, float], seed: int, image: Array, field: float) -> Array:
-    """A random affine whose rotation is between two angles."""
+def known(degrees: tuple[float, ...], seed: int, image: Array, field: float) -> Array:
+    """A known affine; with degrees, its rotation is by an angle between two.
+
+    Without, it is ±20° about each axis (`known_affines`).
+    """
     turn_key, key = jax.random.split(jax.random.key(seed))
-    settings = known_affines.AFFINE
-    rest = random_affine.draw(
-        key, settings._replace(degrees=(0.0,)), jnp.zeros(3), field
-    )
+    centre = geometry.centre_of_mass(image)
+    if not degrees:
+        return known_affines.draw(key, centre, field)
+    rest = known_affines.draw(key, jnp.zeros(3), field, degrees=0.0)
     axis_key, angle_key = jax.random.split(turn_key)
     axis = jax.random.normal(axis_key, (3,))
     low, high = degrees
     angle = jax.random.uniform(angle_key, (), minval=low, maxval=high)
     turn = random_affine.rotation(axis / jnp.linalg.norm(axis), jnp.deg2rad(angle))
-    centre = geometry.centre_of_mass(image)
     about = geometry.translation_matrix(centre)
     turned = geometry.homogeneous(turn, jnp.zeros(3))
     return geometry.compose(about, turned, rest, geometry.invert(about))

@@ -15,12 +15,12 @@ import numpy as np
 from jax import Array
 
 from mdvit_jax import geometry, models
-from mdvit_jax.training import random_affine
 
-# What is drawn: a head that lies askew in another scanner.
-AFFINE = random_affine.RandomAffine(
-    which="moving", degrees=(20.0,), scale=1.15, shear=0.1, shift=15.0
-)
+# What is drawn: a head that lies askew in another scanner; each number uniform in ± this.
+DEGREES = 20.0  # about each of x, y and z
+SCALE = 0.15  # 1 ± along each axis
+SHEAR = 0.1
+SHIFT = 15.0  # mm along each axis
 
 
 def create(
@@ -37,9 +37,7 @@ def create(
     def measure(params, image: Array, mask: Array, number: Array):
         keys = jax.random.split(jax.random.fold_in(jax.random.key(0), number), count)
         centre = geometry.centre_of_mass(image)
-        moves = jax.vmap(
-            lambda key: random_affine.draw(key, AFFINE, centre, field_of_view)
-        )(keys)
+        moves = jax.vmap(lambda key: draw(key, centre, field_of_view))(keys)
         fixed = jnp.broadcast_to(image, (count, *image.shape))
         estimate = network.from_centres(
             params, fixed, geometry.warp_affine(fixed, moves)
@@ -53,6 +51,19 @@ def create(
         return jnp.stack(apart, axis=-1), jnp.concatenate(active)
 
     return measure
+
+
+def draw(
+    key: Array, centre: Array, field_of_view: float, *, degrees: float = DEGREES
+) -> Array:
+    """A known affine about a point [3], 4×4 normalised."""
+    uniform = jax.random.uniform(key, (4, 3), minval=-1)
+    # In the units of the 12 parameters (`geometry.affine_matrix`).
+    strengths = jnp.array(
+        [SHIFT / (field_of_view / 2), degrees / 180, SHEAR / jnp.pi, 2 * SCALE]
+    )
+    parameters = (uniform * strengths[:, None]).reshape(12)
+    return geometry.affine_matrix(parameters, centre=centre)
 
 
 def distance_over(mask: Array, estimate: Array, truth: Array) -> Array:
