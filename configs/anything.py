@@ -52,7 +52,7 @@ def get_config():
     augment.deform = 2.0
     augment.contrast = 0.7
     augment.affine.which = "both"
-    augment.affine.degrees = (20.0, 60.0)
+    augment.affine.degrees = (30.0, 60.0)
     augment.affine.scale = 1.12
 
     synthesis = config.synthesis

@@ -16,7 +16,7 @@ from jax import Array
 
 from mdvit_jax import geometry, models
 
-# What is drawn: a head that lies askew in another scanner; each number uniform in ± this.
+# A head that lies askew in another scanner; each number is drawn uniform in ± this.
 DEGREES = 20.0  # about each of x, y and z
 SCALE = 0.15  # 1 ± along each axis
 SHEAR = 0.1
