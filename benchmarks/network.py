@@ -25,11 +25,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from mdvit_jax import geometry, runtime
-from mdvit_jax.data import conform, label_maps, nifti, scan_settings, synthesis
+from mdvit_jax import geometry
+from mdvit_jax.cli import startup
+from mdvit_jax.data import conform, label_maps, scan_settings, synthesis
 from mdvit_jax.evaluation import metrics, regions
 from mdvit_jax.evaluation.methods import ours
-from mdvit_jax.evaluation.methods.method import of_world
+from mdvit_jax.evaluation.methods.method import align_conformed
+from mdvit_jax.io import image as images
 from mdvit_jax.models import weights_file
 from mdvit_jax.training import known_affines, random_affine
 
@@ -76,7 +78,7 @@ def main() -> None:
     parser.add_argument("--answers", type=Path, default=Path("cache/answers.json"))
     parser.add_argument("--output", type=Path, help="the rows as JSON")
     options = parser.parse_args()
-    runtime.start()
+    startup.start()
     weights = weights_file.load(options.weights)
     estimate = estimator(weights)
     rows = measure(weights, estimate, options)
@@ -160,8 +162,8 @@ def measure(weights, estimate, options) -> dict[str, list[float]]:
 def read(image: Path, labels: Path | None = None) -> conform.Conformed:
     """A scan on the fine grid."""
     return conform.conform(
-        nifti.load(image),
-        None if labels is None else nifti.load_labels(labels),
+        images.load(image),
+        None if labels is None else images.load_labels(labels),
         None,
         size=FINE,
         field_of_view=256.0,
@@ -204,7 +206,7 @@ class Answers:
         """Those that the file holds; it need not be there."""
         self._path = path
         self._known = json.loads(path.read_text()) if path.exists() else {}
-        self._align = of_world(ours.find)
+        self._align = align_conformed(ours.align_images)
 
     def __call__(self, one: str, other: str, fixed, moving) -> Array:
         """4×4 normalised `fixed_to_moving`."""
@@ -279,7 +281,7 @@ def heads(data: Path, names: Sequence[str], weights) -> dict[str, list[Case]]:
 
 def overlaps(estimate, names, scans, weights, answers) -> dict[str, list[float]]:
     """Dice of masks and regions, each person to the next, and that of `register`."""
-    table: Any = regions.table("neuromorphometrics")
+    table: Any = regions.label_values("neuromorphometrics")
     rows: list[list[tuple[float, float]]] = []
     for i, fixed in enumerate(scans):
         j = (i + 1) % len(scans)

@@ -12,20 +12,24 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from mdvit_jax import configuration, errors
-from mdvit_jax.data import cohort, head_file, label_maps, store
+from mdvit_jax import config as configuration
+from mdvit_jax import errors
+from mdvit_jax.cli import parser
+from mdvit_jax.data import cohort, dataset, head_file, label_maps
 
 VOXEL = 2.0  # mm; the grids that networks see are coarser
 
 
-@errors.told_in_a_sentence
+@errors.handle_user_errors
 def main() -> int:
     """Read the configuration and write the copy."""
-    parser = argparse.ArgumentParser(
+    command = parser.Parser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", type=Path, required=True, help="the folder")
-    options, config = configuration.parse(parser)
+    command.add_config()
+    command.add_argument("--output", type=Path, required=True, help="the folder")
+    options = command.parse_args()
+    config = configuration.load(options.config, options.overrides)
     with config.unlocked():
         config.data.size = round(config.data.field_of_view / VOXEL)
         config.data.cache = ""
@@ -33,7 +37,7 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     parts = cohort.split(cohort.read(config), config)
     for scan in parts["train"] + parts["validation"]:
-        made = store.make(scan, config)
+        made = dataset.conform_scan(scan, config)
         image = np.round(made.image * 255).astype(np.uint8)
         copy = nibabel.nifti1.Nifti1Image(image, made.to_world)
         copy.header.set_xyzt_units("mm")

@@ -6,7 +6,8 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks.registration import cases, scans
 from mdvit_jax import register
-from mdvit_jax.registration import align, levels, measures
+from mdvit_jax.registration import levels, search, similarity_metrics
+from mdvit_jax.registration.foreground import segment_foreground
 from oracle import heads
 from test_levels import ORDERS, reordered
 
@@ -49,16 +50,16 @@ def apart(one, other) -> float:
 
 def test_an_affine_is_found(found):
     assert apart(found.matrix, TRUTH) < 0.1 * VOXEL
-    assert found.verdict.word == "ok" and not found.alignment.searched
+    assert found.quality.status == "ok" and not found.alignment.searched
     assert found.after.correlation > found.before.correlation
-    assert found.parts.scale == pytest.approx([1.06, 0.95, 1.02], abs=0.01)
+    assert found.components.scale == pytest.approx([1.06, 0.95, 1.02], abs=0.01)
 
 
 @pytest.mark.parametrize("contrast", [np.square, lambda values: 1.1 - values])
 def test_whatever_the_contrast(fixed, contrast):
     found = register(fixed, seen(TRUTH, contrast=contrast))
     assert apart(found.matrix, TRUTH) < 0.15 * VOXEL
-    assert found.verdict.word == "ok"
+    assert found.quality.status == "ok"
 
 
 @pytest.mark.parametrize(("dof", "scale"), [("rigid", 1.0), ("similarity", 1.07)])
@@ -95,8 +96,8 @@ def test_any_orientation_is_found(fixed, seed):
     found = register(fixed, seen(truth))
     assert apart(found.matrix, truth) < 0.15 * VOXEL
     # A wrong header might have exchanged left and right.
-    (reason,) = found.verdict.reasons
-    assert found.verdict.word == "check" and "left and right" in reason
+    (reason,) = found.quality.reasons
+    assert found.quality.status == "check" and "left and right" in reason
 
 
 def test_a_header_with_the_axes_in_a_wrong_order(fixed):
@@ -111,7 +112,7 @@ def test_a_mirrored_head_is_laid_on_by_no_mirror(fixed):
     data, affine = seen(TRUTH)
     found = register(fixed, (np.ascontiguousarray(data[::-1]), affine))
     assert np.linalg.det(found.matrix[:3, :3]) > 0
-    assert found.verdict.word != "ok"
+    assert found.quality.status != "ok"
 
 
 def test_two_answers_that_cannot_be_told_apart_are_told():
@@ -124,8 +125,8 @@ def test_two_answers_that_cannot_be_told_apart_are_told():
     )
     found = register((both, affine), (other, affine))
     assert min(apart(found.matrix, q) for q in (quarter, quarter @ half)) < 0.2 * VOXEL
-    assert found.verdict.word == "check"
-    assert "another orientation" in found.verdict.reasons[0]
+    assert found.quality.status == "check"
+    assert "another orientation" in found.quality.reasons[0]
 
 
 def test_what_a_mask_leaves_out_does_not_pull(fixed):
@@ -148,50 +149,59 @@ def test_equal_inputs_give_equal_bits(fixed, found):
 
 
 def test_the_measures(fixed):
-    thing = levels.find(*fixed, name="it")
-    pair = levels.pair(thing, thing)
-    same = measures.measure(pair, np.eye(4))
+    image = segment_foreground(*fixed, name="it")
+    pair = levels.build_pair(image, image)
+    same = similarity_metrics.measure(pair, np.eye(4))
     assert same.ntg < 0.01 and same.correlation > 0.98 and same.overlap > 0.9
     far = np.eye(4)
     far[:3, 3] = 12, -10, 8
-    other = measures.measure(pair, far)
+    other = similarity_metrics.measure(pair, far)
     assert other.ntg > same.ntg + 0.2 and other.overlap < same.overlap
     assert other.correlation < same.correlation - 0.2
     away = np.eye(4)
     away[0, 3] = 1000
-    nothing = measures.measure(pair, away)
-    assert nothing.overlap == 0 and nothing.correlation == pytest.approx(0, abs=1e-6)
+    noimage = similarity_metrics.measure(pair, away)
+    assert noimage.overlap == 0 and noimage.correlation == pytest.approx(0, abs=1e-6)
 
 
-def test_where_a_mask_leaves_out_nothing_need_be_covered(fixed):
+def test_where_a_mask_leaves_out_noimage_need_be_covered(fixed):
     data, affine = fixed
     index = np.indices(data.shape)[0]
     skull = np.where((data == 0) & (index > 6) & (index < 40), 0.5, data)
     skull = skull.astype(np.float32)
-    brain = levels.find(data, affine, name="it")
-    head = levels.find(skull, affine, mask=data > 0, name="it")
-    alone = levels.find(data, affine, mask=np.ones(data.shape, bool), name="it")
+    brain = segment_foreground(data, affine, name="it")
+    head = segment_foreground(skull, affine, mask=data > 0, name="it")
+    alone = segment_foreground(data, affine, mask=np.ones(data.shape, bool), name="it")
     turn = pose(Rotation.from_euler("z", 20, degrees=True), (1, 1, 1), (25, 0, 4))
-    plain = levels.pair(brain, brain)
-    whole = measures.measure(levels.pair(brain, alone), turn).overlap
-    assert whole == measures.measure(plain, turn).overlap, "a mask of all is none"
-    within = measures._overlap_within_masks(plain, plain.to_voxels(turn, measures.SIZE))
+    plain = levels.build_pair(brain, brain)
+    whole = similarity_metrics.measure(levels.build_pair(brain, alone), turn).overlap
+    assert whole == similarity_metrics.measure(plain, turn).overlap, (
+        "a mask of all is none"
+    )
+    within = similarity_metrics._overlap_within_masks(
+        plain, plain.to_voxels(turn, similarity_metrics.SIZE)
+    )
     assert within == pytest.approx(whole, abs=1e-4)
-    for pair in (levels.pair(brain, head), levels.pair(head, brain)):
-        assert measures.measure(pair, np.eye(4)).overlap > 0.87
-        assert measures.measure(pair, turn).overlap < 0.85
-    unmasked = levels.find(skull, affine, name="it")
-    assert measures.measure(levels.pair(brain, unmasked), np.eye(4)).overlap < 0.6
+    for pair in (levels.build_pair(brain, head), levels.build_pair(head, brain)):
+        assert similarity_metrics.measure(pair, np.eye(4)).overlap > 0.87
+        assert similarity_metrics.measure(pair, turn).overlap < 0.85
+    unmasked = segment_foreground(skull, affine, name="it")
+    assert (
+        similarity_metrics.measure(
+            levels.build_pair(brain, unmasked), np.eye(4)
+        ).overlap
+        < 0.6
+    )
 
 
 def test_starts_are_spread_around_the_start():
     begin = np.eye(3, 4)
-    starts = align._around(begin, 0, 8.0)
+    starts = search._perturb(begin, 0, 8.0)
     assert (starts[0] == begin).all() and len({s.tobytes() for s in starts}) == 12
     assert np.allclose(
         starts[:, :, :3] @ starts[:, :, :3].transpose(0, 2, 1), np.eye(3)
     )
-    assert (starts == align._around(begin, 0, 8.0)).all()
+    assert (starts == search._perturb(begin, 0, 8.0)).all()
 
 
 @pytest.mark.parametrize("contrast", ["gamma 1", "gamma 2", "inverted"])
@@ -199,11 +209,11 @@ def test_a_real_brain_moved_by_a_known_affine(real_data, contrast):
     case = cases.known_affine(1, contrast)
     found = register(case.fixed, case.moving)
     assert case.measure(found.matrix) < 0.1
-    assert found.verdict.word == "ok"
+    assert found.quality.status == "ok"
 
 
 def test_a_person_scanned_twice(real_data):
     one, other = (scans.oasis(name).image for name in ("1003", "1023"))
     found = register(one, other)
-    assert found.verdict.word == "ok" and found.after.correlation > 0.8
-    assert found.parts.scale == pytest.approx([1, 1, 1], abs=0.01)
+    assert found.quality.status == "ok" and found.after.correlation > 0.8
+    assert found.components.scale == pytest.approx([1, 1, 1], abs=0.01)

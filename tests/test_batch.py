@@ -7,18 +7,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from mdvit_jax import __main__, errors, folder_lock
-from mdvit_jax.registration import (
-    batch,
-    batch_outputs,
-    decompose,
-    images,
-    inputs,
-    measures,
-    register,
-    transforms,
-    verdict,
-)
+from mdvit_jax import __main__, errors, transforms
+from mdvit_jax.cli.batch import pair_outputs, run_batch
+from mdvit_jax.io import coerce, image, lock, nifti
+from mdvit_jax.registration import quality, register, similarity_metrics
 from oracle import heads
 
 TURNED = np.eye(4)
@@ -58,17 +50,17 @@ def quick(monkeypatch):
         calls.append((moving.name, dof, fixed_mask and fixed_mask.name))
         if moving.name == "bug.nii":
             raise ZeroDivisionError("a\nbug")
-        one, other = (inputs.image(i, "it") for i in (fixed, moving))
+        one, other = (coerce.to_image(i, "it") for i in (fixed, moving))
         if fixed_mask:
-            inputs.mask(fixed_mask, one, "it")
-        measured = measures.Measures(0.5, 0.25, 0.9)
+            coerce.to_mask(fixed_mask, one, "it")
+        measured = similarity_metrics.Measures(0.5, 0.25, 0.9)
         word = "failed" if moving.name == "bert.nii.gz" else "ok"
         return register.Registration(
             TURNED,
-            verdict.Verdict(word, ("not alike",) * (word == "failed")),
+            quality.Quality(word, ("not alike",) * (word == "failed")),
             measured,
             measured,
-            decompose.decompose(TURNED, np.zeros(3)),
+            transforms.decompose(TURNED, np.zeros(3)),
             None,
             one,
             other,
@@ -98,7 +90,7 @@ def table(folder):
 
 def files(folder):
     found = {path.name for path in (folder / "r").iterdir()}
-    return sorted(found - {folder_lock.NAME})
+    return sorted(found - {lock.NAME})
 
 
 GOOD = "moving,fixed,age\nscans/anna.nii.gz,fixed.nii.gz,70\n"
@@ -188,15 +180,15 @@ def test_errors_are_tried_again(folder, quick):
 
 
 def test_interrupted_it_goes_on(folder, quick, monkeypatch, capsys):
-    save_image = images.save
+    save_image = image.save
 
-    def stopped(path, *arguments):
+    def stopped(path, *arguments, **options):
         if path.name.startswith("bert"):
             raise KeyboardInterrupt
-        save_image(path, *arguments)
+        save_image(path, *arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(images, "save", stopped)
+        patch.setattr(image, "save", stopped)
         assert run(folder, BOTH) == 130
     assert "goes on" in capsys.readouterr().err
     assert [*table(folder)] == ["anna"]
@@ -218,9 +210,8 @@ def test_the_pairs_of_another_csv_stay_in_the_table(folder, quick):
 def test_transforms_only_in_another_format(folder, quick, format, ending):
     assert run(folder, GOOD, "--no-images", "--format", format) == 0
     assert files(folder) == [f"anna{ending}", "results.csv"]
-    grids = [
-        inputs.image(folder / n, "").grid for n in ("fixed.nii.gz", "scans/anna.nii.gz")
-    ]
+    names = "fixed.nii.gz", "scans/anna.nii.gz"
+    grids = [nifti.read_grid(folder / name) for name in names]
     path = folder / f"r/anna{ending}"
     matrix = transforms.read(path, fixed=grids[0], moving=grids[1])
     assert np.abs(matrix - TURNED).max() < 1e-6
@@ -258,8 +249,8 @@ def test_a_csv_that_is_not_there(folder, capsys):
 
 
 def test_a_second_batch_in_the_folder_is_refused(folder, quick, capsys):
-    with batch_outputs.only_batch_in(folder / "r"):
-        assert run(folder, GOOD) == folder_lock.Taken.exit_code
+    with pair_outputs.hold_folder(folder / "r"):
+        assert run(folder, GOOD) == lock.Taken.exit_code
     told = capsys.readouterr().err
     assert "another mdvit batch is writing to" in told and told.count("\n") == 1
     assert not quick and not files(folder)
@@ -300,7 +291,7 @@ def test_a_full_disk_ends_the_batch(folder, quick, capsys, monkeypatch):
     def full(path, results):
         raise errors.UserError("results.csv cannot be written (No space).")
 
-    monkeypatch.setattr(batch.batch_results, "write", full)
+    monkeypatch.setattr(run_batch.results_csv, "write", full)
     assert run(folder, BOTH) == 2 and not quick  # told before it computes
     assert "No space" in capsys.readouterr().err
 

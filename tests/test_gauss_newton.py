@@ -8,8 +8,7 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from mdvit_jax.registration import gauss_newton
-from mdvit_jax.registration.choices import DOF
+from mdvit_jax.registration import DOF, gauss_newton
 from mdvit_jax.registration.gauss_newton import Level
 from oracle import heads, images, local_correlation
 

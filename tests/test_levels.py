@@ -1,4 +1,4 @@
-"""Which voxels are the object, and where it comes to lie on the cubes."""
+"""Where a foreground comes to lie on the cubes."""
 
 import itertools
 
@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from mdvit_jax import errors
 from mdvit_jax.registration import levels
+from mdvit_jax.registration.foreground import Foreground, segment_foreground
 from oracle import heads
 from test_transforms import GRIDS, affine
 
@@ -20,92 +21,8 @@ def head():
     return data, data > 0, matrix
 
 
-def find(data, matrix, **more):
-    return levels.find(np.asarray(data), matrix, name="head.nii", **more)
-
-
-def on_grid(thing: levels.Object, matrix, shape):
-    """Which voxels of the file are the object's."""
-    offset = np.linalg.solve(matrix, thing.affine @ [0, 0, 0, 1])[:3]
-    found = np.zeros(shape, bool)
-    start = np.rint(offset).astype(int)
-    found[tuple(map(slice, start, start + thing.inside.shape))] = thing.inside
-    return found
-
-
-@pytest.mark.parametrize("background", [0.0, -1000.0, 7.5, 1.0])
-@pytest.mark.parametrize("inverted", [False, True])
-def test_an_empty_background_of_any_value(head, background, inverted):
-    data, inside, matrix = head
-    values = np.where(inside, 1 - data if inverted else data, background)
-    found = find(values, matrix)
-    assert found.bare
-    assert (on_grid(found, matrix, data.shape) == inside).mean() > 0.9999
-    within = found.image[found.inside]
-    assert within.min() >= -0.05 and within.max() <= 1.05 and within.std() > 0.1
-    assert (found.image[~found.inside] == 0).all()
-
-
-def test_centre_and_radius(head):
-    data, inside, matrix = head
-    found = find(data, matrix)
-    points = np.argwhere(inside) @ matrix[:3, :3].T + matrix[:3, 3]
-    assert np.abs(found.centre - points.mean(0)).max() < 1e-9
-    far = np.linalg.norm(points - points.mean(0), axis=1).max()
-    assert found.radius == pytest.approx(far)
-
-
-@pytest.mark.parametrize("level", [0.02, 0.05])
-def test_a_noisy_background(head, level):
-    data, inside, matrix = head
-    random = np.random.default_rng(0)
-    noise = np.abs(random.normal(0, level, (2, *data.shape))).sum(0)
-    found = find(0.3 * inside + data + noise, matrix)
-    assert not found.bare
-    object_ = on_grid(found, matrix, data.shape)
-    dice = 2 * (object_ & inside).sum() / (object_.sum() + inside.sum())
-    assert dice > 0.95
-
-
-def test_holes_of_a_noisy_image_are_filled(head):
-    data, inside, matrix = head
-    noise = np.random.default_rng(0).uniform(0, 0.05, data.shape)
-    hole = ndimage.binary_erosion(inside, iterations=6)
-    found = find(np.where(hole, 0.0, 0.3 * inside + data) + noise, matrix)
-    assert on_grid(found, matrix, data.shape)[hole].all()
-
-
-def test_a_mask_is_a_weight_and_no_cut(head):
-    data, inside, matrix = head
-    mask = np.ones(data.shape, bool)
-    mask[:20] = False
-    plain, masked = find(data, matrix), find(data, matrix, mask=mask)
-    assert (plain.inside == masked.inside).all() and (plain.weight == 1).all()
-    assert 0 < masked.weight.mean() < 1 and (plain.image == masked.image).all()
-
-
-def few(data):
-    """Single voxels, 63 in all."""
-    found = np.zeros(data.size)
-    found[:: data.size // 62] = np.arange(1, 64)
-    return found.reshape(data.shape)
-
-
-@pytest.mark.parametrize(
-    ("change", "why"),
-    [
-        (lambda data: (data > 0).astype(np.float32), "has one value throughout"),
-        (few, "shows no object"),
-        (lambda data: data[:, :, 20:23], "too thin"),
-        (lambda data: data[20:21], "too thin"),
-    ],
-)
-def test_nothing_to_align_is_told_in_a_sentence(head, change, why):
-    data, _, matrix = head
-    with pytest.raises(errors.UserError) as told:
-        find(change(data), matrix)
-    assert why in str(told.value)
-    assert "head.nii" in str(told.value) and "\n" not in str(told.value)
+def segment(data, matrix, **more):
+    return segment_foreground(np.asarray(data), matrix, name="head.nii", **more)
 
 
 @pytest.mark.parametrize(
@@ -117,22 +34,22 @@ def test_nothing_to_align_is_told_in_a_sentence(head, change, why):
         ((1, 15, 15), "head.nii shows"),
     ],
 )
-def test_voxel_sizes_that_cannot_be_are_told_in_a_sentence(head, scales, why):
+def test_voxel_sizes_that_cannot_be_are_caught_in_a_sentence(head, scales, why):
     """Before cubes are made of them, which would take time and memory without end."""
     data, _, matrix = head
-    other = levels.find(data, matrix @ np.diag([*scales, 1.0]), name="odd.nii")
-    plain = find(data[:, :, 20:24] if why.startswith("head") else data, matrix)
+    other = segment_foreground(data, matrix @ np.diag([*scales, 1.0]), name="odd.nii")
+    plain = segment(data[:, :, 20:24] if why.startswith("head") else data, matrix)
     for both in ((plain, other), (other, plain)):
-        with pytest.raises(errors.UserError) as told:
-            levels.pair(*both)
-        assert why in str(told.value) and "\n" not in str(told.value)
+        with pytest.raises(errors.UserError) as caught:
+            levels.build_pair(*both)
+        assert why in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.fixture(scope="module")
 def pair(head):
     data, _, matrix = head
     there = affine(4) @ matrix
-    return levels.pair(find(data, matrix), find(data, there))
+    return levels.build_pair(segment(data, matrix), segment(data, there))
 
 
 @pytest.mark.parametrize("size", levels.SIZES)
@@ -172,11 +89,11 @@ def test_a_blob_is_where_it_is_in_the_world(name):
     radius = np.linalg.norm(at - middle, axis=-1).max()
     blob = middle + np.array([1.7, -1.3, 2.1])
     image = np.exp(-((at - blob) ** 2).sum(-1) / (2 * 4**2)).astype(np.float32)
-    thing = levels.Object(
+    thing = Foreground(
         image, np.ones(shape, bool), np.ones_like(image), grid.affine, middle,
         radius, True, "it",
     )  # fmt: skip
-    pair = levels.pair(thing, thing)
+    pair = levels.build_pair(thing, thing)
     for size, (level, _) in pair.cubes.items():
         step = pair.voxel * 96 / size
         found = ndimage.center_of_mass(level.image)
@@ -204,9 +121,9 @@ def reordered(data, matrix, axes, flips):
 
 def test_the_order_of_axes_changes_no_cube(head):
     data, matrix = head[0][::2, ::2, ::2], affine(7) @ head[2] @ np.diag([2, 2, 2, 1])
-    first = levels.pair(*2 * [find(data, matrix)])
+    first = levels.build_pair(*2 * [segment(data, matrix)])
     for axes, flips in ORDERS:
-        thing = find(*reordered(data, matrix, axes, flips))
+        thing = segment(*reordered(data, matrix, axes, flips))
         assert np.abs(thing.centre - first.fixed.centre).max() < 1e-9
         assert thing.radius == pytest.approx(first.fixed.radius, abs=1e-9)
         cube = levels._pyramid(thing, first.voxel)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mdvit_jax.training import log
+from mdvit_jax.training import metrics_log
 
 
 def rows(path):
@@ -15,26 +15,26 @@ def rows(path):
 
 
 def test_rows_after_the_checkpoint_are_dropped_when_a_run_goes_on(tmp_path):
-    with log.MetricsLog(tmp_path, from_step=0) as record:
+    with metrics_log.MetricsLog(tmp_path, from_step=0) as record:
         for step in range(1, 6):
             record.write(step, {"loss": step / 10})
             if step == 3:
                 record.write(step, {"dsc": 0.5})
     with record.path.open("a") as file:
         file.write('{"step": 3, "lo')  # cut short by a kill
-    with log.MetricsLog(tmp_path, from_step=3) as record:
+    with metrics_log.MetricsLog(tmp_path, from_step=3) as record:
         record.write(4, {"loss": 0.7})
-    found = rows(record.path)
-    assert [row["step"] for row in found] == [1, 2, 3, 3, 4]
-    assert found[-1] == {"step": 4, "loss": 0.7}
+    kept = rows(record.path)
+    assert [row["step"] for row in kept] == [1, 2, 3, 3, 4]
+    assert kept[-1] == {"step": 4, "loss": 0.7}
 
 
 def test_a_new_run_begins_empty(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 1}\n')
-    with log.MetricsLog(tmp_path / "new", from_step=0) as record:
+    with metrics_log.MetricsLog(tmp_path / "new", from_step=0) as record:
         pass
     assert rows(record.path) == []
-    with log.MetricsLog(tmp_path, from_step=0) as record:
+    with metrics_log.MetricsLog(tmp_path, from_step=0) as record:
         pass
     assert rows(record.path) == []
 
@@ -52,36 +52,36 @@ def test_a_new_run_begins_empty(tmp_path):
 )
 @pytest.mark.parametrize("place", [0, 2, 3])
 def test_what_is_no_row_is_dropped(tmp_path, caplog, odd, place):
-    with log.MetricsLog(tmp_path, from_step=0) as record:
+    with metrics_log.MetricsLog(tmp_path, from_step=0) as record:
         for step in (1, 2, 3):
             record.write(step, {"loss": step / 10})
     lines = record.path.read_bytes().splitlines(keepends=True)
     end = b"\n" if place < 3 else b""
     record.path.write_bytes(b"".join([*lines[:place], odd + end, *lines[place:]]))
-    assert not log.validated(tmp_path, 2)
-    with log.MetricsLog(tmp_path, from_step=3):
+    assert not metrics_log.is_validated(tmp_path, 2)
+    with metrics_log.MetricsLog(tmp_path, from_step=3):
         assert record.path.read_bytes() == b"".join(lines)
     assert not caplog.records
 
 
 @pytest.mark.parametrize("kept", [0, 3])
-def test_rows_that_were_lost_are_told_once(tmp_path, caplog, kept):
-    with log.MetricsLog(tmp_path, from_step=0) as record:
+def test_lost_rows_are_one_warning(tmp_path, caplog, kept):
+    with metrics_log.MetricsLog(tmp_path, from_step=0) as record:
         for step in range(1, kept + 1):
             record.write(step, {"loss": 0.5})
         record.write(7, {"dsc": 0.9})
     if not kept:
         record.path.unlink()
-    with log.MetricsLog(tmp_path, from_step=7) as record:
+    with metrics_log.MetricsLog(tmp_path, from_step=7) as record:
         record.write(8, {"loss": 0.5})
-    (told,) = [r for r in caplog.records if r.levelno == logging.WARNING]
+    (warning,) = [r for r in caplog.records if r.levelno == logging.WARNING]
     lost = f"{7 - kept} of the first 7 steps, from step {kept + 1} to step 7;"
-    assert told.getMessage().startswith(f"{record.path} lacks the rows of {lost}")
+    assert warning.getMessage().startswith(f"{record.path} lacks the rows of {lost}")
     assert rows(record.path)[-1]["step"] == 8
 
 
 def test_rows_are_json_even_of_what_is_not_finite(tmp_path):
-    with log.MetricsLog(tmp_path, from_step=0) as record:
+    with metrics_log.MetricsLog(tmp_path, from_step=0) as record:
         record.write(1, {"hd95": float("inf"), "dsc": float("nan"), "loss": 0.5})
 
     def refuse(constant):
@@ -95,32 +95,36 @@ def test_rows_are_json_even_of_what_is_not_finite(tmp_path):
 def test_rows_are_on_the_disk_when_asked_for(tmp_path, monkeypatch):
     synced = []
     monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file)))
-    with log.MetricsLog(tmp_path, from_step=0) as record:
+    with metrics_log.MetricsLog(tmp_path, from_step=0) as record:
         record.write(1, {"loss": 0.5})
         synced.clear()
         record.sync()
-        (found,) = synced
-    assert found.st_ino == record.path.stat().st_ino
-    assert found.st_size == record.path.stat().st_size > 0  # nothing left in Python
+        (file,) = synced
+    assert file.st_ino == record.path.stat().st_ino
+    assert file.st_size == record.path.stat().st_size > 0  # nothing left in Python
 
 
 def test_the_record_says_which_steps_were_validated(tmp_path):
-    assert not log.validated(tmp_path, 1)
-    with log.MetricsLog(tmp_path, from_step=0) as record:
+    assert not metrics_log.is_validated(tmp_path, 1)
+    with metrics_log.MetricsLog(tmp_path, from_step=0) as record:
         record.write(1, {"loss": 0.5})
         record.write(2, {"dsc": 0.9})
     (tmp_path / "metrics.jsonl").open("a").write('{"step": 3, "ds')
-    assert [log.validated(tmp_path, step) for step in (1, 2, 3)] == [False, True, False]
+    assert [metrics_log.is_validated(tmp_path, step) for step in (1, 2, 3)] == [
+        False,
+        True,
+        False,
+    ]
 
 
 def test_tensorboard_gets_the_same_values(tmp_path):
     from tensorboardX.proto import event_pb2
     from tensorboardX.record_writer import masked_crc32c
 
-    with log.MetricsLog(tmp_path, from_step=0) as record:
+    with metrics_log.MetricsLog(tmp_path, from_step=0) as record:
         record.write(3, {"loss": 0.5, "dsc": 0.75})
     (path,) = (tmp_path / "tensorboard").glob("events.*")
-    content, found = path.read_bytes(), {}
+    content, values = path.read_bytes(), {}
     while content:  # records: length, its checksum, event, its checksum
         size = int.from_bytes(content[:8], "little")
         event = content[12 : 12 + size]
@@ -128,9 +132,9 @@ def test_tensorboard_gets_the_same_values(tmp_path):
         assert checksum == masked_crc32c(event)
         parsed = event_pb2.Event.FromString(event)
         for value in parsed.summary.value:
-            found[value.tag] = (parsed.step, value.simple_value)
+            values[value.tag] = (parsed.step, value.simple_value)
         content = content[16 + size :]
-    assert found == {"loss": (3, 0.5), "dsc": (3, 0.75)}
+    assert values == {"loss": (3, 0.5), "dsc": (3, 0.75)}
 
 
 @pytest.mark.parametrize("full", ["metrics.jsonl", "tensorboard"])
@@ -139,7 +143,7 @@ def test_a_row_that_does_not_fit_is_an_error_and_nothing_waits(tmp_path, full):
         pytest.skip("no /dev/full here, where any write finds the disk full")
 
     def write():
-        with log.MetricsLog(tmp_path, from_step=0) as record:
+        with metrics_log.MetricsLog(tmp_path, from_step=0) as record:
             board = record._board._py_recordio_writer._writer
             stream = {"metrics.jsonl": record._file, "tensorboard": board}[full]
             with open("/dev/full", "wb") as device:

@@ -11,8 +11,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from mdvit_jax import __main__, folder_lock
-from mdvit_jax.registration import batch_results, images, register
+from mdvit_jax import __main__
+from mdvit_jax.cli.batch import results_csv
+from mdvit_jax.io import image, lock
+from mdvit_jax.registration import register
 from oracle import damage, heads
 
 RANDOM_CASES = int(os.environ.get("MDVIT_ODD_FILES", "60"))
@@ -48,7 +50,7 @@ def batch(scans, tmp_path, monkeypatch, capsys):
     def registered(fixed, moving, **options):
         """As quick as the tables' tests need, but the files are read."""
         for path in (fixed, moving):
-            images.load(path)
+            image.load(path)
         return found
 
     monkeypatch.setattr(register, "register", registered)
@@ -81,13 +83,13 @@ def batch(scans, tmp_path, monkeypatch, capsys):
 def results(folder) -> dict[str, dict[str, str]]:
     with (folder / "r/results.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file, strict=True))
-    assert all(set(row) == set(batch_results.COLUMNS) for row in rows)
+    assert all(set(row) == set(results_csv.COLUMNS) for row in rows)
     return {row["name"]: row for row in rows}
 
 
 def outputs(folder) -> set[str]:
     found = {path.name for path in (folder / "r").iterdir()}
-    return found - {"results.csv", folder_lock.NAME}
+    return found - {"results.csv", lock.NAME}
 
 
 def damaged(content: bytes, random) -> bytes:
@@ -165,6 +167,6 @@ def test_odd_cells_of_results(batch, tmp_path, column, cell):
     for row in rows:
         row["status"] = "failed"  # they are sorted by the others
         row[column] = cell
-    batch_results.write(tmp_path / "r/results.csv", rows)
+    results_csv.write(tmp_path / "r/results.csv", rows)
     code, after = batch(PAIRS)
     assert code == 2 or {"one", "two, or so", "three"} <= set(after)

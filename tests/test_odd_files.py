@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from nibabel import spm2analyze
 
-from mdvit_jax import __main__
-from mdvit_jax.registration import transforms
+from mdvit_jax import __main__, transforms
 from oracle import damage, odd_image
 from oracle.odd_image import AFFINE, AS_NIBABEL, SHAPE, SOUND, stored, values
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from configs import default
-from mdvit_jax.data import synthetic, template
+from mdvit_jax.data import synthetic_cohort, template
 
 STILL = {
     "rotation": 0.0, "translation": 0.0, "relative_size": 1.0, "scale": 0.0,
@@ -35,7 +35,7 @@ def apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 def test_a_person_to_whom_nothing_was_done_is_the_template():
     data = settings(**STILL)
-    person = synthetic.generate(data, 3, 0)
+    person = synthetic_cohort.generate(data, 3, 0)
     fixed, _ = template.load(data)
     np.testing.assert_allclose(person.template_to_person, np.eye(4), atol=1e-12)
     np.testing.assert_allclose(person.scan.to_world, fixed.to_world, atol=1e-9)
@@ -53,7 +53,7 @@ def test_the_known_affine_is_the_persons(index):
     """Resampling the template by it, in world mm, gives the person."""
     data = settings(**STILL | {"rotation": 15.0, "translation": 10.0, "scale": 0.15,
                                "shear": 0.05})  # fmt: skip
-    person = synthetic.generate(data, index, 5)
+    person = synthetic_cohort.generate(data, index, 5)
     image, _, mask = template.mni152()
     voxels = np.stack(np.meshgrid(*[np.arange(64)] * 3, indexing="ij"), -1)
     world = apply(person.scan.to_world, voxels)
@@ -89,7 +89,7 @@ def test_affines_stay_within_their_bounds():
     shifts = []
     for index in range(200):
         random = np.random.default_rng((9, index))
-        affine = synthetic._random_affine(random, data.synthetic, brain)
+        affine = synthetic_cohort._random_affine(random, data.synthetic, brain)
         shift = apply(affine, brain) - brain
         assert np.abs(shift).max() <= 12
         scales = np.linalg.svd(affine[:3, :3], compute_uv=False)
@@ -101,8 +101,8 @@ def test_affines_stay_within_their_bounds():
 
 def test_a_deformation_adds_no_affine():
     data = settings(**STILL | {"deformation": 4.0})
-    person = synthetic.generate(data, 0, 0)
-    still = synthetic.generate(settings(**STILL), 0, 0)
+    person = synthetic_cohort.generate(data, 0, 0)
+    still = synthetic_cohort.generate(settings(**STILL), 0, 0)
     np.testing.assert_allclose(person.template_to_person, np.eye(4), atol=1e-12)
     before = centre_of_mass(still.scan.mask, still.scan.to_world)
     after = centre_of_mass(person.scan.mask, person.scan.to_world)
@@ -117,7 +117,7 @@ def test_a_deformation_adds_no_affine():
 
 
 def test_what_a_person_is():
-    person = synthetic.generate(settings(), 7, 1)
+    person = synthetic_cohort.generate(settings(), 7, 1)
     image, mask, labels, to_world = person.scan
     assert image.dtype == np.float32 and image.shape == (64, 64, 64)
     assert image.min() == 0 and 0.5 < image.max() <= 1
@@ -133,15 +133,17 @@ def test_what_a_person_is():
 
 def test_people_differ_and_do_not_depend_on_each_other():
     data = settings(32)
-    first = synthetic.generate(data, 1, 0).scan.image
-    assert not np.array_equal(first, synthetic.generate(data, 2, 0).scan.image)
-    assert not np.array_equal(first, synthetic.generate(data, 1, 1).scan.image)
-    np.testing.assert_array_equal(first, synthetic.generate(data, 1, 0).scan.image)
+    first = synthetic_cohort.generate(data, 1, 0).scan.image
+    assert not np.array_equal(first, synthetic_cohort.generate(data, 2, 0).scan.image)
+    assert not np.array_equal(first, synthetic_cohort.generate(data, 1, 1).scan.image)
+    np.testing.assert_array_equal(
+        first, synthetic_cohort.generate(data, 1, 0).scan.image
+    )
 
 
 def test_one_setting_leaves_all_else_as_it_was():
-    plain = synthetic.generate(settings(32, noise=0.0), 4, 0)
-    noisy = synthetic.generate(settings(32, noise=0.1), 4, 0)
+    plain = synthetic_cohort.generate(settings(32, noise=0.0), 4, 0)
+    noisy = synthetic_cohort.generate(settings(32, noise=0.1), 4, 0)
     np.testing.assert_array_equal(plain.scan.mask, noisy.scan.mask)
     np.testing.assert_array_equal(plain.template_to_person, noisy.template_to_person)
     # The background has no noise: the skull-stripping comes after it.
@@ -152,8 +154,8 @@ def test_one_setting_leaves_all_else_as_it_was():
 
 @pytest.mark.parametrize("size", [32, 48])
 def test_a_smaller_person_is_a_coarser_copy(size):
-    fine = synthetic.generate(settings(64, noise=0.0), 2, 0)
-    coarse = synthetic.generate(settings(size, noise=0.0), 2, 0)
+    fine = synthetic_cohort.generate(settings(64, noise=0.0), 2, 0)
+    coarse = synthetic_cohort.generate(settings(size, noise=0.0), 2, 0)
     np.testing.assert_array_equal(fine.template_to_person, coarse.template_to_person)
     np.testing.assert_allclose(
         centre_of_mass(coarse.scan.mask, coarse.scan.to_world),
@@ -168,14 +170,14 @@ def test_the_same_bits_in_another_process():
     program = (
         "import hashlib\n"
         "from configs import default\n"
-        "from mdvit_jax.data import synthetic\n"
+        "from mdvit_jax.data import synthetic_cohort\n"
         "data = default.get_config().data\n"
         "data.size = 64\n"
-        "person = synthetic.generate(data, 1, 2)\n"
+        "person = synthetic_cohort.generate(data, 1, 2)\n"
         "print(hashlib.sha256(person.scan.image.tobytes()).hexdigest())\n"
     )
     run = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    image = synthetic.generate(settings(), 1, 2).scan.image
+    image = synthetic_cohort.generate(settings(), 1, 2).scan.image
     assert run.stdout.strip() == hashlib.sha256(image.tobytes()).hexdigest()

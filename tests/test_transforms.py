@@ -12,8 +12,7 @@ from nitransforms.io import itk as itk_peer
 from nitransforms.io import lta as lta_peer
 from scipy.spatial.transform import Rotation
 
-from mdvit_jax import __main__, errors
-from mdvit_jax.registration import transforms
+from mdvit_jax import __main__, errors, transforms
 
 ENDINGS = {"itk": ".tfm", "fsl": ".mat", "lta": ".lta", "x5": ".x5", "text": ".txt"}
 FILES = [*ENDINGS.items(), ("itk", ".mat")]

@@ -1,10 +1,10 @@
 """How good and bad registrations of real scans are judged: what the limits rest on.
 
-    MDVIT_DATA=… python -m benchmarks.registration.verdicts
+    MDVIT_DATA=… python -m benchmarks.registration.qualitys
 
 Good pairs are people of two cohorts on each other and on MNI152, with the contrast of
 the moving one as it is, at gamma 0.5 and 2 and inverted; bad ones are made on purpose.
-A line for each with what `registration.verdict` looks at, then how many got which word.
+A line for each with what `registration.quality` looks at, then how many got which word.
 """
 
 import sys
@@ -18,7 +18,7 @@ from scipy import ndimage
 from benchmarks.registration import contrasts, scans
 from mdvit_jax import errors, register
 from mdvit_jax.data import template
-from mdvit_jax.registration.images import Image
+from mdvit_jax.io.image import Image
 
 _CONTRASTS = (*contrasts.GAMMAS, "inverted")
 _PEOPLE = (2, 9, 17, 25, 33, 38)
@@ -54,7 +54,7 @@ def bad() -> Iterator[tuple[str, Image, Image, dict[str, Any]]]:
         as_image = labels._replace(data=labels.data.astype(np.float32))
         yield f"{name}, label map", fixed, as_image, {"force": True}
         upside_down = np.diag([1.0, -1, -1, 1]) @ moving.affine
-        turned = moving._replace(affine=upside_down)
+        turned = moving._replace(grid=moving.grid._replace(affine=upside_down))
         start = np.eye(4)
         start[:3, 3] = _centre(turned) - _centre(fixed)
         yield f"{name}, upside down, no search", fixed, turned, {"init": start}
@@ -91,21 +91,23 @@ def _centre(image: Image) -> np.ndarray:
     return image.affine[:3, :3] @ inside + image.affine[:3, 3]
 
 
-@errors.told_in_a_sentence
+@errors.handle_user_errors
 def main() -> int:
     """Print a line for each pair and the counts."""
     for kind, pairs in (("good", good()), ("bad", bad())):
         words: Counter[str] = Counter()
         for name, fixed, moving, options in pairs:
             found = register(fixed, moving, **options)
-            words[found.verdict.word] += 1
+            words[found.quality.status] += 1
             sizes = np.linalg.svd(found.matrix[:3, :3], compute_uv=False)
             seen, after = found.alignment, found.after
             assert seen  # as it was refined
-            rival = "–" if seen.rival is None else f"{seen.rival:.2f}"
+            rival = seen.runner_up_score
+            second = "–" if rival is None else f"{rival:.2f}"
             print(
-                f"{kind} {found.verdict.word:7}"
-                f" score {seen.score:5.2f} rival {rival:>5} agree {seen.agreement:.2f}"
+                f"{kind} {found.quality.status:7}"
+                f" score {seen.score:5.2f} runner-up {second:>5}"
+                f" agree {seen.restart_agreement:.2f}"
                 f" correlation {after.correlation:.2f} overlap {after.overlap:.2f}"
                 f" scales {sizes.min():.2f}-{sizes.max():.2f}  {name}",
                 flush=True,

@@ -56,11 +56,11 @@ def split(
 ) -> dict[str, list[Scan]]:
     """The scans of each of `PARTS`, in the order of `scans`.
 
-    Where the cohort itself says who belongs where (a manifest's split column), that
-    holds; or where `config.data.split` has a regular expression for each part, the
-    people whose whole name matches it. Otherwise the people are put in a random order,
-    which depends on `config.seed` and their names alone, and every part takes the first
-    of them with whom it gets exactly the number of scans that `config.data.split` says,
+    Where the cohort itself assigns the parts (a manifest's split column), that holds;
+    or where `config.data.split` has a regular expression for each part, the people
+    whose whole name matches it. Otherwise the people are put in a random order, which
+    depends on `config.seed` and their names alone, and every part takes the first of
+    them with whom it gets exactly the number of scans that `config.data.split` says,
     or, where whole people cannot make up that number, the nearest one that they can;
     the log says so. If the parts are to use up the cohort, the last one takes who is
     left.
@@ -70,9 +70,9 @@ def split(
             an expression is none, or a person would be in two parts.
     """
     if any(scan.split for scan in scans):
-        return _as_said(scans)
+        return _split_by_manifest(scans)
     if any(isinstance(part, str) for part in config.data.split):
-        return _by_pattern(scans, config.data.split)
+        return _split_by_pattern(scans, config.data.split)
     wanted = _counts(config.data.split, len(scans))
     people: dict[str, int] = {}
     for scan in scans:
@@ -136,7 +136,7 @@ def _counts(wanted: Sequence[float], scans: int) -> list[int]:
     return np.diff(ends).tolist()
 
 
-def _as_said(scans: Sequence[Scan]) -> dict[str, list[Scan]]:
+def _split_by_manifest(scans: Sequence[Scan]) -> dict[str, list[Scan]]:
     parts: dict[str, str] = {}
     for scan in scans:
         if scan.split and parts.setdefault(scan.person, scan.split) != scan.split:
@@ -150,7 +150,7 @@ def _as_said(scans: Sequence[Scan]) -> dict[str, list[Scan]]:
     return {part: [scan for scan in scans if scan.split == part] for part in PARTS}
 
 
-def _by_pattern(
+def _split_by_pattern(
     scans: Sequence[Scan], patterns: Sequence[str]
 ) -> dict[str, list[Scan]]:
     if len(patterns) != len(PARTS) or not all(isinstance(p, str) for p in patterns):
@@ -189,13 +189,13 @@ def _person(pattern: str, subject: str) -> str:
         raise errors.UserError(
             f'data.person is "{pattern}", which is no regular expression ({error}).'
         ) from error
-    found = expression.search(subject)
-    if not expression.groups or found is None or found.group(1) is None:
+    match = expression.search(subject)
+    if not expression.groups or match is None or match.group(1) is None:
         raise errors.UserError(
             f'data.person is "{pattern}", whose first group must name the person, but '
             f'finds none in "{subject}".'
         )
-    return found.group(1)
+    return match.group(1)
 
 
 def _join_people(scans: list[Scan], same_person: Sequence[Sequence[str]]) -> list[Scan]:

@@ -19,7 +19,8 @@ from typing import NamedTuple
 import numpy as np
 
 from mdvit_jax import errors
-from mdvit_jax.data import nifti, resample
+from mdvit_jax.data import downsample
+from mdvit_jax.io.image import Image, from_array
 
 # Divided by the brightest voxel, as "normalised to [0, 1]" could be read, white matter
 # of 16 scans of OASIS comes out between 0.38 and 0.72, for vessels and spikes decide;
@@ -52,9 +53,9 @@ class Conformed(NamedTuple):
 
 
 def conform(
-    image: nifti.Volume,
-    labels: nifti.Volume | None,
-    mask: nifti.Volume | None,
+    image: Image,
+    labels: Image | None,
+    mask: Image | None,
     *,
     size: int,
     field_of_view: float,
@@ -70,7 +71,8 @@ def conform(
 
     Args:
         image: the scan.
-        labels: whole numbers on a grid of their own, in the same world; or None.
+        labels: whole numbers of 32 bits on a grid of their own, in the same world; or
+            None.
         mask: above 0 in the brain, on a grid of its own, in the same world; or None.
         size: n, voxels along each axis of the result.
         field_of_view: in mm, along each axis of the result.
@@ -79,7 +81,7 @@ def conform(
     Raises:
         UserError: no voxel above 0 lies in the field of view.
     """
-    to_world, fine = resample.grid(
+    to_world, fine = downsample.grid(
         image.data.shape, image.affine, size=size, field_of_view=field_of_view
     )
     _warn_if_negative(image.data, name)
@@ -87,21 +89,21 @@ def conform(
     if mask is None:
         _warn_if_not_stripped(values, name)
     else:
-        values *= resample.nearest(mask, image) > 0
+        values *= downsample.nearest(mask, image) > 0
     inside = values > 0 if mask is None else mask.data > 0
-    brain = nifti.Volume(inside.astype(np.float32), (mask or image).affine)
+    brain = from_array(inside.astype(np.float32), (mask or image).affine)
     averaged = np.zeros(1)
     if values.any():
         _warn_if_cut_off(brain, to_world, size, name)
-        averaged = resample.average(
-            nifti.Volume(values, image.affine), to_world, size, fine
+        averaged = downsample.average(
+            from_array(values, image.affine), to_world, size, fine
         )
     if not averaged.any():
         raise errors.UserError(
             f"{name} has no voxel above 0 within {field_of_view:g} mm around its "
             "centre; look at its voxel size and its mask, or leave it out."
         )
-    brain_mask = resample.average(brain, to_world, size, fine) >= 0.5
+    brain_mask = downsample.average(brain, to_world, size, fine) >= 0.5
     if not brain_mask.any():
         raise errors.UserError(
             f"{name} has a brain that fills no voxel of {field_of_view / size:g} mm; "
@@ -109,10 +111,11 @@ def conform(
         )
     flat = values.ravel(order="K")  # as it lies in memory, five times as fast
     averaged /= np.float32(np.percentile(flat[flat > 0], _BRIGHTEST))
+    voted = None if labels is None else downsample.vote(labels, to_world, size, fine)
     conformed = Conformed(
         image=np.minimum(averaged, 1, out=averaged),
         mask=brain_mask.astype(np.uint8),
-        labels=None if labels is None else resample.vote(labels, to_world, size, fine),
+        labels=voted,
         to_world=to_world,
     )
     _warn_if_labels_elsewhere(conformed, name)
@@ -143,10 +146,8 @@ def _warn_if_not_stripped(values: np.ndarray, name: str) -> None:
         )
 
 
-def _warn_if_cut_off(
-    brain: nifti.Volume, to_world: np.ndarray, size: int, name: str
-) -> None:
-    brain = resample.cropped(brain)
+def _warn_if_cut_off(brain: Image, to_world: np.ndarray, size: int, name: str) -> None:
+    brain = downsample.crop_to_content(brain)
     to_grid = np.linalg.inv(to_world) @ brain.affine
 
     def outside(voxels: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from mdvit_jax.geometry.affine import (
     invert,
     translation_matrix,
 )
-from mdvit_jax.geometry.grid import (
+from mdvit_jax.geometry.coordinates import (
     in_world,
     normalised_to_world,
     voxel_centres,

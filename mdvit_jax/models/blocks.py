@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from mdvit_jax import geometry
-from mdvit_jax.models import attention, convolution, dense, dropout
+from mdvit_jax.models.ops import attention, convolution, dense, dropout
 
 # Below it the slope of the GELU is less than a hundredth, and stays so further down.
 _GELU_OFF = -3.0

@@ -18,8 +18,8 @@ from jax import Array
 from ml_collections import FrozenConfigDict
 
 from mdvit_jax import geometry
-from mdvit_jax.models import convolution
 from mdvit_jax.models.mdvit import AffineEstimate, StageEstimate
+from mdvit_jax.models.ops import convolution
 
 _RIDGE = 1e-5  # keeps the normal equations solvable where keypoints lie in one plane
 

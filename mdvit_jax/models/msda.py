@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from mdvit_jax.models import blocks, dense
+from mdvit_jax.models import blocks
+from mdvit_jax.models.ops import dense
 
 
 class ChannelMsda(nn.Module):

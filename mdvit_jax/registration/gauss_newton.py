@@ -8,9 +8,9 @@ surroundings (f and m), the residual is
 
 whose sum of squares is small where the local correlation is high: the local
 correlation of Cachier et al. (2003) and Avants et al. (2008), here for an affine and
-by second-order steps. Only what lies inside of both objects takes part, so the edge
+by second-order steps. Only what lies inside of both foregrounds takes part, so the edge
 towards an empty background, which no change of contrast inverts, cannot pull. The
-outlines of the two objects are a second image of their own, `outline`, whose weight
+outlines of the two foregrounds are a second image of their own, `outline`, whose weight
 falls from coarse to fine.
 
 Positions are in voxels from the centre of the cube, matrices are [3, 4].
@@ -22,23 +22,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Float, Int
 
-from mdvit_jax.registration import lookup
+from mdvit_jax.registration import sampling
 
 _EPSILON = 0.01  # deviation, as a part of the image's range, below which all is noise
 _EPSILON_OUTLINE = 0.1
 _SMALL = 1e-3
 _WHOLLY_INSIDE = 0.999
 _SLOWEST = 0.8  # ratio of the lengths of two steps that is made up for
-_LONGEST = 0.15  # of the object's radius, in one step
+_LONGEST = 0.15  # of the foreground's radius, in one step
 
 
 class Level(NamedTuple):
     """An image at one size of the pyramid.
 
     Attributes:
-        image: [n, n, n], about [0, 1] within the object.
-        inside: [n, n, n], how much of a voxel belongs to the object, [0, 1].
+        image: [n, n, n], about [0, 1] within the foreground.
+        inside: [n, n, n], how much of a voxel belongs to the foreground, [0, 1].
         weight: [n, n, n], how much it counts (a mask of the user's), [0, 1].
     """
 
@@ -66,131 +67,213 @@ class Fit(NamedTuple):
     steps: Any
 
 
+class Samples(NamedTuple):
+    """What the objective needs of two images, at the k voxels that take part.
+
+    Attributes:
+        points: [k], indices into the flattened cube.
+        x: [4, k], their positions, and 1.
+        fixed: [k], the normalised fixed image.
+        fixed_outline: [k], its outline.
+        counted: [k], where the fixed image is foreground, times its weight.
+        weight: [k], of the fixed image.
+        channels: [2, n, n, n], the normalised moving image and its outline.
+        cells: [2, n, n, n], of a cell of eight voxels, the lowest foreground · weight
+            and the lowest weight of the moving image.
+    """
+
+    points: Int[Array, " k"]
+    x: Float[Array, "4 k"]
+    fixed: Float[Array, " k"]
+    fixed_outline: Float[Array, " k"]
+    counted: Float[Array, " k"]
+    weight: Float[Array, " k"]
+    channels: Float[Array, "2 n n n"]
+    cells: Float[Array, "2 n n n"]
+
+
+class NormalEquations(NamedTuple):
+    """The Gauss-Newton system of all 12 entries of the matrix, and the measures.
+
+    Attributes:
+        hessian: [12, 12], JᵀJ of the residuals.
+        gradient: [12], Jᵀr, downhill.
+        correlation, outline, overlap: see `Fit`.
+    """
+
+    hessian: Float[Array, "12 12"]
+    gradient: Float[Array, "12"]
+    correlation: Float[Array, ""]
+    outline: Float[Array, ""]
+    overlap: Float[Array, ""]
+
+
 def align(
     fixed: Level,
     moving: Level,
-    points: Array,
-    start: Array,
-    outline_weight: Array,
-    steps: Array,
-    tolerance: Array,
+    points: Int[Array, " k"],
+    start: Float[Array, "3 4"],
+    outline_weight: Float[Array, ""] | float,
+    steps: Int[Array, ""] | int,
+    tolerance: Float[Array, ""] | float,
     *,
     dof: str = "affine",
 ) -> Fit:
     """Minimise over rigid, similarity or all affine matrices, from one start.
 
     Args:
-        points: [k], indices into the flattened fixed cube, of the voxels that take
-            part: the object's and those about its outline; -1 is none.
-        start: [3, 4].
+        points: indices into the flattened fixed cube, of the voxels that take part: the
+            foreground's and those about its outline; -1 is none.
+        start: fixed → moving.
         outline_weight: of the outlines against the interior.
         steps: the most that are made; with 0, the start itself is judged.
-        tolerance: in voxels; steps end when none moves the object further.
+        tolerance: in voxels; steps end when none moves the foreground further.
         dof: "rigid", "similarity" or "affine". A rigid step keeps the start's scale.
     """
-    size = fixed.image.shape[0]
-    radius = size / 4
+    samples = sample_pair(fixed, moving, points)
+    radius = fixed.image.shape[0] / 4
     directions = generators(dof)
     in_voxels = jnp.ones(len(directions) + 3).at[-3:].set(radius)
-    points, used = jnp.maximum(points, 0), points >= 0
-    f, f_outline, f_inside = (volume.reshape(-1)[points] for volume in features(fixed))
-    weight = used * fixed.weight.reshape(-1)[points]
-    counted = f_inside * weight
-    m, m_outline, m_inside = features(moving)
-    channels = jnp.stack([m, m_outline])
-    cells = lookup.lowest_corner(jnp.stack([m_inside * moving.weight, moving.weight]))
-    x = lookup.positions(points, size)
-    pairs = jnp.stack([x[i] * x[j] for i in range(4) for j in range(4)])
-
-    def around(values):
-        """Sums over the surroundings of each point, of values [n, k]."""
-        volumes = jnp.zeros((len(values), size**3)).at[:, points].add(values)
-        smooth = lookup.smooth(volumes.reshape(-1, *(size,) * 3))
-        return smooth.reshape(-1, size**3)[:, points]
-
-    def terms(matrix):
-        (m_value, m_outline_value), slopes, (m_counted, m_weight) = lookup.sample(
-            channels, cells, matrix, x
-        )
-        both = counted * (m_counted >= _WHOLLY_INSIDE)
-        f_here, m_here = f * both, m_value * both
-        product, power = around(jnp.stack([f_here * m_here, m_here * m_here]))
-        beta = product / (power + _SMALL)
-        residual = f_here - beta * m_here
-        border = outline_weight * weight * m_weight
-        edge = border * (f_outline - m_outline_value)
-        # Of both channels, the derivatives by what is added to A x.
-        inner, outer = beta * both * slopes[:, 0], border * slopes[:, 1]
-        # Σ g_a g_c x_b x_d, for the 12 derivatives g_a x_b of both channels at once.
-        g = inner[:, None] * inner[None] + outer[:, None] * outer[None]
-        hessian = lookup.product(g.reshape(9, -1), pairs).reshape(3, 3, 4, 4)
-        hessian = hessian.transpose(0, 2, 1, 3).reshape(12, 12)
-        pull = lookup.product(inner * residual + outer * edge, x).reshape(12)
-        edges = jnp.sum((border * f_outline) ** 2)
-        summary = (
-            jnp.sum(beta * m_here * f_here) / (jnp.sum(f_here * f_here) + 1e-6),
-            jnp.sum(edge * edge) / (edges + 1e-6),
-            jnp.sum(both) / (jnp.sum(counted) + 1e-6),
-        )
-        return hessian, pull, summary
 
     def step(state):
-        matrix, before, _, _, count = state
-        hessian, pull, summary = terms(matrix)
-        # What the free parameters do to the 12 entries: 9 or fewer change the linear
-        # part, three of the size of the object shift.
-        turn = jnp.einsum("kij,jl->kil", directions, matrix[:, :3])
-        turn = jnp.pad(turn, ((0, 0), (0, 0), (0, 1)))
-        shift = radius * jnp.eye(12)[3::4].reshape(3, 3, 4)
-        basis = jnp.concatenate([turn, shift]).reshape(-1, 12)
-        reduced = basis @ hessian @ basis.T
-        damped = reduced + jnp.diag(1e-4 * jnp.diag(reduced) + 1e-6)
-        free = jnp.linalg.solve(damped, basis @ pull)
-        # Between two people steps shrink slowly: go as far as their sum will come to.
-        ratio = (free @ before) / (before @ before + 1e-12)
-        free /= 1 - jnp.clip(ratio, 0, _SLOWEST)
-        moves = radius * jnp.linalg.norm(free)
-        free *= jnp.minimum(1, _LONGEST * radius / (moves + _SMALL))
-        goes_on = (count < steps) & (moves > tolerance)
-        matrix = jnp.where(goes_on, changed(matrix, free * in_voxels, dof), matrix)
-        return matrix, free, goes_on, summary, count + goes_on
+        matrix, last, _, _, count = state
+        system = normal_equations(samples, matrix, outline_weight)
+        increment = damped_step(system, matrix, last, directions, radius)
+        goes_on = (count < steps) & (radius * jnp.linalg.norm(increment) > tolerance)
+        moved = apply_increment(matrix, increment * in_voxels, dof)
+        matrix = jnp.where(goes_on, moved, matrix)
+        return matrix, increment, goes_on, system[2:], count + goes_on
 
-    # The last round only judges: the summary is that of the matrix it ends at.
-    zero = jnp.zeros(())
-    still = jnp.zeros(len(directions) + 3)
-    count = jnp.zeros((), jnp.int32)
-    state = (start, still, jnp.array(True), (zero, zero, zero), count)
-    matrix, _, _, summary, count = jax.lax.while_loop(lambda s: s[2], step, state)
-    return Fit(matrix, *summary, count)
+    # The last round only judges: the measures are those of the matrix it ends at.
+    none = jnp.zeros(len(directions) + 3)
+    measures = (jnp.zeros(()),) * 3
+    state = (start, none, jnp.array(True), measures, jnp.zeros((), jnp.int32))
+    matrix, _, _, measures, count = jax.lax.while_loop(lambda s: s[2], step, state)
+    return Fit(matrix, *measures, count)
 
 
-def changed(matrix: Array, free: Array, dof: str) -> Array:
+def sample_pair(fixed: Level, moving: Level, points: Int[Array, " k"]) -> Samples:
+    """Normalise both images, and read the fixed one at the voxels that take part."""
+    taken, points = points >= 0, jnp.maximum(points, 0)
+    at_points = [volume.reshape(-1)[points] for volume in normalise(fixed)]
+    weight = taken * fixed.weight.reshape(-1)[points]
+    image, outline, inside = normalise(moving)
+    cells = jnp.stack([inside * moving.weight, moving.weight])
+    return Samples(
+        points,
+        sampling.positions(points, fixed.image.shape[0]),
+        at_points[0],
+        at_points[1],
+        at_points[2] * weight,
+        weight,
+        jnp.stack([image, outline]),
+        sampling.lowest_corner(cells),
+    )
+
+
+def normal_equations(
+    samples: Samples,
+    matrix: Float[Array, "3 4"],
+    outline_weight: Float[Array, ""] | float,
+) -> NormalEquations:
+    """The residuals' Gauss-Newton system under a matrix, with β held as it is there."""
+    x, size = samples.x, samples.channels.shape[-1]
+
+    def local_sums(values):
+        """Sums over the surroundings of each point, of values [c, k]."""
+        volumes = jnp.zeros((len(values), size**3)).at[:, samples.points].add(values)
+        smooth = sampling.smooth(volumes.reshape(-1, *(size,) * 3))
+        return smooth.reshape(-1, size**3)[:, samples.points]
+
+    values, slopes, (m_counted, m_weight) = sampling.sample(
+        samples.channels, samples.cells, matrix, x
+    )
+    both = samples.counted * (m_counted >= _WHOLLY_INSIDE)
+    f, m = samples.fixed * both, values[0] * both
+    product, power = local_sums(jnp.stack([f * m, m * m]))
+    beta = product / (power + _SMALL)
+    residual = f - beta * m
+    border = outline_weight * samples.weight * m_weight
+    edge = border * (samples.fixed_outline - values[1])
+    # Of both channels, the derivatives by what is added to A x.
+    inner, outer = beta * both * slopes[:, 0], border * slopes[:, 1]
+    # Σ g_a g_c x_b x_d, for the 12 derivatives g_a x_b of both channels at once.
+    pairs = jnp.stack([x[i] * x[j] for i in range(4) for j in range(4)])
+    g = inner[:, None] * inner[None] + outer[:, None] * outer[None]
+    hessian = sampling.product(g.reshape(9, -1), pairs).reshape(3, 3, 4, 4)
+    hessian = hessian.transpose(0, 2, 1, 3).reshape(12, 12)
+    gradient = sampling.product(inner * residual + outer * edge, x).reshape(12)
+    edges = jnp.sum((border * samples.fixed_outline) ** 2)
+    return NormalEquations(
+        hessian,
+        gradient,
+        jnp.sum(beta * m * f) / (jnp.sum(f * f) + 1e-6),
+        jnp.sum(edge * edge) / (edges + 1e-6),
+        jnp.sum(both) / (jnp.sum(samples.counted) + 1e-6),
+    )
+
+
+def damped_step(
+    system: NormalEquations,
+    matrix: Float[Array, "3 4"],
+    last: Float[Array, " p"],
+    directions: Float[Array, "d 3 3"],
+    radius: float,
+) -> Float[Array, " p"]:
+    """The step of the p = d + 3 free parameters.
+
+    Args:
+        last: the step before.
+        directions: in which the linear part may change, see `generators`.
+        radius: of the foreground in voxels, in which shifts are measured.
+    """
+    turn = jnp.einsum("kij,jl->kil", directions, matrix[:, :3])
+    turn = jnp.pad(turn, ((0, 0), (0, 0), (0, 1)))
+    shift = radius * jnp.eye(12)[3::4].reshape(3, 3, 4)
+    basis = jnp.concatenate([turn, shift]).reshape(-1, 12)
+    reduced = basis @ system.hessian @ basis.T
+    damped = reduced + jnp.diag(1e-4 * jnp.diag(reduced) + 1e-6)
+    increment = jnp.linalg.solve(damped, basis @ system.gradient)
+    # Between two people steps shrink slowly: go as far as their sum will come to.
+    ratio = (increment @ last) / (last @ last + 1e-12)
+    increment /= 1 - jnp.clip(ratio, 0, _SLOWEST)
+    length = radius * jnp.linalg.norm(increment)
+    return increment * jnp.minimum(1, _LONGEST * radius / (length + _SMALL))
+
+
+def apply_increment(
+    matrix: Float[Array, "3 4"], increment: Float[Array, " p"], dof: str
+) -> Float[Array, "3 4"]:
     """A matrix after a small change.
 
     Args:
-        matrix: [3, 4], in voxels of a cube.
-        free: of the linear part, one along each of `generators(dof)`, and of the shift,
-            three in voxels.
+        matrix: in voxels of a cube.
+        increment: of the linear part, one along each of `generators(dof)`, and of the
+            shift, three in voxels.
     """
-    size_of_turn = len(generators(dof))
-    change = jnp.tensordot(free[:size_of_turn], generators(dof), 1)
-    one = jnp.eye(3)
+    directions = generators(dof)
+    change = jnp.tensordot(increment[: len(directions)], directions, 1)
+    identity = jnp.eye(3)
     if dof == "affine":
-        linear = (one + change) @ matrix[:, :3]
+        linear = (identity + change) @ matrix[:, :3]
     else:
         half = (change - change.T) / 4
-        turn = jnp.linalg.solve(one - half, one + half)  # Cayley: exactly a rotation
+        # Cayley's transform: exactly a rotation.
+        turn = jnp.linalg.solve(identity - half, identity + half)
         linear = (1 + jnp.trace(change) / 3) * turn @ matrix[:, :3]
-    return jnp.concatenate([linear, matrix[:, 3:] + free[size_of_turn:, None]], axis=1)
+    shift = matrix[:, 3:] + increment[len(directions) :, None]
+    return jnp.concatenate([linear, shift], axis=1)
 
 
 @jax.jit  # traced once for both images
-def features(level: Level) -> tuple[Array, Array, Array]:
-    """The normalised image, the outline, and which voxels are inside, [n, n, n]."""
+def normalise(
+    level: Level,
+) -> tuple[Float[Array, "n n n"], Float[Array, "n n n"], Float[Array, "n n n"]]:
+    """The locally normalised image, the outline, and which voxels are foreground."""
     inside = (level.inside > 0.5).astype(jnp.float32)
     image = inside * level.image
     volumes = inside, image, image**2, level.inside, level.inside**2
-    count, total, squares, around, squares_around = lookup.smooth(jnp.stack(volumes))
+    count, total, squares, around, squares_around = sampling.smooth(jnp.stack(volumes))
     count += 1e-6
     mean = total / count
     variance = jnp.maximum(squares / count - mean**2, 0)
@@ -200,8 +283,8 @@ def features(level: Level) -> tuple[Array, Array, Array]:
     return normalised, outline, inside
 
 
-def generators(dof: str) -> Array:
-    """[k, 3, 3]: the directions in which the linear part may change."""
+def generators(dof: str) -> Float[Array, "d 3 3"]:
+    """The directions in which the linear part may change."""
     if dof == "affine":
         return jnp.eye(9).reshape(9, 3, 3)
     turns = np.zeros((3, 3, 3), np.float32)

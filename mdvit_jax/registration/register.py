@@ -1,4 +1,4 @@
-"""`mdvit_jax.register`: two images in, the transform between them and its proof out."""
+"""`mdvit_jax.register`: two images in, the transform between them out."""
 
 import dataclasses
 import functools
@@ -9,20 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from mdvit_jax import errors
+from mdvit_jax import errors, transforms
+from mdvit_jax.io import coerce, image, labels
+from mdvit_jax.io.image import Image
 from mdvit_jax.registration import (
-    align,
-    decompose,
-    images,
-    inputs,
+    CONTRASTS,
+    DOF,
     levels,
-    measures,
-    ntg_descent,
-    resample,
-    transforms,
-    verdict,
-)  # fmt: skip
-from mdvit_jax.registration.choices import CONTRASTS, DOF
+    ntg_refinement,
+    quality,
+    search,
+    similarity_metrics,
+)
+from mdvit_jax.registration.foreground import Foreground, segment_foreground
+from mdvit_jax.transforms.resampling import background_value
 
 _log = logging.getLogger(__name__)
 
@@ -34,31 +34,30 @@ class Registration:
     Attributes:
         matrix: 4×4 float64 fixed → moving, world RAS+ mm: it takes a point of the fixed
             image to the point of the moving image that shows the same place.
-        verdict: "ok", "check" or "failed", and the sentences that say why.
+        quality: its status, "ok", "check" or "failed", and sentences that say why.
         before, after: NTG, local correlation and overlap under the headers alone and
             under `matrix`.
-        parts: translation (mm), rotation (degrees), scale and shear, about the centre
-            of the fixed object.
-        alignment: what was seen on the way; None without refinement.
+        components: translation (mm), rotation (degrees), scale and shear, about the
+            centre of the fixed foreground.
+        alignment: what the search saw; None without refinement.
         fixed, moving: the images.
-        pair: the objects in them, on the cubes on which they were aligned.
+        pair: their foregrounds, on the cubes on which they were aligned.
     """
 
     matrix: np.ndarray
-    verdict: verdict.Verdict
-    before: measures.Measures
-    after: measures.Measures
-    parts: decompose.Parts
-    alignment: align.Alignment | None
-    fixed: images.Image
-    moving: images.Image
+    quality: quality.Quality
+    before: similarity_metrics.Measures
+    after: similarity_metrics.Measures
+    components: transforms.Parts
+    alignment: search.Alignment | None
+    fixed: Image
+    moving: Image
     pair: levels.Pair
 
     def __repr__(self) -> str:
         rows = np.array2string(self.matrix, precision=4, suppress_small=True)
-        return (
-            f"Registration: {self.verdict.word}, {self.after}, fixed to moving\n{rows}"
-        )
+        status = self.quality.status
+        return f"Registration: {status}, {self.after}, fixed to moving\n{rows}"
 
     @property
     def inverse(self) -> np.ndarray:
@@ -67,9 +66,54 @@ class Registration:
 
     @functools.cached_property
     def warped(self) -> np.ndarray:
-        """The moving image on the fixed image's grid, [x, y, z] float32, linear."""
-        return resample.resample(
-            self.moving.data, self.moving.affine, self.matrix, self.fixed.grid
+        """The moving image on the fixed image's grid, [x, y, z] float32, linear.
+
+        Outside of the moving image it has the value of that image's background.
+        """
+        return self._resampled(np.dtype(np.float32))
+
+    def save(self, path: str | Path) -> None:
+        """Write the moving image on the fixed image's grid, in its own number type.
+
+        Args:
+            path: ends in .nii.gz, .nii, .mgz or .mgh; a file that is there is replaced.
+
+        Raises:
+            UserError: another ending, or a folder that cannot be written to.
+        """
+        data = self._resampled(self.moving.dtype)
+        image.save(path, data, self.fixed.grid, header=self.moving.header)
+
+    def save_transform(self, path: str | Path, *, format: str | None = None) -> None:
+        """Write the transform, fixed → moving; see `transforms.write`.
+
+        Args:
+            path: its ending says the format: .tfm, .lta, .x5 or .txt; .mat needs one.
+            format: one of `transforms.FORMATS`.
+
+        Raises:
+            UserError: no known format, or a folder that cannot be written to.
+        """
+        transforms.write(
+            path,
+            self.matrix,
+            fixed=self.fixed.grid,
+            moving=self.moving.grid,
+            format=format,
+        )
+
+    def to_nibabel(self) -> Any:
+        """The moving image on the fixed image's grid as a `nibabel.Nifti1Image`."""
+        return image.to_nibabel(self.warped, self.fixed.grid, header=self.moving.header)
+
+    def _resampled(self, dtype: np.dtype) -> np.ndarray:
+        return transforms.resample(
+            self.moving.data,
+            self.moving.affine,
+            self.matrix,
+            self.fixed.grid,
+            fill=background_value(self.moving.data),
+            dtype=dtype,
         )
 
 
@@ -101,9 +145,10 @@ def register(
         contrast: "same" minimises NTG at last, which asks for contrasts that are alike;
             "any" stays with the local correlation, whatever the contrasts. "auto" is
             "any".
-        init: "com" lays the centres of the objects on each other, in the orientation
-            of the headers; "identity" starts from the headers alone; or a 4×4 matrix
-            fixed → moving or a file of one. Orientations are searched after "com" only.
+        init: "com" lays the centres of the foregrounds on each other, in the
+            orientation of the headers; "identity" starts from the headers alone; or a
+            4×4 matrix fixed → moving or a file of one. Orientations are searched after
+            "com" only.
         fixed_mask, moving_mask: images on the grid of theirs, above 0 where it counts
             for the alignment (a lesion left out, say); nothing is cut out of the
             result.
@@ -120,73 +165,73 @@ def register(
         raise errors.UserError(
             f"contrast is {contrast!r}; choose one of {', '.join(CONTRASTS)}."
         )
-    bare = [isinstance(given, np.ndarray) for given in (fixed, moving)]
-    if bare[0] != bare[1]:
-        name = "fixed" if bare[0] else "moving"
+    arrays = [isinstance(image, np.ndarray) for image in (fixed, moving)]
+    if arrays[0] != arrays[1]:
+        name = "fixed" if arrays[0] else "moving"
         raise errors.UserError(
             f"the {name} image is an array alone and the other one is not, so that its "
             "orientation is not known; give (array, affine)."
         )
     with ThreadPoolExecutor() as threads:  # decompression works beside itself
         names = "the fixed image", "the moving image"
-        pictures = list(threads.map(inputs.image, (fixed, moving), names))
+        both = list(threads.map(coerce.to_image, (fixed, moving), names))
         masks, forced = (fixed_mask, moving_mask), (force, force)
-        objects = list(threads.map(_object, pictures, masks, names, forced))
-    if not all(found.bare for found in objects):
+        foregrounds = list(threads.map(_segment, both, masks, names, forced))
+    if not all(foreground.empty_background for foreground in foregrounds):
         _log.info(
             "An image with no empty background is aligned by the whole head; strip the "
             "skulls (FreeSurfer's mri_synthstrip) to align the brains more exactly."
         )
-    pair = levels.pair(*objects)
-    start = _start(init, pair, pictures)
-    found, matrix = None, start
+    pair = levels.build_pair(*foregrounds)
+    start = _start(init, pair, both)
+    alignment, matrix = None, start
     if refine:
-        search = isinstance(init, str) and init == "com"
-        found = align.align(pair, start, dof=dof, search=search, seed=seed)
-        matrix = found.matrix
+        orientations = isinstance(init, str) and init == "com"
+        alignment = search.align(pair, start, dof=dof, search=orientations, seed=seed)
+        matrix = alignment.matrix
         _log.debug(
             "Aligned: %.0f %% of the starts agree, %s, score %.2f.",
-            100 * found.agreement,
-            "all orientations searched" if found.searched else "no search needed",
-            found.score,
+            100 * alignment.restart_agreement,
+            "all orientations searched" if alignment.searched else "no search needed",
+            alignment.score,
         )
         if contrast == "same":
-            matrix = ntg_descent.refine(pair, matrix, dof=dof)
-    after = measures.measure(pair, matrix)
+            matrix = ntg_refinement.refine(pair, matrix, dof=dof)
+    after = similarity_metrics.measure(pair, matrix)
     return Registration(
         matrix,
-        verdict.judge(matrix, after, found, dof=dof),
-        measures.measure(pair, np.eye(4)),
+        quality.assess(matrix, after, alignment, dof=dof),
+        similarity_metrics.measure(pair, np.eye(4)),
         after,
-        decompose.decompose(matrix, pair.fixed.centre),
-        found,
-        pictures[0],
-        pictures[1],
+        transforms.decompose(matrix, pair.fixed.centre),
+        alignment,
+        both[0],
+        both[1],
         pair,
     )
 
 
-def _object(image: images.Image, mask, name: str, force: bool) -> levels.Object:
+def _segment(image: Image, mask, name: str, force: bool) -> Foreground:
     name = image.path or name
     if not force:
         _refuse_labels(image, name)
     weight = None
     if mask is not None:
-        weight = inputs.mask(mask, image, name)
-    found = levels.find(image.data, image.affine, mask=weight, name=name)
+        weight = coerce.to_mask(mask, image, name)
+    foreground = segment_foreground(image.data, image.affine, mask=weight, name=name)
     _log.debug(
-        "%s: %s voxels of %s mm, %s; its object reaches %.0f mm from its centre.",
+        "%s: %s voxels of %s mm, %s; its foreground reaches %.0f mm from its centre.",
         name,
         "×".join(map(str, image.grid.shape)),
         "×".join(f"{size:.3g}" for size in image.grid.voxel_sizes),
         image.dtype,
-        found.radius,
+        foreground.radius,
     )
-    return found
+    return foreground
 
 
-def _refuse_labels(image: images.Image, name: str) -> None:
-    count = inputs.labels_in(image.data, image.dtype)
+def _refuse_labels(image: Image, name: str) -> None:
+    count = labels.count_labels(image.data)
     if count:
         raise errors.UserError(
             f"{name} looks like a label map or a mask ({count} whole numbers in "
@@ -196,7 +241,7 @@ def _refuse_labels(image: images.Image, name: str) -> None:
         )
 
 
-def _start(init, pair: levels.Pair, pictures) -> np.ndarray:
+def _start(init, pair: levels.Pair, both) -> np.ndarray:
     """4×4 fixed → moving, world RAS+ mm."""
     if isinstance(init, np.ndarray):
         return _sound(np.asarray(init, np.float64), "the matrix given as init")
@@ -208,7 +253,7 @@ def _start(init, pair: levels.Pair, pictures) -> np.ndarray:
         raise errors.UserError(
             f"init is {init}, which is no file; give com, identity or a transform file."
         )
-    fixed, moving = (image.grid for image in pictures)
+    fixed, moving = (image.grid for image in both)
     return _sound(transforms.read(init, fixed=fixed, moving=moving), str(init))
 
 

@@ -7,15 +7,17 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from matplotlib.figure import Figure
 
 from mdvit_jax import models
-from mdvit_jax.evaluation import evaluate, figures, metrics
+from mdvit_jax.evaluation import metrics, scoring
+from mdvit_jax.plots import overlays
 from mdvit_jax.training import known_affines, step
 
 
 def create(
     config: ml_collections.ConfigDict, network: models.Network
-) -> Callable[..., tuple[dict[str, float], figures.Figure] | None]:
+) -> Callable[..., tuple[dict[str, float], Figure] | None]:
     """Validation: (params, pairs, stopped) → (metrics, picture of the worst pair).
 
     It ends early, with None, if `stopped()`, which is asked before each pair, is true.
@@ -34,7 +36,7 @@ def create(
         estimate = network.from_centres(params, fixed, moving)
         return loss_of_pairs(fixed, estimate.warped)[0], estimate.matrix[0]
 
-    def validate(params: Any, pairs: Iterable[evaluate.Pair], stopped: Callable):
+    def validate(params: Any, pairs: Iterable[scoring.Pair], stopped: Callable):
         loss, rows, worst = [], [], None
         apart, active = [], []
         for number, pair in enumerate(pairs):
@@ -42,7 +44,7 @@ def create(
                 return None
             images = (jnp.asarray(s.image)[None] for s in (pair.fixed, pair.moving))
             value, matrix = register(params, *images)
-            warped, row = evaluate.align(pair, np.asarray(matrix), config)
+            warped, row = scoring.warp_and_score(pair, np.asarray(matrix), config)
             loss.append(float(value))
             rows.append(row)
             if known:
@@ -67,7 +69,7 @@ def create(
             means |= known_affines.summary(apart, active)
         assert worst is not None  # there is a pair, `pairs.cases` has seen to it
         lowest, pair, warped = worst
-        picture = figures.registration_figure(
+        picture = overlays.registration_figure(
             pair.fixed.image,
             pair.moving.image,
             warped.image,

@@ -1,0 +1,1 @@
+"""The commands of `python -m mdvit_jax`, also installed as `mdvit`."""

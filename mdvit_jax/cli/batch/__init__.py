@@ -1,0 +1,1 @@
+"""`mdvit batch`: all pairs of a CSV file."""

@@ -1,0 +1,1 @@
+"""`mdvit register`: two files in; image, transform, picture and report out."""

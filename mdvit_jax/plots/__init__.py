@@ -1,0 +1,1 @@
+"""Pictures and curves, drawn without a display."""

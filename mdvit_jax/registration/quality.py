@@ -1,0 +1,115 @@
+"""ok, check or failed: what the measures of a result say about it.
+
+The limits were read off a first run over real pairs: people of two cohorts on each
+other and on MNI152, and failures made on purpose. benchmarks/registration/verdicts.py
+shows them on such pairs, also at gamma 0.5 and 2 and inverted. `score` is the local
+correlation less the mismatch of the outlines at 24³ voxels; there known-good pairs lie
+above 0.10, and of the failures one label map does. A mirrored brain cannot be seen: an
+answer in quite another orientation than the header's is never more than "check", as a
+header with one axis the wrong way round leads to one that exchanges left and right.
+
+A rigid answer, or one with one scale, leaves heads of two sizes or shapes apart, so it
+has limits of its own, read off the same pairs aligned that way. Of failures these tell
+halves (overlap up to 0.70) and another inside (correlation up to 0.14); a rigid label
+map (0.22) they do not, and some pairs of very different sizes (0.19) are "check".
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mdvit_jax.registration import rotations
+from mdvit_jax.registration.search import Alignment
+from mdvit_jax.registration.similarity_metrics import Measures
+
+OK, CHECK, FAILED = "ok", "check", "failed"
+_SCORE = {"affine": (-0.2, 0.1)}  # below: failed, check
+_SCORE |= {"rigid": (-0.25, -0.1), "similarity": (-0.25, -0.1)}
+_CORRELATION = {"affine": (0.18, 0.24)}
+_CORRELATION |= {"rigid": (0.18, 0.2), "similarity": (0.18, 0.23)}
+_OVERLAP = {"affine": (0.7, 0.86), "rigid": (0.7, 0.74), "similarity": (0.7, 0.86)}
+_SCALES = (0.5, 2.0), (0.7, 1.45)  # of people among each other and to templates
+_TURNED = 60.0  # degrees, further than people turn their heads in a scanner
+_RUNNER_UP = 0.1  # scores of two orientations that differ by less are ambiguous
+
+
+class Quality(NamedTuple):
+    """What to make of a result.
+
+    Attributes:
+        status: "ok", "check" or "failed".
+        reasons: a sentence for each thing that is wrong or strange; none when ok.
+    """
+
+    status: str
+    reasons: tuple[str, ...]
+
+
+def assess(
+    matrix: np.ndarray, after: Measures, alignment: Alignment | None, *, dof: str
+) -> Quality:
+    """Judge a result by its measures.
+
+    Args:
+        matrix: 4×4 fixed → moving.
+        alignment: what the search for it saw; None if it was not searched for.
+        dof: "rigid", "similarity" or "affine".
+    """
+    fits, likeness, cover = _SCORE[dof], _CORRELATION[dof], _OVERLAP[dof]
+    kept = "; a rigid answer keeps the sizes, which may be all" * (dof == "rigid")
+    sizes = np.linalg.svd(matrix[:3, :3], compute_uv=False)
+    low, high = float(sizes.min()), float(sizes.max())
+    angle = rotations.angle(matrix[:3, :3], np.eye(3))
+    findings = [
+        (
+            _below(after.correlation, likeness),
+            f"the images are alike at few places (local correlation "
+            f"{after.correlation:.2f}; known pairs {likeness[1]:.2f} and more){kept}",
+        ),
+        (
+            _below(after.overlap, cover),
+            "the two objects do not cover each other (soft overlap "
+            f"{after.overlap:.2f}; known pairs {cover[1]:.2f} and more), as when one "
+            f"is cropped{kept}",
+        ),
+        (
+            FAILED if not _SCALES[0][0] < low <= high < _SCALES[0][1]
+            else CHECK if not _SCALES[1][0] < low <= high < _SCALES[1][1]
+            else OK,
+            f"the moving object is {low:.2f} to {high:.2f} times as large as the fixed "
+            "one, depending on the direction, which is unusual between heads",
+        ),
+    ]  # fmt: skip
+    if alignment:
+        findings += [
+            (
+                _below(alignment.score, fits),
+                f"the coarse fit is weak ({alignment.score:.2f}; known pairs "
+                f"{fits[1]:.2f} and more)",
+            ),
+            (
+                CHECK if _ambiguous(alignment) else OK,
+                "another orientation fits as well, so this one may be wrong",
+            ),
+            (
+                CHECK if angle > _TURNED else OK,
+                f"the orientation is {angle:.0f}° from the header's; if that is "
+                "because the header is wrong, left and right may be exchanged, which "
+                "cannot be seen in a brain: look at a mark of one side",
+            ),
+        ]
+    status = max((w for w, _ in findings), key=(OK, CHECK, FAILED).index)
+    return Quality(status, tuple(sentence for w, sentence in findings if w != OK))
+
+
+def _below(value: float, limits: tuple[float, float]) -> str:
+    failed, check = limits
+    # Written so that a NaN fails.
+    return OK if value >= check else CHECK if value >= failed else FAILED
+
+
+def _ambiguous(alignment: Alignment) -> bool:
+    return (
+        alignment.runner_up_score is not None
+        and alignment.runner_up_score > alignment.score - _RUNNER_UP
+    )

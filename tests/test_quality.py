@@ -1,0 +1,37 @@
+"""The words for a result, from its measures alone."""
+
+import numpy as np
+import pytest
+
+from mdvit_jax.registration import quality, search, similarity_metrics
+
+
+def judged(correlation=0.3, overlap=0.9, score=0.3, *, dof="affine", scale=1.0):
+    seen = search.Alignment(np.eye(4), 1.0, False, score, None)
+    after = similarity_metrics.Measures(0.3, correlation, overlap)
+    matrix = np.diag([scale, 1, 1, 1])
+    return quality.assess(matrix, after, seen, dof=dof)
+
+
+@pytest.mark.parametrize("dof", ["rigid", "similarity", "affine"])
+def test_the_words(dof):
+    assert judged(dof=dof) == ("ok", ())
+    for bad in ({"correlation": 0.13}, {"overlap": 0.6}, {"score": -0.5}):
+        found = judged(**bad, dof=dof)
+        assert found.status == "failed" and len(found.reasons) == 1
+        assert judged(**dict.fromkeys(bad, np.nan), dof=dof).status == "failed"
+
+
+def test_a_rigid_answer_need_not_cover_a_head_of_another_size():
+    """As people on MNI152 do, which fills it under an affine answer."""
+    seen = {"correlation": 0.222, "overlap": 0.81, "score": 0.0}
+    assert judged(**seen, dof="rigid").status == "ok"
+    assert judged(**seen, dof="affine").status == "check"
+    low = judged(0.3, 0.72, dof="rigid")
+    assert low.status == "check" and "rigid answer keeps the sizes" in low.reasons[0]
+
+
+def test_a_scale_says_which_one_is_larger():
+    found = judged(scale=1.6)
+    assert found.status == "check"
+    assert "the moving object is 1.00 to 1.60 times as large as the" in found.reasons[0]
