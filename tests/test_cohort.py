@@ -479,3 +479,29 @@ def test_a_manifests_split_wins(caplog):
     scans[3] = scans[3]._replace(split="test")
     with pytest.raises(errors.UserError, match="person 0002 in two parts"):
         parts(scans, (1, 0, 0))
+
+
+def test_people_are_split_by_their_names(tmp_path):
+    touch(tmp_path, *(f"sub-{i:02d}_T1w.nii.gz" for i in range(1, 13)))
+    split = (r"sub-0\d", r"sub-1[01]", "sub-12")
+    config = configuration("bids", tmp_path, split=split)
+    parts = cohort.split(cohort.read(config), config)
+    counts = [len(parts[part]) for part in cohort.PARTS]
+    assert counts == [9, 2, 1]
+    assert parts["test"][0].subject == "sub-12"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        (("sub-.*", "sub-02", ""), "puts sub-02 into train and validation"),
+        (("sub-(", "a", "b"), "no regular expression"),
+        (("sub-01", 1, 1), "three counts, fractions or regular expressions"),
+    ],
+)
+def test_expressions_that_split_nobody_well(tmp_path, wanted, words):
+    touch(tmp_path, "sub-01_T1w.nii.gz", "sub-02_T1w.nii.gz")
+    config = configuration("bids", tmp_path, split=wanted)
+    scans = cohort.read(config)
+    with pytest.raises(errors.UserError, match=words):
+        cohort.split(scans, config)

@@ -56,21 +56,24 @@ def split(
 ) -> dict[str, list[Scan]]:
     """The scans of each of `PARTS`, in the order of `scans`.
 
-    Where the cohort itself assigns the parts (a manifest's split column), that
-    holds. Otherwise the people are put in a random order, which depends on
-    `config.seed` and their names alone, and every part takes the first of them with
-    whom it gets exactly the number of scans that `config.data.split` says. Where that
-    leaves another part without its number, the people are shared out together; where
-    whole people cannot make up the numbers, each part gets the nearest one that it can,
-    and the log says so. If the parts are to use up the cohort, the last one takes who
-    is left.
+    Where the cohort itself assigns the parts (a manifest's split column), that holds;
+    or where `config.data.split` has a regular expression for each part, the people
+    whose whole name matches it. Otherwise the people are put in a random order, which
+    depends on `config.seed` and their names alone, and every part takes the first of
+    them with whom it gets exactly the number of scans that `config.data.split` says.
+    Where that leaves another part without its number, the people are shared out
+    together; where whole people cannot make up the numbers, each part gets the nearest
+    one that it can, and the log says so. If the parts are to use up the cohort, the
+    last one takes who is left.
 
     Raises:
         UserError: the counts are more than the cohort has, the fractions more than 1,
-            or a manifest puts one person in two parts.
+            an expression is none, or a person would be in two parts.
     """
     if any(scan.split for scan in scans):
         return _split_by_manifest(scans)
+    if any(isinstance(part, str) for part in config.data.split):
+        return _split_by_pattern(scans, config.data.split)
     wanted = _counts(config.data.split, len(scans))
     people: dict[str, int] = {}
     for scan in scans:
@@ -127,6 +130,38 @@ def _split_by_manifest(scans: Sequence[Scan]) -> dict[str, list[Scan]]:
     if nowhere:
         _log.warning("%d scans have no split in the manifest and stay out.", nowhere)
     return {part: [scan for scan in scans if scan.split == part] for part in PARTS}
+
+
+def _split_by_pattern(
+    scans: Sequence[Scan], patterns: Sequence[str]
+) -> dict[str, list[Scan]]:
+    if len(patterns) != len(PARTS) or not all(isinstance(p, str) for p in patterns):
+        raise errors.UserError(
+            f"data.split is {tuple(patterns)}, but needs three counts, fractions or "
+            "regular expressions: training, validation, test."
+        )
+    try:
+        expressions = [re.compile(pattern) for pattern in patterns]
+    except re.error as error:
+        raise errors.UserError(
+            f"data.split is {tuple(patterns)}, of which one is no regular expression "
+            f"({error})."
+        ) from error
+    parts: dict[str, list[Scan]] = {part: [] for part in PARTS}
+    for scan in scans:
+        into = [
+            part
+            for part, expression in zip(PARTS, expressions, strict=True)
+            if expression.fullmatch(scan.person)
+        ]
+        if len(into) > 1:
+            raise errors.UserError(
+                f"data.split puts {scan.person} into {' and '.join(into)}; a person "
+                "belongs to one part."
+            )
+        for part in into:
+            parts[part].append(scan)
+    return parts
 
 
 def _person(pattern: str, subject: str) -> str:

@@ -13,7 +13,8 @@ import numpy as np
 from scipy import ndimage
 
 from mdvit_jax import errors
-from mdvit_jax.data import landmarks, nifti, resample, template, tissues
+from mdvit_jax.data import downsample, landmarks, template, tissues
+from mdvit_jax.io import image
 
 # The box of a head in mm along x, y, z: a nose, and a neck as far as it goes down.
 FIELD = (192.0, 240.0, 240.0)
@@ -57,7 +58,7 @@ def read_head(path: str | Path, *, voxel: float = 2.0) -> Head:
         UserError: the file cannot be read, has numbers below 500 that are not known,
             or has no brain.
     """
-    source = nifti.load_labels(path)
+    source = image.load_labels(path)
     present = np.unique(source.data)
     unknown = present[~np.isin(present, tissues.NUMBERS) & (present < 500)]
     if unknown.size:
@@ -89,7 +90,7 @@ def mni152_head(*, voxel: float = 2.0) -> Head:
     middle. Around it lie shells of fluid, bone with marrow, soft tissue and skin, and a
     neck below: a head as simple as can be, for the template shows no more than a brain.
     """
-    tissue = resample.cropped(template.mni152()[1])
+    tissue = downsample.crop_to_content(template.mni152()[1])
     # Room for the shells on all sides and for a neck below; 1 mm, RAS+.
     room = 24
     labels = np.pad(tissue.data, [(room, room), (room, room), (80, room)])
@@ -123,23 +124,23 @@ def mni152_head(*, voxel: float = 2.0) -> Head:
             *(24, 515, 516, 515, 507, 511, 507, 511),
         ],
     )
-    return _head(nifti.Volume(numbers.astype(np.int32), affine), "MNI152", voxel)
+    return _head(image.from_array(numbers.astype(np.int32), affine), "MNI152", voxel)
 
 
-def _head(source: nifti.Volume, name: str, voxel: float) -> Head:
+def _head(source: image.Image, name: str, voxel: float) -> Head:
     """The map on a grid of `FIELD`, its brain's depth and its landmarks."""
     if (48 / voxel) % 1:
         raise ValueError(f"48 must be a multiple of the voxel size, which is {voxel}")
     largest = 288.0
     size = round(largest / voxel)
-    to_world, fine = resample.grid(
+    to_world, fine = downsample.grid(
         source.data.shape, source.affine, size=size, field_of_view=largest
     )
     index = np.full(max(int(source.data.max()), 0) + 1, tissues.index_of(507))
     for position, number in enumerate(tissues.NUMBERS):
         index[number : number + 1] = position
-    compact = nifti.Volume(index[source.data].astype(np.uint8), source.affine)
-    labels = resample.vote(compact, to_world, size, fine).astype(np.uint8)
+    compact = image.from_array(index[source.data].astype(np.uint8), source.affine)
+    labels = downsample.vote(compact, to_world, size, fine).astype(np.uint8)
     box = _box(labels != 0, voxel)
     labels = labels[box]
     brain = _close(tissues.IN_BRAIN[labels], labels, voxel)

@@ -117,7 +117,8 @@ def _linear_jvp(in_blocks: bool, primals, tangents):
         tangent = jnp.zeros_like(value)
     else:
         if in_blocks:
-            value, *slopes = _in_blocks(moving, matrix, slopes=True)
+            value, *slopes_ = _in_blocks(moving, matrix, slopes=True)
+            slopes = tuple(slopes_)
         else:
             value, slopes = _interpolate_with_slopes(moving, matrix)
         tangent = _directional_derivative(slopes, matrix_tangent)
