@@ -35,11 +35,10 @@ def main() -> int:
     from mdvit_jax import config
 
     settings = config.load(options.config, options.overrides)
-    from mdvit_jax.cli import startup
+    from mdvit_jax.cli import cluster, startup
     from mdvit_jax.studies import runner
-    from mdvit_jax.training import distributed
 
-    distributed.require_one_process("eval.py")
+    cluster.require_one_process("eval.py")
     startup.start()
     tables = runner.run_studies(
         settings,

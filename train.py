@@ -21,6 +21,7 @@ The run was stopped and saved, and the same command continues it:
 """
 
 import argparse
+import os
 import sys
 
 from mdvit_jax import errors
@@ -39,11 +40,11 @@ def main() -> int:
     from mdvit_jax import config
 
     settings = config.load(options.config, options.overrides)
-    from mdvit_jax.cli import startup
+    from mdvit_jax.cli import cluster, startup
     from mdvit_jax.training import distributed
 
     startup.start()
-    distributed.join()  # before anything computes
+    distributed.join(cluster.find_place(os.environ))  # before anything computes
     from mdvit_jax.training import loop
 
     with distributed.handle_lost_process():

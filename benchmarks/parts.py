@@ -75,16 +75,15 @@ def main() -> None:
     for name, part in all_parts.items():
         touched = timing.least_seconds(part.function, part.inputs, copied)
         passes = 3 if part.learns else 1  # a gradient is two more, of each kind
-        rows.append(
-            {
-                "part": name,
-                "runs": part.count,
-                "forward_s": part.count * taken[name],
-                "gradient_s": part.count * taken.get(f"{name}, gradient", taken[name]),
-                "limit_s": part.count * passes * max(part.gflop * 1e9 / flops, touched),
-            }
-        )
-        total += [rows[-1]["forward_s"], rows[-1]["gradient_s"]]
+        row: dict[str, Any] = {
+            "part": name,
+            "runs": part.count,
+            "forward_s": part.count * taken[name],
+            "gradient_s": part.count * taken.get(f"{name}, gradient", taken[name]),
+            "limit_s": part.count * passes * max(part.gflop * 1e9 / flops, touched),
+        }
+        rows.append(row)
+        total += [row["forward_s"], row["gradient_s"]]
     print("| part | runs | forward (ms) | with gradient (ms) | share | limit (ms) |")
     print("|---|---|---|---|---|---|")
     for row in rows:
@@ -196,7 +195,7 @@ def parts(config, dtype: jnp.dtype, batch: int) -> dict[str, Part]:
         learns=(1,),
     )
     keys = jax.random.split(jax.random.key(0), (batch, 2))
-    changes = augment.Augmentation(**config.augment.to_dict())
+    changes = augment.settings(config.augment)
     found["augmentation"] = Part(
         lambda fixed, moving: augment.augment(keys, fixed, moving, changes),
         (volume, volume),

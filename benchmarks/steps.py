@@ -24,6 +24,7 @@ import numpy as np
 from benchmarks import timing
 from mdvit_jax import config as configuration
 from mdvit_jax import models
+from mdvit_jax.cli import cluster
 from mdvit_jax.training import distributed, optimizer, sharding, step
 
 _ENOUGH = 15.0  # seconds after which no further step is timed
@@ -38,7 +39,7 @@ def main() -> int:
     extra = {
         name for name in (_FORWARD, _WAIT, _COMPILE_ONLY) if settings.pop(name, "")
     }
-    distributed.join()
+    distributed.join(cluster.find_place(os.environ))
     with distributed.handle_lost_process():
         row = measure(settings, extra)
         if jax.process_index() == 0:

@@ -16,11 +16,10 @@ from typing import Any
 
 import ml_collections
 from absl import flags
-from etils import epath
 from ml_collections import config_flags
 
 from mdvit_jax import errors
-from mdvit_jax.io import atomic
+from mdvit_jax.io import atomic, bucket
 
 _PREFIX = "--config."
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number"}
@@ -41,6 +40,12 @@ _LEAST = {
     "optim.decay_every": 1,
     "mesh.model": 1,
     "validation.every": 1,
+    "optim.warmup": 0,
+    "optim.cooldown": 0,
+    "optim.clip_norm": 0,
+    "loss.known": 0,
+    "loss.deep": 0,
+    "validation.known": 0,
     "validation.cases": 0,
     "checkpoint.every": 1,
     "stall_after": 1,
@@ -142,7 +147,7 @@ def _nearest(name: str, known: Mapping[str, Any]) -> str:
 
 def save(config: ml_collections.ConfigDict, folder: str | Path) -> None:
     """Write the resolved configuration as `config.json` into a run's folder."""
-    path = epath.Path(folder) / "config.json"
+    path = bucket.open_folder(folder) / "config.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(config.to_dict(), indent=2) + "\n"
     atomic.write_text(path, text)
@@ -154,7 +159,7 @@ def saved(folder: str | Path) -> ml_collections.ConfigDict:
     Raises:
         UserError: the folder holds no run.
     """
-    path = epath.Path(folder) / "config.json"
+    path = bucket.open_folder(folder) / "config.json"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         for group in ("data", "model", "loss", "optim"):

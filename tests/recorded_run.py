@@ -12,8 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from mdvit_jax.cli.cluster import NAMES
 from mdvit_jax.data import pipeline
-from mdvit_jax.training.distributed import NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = {
@@ -72,7 +72,7 @@ class Run:
                 subprocess.Popen(
                     [*program, "--config", "configs/default.py", *arguments],
                     cwd=ROOT,
-                    env={**os.environ, **environ, **place},
+                    env={**os.environ, "PYTHONPATH": str(ROOT), **environ, **place},
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                     text=True,
@@ -110,11 +110,19 @@ class Run:
         }
 
 
+JOIN = """
+import os
+from mdvit_jax.cli import cluster
+from mdvit_jax.training import distributed
+distributed.join(cluster.find_place(os.environ))
+"""
+
+
 def start_together(program: str, *arguments: str) -> list[subprocess.Popen]:
-    """A Python program in two processes, which find each other as those of a run."""
+    """A Python program in two processes, which have met as those of a run do."""
     return [
         subprocess.Popen(
-            [sys.executable, "-c", program, *arguments],
+            [sys.executable, "-c", JOIN + program, *arguments],
             cwd=ROOT,
             env={**os.environ, "JAX_PLATFORMS": "cpu", **place},
             stdout=subprocess.PIPE,
@@ -156,5 +164,4 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     _main()

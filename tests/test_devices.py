@@ -164,7 +164,7 @@ def test_shared_weights_need_weights_to_share():
     volume = jax.ShapeDtypeStruct((1, 32, 32, 32), jnp.float32)
     shapes = jax.eval_shape(network.init, jax.random.key(0), volume, volume)
     with pytest.raises(errors.UserError, match="are none; set mesh.model to 1"):
-        sharding.of_state(mesh, shapes)
+        sharding.state_sharding(mesh, shapes)
 
 
 @pytest.mark.timeout(1200)  # several programs, one after the other

@@ -290,9 +290,45 @@ def test_mlp_and_block():
 def test_head():
     features = noise(1, *GRID, 6)
     params = randomised(blocks.Head(), 2, features[None])
-    found = blocks.Head().apply({"params": params}, features[None])
-    assert found.shape == (1, 12)
+    found, active = blocks.Head().apply({"params": params}, features[None])
+    assert found.shape == (1, 12) and active.shape == (1, 3)
     assert found[0] == pytest.approx(layers.head(features, params), abs=1e-5)
+
+
+def test_head_of_moments():
+    features = noise(1, *GRID, 6)
+    params = randomised(blocks.MomentHead(), 2, features[None])
+    found, active = blocks.MomentHead().apply({"params": params}, features[None])
+    inputs = [features.mean((0, 1, 2))]
+    for axis, size in enumerate(GRID):
+        centres = (2 * np.arange(size) + 1) / size - 1
+        along = np.moveaxis(features, axis, -1) * centres  # [.., channels, size]
+        inputs.append(along.mean((0, 1, 3)))
+    hidden = np.concatenate(inputs) @ params["hidden"]["kernel"]
+    hidden = layers.gelu(hidden + params["hidden"]["bias"])
+    twelve = hidden @ params["parameters"]["kernel"] + params["parameters"]["bias"]
+    assert found[0] == pytest.approx(np.tanh(twelve), abs=1e-5)
+    assert active.shape == (1, 6) and active.dtype == bool
+
+
+@pytest.mark.parametrize("head", [blocks.Head, blocks.MomentHead])
+def test_a_unit_of_a_head_is_silent_where_it_passes_no_gradient_on(head):
+    features = noise(1, *GRID, 6)
+    params = randomised(head(), 2, features[None])
+
+    def of_shift(shift):
+        hidden = {**params["hidden"]}
+        hidden["kernel"] = hidden["kernel"] + shift
+        out, active = head().apply(
+            {"params": {**params, "hidden": hidden}}, features[None]
+        )
+        return out.sum(), active[0]
+
+    for shift in (0.0, -40.0):
+        kernel = jnp.full(params["hidden"]["kernel"].shape, shift)
+        gradient, active = jax.grad(of_shift, has_aux=True)(kernel)
+        flows = np.abs(gradient).max(0) > 1e-2
+        assert (flows <= active).all()
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from mdvit_jax import config as configuration
 from mdvit_jax import errors
 from mdvit_jax.data import dataset, pairs
 from mdvit_jax.evaluation import scoring
-from mdvit_jax.io import lock
+from mdvit_jax.io import lock, sums
 from mdvit_jax.models import initial_weights
 from mdvit_jax.training import (
     checkpoint,
@@ -152,14 +152,14 @@ def assert_goes_on(unbroken, workdir, monkeypatch, *, saved):
 
 
 def test_a_second_signal_does_not_cut_the_last_save_short(tmp_path, monkeypatch):
-    write, handlers = checkpoint.write_sums, []
+    write, handlers = sums.write, []
 
     def write_slowly(folder):
         time.sleep(1)  # training is over meanwhile
         handlers.append(signal.getsignal(signal.SIGTERM))
         write(folder)
 
-    monkeypatch.setattr(checkpoint, "write_sums", write_slowly)
+    monkeypatch.setattr(sums, "write", write_slowly)
     assert loop.train(config(tmp_path, optim__steps="1")) == 0
     assert handlers and signal.SIG_DFL not in handlers
 

@@ -1,4 +1,4 @@
-"""Several processes: how they find each other, part, and go on as others."""
+"""Several processes: how they meet, part, and go on as others."""
 
 import os
 import re
@@ -12,73 +12,23 @@ import numpy as np
 import pytest
 
 from mdvit_jax import config, errors
-from mdvit_jax.training import checkpoint, distributed
+from mdvit_jax.cli import cluster
+from mdvit_jax.io import sums
+from mdvit_jax.training import distributed
 from oracle import people
 from oracle.run import final_bytes
-from recorded_run import ROOT, TINY, Run, environs, free_port, start_together
+from recorded_run import JOIN, ROOT, TINY, Run, environs, start_together
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-ADDRESS, COUNT, INDEX = distributed.NAMES
-THREE = {ADDRESS: "10.0.0.1:1234", COUNT: "4", INDEX: "3"}
-# What Slurm tells a batch script, before srun, and what it tells a task of a step.
-BATCH_SCRIPT = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"}
-TASK = BATCH_SCRIPT | {"SLURM_STEP_NODELIST": "n[1-2]", "SLURM_PROCID": "2"}
-TPU = {"TPU_ML_PLATFORM": "JAX"}
-
-
-@pytest.mark.parametrize(
-    ("environ", "expected"),
-    [
-        ({}, None),
-        (THREE, ("10.0.0.1:1234", 4, 3, "deactivate")),
-        (THREE | {COUNT: "1", INDEX: "0"}, None),
-        (BATCH_SCRIPT, None),
-        (TASK, (None, 4, 2, "slurm")),
-        (TASK | {"SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, None),
-        (TASK | THREE, ("10.0.0.1:1234", 4, 3, "deactivate")),
-        (TPU, (None, None, None, None)),
-        (TPU | {"TPU_SKIP_MDS_QUERY": "1"}, None),
-        (
-            TPU | {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "a,b"},
-            (None, None, None, None),
-        ),
-        ({"TPU_SKIP_MDS_QUERY": "1"}, None),  # JAX without TPUs
-        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, None),
-    ],
-)
-def test_what_the_environment_says(environ, expected):
-    assert distributed.settings(environ) == expected
-
-
-@pytest.mark.parametrize(
-    ("environ", "sentence"),
-    [
-        ({COUNT: "2"}, f"{COUNT} but not {ADDRESS} and {INDEX}; set all three"),
-        (THREE | {INDEX: "4"}, f"{INDEX} is 4 and {COUNT} is 4"),
-        (THREE | {COUNT: "two"}, f"{COUNT} is 'two'; it is a whole number"),
-        (THREE | {ADDRESS: "10.0.0.1"}, "it is HOST:PORT of process 0"),
-        (THREE | TASK | {"SLURM_NTASKS": "2"}, "is 4, but srun started 2 tasks"),
-    ],
-)
-def test_what_contradicts_itself_is_refused(environ, sentence):
-    with pytest.raises(errors.UserError, match=sentence):
-        distributed.settings(environ)
-
-
-def test_evaluation_is_one_process(monkeypatch):
-    distributed.require_one_process("eval.py")
-    for name, value in THREE.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(errors.UserError, match="one process, but 4 were started"):
-        distributed.require_one_process("eval.py")
 
 
 @pytest.mark.parametrize("index", [0, 1])
 def test_a_meeting_in_vain_is_one_sentence(index):
     """Process 0 whom nobody joins, and another that finds no process 0."""
     environ = environs(2)[index]
-    program = "from mdvit_jax.training import distributed as d; d._WAIT = 2; d.join()"
+    program = JOIN.replace(
+        "distributed.join", "distributed._WAIT = 2; distributed.join"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, **environ},
@@ -88,7 +38,7 @@ def test_a_meeting_in_vain_is_one_sentence(index):
     )
     assert done.returncode == 134
     assert done.stderr.startswith("error: The 2 processes of the run did not all meet")
-    assert environ[ADDRESS] in done.stderr and done.stderr.count("\n") == 1
+    assert environ[cluster.NAMES[0]] in done.stderr and done.stderr.count("\n") == 1
 
 
 def terminate_after(processes_, run: Run, steps: int) -> None:
@@ -127,8 +77,6 @@ def test_a_run_goes_on_in_other_processes_and_after_a_signal(tmp_path):
 # Asks as the training loop does; the step that it saves is none of its questions.
 SAVES_BEFORE_A_SIGNAL = """
 import os, signal, sys, time
-from mdvit_jax.training import distributed
-distributed.join()
 import jax, jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 from mdvit_jax.training import checkpoint, preemption, step
@@ -236,7 +184,7 @@ def test_a_process_is_lost_and_the_other_says_so_and_ends(tmp_path):
             assert "Traceback" not in said
         assert newest(broken) > steps
         steps = newest(broken)
-        assert checkpoint.damage(broken.workdir / "checkpoints" / str(steps)) is None
+        assert sums.damage(broken.workdir / "checkpoints" / str(steps)) is None
     for process in broken.start(steps + 2, processes=2):
         said, _ = process.communicate(timeout=400)
         assert process.returncode == 0 and "damaged" not in said, said
@@ -257,96 +205,3 @@ def test_processes_with_other_options_are_refused(tmp_path):
         assert process.returncode == 2, said
         assert "number 1 has another configuration than number 0" in said
     assert not any(run.workdir.exists() for run in runs)
-
-
-SRUN = """#!{python}
-import os, subprocess, sys
-options, program = sys.argv[1:3], sys.argv[3:]
-assert options == ["--kill-on-bad-exit=0", "--cpus-per-task=8"]
-tasks = [
-    subprocess.Popen(program, env=dict(os.environ, SLURM_STEP_NODELIST="localhost",
-        SLURM_NTASKS="2", SLURM_PROCID=index, SLURM_LOCALID=index))
-    for index in "01"
-]
-sys.exit(max(task.wait() for task in tasks))
-"""
-# Stands for train.py at its end.
-TASK_PROGRAM = """#!{python}
-import sys; sys.path.insert(0, {root!r})
-from mdvit_jax.cli import startup
-from mdvit_jax.training import distributed
-startup.start()
-distributed.join()
-import jax
-if jax.process_index() == 0:
-    print(jax.process_count(), *sys.argv[1:], flush=True)
-distributed.leave({code})
-"""
-
-
-@pytest.mark.parametrize(
-    ("code", "restarts", "requeued"),
-    [
-        *[(0, 0, False), (143, 99, True), (143, 100, False)],
-        *[(134, 0, True), (75, 0, True), (2, 0, False)],
-    ],
-)
-def test_the_slurm_script_starts_the_tasks_and_requeues_what_was_stopped(
-    tmp_path, code, restarts, requeued
-):
-    programs = {
-        "srun": SRUN.format(python=sys.executable),
-        "task": TASK_PROGRAM.format(python=sys.executable, root=str(ROOT), code=code),
-        "scontrol": '#!/bin/sh\necho scontrol "$@"\n',
-    }
-    for name, text in programs.items():
-        (tmp_path / name).write_text(text)
-        (tmp_path / name).chmod(0o755)
-    environ = os.environ | {
-        "PATH": f"{tmp_path}:{os.environ['PATH']}",
-        "PYTHON": str(tmp_path / "task"),
-        "CONFIG": "configs/oasis.py",
-        "SLURM_JOB_ID": "7012",
-        "SLURM_CPUS_PER_TASK": "8",
-        "SLURM_RESTART_COUNT": str(restarts),
-        "JAX_COORDINATOR_PORT": str(free_port()),
-        "JAX_PLATFORMS": "cpu",
-    }
-    done = subprocess.run(
-        ["bash", "launch/slurm.sh", "--config.optim.batch=4"],
-        cwd=ROOT,
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == code, done.stderr
-    expected = ["2 train.py --config configs/oasis.py --config.optim.batch=4"]
-    assert done.stdout.splitlines() == expected + ["scontrol requeue 7012"] * requeued
-
-
-def test_the_jobset_names_as_many_processes_as_it_starts():
-    yaml = pytest.importorskip("yaml")
-    jobset = yaml.safe_load((ROOT / "launch/jobset.yaml").read_text())
-    (job,) = jobset["spec"]["replicatedJobs"]
-    pods = job["template"]["spec"]
-    (container,) = pods["template"]["spec"]["containers"]
-    environ = {entry["name"]: entry for entry in container["env"]}
-    settings = {"JAX_COMPILATION_CACHE_DIR", "MALLOC_ARENA_MAX"}
-    assert set(environ) == {*distributed.NAMES, *settings}
-    count = int(environ[COUNT]["value"])
-    assert job["replicas"] == 1 and pods["parallelism"] == pods["completions"] == count
-    names = jobset["metadata"]["name"], job["name"]
-    first = f"{names[0]}-{names[1]}-0-0.{names[0]}"
-    assert environ[ADDRESS]["value"].partition(":")[0] == first
-    mounted = {mount["name"] for mount in container["volumeMounts"]}
-    assert mounted == {v["name"] for v in pods["template"]["spec"]["volumes"]}
-    assert container["command"][:2] == ["python", "train.py"]
-    (rule,) = pods["podFailurePolicy"]["rules"]  # a mistake is not tried again
-    assert rule["action"] == "FailJob"
-    assert rule["onExitCodes"]["containerName"] == container["name"]
-    assert rule["onExitCodes"]["values"] == [errors.UserError.exit_code]
-    assert pods["template"]["spec"]["restartPolicy"] == "Never"  # else no such policy
-    (rule,) = jobset["spec"]["failurePolicy"]["rules"]
-    assert rule["action"] == "FailJobSet"
-    assert rule["onJobFailureReasons"] == ["PodFailurePolicy"]

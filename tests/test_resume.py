@@ -9,8 +9,6 @@ PROGRAM = """
 import sys
 from etils import epath
 from mdvit_jax import errors
-from mdvit_jax.training import distributed
-distributed.join()
 import jax
 from mdvit_jax.training import resume
 
@@ -41,8 +39,6 @@ def test_processes_share_one_folder_or_are_refused(tmp_path, folders, sentence):
 DAMAGED = """
 import sys
 import numpy as np
-from mdvit_jax.training import distributed
-distributed.join()
 import jax, jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 from mdvit_jax.training import checkpoint, step
@@ -72,6 +68,6 @@ def test_processes_agree_on_the_newest_checkpoint_that_can_be_used(tmp_path):
     """One is damaged by its sums, and one cannot be loaded."""
     for process in start_together(DAMAGED, str(tmp_path)):
         said, _ = process.communicate(timeout=400)
-        assert process.returncode == 0 and said.endswith("step 1 1\n"), said
+        assert process.returncode == 0 and "step 1 1\n" in said, said
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["1", "2.damaged", "3.damaged"]

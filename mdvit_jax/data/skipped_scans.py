@@ -15,10 +15,9 @@ _logger.setLevel(logging.WARNING)
 def warn(
     batches: Iterable[loading.Batch], subjects: Sequence[str]
 ) -> Iterator[loading.Batch]:
-    """The batches; a scan that is left out for the first time is a warning in the log.
+    """The batches; warn of each scan that is left out for the first time.
 
-    The warning counts the scans that are left out so far. Of several processes each
-    warns of the pairs that it loads.
+    Of several processes each warns of the pairs that it loads.
 
     Args:
         batches: whose `unreadable` names scans by index, in whichever worker they were.

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mdvit_jax.io import bucket
+
 _LONGEST_ENDING = 16  # bytes
 
 
@@ -37,14 +39,9 @@ def _partial_name(name: str) -> str:
     return f".partial_{digest}{ending}"
 
 
-def in_bucket(path: str | os.PathLike) -> bool:
-    """Whether a path is one of a bucket, such as gs://bucket/run, and not of a disk."""
-    return "://" in os.fspath(path)
-
-
 def write_bytes(path: str | Path | Any, data: bytes) -> None:
     """Replace a file; an object of a bucket (`etils.epath.Path`) is written whole."""
-    if in_bucket(path):
+    if bucket.in_bucket(path):
         from etils import epath  # aligning two scans needs no buckets
 
         epath.Path(path).write_bytes(data)

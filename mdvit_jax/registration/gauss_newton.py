@@ -8,10 +8,10 @@ surroundings (f and m), the residual is
 
 whose sum of squares is small where the local correlation is high: the local
 correlation of Cachier et al. (2003) and Avants et al. (2008), here for an affine and
-by second-order steps. Only what lies inside of both foregrounds takes part, so the edge
-towards an empty background, which no change of contrast inverts, cannot pull. The
-outlines of the two foregrounds are a second image of their own, `outline`, whose weight
-falls from coarse to fine.
+by second-order steps, summed over both images' grids. Only what lies inside of both
+foregrounds takes part, so the edge towards an empty background, which no change of
+contrast inverts, cannot pull. The outlines of the two foregrounds are a second image of
+their own, `outline`, whose weight falls from coarse to fine.
 
 Positions are in voxels from the centre of the cube, matrices are [3, 4].
 """
@@ -62,9 +62,9 @@ class Fit(NamedTuple):
     Attributes:
         matrix: [3, 4], fixed → moving.
         correlation: mean squared local correlation over the voxels inside of both, in
-            [0, 1].
-        outline: mean squared difference of the outlines, 0 where they agree.
-        overlap: voxels inside of both, as a part of those inside of the fixed one.
+            [0, 1], the mean of both directions.
+        outline: mean squared difference of the outlines, 0 where they agree, likewise.
+        overlap: voxels inside of both, as a part of those inside of the smaller one.
         steps: how many were made.
     """
 
@@ -119,7 +119,7 @@ class NormalEquations(NamedTuple):
 def align(
     fixed: Level,
     moving: Level,
-    points: Int[Array, " k"],
+    points: tuple[Int[Array, " k"], Int[Array, " k"]],
     start: Float[Array, "3 4"],
     outline_weight: Float[Array, ""] | float,
     steps: Int[Array, ""] | int,
@@ -130,22 +130,22 @@ def align(
     """Minimise over rigid, similarity or all affine matrices, from one start.
 
     Args:
-        points: indices into the flattened fixed cube, of the voxels that take part: the
-            foreground's and those about its outline; -1 is none.
+        points: indices into the flattened fixed and moving cube, of the voxels that
+            take part: the foreground's and those about its outline; -1 is none.
         start: fixed → moving.
         outline_weight: of the outlines against the interior.
         steps: the most that are made; with 0, the start itself is judged.
         tolerance: in voxels; steps end when none moves the foreground further.
         dof: "rigid", "similarity" or "affine". A rigid step keeps the start's scale.
     """
-    samples = sample_pair(fixed, moving, points)
+    both = sample_pair(fixed, moving, points[0]), sample_pair(moving, fixed, points[1])
     radius = fixed.image.shape[0] / 4
     directions = generators(dof)
     in_voxels = jnp.ones(len(directions) + 3).at[-3:].set(radius)
 
     def step(state):
         matrix, last, _, _, count = state
-        system = normal_equations(samples, matrix, outline_weight)
+        system = symmetric_equations(*both, matrix, outline_weight)
         increment = damped_step(system, matrix, last, directions, radius)
         goes_on = (count < steps) & (radius * jnp.linalg.norm(increment) > tolerance)
         moved = apply_increment(matrix, increment * in_voxels, dof)
@@ -158,6 +158,38 @@ def align(
     state = (start, none, jnp.array(True), measures, jnp.zeros((), jnp.int32))
     matrix, _, _, measures, count = jax.lax.while_loop(lambda s: s[2], step, state)
     return Fit(matrix, *measures, count)
+
+
+def symmetric_equations(
+    forward: Samples,
+    backward: Samples,
+    matrix: Float[Array, "3 4"],
+    outline_weight: Float[Array, ""] | float,
+) -> NormalEquations:
+    """The systems of both directions, summed, in the entries of the one matrix.
+
+    For B = A⁻¹, dB = -B dA B, by which the system of moving → fixed becomes one in A.
+    The sum is the same whichever image is called the fixed one, so that the answers
+    are inverse to each other.
+    """
+    there = normal_equations(forward, matrix, outline_weight)
+    inverse = invert(matrix)
+    back = normal_equations(backward, inverse, outline_weight)
+    whole = jnp.concatenate([inverse, jnp.eye(4)[3:]])
+    slopes = -jnp.einsum("ia,bj->ijab", inverse[:, :3], whole).reshape(12, 12)
+    return NormalEquations(
+        there.hessian + slopes.T @ back.hessian @ slopes,
+        there.gradient + slopes.T @ back.gradient,
+        (there.correlation + back.correlation) / 2,
+        (there.outline + back.outline) / 2,
+        jnp.maximum(there.overlap, back.overlap),
+    )
+
+
+def invert(matrix: Float[Array, "3 4"]) -> Float[Array, "3 4"]:
+    """The matrix of the way back."""
+    linear = jnp.linalg.inv(matrix[:, :3])
+    return jnp.concatenate([linear, -linear @ matrix[:, 3:]], axis=1)
 
 
 def sample_pair(fixed: Level, moving: Level, points: Int[Array, " k"]) -> Samples:

@@ -24,9 +24,10 @@ from etils import epath
 
 from mdvit_jax import config as configuration
 from mdvit_jax import errors
-from mdvit_jax.data import pipeline, skipped_scans
+from mdvit_jax.data import dataset, pipeline, skipped_scans
 from mdvit_jax.data.scan import LoadingError
 from mdvit_jax.evaluation import scoring
+from mdvit_jax.io import bucket
 from mdvit_jax.plots import curves, panels
 from mdvit_jax.training import (
     checkpoint,
@@ -53,7 +54,7 @@ def train(config: ml_collections.ConfigDict) -> int:
             to; what was saved before stays. Before a scan that cannot be read ends the
             run, its state is saved.
     """
-    workdir = epath.Path(config.workdir)
+    workdir = bucket.open_folder(config.workdir)
     writes = jax.process_index() == 0
     with contextlib.ExitStack() as stack:
         # Left last, so that no second signal cuts the last save short.
@@ -67,15 +68,17 @@ def train(config: ml_collections.ConfigDict) -> int:
         # Restore: the newest checkpoint, another run's parameters, or the seed's.
         stack.enter_context(errors.explain_write_errors(workdir))
         stack.enter_context(resume.hold_folder(workdir))
+        progressed = stack.enter_context(
+            progress.dump_when_stalled(workdir, config.stall_after)
+        )
         resume.check_same_run(config, workdir)  # another one may have begun and ended
         saved = stack.enter_context(
             checkpoint.Checkpoints(workdir, keep=config.checkpoint.keep)
         )
         state, done = resume.restore_or_create(config, run, saved)
         # A signal may have ended the run between a step and its validation.
-        unvalidated = done > 0 and validation_is_due(config, done)
-        if distributed.broadcast(metrics_log.is_validated(workdir, done)):
-            unvalidated = False
+        validated = distributed.broadcast(metrics_log.is_validated(workdir, done))
+        unvalidated = done > 0 and validation_is_due(config, done) and not validated
         if done >= config.optim.steps and not unvalidated:
             if writes:
                 print(f"{workdir} has all its {done} steps; nothing to train.")
@@ -92,7 +95,9 @@ def train(config: ml_collections.ConfigDict) -> int:
         batches = stack.enter_context(
             contextlib.closing(
                 pipeline.batches(
-                    run.training,
+                    dataset.InMemory(run.training)
+                    if config.data.in_memory
+                    else run.training,
                     run.template,
                     persons=run.training.persons,
                     seed=config.seed,
@@ -112,10 +117,7 @@ def train(config: ml_collections.ConfigDict) -> int:
             run.mesh, run.training.subjects, saved, record, bar
         )
         validate = functools.partial(
-            _validate, config, run, validation.create(config, run.network)
-        )
-        progressed = stack.enter_context(
-            progress.dump_when_stalled(workdir, config.stall_after)
+            _validate, workdir, run, validation.create(config, run.network)
         )
 
         stopping = signals.should_stop()
@@ -183,7 +185,7 @@ def validation_is_due(config: ml_collections.ConfigDict, done: int) -> bool:
 
 
 def _validate(
-    config: ml_collections.ConfigDict,
+    workdir: epath.Path,
     run: setup.Setup,
     validate: Callable,
     params: Any,
@@ -202,7 +204,6 @@ def _validate(
     bar.show_validation(scores["dsc"])
     if record is not None:
         record.write(done, scores)
-        workdir = epath.Path(config.workdir)
         panels.save_figure(picture, workdir / "validation" / f"{done:07d}.png")
         panels.save_figure(curves.training_curves(record.path), workdir / "curves.png")
         # Figures refer to themselves, tens of MB each; among the many objects of JAX

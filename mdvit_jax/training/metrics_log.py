@@ -13,7 +13,7 @@ from typing import Any
 
 from etils import epath
 
-from mdvit_jax.io import atomic
+from mdvit_jax.io import atomic, bucket
 
 _NAME = "metrics.jsonl"
 
@@ -40,14 +40,14 @@ class MetricsLog(contextlib.AbstractContextManager):
         self._ending = contextlib.ExitStack()
         self._target = workdir / _NAME
         folder: Any = workdir
-        if atomic.in_bucket(workdir):
+        if bucket.in_bucket(workdir):
             folder = self._ending.enter_context(tempfile.TemporaryDirectory())
         self.path = Path(folder) / _NAME
         self.path.parent.mkdir(parents=True, exist_ok=True)
         _write_rows_until(from_step, self._target, self.path)
         self._file = self._ending.enter_context(self.path.open("a", encoding="utf-8"))
         self._board = None
-        if not atomic.in_bucket(workdir):
+        if not bucket.in_bucket(workdir):
             self._board = _tensorboard(Path(workdir) / "tensorboard", from_step)
         if self._board is not None:
             self._ending.callback(self._board.close)
@@ -77,7 +77,7 @@ class MetricsLog(contextlib.AbstractContextManager):
             OSError: they cannot be written.
         """
         os.fsync(self._file.fileno())
-        if atomic.in_bucket(self._target):
+        if bucket.in_bucket(self._target):
             self._target.write_bytes(self.path.read_bytes())
 
 

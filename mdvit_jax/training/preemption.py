@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sys
 
 import jax
 from jax.experimental import multihost_utils
@@ -13,41 +14,36 @@ _HANGUP = int(getattr(signal, "SIGHUP", 0))  # 0: Windows has none
 class Preemption(contextlib.AbstractContextManager):
     """Remembers the first signal; a second Ctrl-C ends the program at once.
 
-    Use it in a `with` block around the training loop and its saves, and ask
-    `should_stop` between steps. Of several processes a signal to any one is a signal to
-    all: JAX, which takes SIGTERM then, lets them agree on when to stop. A SIGHUP that
-    is ignored, as under nohup, stays ignored.
+    Of several processes a signal to any one is a signal to all: JAX, which takes
+    SIGTERM then, lets them agree on when to stop. A SIGHUP that is ignored, as under
+    nohup, stays ignored.
     """
 
     def __init__(self):
-        """Nothing has been received yet."""
         self._received: int | None = None
         self._several = jax.process_count() > 1
         self._interrupted = False
         self._asked = 0
-        self._handlers_before: dict = {}
+        self._replaced: dict = {}  # signal → the handler that it had
 
     def __enter__(self) -> "Preemption":
-        """Take over SIGINT, SIGTERM and SIGHUP."""
         numbers: list[int] = [signal.SIGINT]
         if not self._several:
             numbers.append(signal.SIGTERM)
         if _HANGUP and signal.getsignal(_HANGUP) != signal.SIG_IGN:
             numbers.append(_HANGUP)
         for number in numbers:
-            self._handlers_before[number] = signal.signal(number, self._receive)
+            self._replaced[number] = signal.signal(number, self._receive)
         return self
 
     def __exit__(self, *exception) -> None:
-        """Give the signals back."""
-        for number, handler in self._handlers_before.items():
+        for number, handler in self._replaced.items():
             signal.signal(number, handler)
 
     def should_stop(self) -> bool:
         """Whether the run is to be left now.
 
-        To be asked after each step and between the pairs of a validation, and by all
-        processes equally often: they agree on a number of questions.
+        All processes must ask equally often: they agree on a number of questions.
         """
         self._asked += 1
         if self._several and multihost_utils.reached_preemption_sync_point(self._asked):
@@ -68,9 +64,8 @@ class Preemption(contextlib.AbstractContextManager):
             os.kill(os.getpid(), signal.SIGTERM)
         elif self._received is None:
             self._received = number
-        name = signal.Signals(number).name
-        # Not by print, in whose middle the signal may have come. A closed terminal
-        # takes no more words.
-        with contextlib.suppress(OSError):
-            sentence = f"\n{name}: saving after this step (Ctrl-C leaves at once).\n"
-            os.write(2, sentence.encode())
+        print(
+            f"\n{signal.Signals(number).name}: saving after this step "
+            "(Ctrl-C leaves at once).",
+            file=sys.stderr,
+        )

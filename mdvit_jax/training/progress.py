@@ -20,7 +20,7 @@ import tqdm
 from etils import epath
 from jax.experimental import multihost_utils
 
-from mdvit_jax.io import atomic
+from mdvit_jax.io import bucket
 
 _MUCH = 0.1  # share of steps that began late from which the run says what helps
 _SHOWN = 100  # steps, the newest, whose share the bar shows
@@ -158,7 +158,7 @@ def dump_when_stalled(
         A function to call whenever there is progress.
     """
     name = f"stalled-{socket.gethostname()}-{jax.process_index()}.txt"
-    if atomic.in_bucket(workdir):
+    if bucket.in_bucket(workdir):
         file: Any = contextlib.nullcontext(sys.stderr)
     else:
         file = (Path(workdir) / name).open("a", encoding="utf-8")

@@ -11,7 +11,7 @@ from etils import epath
 
 from mdvit_jax import config as configuration
 from mdvit_jax import errors
-from mdvit_jax.io import atomic, lock
+from mdvit_jax.io import bucket, lock
 from mdvit_jax.training import checkpoint, distributed, pretrained, setup, step
 
 _logger = logging.getLogger(__name__)
@@ -20,7 +20,8 @@ _logger = logging.getLogger(__name__)
 # how the work is shared out, and how long it goes on.
 _MAY_DIFFER = (
     *("workdir", "data.root", "data.cache", "data.workers", "data.skip_unreadable"),
-    *("optim.steps", "optim.accumulate", "stall_after"),
+    *("data.in_memory", "synthesis.heads"),
+    *("optim.steps", "optim.cooldown", "optim.accumulate", "stall_after"),
 )
 _GROUPS_THAT_MAY_DIFFER = ("checkpoint.", "evaluation.", "mesh.")
 
@@ -29,20 +30,17 @@ _GROUPS_THAT_MAY_DIFFER = ("checkpoint.", "evaluation.", "mesh.")
 def hold_folder(workdir: epath.Path) -> Iterator[None]:
     """Make the folder of a run, and keep a second run out of it while the block runs.
 
-    A bucket has no locks: nothing keeps a second run out of one.
-
-    Raises:
-        Taken: in all processes alike, another run is in it.
-        UserError: in all processes alike, they do not share the folder.
+    In all processes a UserError says that another run is in it, or that they do not
+    share it. A bucket has no locks: nothing keeps a second run out of one.
     """
     message = (
         f"another run is training in {workdir}; wait for its end, or name another "
         "folder with --config.workdir."
     )
+    workdir.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         taken = None
-        workdir.mkdir(parents=True, exist_ok=True)
-        if jax.process_index() == 0 and not atomic.in_bucket(workdir):
+        if jax.process_index() == 0 and not bucket.in_bucket(workdir):
             try:
                 stack.enter_context(lock.hold(workdir, message))
             except lock.Taken as error:
@@ -105,8 +103,7 @@ def restore_or_create(
         _logger.info("Going on after step %d of %s.", restored[1], config.workdir)
         return restored
     if config.optim.start_from:
-        start_from = config.optim.start_from
-        params, _ = pretrained.load_best_params(start_from, state.params)
-        _logger.info("Starting from the parameters of %s.", start_from)
+        params, _ = pretrained.load_best_params(config.optim.start_from, state.params)
+        _logger.info("Starting from the parameters of %s.", config.optim.start_from)
         state = state._replace(params=params)
     return state, 0
