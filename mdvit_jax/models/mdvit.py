@@ -134,7 +134,8 @@ class MDViT(nn.Module):
         centre = geometry.centre_of_mass(level)
         if initial is not None:
             point = jnp.concatenate([centre, jnp.ones_like(centre[:, :1])], axis=-1)
-            centre = geometry.compose(geometry.invert(initial), point[..., None])
+            inverse = geometry.invert(initial)
+            centre = jnp.matmul(inverse, point[..., None], precision="highest")
             centre = centre[:, :3, 0]
         if self.config.torch_coordinates:
             matrix = torch_coordinates.affine_matrix(
