@@ -47,6 +47,7 @@ def mapped_distance(
 
 def _cells(weights: Array | np.ndarray) -> tuple[Array, Array]:
     """Means over the cells [*batch, cells], and their centres [cells, 4]."""
+    weights = jnp.asarray(weights)
     *batch, x, y, z = weights.shape
     counts = [min(_LATTICE, n) for n in (x, y, z)]
     if any(n % count for n, count in zip((x, y, z), counts, strict=True)):
