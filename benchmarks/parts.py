@@ -70,7 +70,8 @@ def main() -> None:
             inputs[f"{name}, gradient"] = part.inputs
     programs = timing.compile_all(functions, inputs)
     taken = {name: _seconds(programs[name], inputs[name], options) for name in programs}
-    total, rows = np.zeros(2), []
+    total = np.zeros(2)
+    rows: list[dict[str, Any]] = []
     for name, part in all_parts.items():
         touched = timing.least_seconds(part.function, part.inputs, copied)
         passes = 3 if part.learns else 1  # a gradient is two more, of each kind

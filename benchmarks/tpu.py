@@ -4,11 +4,12 @@
         [--dtype bfloat16] [--only warp step] [--output FILE]
 
 Needs the extra `tpu` (libtpu, which brings the compiler). Each part of a step of the
-default network, forward with gradient, is compiled for one chip of the slice, the whole
-forward pass and the whole step for all of it, with a batch for each chip. A row says
-what the compiler counts on a chip: arithmetic, bytes read and written, and the memory
-of temporaries. The limit is the longer of both at the chip's rates, times how often the
-part runs in a step: no step is faster, and one that waits for something else is slower.
+default network, forward with gradient, is compiled for one chip of the slice, and so is
+the whole forward pass; the whole step for all of it, with a batch for each chip. A row
+says what the compiler counts on a chip: arithmetic, bytes read and written, and the
+memory of temporaries. The limit is the longer of both at the chip's rates, times how
+often the part runs in a step: no step is faster, and one that waits for something else
+is slower.
 
 The body of a loop is counted once by the compiler; `loops` lists how often each runs.
 """
@@ -108,19 +109,20 @@ def programs(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one), part.inputs
         )
         result[name] = (jax.jit(function).lower, shapes), part.count
-    config.optim.batch = batch * len(slice_.devices)
+    network = models.create(config)
+    volume = jax.ShapeDtypeStruct((batch, *[config.data.size] * 3), "f4", sharding=one)
+    params = jax.eval_shape(network.init, jax.random.key(0), volume, volume)
+    inputs = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one), params
+    )
+    forward = jax.jit(network.from_centres)
+    result["forward"] = (forward.lower, (inputs, volume, volume)), 1
     grid = np.array(slice_.devices).reshape(-1, 1)
     axes = (sharding.DATA, sharding.MODEL)
     mesh = Mesh(grid, axes, axis_types=(AxisType.Auto,) * 2)
-    network = models.create(config)
-    volume = jax.ShapeDtypeStruct((config.optim.batch, *[config.data.size] * 3), "f4")
-    params = jax.eval_shape(network.init, jax.random.key(0), volume, volume)
+    config.optim.batch = batch * len(slice_.devices)
+    volume = jax.ShapeDtypeStruct((config.optim.batch, *volume.shape[1:]), "f4")
     descent = optimizer.create(config.optim, params)
-    forward = jax.jit(
-        network.from_centres,
-        in_shardings=(sharding.replicated(mesh), *[sharding.by_pair(mesh)] * 2),
-    )
-    result["forward"] = (forward.lower, (params, volume, volume)), 1
     state = jax.eval_shape(lambda: step.create_state(config, network, descent, mesh))
     train: Any = step.create_step(config, network, descent, mesh)
     result["step"] = (train.lower, (state, volume, volume)), 1

@@ -61,7 +61,7 @@ def interpolate(
     grid = tuple(-(-n // of) for n, of in zip(shape, _BLOCK, strict=True))
     box = (*_BOX, shape[2])
     boxes = math.prod(grid)  # one for each block, unless the affine spreads it
-    blocks = pl.pallas_call(
+    call = pl.pallas_call(
         functools.partial(_kernel, shape, slopes),
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=1,
@@ -79,7 +79,19 @@ def interpolate(
             transcendentals=0,
         ),
         interpret=forms.platform() != "tpu",
-    )(positions.reshape(12), moving)
+    )
+    mesh = jax.sharding.get_abstract_mesh()
+    if shared := set(mesh.axis_names) - set(mesh.manual_axes):
+        # The compiler cannot share a kernel out; each device runs all of it.
+        everywhere = jax.P()
+        call = jax.shard_map(
+            call,
+            in_specs=(everywhere, everywhere),
+            out_specs=everywhere,
+            axis_names=shared,
+            check_vma=False,
+        )
+    blocks = call(positions.reshape(12), moving)
     blocks = blocks.reshape(*grid, rows, *_BLOCK).transpose(3, 0, 4, 1, 5, 2, 6)
     whole = blocks.reshape(rows, *[n * of for n, of in zip(grid, _BLOCK, strict=True)])
     return whole[:, : shape[0], : shape[1], : shape[2]]

@@ -117,8 +117,8 @@ def _linear_jvp(in_blocks: bool, primals, tangents):
         tangent = jnp.zeros_like(value)
     else:
         if in_blocks:
-            value, *slopes_ = _in_blocks(moving, matrix, slopes=True)
-            slopes = tuple(slopes_)
+            value, x, y, z = _in_blocks(moving, matrix, slopes=True)
+            slopes = x, y, z
         else:
             value, slopes = _interpolate_with_slopes(moving, matrix)
         tangent = _directional_derivative(slopes, matrix_tangent)

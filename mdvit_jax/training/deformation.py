@@ -30,7 +30,7 @@ def draw(key: Array, shape: tuple[int, int, int], deviation: Array | float) -> A
     field = noise
     for size in shape:  # contracts the first spatial axis, appends it as the last
         weights = jnp.asarray(_weights(_centres(size)))
-        field = jnp.tensordot(field, weights, ((1,), (1,)))
+        field = jnp.tensordot(field, weights, ((1,), (1,)), precision="highest")
     fit, left_over = _affine_fit()
     affine = jnp.einsum("fn,cn->cf", fit, noise.reshape(3, -1), precision="highest")
     x, y, z = (jnp.asarray(_centres(size)) for size in shape)

@@ -62,7 +62,7 @@ def draw(
 
 def rotation(axis: Array, angle: Array) -> Array:
     """3×3 rotation about a unit vector [3] by an angle in radians (Rodrigues)."""
-    cross = jnp.asarray(_CROSS) @ axis
+    cross = jnp.matmul(jnp.asarray(_CROSS), axis, precision="highest")
     square = geometry.compose(cross, cross)
     return jnp.eye(3) + jnp.sin(angle) * cross + (1 - jnp.cos(angle)) * square
 
