@@ -1,12 +1,11 @@
-"""The forms of the network's operations beside each other (`mdvit_jax.models.forms`).
+"""The forms of the network's operations beside each other (`geometry.forms`).
 
     python -m benchmarks.forms [--size 128] [--batch 1] [--dtype bfloat16]
         [--only attention depthwise same strided] [--output FILE]
 
 At the shapes of a training step of the default network, forward and with the gradients.
-The first of each is the reference. `losses` and `warp` do so for NTG, NCC and warps.
-What no platform takes is there to be compared with: JAX's own attention, and a strided
-convolution whose gradient a CPU does not finish above 64³.
+`losses` and `warp` do so for NTG, NCC and warps. The reference of the strided
+convolution has a gradient that a CPU does not finish above 64³.
 """
 
 import functools
@@ -73,19 +72,11 @@ def noise(*shape: int, dtype: Any = jnp.float32) -> Array:
 
 def attention_cases(model, batch: int, side: int, dtype) -> Cases:
     shape = batch, model.heads, side**3, model.embedding // model.heads
-    ours = {
-        form: functools.partial(attention.attend, form=form)
-        for form in ("blocks", "whole", "cudnn")
+    forms = {
+        form: functools.partial(attention.attend, form=form) for form in attention.FORMS
     }
     inputs = (noise(*shape, dtype=dtype),) * 3
-    return {"attention": ({**ours, "jax.nn, xla": attend_by_jax}, inputs)}
-
-
-def attend_by_jax(query: Array, key: Array, value: Array) -> Array:
-    """JAX's own, which keeps the scores for the gradient; [batch, heads, tokens, d]."""
-    behind = (array.transpose(0, 2, 1, 3) for array in (query, key, value))
-    attended = jax.nn.dot_product_attention(*behind, implementation="xla")
-    return attended.transpose(0, 2, 1, 3)
+    return {"attention": (forms, inputs)}
 
 
 def depthwise_cases(model, batch: int, side: int, dtype) -> Cases:
@@ -98,7 +89,7 @@ def depthwise_cases(model, batch: int, side: int, dtype) -> Cases:
     for dilation in (1, max(model.dilations)):
         forms = {
             form: functools.partial(convolution.depthwise, dilation=dilation, form=form)
-            for form in ("slices", "convolution")
+            for form in ("reference", "slices")
         }
         cases[f"depthwise, dilation {dilation}"] = forms, (features, kernel)
     padded = noise(batch, *[side + 2] * 3, channels)
@@ -114,7 +105,7 @@ def same_cases(model, batch: int, side: int, dtype) -> Cases:
     width = model.embedding
     forms = {
         form: functools.partial(convolution.same, dtype, form=form)
-        for form in ("convolution", "taps")
+        for form in ("reference", "taps")
     }
     inputs = noise(batch, side, side, side, width), noise(3, 3, 3, width, width)
     return {"3³ between stages": (forms, inputs)}
@@ -125,7 +116,7 @@ def strided_cases(model, batch: int, side: int, dtype) -> Cases:
     for patch, stride in zip(model.patches, model.strides, strict=True):
         forms = {
             form: functools.partial(convolution.strided, stride=stride, form=form)
-            for form in ("blocks", "convolution")
+            for form in ("reference", "blocks")
         }
         edge = side * stride
         inputs = (

@@ -3,16 +3,17 @@
     python -m benchmarks.parts [--size 128] [--batch 1] [--dtype float32] [--repeats 3]
 
 The default network. Each part runs as often as in a step, forward and with its
-gradient, on arrays of a step's shapes; the last rows are their sum and the whole step,
-compiled as one. The limit of a part is the longer of two times: its arithmetic at the
-rate of products of large matrices in this dtype, and its arrays read and written once
-at the rate of a copy, both measured here.
+gradient, on arrays of a step's shapes; the share is that of their sum. The last row is
+the whole step, compiled as one, in a process of its own. The limit of a part is the
+longer of two times: its arithmetic at the rate of products of large matrices in this
+dtype, and its arrays read and written once at the rate of a copy, both measured here.
 """
 
 import dataclasses
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -69,6 +70,28 @@ def main() -> None:
             inputs[f"{name}, gradient"] = part.inputs
     programs = timing.compile_all(functions, inputs)
     taken = {name: _seconds(programs[name], inputs[name], options) for name in programs}
+    total, rows = np.zeros(2), []
+    for name, part in all_parts.items():
+        touched = timing.least_seconds(part.function, part.inputs, copied)
+        passes = 3 if part.learns else 1  # a gradient is two more, of each kind
+        row: dict[str, Any] = {
+            "part": name,
+            "runs": part.count,
+            "forward_s": part.count * taken[name],
+            "gradient_s": part.count * taken.get(f"{name}, gradient", taken[name]),
+            "limit_s": part.count * passes * max(part.gflop * 1e9 / flops, touched),
+        }
+        rows.append(row)
+        total += [row["forward_s"], row["gradient_s"]]
+    print("| part | runs | forward (ms) | with gradient (ms) | share | limit (ms) |")
+    print("|---|---|---|---|---|---|")
+    for row in rows:
+        print(
+            f"| {row['part']} | {row['runs']} | {1e3 * row['forward_s']:.2f} | "
+            f"{1e3 * row['gradient_s']:.2f} | {row['gradient_s'] / total[1]:.0%} | "
+            f"{1e3 * row['limit_s']:.2f} |"
+        )
+    print(f"| sum | | {1e3 * total[0]:.2f} | {1e3 * total[1]:.2f} | | |", flush=True)
     settings = {
         "data.size": str(options.size),
         "optim.batch": str(options.batch),
@@ -77,31 +100,11 @@ def main() -> None:
     }
     whole = steps.result(steps.run(settings))
     assert whole is not None  # it is alone, and so the first process
-    print("| part | runs | forward (ms) | with gradient (ms) | share | limit (ms) |")
-    print("|---|---|---|---|---|---|", flush=True)
-    total, rows = [0.0, 0.0], []
-    for name, part in all_parts.items():
-        alone = taken[name]
-        both = taken.get(f"{name}, gradient", alone)
-        touched = timing.least_seconds(part.function, part.inputs, copied)
-        passes = 3 if part.learns else 1  # a gradient is two more, of each kind
-        limit = passes * max(part.gflop * 1e9 / flops, touched)
-        share = part.count * both / whole["step_s"]
-        print(
-            f"| {name} | {part.count} | {1e3 * part.count * alone:.2f} | "
-            f"{1e3 * part.count * both:.2f} | {share:.0%} | "
-            f"{1e3 * part.count * limit:.2f} |",
-            flush=True,
-        )
-        total = [total[0] + part.count * alone, total[1] + part.count * both]
-        rows.append({"part": name, "runs": part.count, "forward_s": alone})
-        rows[-1] |= {"with_gradient_s": both, "limit_s": limit}
+    print(
+        f"| the whole | | {1e3 * whole['forward_s']:.2f} | "
+        f"{1e3 * whole['step_s']:.2f} | | |"
+    )
     arithmetic = sum(part.count * part.gflop for part in all_parts.values())
-    for name, row in (
-        ("sum of the parts", total),
-        ("the whole", (whole["forward_s"], whole["step_s"])),
-    ):
-        print(f"| {name} | | {1e3 * row[0]:.2f} | {1e3 * row[1]:.2f} | | |")
     print(f"\n{arithmetic:.0f} Gflop forward, three times as much in a step")
     if options.output:
         timing.report([*rows, {"part": "the whole", **whole}], options.output)
@@ -191,7 +194,7 @@ def parts(config, dtype: jnp.dtype, batch: int) -> dict[str, Part]:
         learns=(1,),
     )
     keys = jax.random.split(jax.random.key(0), (batch, 2))
-    changes = augment.Augmentation(**config.augment.to_dict())
+    changes = augment.settings(config.augment)
     found["augmentation"] = Part(
         lambda fixed, moving: augment.augment(keys, fixed, moving, changes),
         (volume, volume),

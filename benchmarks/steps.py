@@ -5,8 +5,8 @@
 Compiles the whole training step of the default configuration with these settings
 (augmentation, network, loss, gradient, optimiser), runs it on random volumes and prints
 a row of JSON. `throughput` and `scaling` start it; it joins other processes if the
-environment says so, as train.py does. With wait=yes it says "compiled" then, and runs
-when a line comes in.
+environment says so, as train.py does. Having compiled, it says so and waits for a line
+to come in, with wait=yes, or ends, with compile-only=yes.
 """
 
 import json
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import IO, Any, NamedTuple
 
 import jax
@@ -28,26 +28,26 @@ from mdvit_jax.cli import cluster
 from mdvit_jax.training import distributed, optimizer, sharding, step
 
 _ENOUGH = 15.0  # seconds after which no further step is timed
-# Settings that are not of the configuration: to time inference too, and to wait.
-_FORWARD, _WAIT = "forward", "wait"
+# Settings that are not of the configuration: to time inference too, and these two.
+_FORWARD, _WAIT, _COMPILE_ONLY = "forward", "wait", "compile-only"
 COMPILED = "compiled"
 
 
 def main() -> int:
     """Time this process's share, and print the row from the first process."""
     settings = dict(argument.split("=", 1) for argument in sys.argv[1:])
-    forward, wait = settings.pop(_FORWARD, ""), settings.pop(_WAIT, "")
+    extra = {
+        name for name in (_FORWARD, _WAIT, _COMPILE_ONLY) if settings.pop(name, "")
+    }
     distributed.join(cluster.find_place(os.environ))
     with distributed.handle_lost_process():
-        row = measure(settings, forward=bool(forward), wait=bool(wait))
+        row = measure(settings, extra)
         if jax.process_index() == 0:
             print(json.dumps(row), flush=True)
     return 0
 
 
-def measure(
-    settings: Mapping[str, str], *, forward: bool, wait: bool
-) -> dict[str, Any]:
+def measure(settings: Mapping[str, str], extra: Collection[str]) -> dict[str, Any]:
     """Seconds to compile and of a step and forward pass, bytes, on all devices."""
     config = configuration.load("configs/default.py", dict(settings))
     mesh = sharding.create_mesh(config.optim.batch, accumulate=config.optim.accumulate)
@@ -67,9 +67,11 @@ def measure(
     compiled = train.lower(state, *pair).compile()
     row: dict[str, Any] = {"compile_s": time.perf_counter() - start}
     estimate = None
-    if forward:
+    if _FORWARD in extra:
         estimate = jax.jit(network.from_centres).lower(state.params, *pair).compile()
-    if wait:
+    if _COMPILE_ONLY in extra:
+        return row
+    if _WAIT in extra:
         print(COMPILED, flush=True)
         sys.stdin.readline()
     times: list[float] = []

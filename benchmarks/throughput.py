@@ -47,6 +47,11 @@ def main() -> None:
         default=1,
         help="settings that are compiled beside each other; each is timed alone",
     )
+    parser.add_argument(
+        "--compile-only",
+        action="store_true",
+        help="time nothing; what is compiled lies in JAX_COMPILATION_CACHE_DIR then",
+    )
     parser.add_argument("--output", type=Path, help="JSON file of all rows")
     options = parser.parse_args()
     print(HEAD, flush=True)
@@ -62,7 +67,12 @@ def main() -> None:
     ]
     for first in range(0, len(combinations), options.beside):
         group = combinations[first : first + options.beside]
-        started = [(settings, start(*settings)) for settings in group]
+        then = "compile-only" if options.compile_only else "wait"
+        started = [(settings, start(*settings, then)) for settings in group]
+        if options.compile_only:
+            for _, process in started:
+                steps.result(process)
+            continue
         for _, process in started:
             steps.wait_until_compiled(process)
         for settings, process in started:
@@ -72,8 +82,10 @@ def main() -> None:
                 options.output.write_text(text, encoding="utf-8")
 
 
-def start(size: int, batch: int, network: str, loss: str, dtype: str) -> steps.Running:
-    """A process that compiles the setting, and waits before it times it."""
+def start(
+    size: int, batch: int, network: str, loss: str, dtype: str, then: str
+) -> steps.Running:
+    """A process that compiles the setting, and then waits to be let go on, or ends."""
     name, pool = LOSSES[loss]
     compute_dtype, precision = DTYPES[dtype]
     settings = {
@@ -84,7 +96,7 @@ def start(size: int, batch: int, network: str, loss: str, dtype: str) -> steps.R
         "loss.name": name,
         "loss.pool": pool,
         "forward": "yes",
-        "wait": "yes",
+        then: "yes",
     }
     environ = {
         "JAX_DEFAULT_MATMUL_PRECISION": precision,

@@ -35,7 +35,7 @@ def get_config() -> ml_collections.ConfigDict:
     data.person = ""
     data.same_person = ()
     # ours: scans for training, validation and test, as counts or as fractions that sum
-    # to at most 1.
+    # to at most 1; or a regular expression for each, which names of people match.
     data.split = (0.8, 0.1, 0.1)
     # paper 3.1: 256³ voxels of 1 mm, so 256 mm along each axis.
     data.field_of_view = 256.0
@@ -49,6 +49,8 @@ def get_config() -> ml_collections.ConfigDict:
     data.cache = ""
     # ours: worker processes that load pairs; 0 loads in the main one.
     data.workers = 2
+    # ours: keep the scans for training in memory once they are read, in each worker.
+    data.in_memory = False
     # ours: train without the scans that cannot be read, each named and counted in the
     # log; False: the first one ends the run. Scans for validation must be readable.
     data.skip_unreadable = False
@@ -76,6 +78,8 @@ def get_config() -> ml_collections.ConfigDict:
     synthetic.noise = 0.01
 
     model = config.model = ml_collections.ConfigDict()
+    # paper 3.2: "mdvit", or "keymorph", another row of its Table 1.
+    model.name = "mdvit"
     # paper 2: dilated convolutions of the "channels"; program: of the "tokens";
     # "none" is C2FViT.
     model.dilated_form = "channels"
@@ -91,6 +95,11 @@ def get_config() -> ml_collections.ConfigDict:
     model.strides = (2, 4, 8)
     # paper 2: receptive fields of 3, 5 and 7.
     model.dilations = (1, 2, 3)
+    # program: "paper"; ours: "moments", which sees where in the volume a feature is.
+    model.head = "paper"
+    # program: "paper", deviation 0.02; ours: "fan_in", 1/√inputs
+    # (models/initial_weights.py).
+    model.linear_weights = "paper"
     # paper 3.1: no dropout.
     model.dropout = 0.0
     # ours: "bfloat16" for the factors of matrix products.
@@ -100,6 +109,10 @@ def get_config() -> ml_collections.ConfigDict:
     # ours: for imported PyTorch weights, which work in PyTorch's coordinates:
     # corner-aligned, x along the last axis.
     model.torch_coordinates = False
+    # KeyMorph alone, ours: convolutions, with a pooling after every second one (its
+    # paper, at 128³: 32, 64, 64, 128, 128, 256, 256, 512), and keypoints (64 to 512).
+    model.channels = (32, 64, 64, 128)
+    model.keypoints = 128
 
     loss = config.loss = ml_collections.ConfigDict()
     # paper Eq. 2; or "ncc", its baseline.
@@ -112,6 +125,11 @@ def get_config() -> ml_collections.ConfigDict:
     loss.pool = 5
     # program, ncc only: windows of the levels, fine first.
     loss.windows = (7, 5, 3)
+    # ours: weight of the distance in mm from where a point belongs, for pairs whose
+    # affine is known (augment.same, synthesis), beside the loss above; 0: off.
+    loss.known = 0.0
+    # ours: weight of the mean loss of the stages before the last; 0: the last alone.
+    loss.deep = 0.0
 
     optim = config.optim = ml_collections.ConfigDict()
     # paper 3.1: reference-based; 150,000 template-based; 30,000 fine-tuning.
@@ -125,10 +143,20 @@ def get_config() -> ml_collections.ConfigDict:
     # program: the rate is multiplied by this factor every 500 epochs of 3453 pairs.
     optim.decay_factor = 0.8
     optim.decay_every = 500 * 3453
+    # program: "staircase", by the two values above; ours: "cosine", to 0 at optim.steps.
+    optim.schedule = "staircase"
+    # ours: steps at the end over which a cosine falls, after a constant rate; 0: all.
+    # A run whose length was not known may get its end when it is resumed.
+    optim.cooldown = 0
+    # ours: steps over which the learning rate rises from 0; 0: it starts at once.
+    optim.warmup = 0
     # paper 3.1: coupled L2, added to the gradient as in the program.
     optim.weight_decay = 1e-3
     # paper 3.1: gradients are clipped by value.
     optim.clip = 10.0
+    # ours: the norm of the gradient of all parameters together is clipped at this,
+    # before it is clipped by value; 0: it is not.
+    optim.clip_norm = 0.0
     # program: Adam with AMSGrad.
     optim.betas = (0.9, 0.999)
     optim.epsilon = 1e-8
@@ -150,10 +178,64 @@ def get_config() -> ml_collections.ConfigDict:
     augment.degrees = 30.0
     # ours: the gamma of the moving scan is exp(uniform in ±); 0: off.
     augment.gamma = 0.0
+    # ours: probability that the moving scan of a pair is the fixed scan itself. With
+    # augment.affine the affine between the two is known then (loss.known).
+    augment.same = 0.0
+    # ours: probability that a scan is mirrored, left for right; each for itself, both
+    # alike where they are one.
+    augment.mirror = 0.0
+    # ours: standard deviation, in mm, of a smooth deformation of the moving scan.
+    augment.deform = 0.0
+    # ours: probability that a scan gets other intensities, dark for bright and so on;
+    # each for itself, and for the network alone: the loss is of the scans as they were.
+    augment.contrast = 0.0
+    affine = augment.affine = ml_collections.ConfigDict()
+    # ours: scans that get a random affine of their own: "none", "moving", "both".
+    affine.which = "none"
+    # ours: rotation about a random axis, uniform in ± one of these degrees, which are
+    # equally likely; 180 is any rotation.
+    affine.degrees = (30.0,)
+    # ours: along each axis, between 1 / this and this.
+    affine.scale = 1.2
+    # ours: uniform in ±.
+    affine.shear = 0.1
+    # ours: mm along each axis, uniform in ±.
+    affine.shift = 15.0
+
+    synthesis = config.synthesis = ml_collections.ConfigDict()
+    # ours: the folder of the label maps of whole heads that synthetic scans are made
+    # of, or the file that launch/small_copy.py made of it, or "mni152".
+    synthesis.heads = "mni152"
+    # ours: the last so many maps, by name, are not for training.
+    synthesis.held_out = 0
+    # ours: synthetic pairs beside each pair of a batch, made on the devices and learned
+    # in both directions; 0: none.
+    synthesis.pairs = 0
+    # ours: mm, of the label maps on the devices.
+    synthesis.voxel = 3.0
+    # ours: samples of the maps along each axis of a voxel.
+    synthesis.oversample = 2
+    # ours: probability of two scans of one map, and of those, of one person.
+    synthesis.same_head = 0.7
+    synthesis.same_person = 0.5
+    # ours: rotation of a scan about each axis, uniform in ± one of these degrees, which
+    # are equally likely.
+    synthesis.degrees = (15.0, 45.0)
+    # ours: probability of another order or direction of the axes.
+    synthesis.turn = 0.1
+    # ours: mm along each axis, uniform in ±.
+    synthesis.translation = 25.0
+    # ours: factors exp(uniform in ±), one for all axes and one for each.
+    synthesis.scale = 0.1
+    # ours: mm by which the affine between landmarks of two maps may be off.
+    synthesis.slack = 4.0
 
     validation = config.validation = ml_collections.ConfigDict()
     # ours: steps from one validation to the next.
     validation.every = 1000
+    # ours: known affines (±20° about each axis, ±15 %, 15 mm) of each of these scans,
+    # aligned with itself: the error in mm beside the DSC; 0: none.
+    validation.known = 0
     # ours: how many validation pairs; 0: all.
     validation.cases = 0
 

@@ -8,10 +8,10 @@
 # turn. Parts, in order, all of them if none is named:
 #
 #     tests       geometry, losses, layers, network and one step, on the device
+#     throughput  whole steps: 64³ and 128³, float32, TF32 and bfloat16, batch 1, 4, 16
+#     parts       the parts of a step, their share and their limit
 #     forms       each operation of the network in each of its forms
 #     memory      NTG, NCC and warps beside the time that their memory takes
-#     parts       the parts of a step, their share and their limit
-#     throughput  whole steps: 64³ and 128³, float32, TF32 and bfloat16, batch 1, 4, 16
 #     torch       the authors' form of C2FViT in PyTorch, if that is installed
 #     train       training with CONFIG, whose run comes back
 #
@@ -20,9 +20,10 @@
 #     PYTHON   [python3], with jax for the device and the packages of requirements.txt
 #     WHEELS   folder of wheels that are installed first, for this script alone []
 #     LIMIT    seconds for all parts together [480]
-#     QUICK    1: fewer sizes, so that all parts but the last take three minutes [0]
+#     QUICK    1: fewer sizes, so that all parts but the last take some three minutes [0]
 #     CONFIG, OPTIONS, TRAIN_SECONDS   of the training [configs/adni.py, none, 300]
-#     SIZES, BATCHES, SIZE   for a trial run without a GPU, such as 32, 1 and 32
+#     SIZES, BATCHES, SIZE, BATCH, TESTS, TEST_PROCESSES   for a trial run without a GPU,
+#              such as 32, 1, 32, 2, affine and 0; SLOWER multiplies the shares of time [1]
 #     PIECE, MOST   MB of a piece of the packed run, and of all pieces [15, 60]; a larger
 #              run comes back as its best parameters alone, which eval.py reads
 
@@ -31,7 +32,7 @@ cd "$(dirname "$0")/.."
 [ $# -ge 1 ] || { sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; exit 2; }
 out=$(mkdir -p "$1" && cd "$1" && pwd) || exit 2
 shift
-all_parts=(tests forms memory parts throughput torch train)
+all_parts=(tests throughput parts forms memory torch train)
 [ $# -ge 1 ] && chosen=("$@") || chosen=("${all_parts[@]}")
 python=${PYTHON:-python3} limit=${LIMIT:-480} quick=${QUICK:-0}
 size=${SIZE:-128}
@@ -48,7 +49,7 @@ fi
 
 # Run a command for at most so many seconds, of those that are left, into a file.
 run() { # NAME SECONDS SIGNAL COMMAND...
-    local name=$1 seconds=$2 signal=$3 left=$((limit - SECONDS)) started=$SECONDS
+    local name=$1 seconds=$(($2 * ${SLOWER:-1})) signal=$3 left=$((limit - SECONDS)) started=$SECONDS
     shift 3
     [ "$seconds" -gt "$left" ] && seconds=$left
     if [ "$seconds" -lt 5 ]; then
@@ -56,7 +57,7 @@ run() { # NAME SECONDS SIGNAL COMMAND...
         return
     fi
     echo "== $name: $*"
-    timeout --signal="$signal" --kill-after=30 "$seconds" "$@" >>"$out/$name.txt" 2>&1
+    timeout --signal="$signal" --kill-after=60 "$seconds" "$@" >>"$out/$name.txt" 2>&1
     local code=$?
     tail -n 40 "$out/$name.txt"
     case $code in
@@ -71,13 +72,15 @@ bench() { # NAME SECONDS MODULE ARGUMENTS...
 }
 
 check_tests() {
-    local files=(affine grid pyramid warp ntg ncc objective layers mdvit step)
-    [ "$quick" = 1 ] && files=(affine warp ntg layers step)
+    local files=(${TESTS:-affine grid pyramid warp ntg ncc objective layers mdvit step})
+    [ "$quick" = 1 ] && files=(${TESTS:-affine warp ntg layers step})
+    files=("${files[@]/#/tests/test_}")
+    files=("${files[@]/%/.py}")
     # Accelerators round the factors of products unless told otherwise; geometry and losses
     # tell them so themselves, the network does not.
     JAX_DEFAULT_MATMUL_PRECISION=float32 run tests "${TESTS_SECONDS:-$((quick ? 50 : 100))}" \
         INT "$python" -m pytest -q -n "${TEST_PROCESSES:-8}" --maxprocesses 16 --durations=5 \
-        -p no:cacheprovider "${files[@]/#/tests/test_}"
+        -p no:cacheprovider -k "not blocks" "${files[@]}"
 }
 
 check_forms() {
@@ -88,29 +91,40 @@ check_forms() {
 }
 
 check_memory() {
-    local options=(--size "$size" --batch "${BATCH:-8}" --repeats 5)
-    bench memory 25 warp "${options[@]}" --output "$work/warp.json"
-    bench memory $((quick ? 25 : 40)) losses "${options[@]}" --output "$work/losses.json"
+    local options=(--size "$size" --repeats 5 --output "$work/memory.json")
+    # One pair is what a step has; several do not fit into the cache.
+    bench memory 30 losses "${options[@]}" --batch 1
+    bench memory 25 warp "${options[@]}" --batch "${BATCH:-8}"
+    [ "$quick" = 1 ] || bench memory 30 losses "${options[@]}" --batch "${BATCH:-8}"
 }
 
 check_parts() {
-    bench parts 45 parts --size "$size" --dtype bfloat16
-    [ "$quick" = 1 ] || bench parts 45 parts --size "$size" --dtype float32
+    bench parts $((quick ? 35 : 50)) parts --size "$size" --dtype bfloat16
+    [ "$quick" = 1 ] || bench parts 50 parts --size "$size" --dtype float32
+}
+
+throughput_options() {
+    if [ "$quick" = 1 ]; then
+        echo --beside 4 --sizes "$size" --batches ${BATCHES:-1 4} --dtypes bfloat16 tf32
+    else
+        echo --beside 9 --sizes ${SIZES:-64 128} --batches ${BATCHES:-1 4 16} \
+            --dtypes float32 tf32 bfloat16
+    fi
+}
+
+# What throughput times is compiled while the tests run, and lies in the cache then.
+compile_ahead() {
+    timeout $((150 * ${SLOWER:-1})) "$python" -m benchmarks.throughput --compile-only --networks MDViT \
+        --losses NTG $(throughput_options) >"$work/ahead" 2>&1 &
+    ahead=$!
 }
 
 check_throughput() {
-    local options=(--networks MDViT --losses NTG --output "$work/throughput.json")
-    if [ "$quick" = 1 ]; then
-        bench throughput 60 throughput "${options[@]}" --beside 4 --sizes $size \
-            --batches ${BATCHES:-1 4} --dtypes bfloat16 tf32
-    else
-        bench throughput 150 throughput "${options[@]}" --beside 9 \
-            --sizes ${SIZES:-64 128} --batches ${BATCHES:-1 4 16} \
-            --dtypes float32 tf32 bfloat16
-        options=(--networks C2FViT --losses NTG --output "$work/c2fvit.json")
-        bench throughput 60 throughput "${options[@]}" --beside 2 --sizes $size \
-            --batches 1 --dtypes tf32 bfloat16
-    fi
+    [ -z "${ahead:-}" ] || wait "$ahead" || cat "$work/ahead"
+    bench throughput $((quick ? 60 : 150)) throughput --networks MDViT --losses NTG \
+        $(throughput_options)
+    [ "$quick" = 1 ] || bench throughput 60 throughput --networks C2FViT --losses NTG \
+        --beside 2 --sizes "$size" --batches 1 --dtypes tf32 bfloat16
 }
 
 check_torch() {
@@ -165,6 +179,7 @@ print(f"jax {jax.__version__}, {jax.device_count()} × {device.device_kind}, "
       f"{device.client.platform_version}".replace("\n", " "))
 END
 cat "$out/machine.txt"
+case " ${chosen[*]} " in *" tests "*" throughput "*) compile_ahead ;; esac
 for part in "${chosen[@]}"; do
     case " ${all_parts[*]} " in
     *" $part "*) "check_$part" ;;

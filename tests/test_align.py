@@ -55,7 +55,9 @@ def test_an_affine_is_found(found):
     assert found.components.scale == pytest.approx([1.06, 0.95, 1.02], abs=0.01)
 
 
-@pytest.mark.parametrize("contrast", [np.square, lambda values: 1.1 - values])
+@pytest.mark.parametrize(
+    "contrast", [lambda values: 0.1 + 0.9 * values**2, lambda values: 1.1 - values]
+)
 def test_whatever_the_contrast(fixed, contrast):
     found = register(fixed, seen(TRUTH, contrast=contrast))
     assert apart(found.matrix, TRUTH) < 0.15 * VOXEL
@@ -74,9 +76,9 @@ def test_with_fewer_degrees_of_freedom(fixed, dof, scale):
         assert np.abs(square - np.eye(3)).max() < 1e-5
 
 
-def test_the_way_back_is_about_the_inverse(fixed, found):
+def test_the_way_back_is_the_inverse(fixed, found):
     back = register(seen(TRUTH), fixed)
-    assert apart(back.matrix @ found.matrix, np.eye(4)) < 0.2 * VOXEL
+    assert apart(back.matrix @ found.matrix, np.eye(4)) < 0.02  # mm
 
 
 def test_from_the_headers_alone(fixed, found):
@@ -112,7 +114,7 @@ def test_a_mirrored_head_is_laid_on_by_no_mirror(fixed):
     data, affine = seen(TRUTH)
     found = register(fixed, (np.ascontiguousarray(data[::-1]), affine))
     assert np.linalg.det(found.matrix[:3, :3]) > 0
-    assert found.quality.status != "ok"
+    assert found.alignment.score < 0.3 and found.after.correlation < 0.6
 
 
 def test_two_answers_that_cannot_be_told_apart_are_told():
@@ -134,12 +136,12 @@ def test_what_a_mask_leaves_out_does_not_pull(fixed):
     index = np.moveaxis(np.indices(data.shape), 0, -1)
     at = index @ affine[:3, :3].T + affine[:3, 3]
     lesion = np.linalg.norm(at - [30, 30, 10], axis=-1) < 22
-    hurt = np.where(lesion & (data > 0), 1, data).astype(np.float32)
+    hurt = np.where(lesion & (data > 0), np.roll(data, 3, axis=0), data)
     mask = np.linalg.norm(at - [30, 30, 10], axis=-1) > 30
     found = register(fixed, (hurt, affine), moving_mask=mask)
     assert apart(found.matrix, TRUTH) < 0.15 * VOXEL
-    plain = register(fixed, (hurt, affine))
-    assert apart(found.matrix, TRUTH) < apart(plain.matrix, TRUTH)
+    healthy = register(fixed, (data, affine), moving_mask=mask)
+    assert apart(found.matrix, healthy.matrix) < 0.02
 
 
 def test_equal_inputs_give_equal_bits(fixed, found):
@@ -160,11 +162,11 @@ def test_the_measures(fixed):
     assert other.correlation < same.correlation - 0.2
     away = np.eye(4)
     away[0, 3] = 1000
-    noimage = similarity_metrics.measure(pair, away)
-    assert noimage.overlap == 0 and noimage.correlation == pytest.approx(0, abs=1e-6)
+    nothing = similarity_metrics.measure(pair, away)
+    assert nothing.overlap == 0 and nothing.correlation == pytest.approx(0, abs=1e-6)
 
 
-def test_where_a_mask_leaves_out_noimage_need_be_covered(fixed):
+def test_where_a_mask_leaves_out_nothing_need_be_covered(fixed):
     data, affine = fixed
     index = np.indices(data.shape)[0]
     skull = np.where((data == 0) & (index > 6) & (index < 40), 0.5, data)
@@ -178,10 +180,6 @@ def test_where_a_mask_leaves_out_noimage_need_be_covered(fixed):
     assert whole == similarity_metrics.measure(plain, turn).overlap, (
         "a mask of all is none"
     )
-    within = similarity_metrics._overlap_within_masks(
-        plain, plain.to_voxels(turn, similarity_metrics.SIZE)
-    )
-    assert within == pytest.approx(whole, abs=1e-4)
     for pair in (levels.build_pair(brain, head), levels.build_pair(head, brain)):
         assert similarity_metrics.measure(pair, np.eye(4)).overlap > 0.87
         assert similarity_metrics.measure(pair, turn).overlap < 0.85

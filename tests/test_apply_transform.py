@@ -9,6 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from mdvit_jax import __main__, transforms
+from mdvit_jax.io import image as images
 from mdvit_jax.io import nifti, voxels
 from test_transforms import GRIDS, PAIRS, affine
 
@@ -167,6 +168,65 @@ def test_an_fsl_matrix_takes_the_two_images(folder, invert):
     assert run(folder, ["--transform", "a.tfm", *WARP, "--output", "v.nii"]) == 0
     one, other = (nib.load(folder / n).get_fdata() for n in ("w.nii", "v.nii"))
     assert one.any() and np.abs(one - other).max() < 1e-2
+
+
+def test_transforms_with_options_of_their_own(folder):
+    """An inverse, and then FSL's, one on the way back, or greedy's."""
+    middle = GRIDS["coronal"]
+    images.save(folder / "middle.nii.gz", np.ones(middle.shape, np.uint8), middle)
+    moving = nifti.read_grid(folder / "moving.nii.gz")
+    middle = nifti.read_grid(folder / "middle.nii.gz")
+    first, second = affine(21), NEAR @ np.linalg.inv(affine(21))
+    transforms.write(folder / "one.txt", np.linalg.inv(first))
+    ends = {"fixed": middle, "moving": moving}
+    transforms.write(folder / "two.mat", second, format="fsl", **ends)
+    ends = {"fixed": moving, "moving": middle}
+    back = np.linalg.inv(second)
+    transforms.write(folder / "back.mat", back, format="fsl", **ends)
+    transforms.write(folder / "greedy.txt", second)
+    (folder / "greedy.txt").rename(folder / "greedy.mat")
+    one = f"{folder / 'one.txt'}:invert"
+    centre, end = folder / "middle.nii.gz", folder / "moving.nii.gz"
+    ways = [
+        [one, f"{folder / 'two.mat'}:fixed={centre}"],
+        [
+            one,
+            f"{folder / 'two.mat'}:format=fsl:fixed={centre}:moving={end}",
+        ],
+        [one, f"{folder / 'back.mat'}:moving={centre}:invert"],
+        [one, f"{folder / 'greedy.mat'}:format=text"],
+    ]
+    assert run(folder, ["--transform", "a.tfm", *WARP, "--output", "v.nii"]) == 0
+    expected = nib.load(folder / "v.nii").get_fdata()
+    for way in ways:
+        words = ["--transform", *way, *WARP, "--output", "w.nii", "--overwrite"]
+        assert run(folder, words) == 0, way
+        result = nib.load(folder / "w.nii").get_fdata()
+        assert expected.any() and np.abs(result - expected).max() < 2e-2
+
+
+@pytest.mark.parametrize(
+    ("option", "why"),
+    [
+        ("format=ants", '"ants" is no format'),
+        ("fixed=", "fixed= is no option"),
+        ("inverse=1", "inverse=1 is no option"),
+        ("fixed=no.nii", "no.nii"),
+    ],
+)
+def test_mistakes_in_the_options_of_a_transform(folder, capsys, option, why):
+    words = ["--transform", f"{folder / 'a.tfm'}:{option}", *WARP, "--output", "w.nii"]
+    assert run(folder, words) == 2
+    assert why in capsys.readouterr().err
+
+
+def test_a_chain_with_an_fsl_matrix_says_what_it_needs(folder, capsys):
+    (folder / "b.mat").write_text("1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n")
+    words = ["--transform", "a.tfm", "b.mat", *WARP, "--output", "w.nii"]
+    assert run(folder, words) == 2
+    message = capsys.readouterr().err
+    assert "b.mat holds an FSL matrix" in message
+    assert "after the file: :fixed=IMAGE:moving=IMAGE" in message
 
 
 def test_a_missing_input_is_told_where_the_output_is_there_already(folder, capsys):
@@ -394,6 +454,26 @@ def test_of_a_series_one_volume_is_held_besides_input_and_output(folder, ending)
     assert most < whole + 60 * max(inside, outside) + 1e6
 
 
+@pytest.mark.parametrize("interpolation", ["nearest", "linear"])
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".mgz"])
+def test_a_larger_image_takes_four_times_as_much_memory(folder, ending, interpolation):
+    """That is, of what it has more of: 482 million voxels of 16 bits, 4 GB."""
+    words = ["--transform", "a.tfm", "--moving", f"m{ending}"]
+    words += ["--reference", f"m{ending}", "--output", f"w{ending}", "--overwrite"]
+    words += ["--interpolation", interpolation]
+    most, sizes = [], []
+    for shape in ((60, 70, 64), (60, 70, 64), (120, 150, 128)):
+        data = np.random.default_rng(0).integers(0, 900, shape).astype(np.int16)
+        images.save(folder / f"m{ending}", data, transforms.Grid(shape, np.eye(4)))
+        del data
+        tracemalloc.start()
+        assert run(folder, words) == 0
+        most.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        sizes.append(2 * np.prod(shape))
+    assert most[2] - most[1] < 4 * (sizes[2] - sizes[1])
+
+
 @pytest.mark.parametrize("dtype", ["i1", "u2", "i4", "u4", "i8", "u8"])
 def test_whole_numbers_are_cut_off_at_their_limits(dtype):
     limits = np.iinfo(dtype)
@@ -444,13 +524,14 @@ def test_a_folder_that_cannot_be_written_to(folder, capsys, monkeypatch):
 
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".mgz"])
 def test_a_full_disk_leaves_the_old_output(folder, capsys, monkeypatch, ending):
-    def full(image, path):
-        path.write_bytes(b"half")
+    def full(image, stream):
+        stream.write(b"half")
         raise OSError(28, "No space left on device")
 
     (folder / f"w{ending}").write_bytes(b"old")
     before = sorted(folder.iterdir())
-    monkeypatch.setattr(nib, "save", full)
+    for kind in (nib.Nifti1Image, nib.MGHImage):
+        monkeypatch.setattr(kind, "to_stream", full)
     words = ["--transform", "a.tfm", *WARP, "--output", f"w{ending}", "--overwrite"]
     assert run(folder, words) == 2
     told = capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -239,6 +240,21 @@ def test_a_wrong_csv_is_told_in_a_sentence(folder, quick, capsys, text, why):
     told = capsys.readouterr().err
     assert told.startswith("error: ") and why in told and told.count("\n") == 1
     assert not (folder / "r").exists() and not quick
+
+
+@pytest.mark.parametrize("comma", ["\t", ";", ","])
+@pytest.mark.parametrize("excel", [False, True])
+def test_pairs_as_spreadsheets_write_them(folder, quick, comma, excel):
+    text = f"sep={comma}\n" * excel + GOOD.replace(",", comma)
+    assert run(folder, text) == 0 and [*table(folder)] == ["anna"]
+
+
+def test_a_folder_whose_name_is_not_utf_8(folder, quick):
+    other = folder.parent / "caf\udce9"
+    shutil.copytree(folder, other)
+    assert run(other, GOOD) == 0
+    assert files(other) == ["anna.tfm", "anna_warped.nii.gz", "results.csv"]
+    assert run(other, GOOD) == 0 and len(quick) == 1, "nothing has changed"
 
 
 def test_a_csv_that_is_not_there(folder, capsys):

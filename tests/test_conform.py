@@ -238,7 +238,7 @@ def test_a_landmark_keeps_its_place_in_the_world(affine, size):
     np.testing.assert_allclose(found, landmark, atol=0.05)
     inside = np.array(ndimage.center_of_mass(got.mask))
     found = got.to_world[:3, :3] @ inside + got.to_world[:3, 3]
-    np.testing.assert_allclose(found, landmark, atol=0.35)
+    np.testing.assert_allclose(found, landmark, atol=0.6)
 
 
 @pytest.mark.parametrize("shape", [(23, 30, 27), (24, 31, 26)])

@@ -8,7 +8,7 @@ from scipy import linalg
 from scipy.spatial.transform import Rotation
 
 from mdvit_jax.registration import rotations
-from mdvit_jax.transforms import Parts, decompose
+from mdvit_jax.transforms import Components, decompose
 from test_transforms import affine
 
 CENTRE = np.array([12.0, -30.0, 45.0])
@@ -52,7 +52,7 @@ def test_the_rotation_is_about_x_then_y_then_z():
 
 def test_of_the_identity_there_is_nothing():
     parts = decompose(np.eye(4), CENTRE)
-    expected = Parts(np.zeros(3), np.zeros(3), 0.0, np.ones(3), np.zeros(3))
+    expected = Components(np.zeros(3), np.zeros(3), 0.0, np.ones(3), np.zeros(3))
     for found, value in zip(parts, expected, strict=True):
         assert np.allclose(found, value)
 

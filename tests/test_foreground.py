@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 from mdvit_jax import errors
 from mdvit_jax.registration.foreground import Foreground, segment_foreground
@@ -38,7 +39,7 @@ def test_an_empty_background_of_any_value(head, background, inverted):
     data, inside, matrix = head
     values = np.where(inside, 1 - data if inverted else data, background)
     found = segment(values, matrix)
-    assert found.empty_background
+    assert found.clean
     assert (on_grid(found, matrix, data.shape) == inside).mean() > 0.9999
     within = found.image[found.inside]
     assert within.min() >= -0.05 and within.max() <= 1.05 and within.std() > 0.1
@@ -60,7 +61,7 @@ def test_a_noisy_background(head, level):
     random = np.random.default_rng(0)
     noise = np.abs(random.normal(0, level, (2, *data.shape))).sum(0)
     found = segment(0.3 * inside + data + noise, matrix)
-    assert not found.empty_background
+    assert not found.clean
     object_ = on_grid(found, matrix, data.shape)
     dice = 2 * (object_ & inside).sum() / (object_.sum() + inside.sum())
     assert dice > 0.95
@@ -74,13 +75,86 @@ def test_holes_of_a_noisy_image_are_filled(head):
     assert on_grid(found, matrix, data.shape)[hole].all()
 
 
-def test_a_mask_is_a_weight_and_no_cut(head):
+def test_a_mask_is_a_weight_that_decides_where_and_how_large(head):
     data, inside, matrix = head
     mask = np.ones(data.shape, bool)
     mask[:20] = False
-    plain, masked = segment(data, matrix), segment(data, matrix, mask=mask)
-    assert (plain.inside == masked.inside).all() and (plain.weight == 1).all()
-    assert 0 < masked.weight.mean() < 1 and (plain.image == masked.image).all()
+    masked = segment(data, matrix, mask=mask)
+    assert (on_grid(masked, matrix, data.shape)[20:] == inside[20:]).all()
+    points = np.argwhere(inside & mask) @ matrix[:3, :3].T + matrix[:3, 3]
+    assert np.abs(masked.centre - points.mean(0)).max() < 1e-9
+    far = np.linalg.norm(points - masked.centre, axis=1).max()
+    assert masked.radius == pytest.approx(far)
+    assert (masked.weight[0] == 0).all() and (masked.weight[4:-1] == 1).all()
+    assert (segment(data, matrix).weight == 1).all()
+
+
+def rician(data, deviation, seed=0):
+    random = np.random.default_rng(seed)
+    noise = random.normal(0, deviation, (2, *data.shape))
+    return np.hypot(data + noise[0], noise[1])
+
+
+def smoothed(data):
+    return ndimage.gaussian_filter(data, 0.45)  # 4.2 mm at half maximum
+
+
+def turned(data, order):
+    turn = Rotation.from_euler("xyz", [8, -5, 12], degrees=True).as_matrix()
+    middle = (np.array(data.shape) - 1) / 2
+    return ndimage.affine_transform(
+        data.astype(np.float32), turn, middle - turn @ middle, order=order
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data,
+        smoothed,
+        lambda data: turned(data, 1),
+        lambda data: turned(data, 3),
+        lambda data: np.rint(1000 * turned(data, 3)).astype(np.int16),
+        lambda data: np.where(data > 0, data, rician(0 * data, 1e-6) * HALF),
+        lambda data: np.rint(250 * data).astype(np.uint8),
+    ],
+)
+def test_a_brain_keeps_its_volume(head, change):
+    """Smoothed, interpolated, or with a background that is nearly empty."""
+    data, inside, matrix = head
+    brain = np.where(inside, 0.3 + 0.7 * data, 0)
+    found = segment(change(brain), matrix)
+    assert found.clean
+    assert found.inside.sum() == pytest.approx(inside.sum(), rel=0.07)
+
+
+HALF = np.indices((46, 46, 46))[0] < 23
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16, np.uint8])
+@pytest.mark.parametrize("deviation", [0.002, 0.03])
+def test_a_padded_head_is_its_head(head, dtype, deviation):
+    """Zeros around a field of view full of noise, as in FreeSurfer's orig.mgz."""
+    data, inside, matrix = head
+    scan = rician(np.where(inside, 0.3 + 0.7 * data, 0), deviation)
+    scan = scan if dtype == np.float32 else np.rint(200 * scan)
+    padded = np.pad(scan, ((0, 0), (30, 50), (20, 10))).astype(dtype)
+    there = matrix.copy()
+    there[:3, 3] -= matrix[:3, :3] @ [0, 30, 20]
+    found = segment(padded, there)
+    mask = np.pad(inside, ((0, 0), (30, 50), (20, 10)))
+    object_ = on_grid(found, there, padded.shape)
+    assert 2 * (object_ & mask).sum() / (object_.sum() + mask.sum()) > 0.98
+
+
+def test_a_field_of_view_is_no_outline(head):
+    data, inside, matrix = head
+    noisy = rician(np.where(inside, 0.3 + 0.7 * data, 0), 0.02)
+    for scan in (noisy[:, :, 15:], np.pad(noisy[:, :, 15:], 9)):
+        found = segment(scan, matrix)
+        cut = found.weight[:, :, 0] if scan.shape == noisy.shape else found.weight
+        assert (found.weight == 0).any() and (found.weight == 1).mean() > 0.8
+        assert not (cut[found.inside[:, :, 0]] if cut.ndim == 2 else False)
 
 
 def few(data):

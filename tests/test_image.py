@@ -246,8 +246,8 @@ def test_colours_and_complex_numbers_are_refused(tmp_path):
 def test_labels(tmp_path):
     path = save(tmp_path / "a.nii.gz", values() + np.float32(0.25))
     assert "no label map" in refusal(path, image.load_labels)
-    path = save(tmp_path / "b.nii.gz", values(np.float64) * 1e18)
-    assert "64 bits" in refusal(path, image.load_labels)
+    path = save(tmp_path / "b.nii.gz", values(np.float64) * 1e8)
+    assert "32 bits" in refusal(path, image.load_labels)
     path = save(tmp_path / "c.nii.gz", np.zeros(SHAPE, np.uint8))
     assert "no label, only 0" in refusal(path, image.load_labels)
 
@@ -298,7 +298,7 @@ def test_a_mask_may_be_full_but_not_empty(tmp_path):
 
 def test_the_label_that_does_not_fit_is_the_one_named(tmp_path):
     data = np.zeros((4, 5, 6), np.float64)
-    data[0] = -3e19
+    data[0] = -3e9
     save(tmp_path / "a.nii", data)
     told = refusal(tmp_path / "a.nii", image.load_labels)
-    assert "the label -30000000000000000000" in told
+    assert "the label -3000000000" in told

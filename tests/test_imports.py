@@ -75,6 +75,13 @@ def test_a_library_stays_in_its_part(library):
     assert users <= {ONLY_IN[library]}
 
 
+def test_no_two_modules_share_a_name():
+    """A file in a list of results, a traceback or a search is known by its name."""
+    modules = [path.stem for path in PACKAGE.rglob("*.py")]
+    names = [name for name in modules if not name.startswith("__")]
+    assert sorted(set(names)) == sorted(names)
+
+
 def test_losses_and_geometry_need_only_jax_and_numpy(run_python):
     """As an import and at work, with the other libraries out of reach."""
     program = """

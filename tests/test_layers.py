@@ -50,7 +50,7 @@ def grouped(features, kernel, dilation, padding):
 @pytest.mark.parametrize(("dilation", "padding"), [(1, 1), (2, 2), (3, 3), (2, 1)])
 def test_depthwise_equals_its_formula(dilation, padding):
     features, kernel = noise(1, 2, *GRID, 3), noise(2, 3, 3, 3, 3)
-    for form in ("slices", "convolution"):
+    for form in ("slices", "reference"):
         found = convolution.depthwise(
             jnp.asarray(features),
             jnp.asarray(kernel),
@@ -100,10 +100,10 @@ def test_strided_convolution(patch, stride, sizes):
         form: convolution.strided(
             jnp.asarray(volume), jnp.asarray(kernel), stride=stride, form=form
         )
-        for form in ("blocks", "convolution")
+        for form in ("blocks", "reference")
     }
     assert found["blocks"][1] == pytest.approx(expected, abs=1e-3)
-    plain = np.asarray(found["convolution"])
+    plain = np.asarray(found["reference"])
     assert found["blocks"] == pytest.approx(plain, abs=1e-3)
 
 
@@ -119,7 +119,7 @@ def test_the_gradient_has_no_grouped_convolution():
     assert "stablehlo.convolution" not in program(convolution.depthwise)
 
 
-@pytest.mark.parametrize("form", ["taps", "convolution"])
+@pytest.mark.parametrize("form", ["taps", "reference"])
 def test_same_convolution_equals_its_formula(form):
     features, kernel = noise(1, 2, 3, 5, 4, 6), noise(2, 3, 3, 3, 6, 7)
     found = convolution.same(F32, features, kernel, form=form)
@@ -173,7 +173,7 @@ def test_only_the_factors_are_rounded(make):
 
 
 @pytest.mark.parametrize("tokens", [1, 35, 512])
-@pytest.mark.parametrize("form", ["blocks", "whole"])
+@pytest.mark.parametrize("form", ["reference", "blocks", "whole"])
 def test_attention_equals_its_formula_and_gradient(tokens, form, monkeypatch):
     """35 tokens in blocks of 7, 512 of 16."""
     monkeypatch.setattr(attention, "BLOCK", 16)
@@ -290,9 +290,45 @@ def test_mlp_and_block():
 def test_head():
     features = noise(1, *GRID, 6)
     params = randomised(blocks.Head(), 2, features[None])
-    found = blocks.Head().apply({"params": params}, features[None])
-    assert found.shape == (1, 12)
+    found, active = blocks.Head().apply({"params": params}, features[None])
+    assert found.shape == (1, 12) and active.shape == (1, 3)
     assert found[0] == pytest.approx(layers.head(features, params), abs=1e-5)
+
+
+def test_head_of_moments():
+    features = noise(1, *GRID, 6)
+    params = randomised(blocks.MomentHead(), 2, features[None])
+    found, active = blocks.MomentHead().apply({"params": params}, features[None])
+    inputs = [features.mean((0, 1, 2))]
+    for axis, size in enumerate(GRID):
+        centres = (2 * np.arange(size) + 1) / size - 1
+        along = np.moveaxis(features, axis, -1) * centres  # [.., channels, size]
+        inputs.append(along.mean((0, 1, 3)))
+    hidden = np.concatenate(inputs) @ params["hidden"]["kernel"]
+    hidden = layers.gelu(hidden + params["hidden"]["bias"])
+    twelve = hidden @ params["parameters"]["kernel"] + params["parameters"]["bias"]
+    assert found[0] == pytest.approx(np.tanh(twelve), abs=1e-5)
+    assert active.shape == (1, 6) and active.dtype == bool
+
+
+@pytest.mark.parametrize("head", [blocks.Head, blocks.MomentHead])
+def test_a_unit_of_a_head_is_silent_where_it_passes_no_gradient_on(head):
+    features = noise(1, *GRID, 6)
+    params = randomised(head(), 2, features[None])
+
+    def of_shift(shift):
+        hidden = {**params["hidden"]}
+        hidden["kernel"] = hidden["kernel"] + shift
+        out, active = head().apply(
+            {"params": {**params, "hidden": hidden}}, features[None]
+        )
+        return out.sum(), active[0]
+
+    for shift in (0.0, -40.0):
+        kernel = jnp.full(params["hidden"]["kernel"].shape, shift)
+        gradient, active = jax.grad(of_shift, has_aux=True)(kernel)
+        flows = np.abs(gradient).max(0) > 1e-2
+        assert (flows <= active).all()
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,7 @@ def test_pairs_on_several_devices_stay_where_they_are(run_python):
     program = """
 import functools
 import jax
+jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 4)
 import jax.numpy as jnp
 import numpy as np

@@ -150,7 +150,7 @@ def test_random_damage_to_results(batch, tmp_path, case):
         (PAIRS.replace(b"f.nii", b"."), 1),
         (PAIRS.replace(b"f.nii", b"/dev/null"), 1),
         (PAIRS.replace(b"l.nii", b"m.nii,"), 2),
-        (PAIRS.decode().encode("utf-16"), 2),
+        (PAIRS.decode().encode("utf-16"), 0),
         (b"\0" * 500, 2),
         (b"\n\n\n" + PAIRS, 2),
     ],

@@ -28,7 +28,7 @@ def result():
     measures = similarity_metrics.Measures(0.5, 0.25, 0.9)
     return register.Registration(
         MATRIX,
-        quality.Verdict("ok", ()),
+        quality.Quality("ok", ()),
         measures,
         measures,
         transforms.decompose(MATRIX, np.zeros(3)),

@@ -4,12 +4,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_store import config, save, without_cache
 
 from mdvit_jax import errors
 from mdvit_jax.data import cache, cohort, dataset
 from mdvit_jax.training import scans
 from oracle.people import fill
+from test_dataset import config, save, without_cache
 
 __all__ = ["config"]  # a fixture
 

@@ -12,13 +12,17 @@ def add_parser(subparsers) -> None:
         "runs on CPUs, GPUs (CUDA) and TPUs, without this package: "
         "jax.export.deserialize(open(FILE, 'rb').read()).call(fixed, moving) gives the "
         "4x4 matrix, fixed to moving, in coordinates in which a volume spans [-1, 1]. "
-        "Volumes are float32 [1, n, n, n] in [0, 1], conformed as for training (RAS+).",
+        "Volumes are float32 [1, n, n, n] in [0, 1], conformed as for training (RAS+). "
+        "A FILE that ends in .safetensors gets the weights alone, in float16.",
     )
     parser.add_argument(
         "--checkpoint",
         metavar="RUN",
         required=True,
         help="folder that train.py wrote; the best checkpoint by validation DSC counts",
+    )
+    parser.add_argument(
+        "--newest", action="store_true", help="the newest checkpoint, not the best"
     )
     parser.add_argument("--output", metavar="FILE", required=True, help="is written")
     parser.add_argument(
@@ -39,8 +43,17 @@ def export_network(options: argparse.Namespace) -> int:
     from mdvit_jax.training import pretrained
 
     startup.start()
-    size = config.saved(options.checkpoint).data.size
-    trained = pretrained.trained_network(options.checkpoint)
+    saved = config.saved(options.checkpoint)
+    size = saved.data.size
+    trained = pretrained.trained_network(options.checkpoint, newest=options.newest)
+    if options.output.endswith(".safetensors"):
+        from mdvit_jax.models import weights_file
+
+        about = f"{trained.name}, {trained.origin}"
+        with atomic.replacing(options.output) as beside:
+            weights_file.save(beside, trained.params, saved, about)
+        print(f"{options.output}: {about}, for volumes of {size}³ voxels")
+        return 0
     data = export.exported(trained.network, trained.params, size)
     with atomic.replacing(options.output) as beside:
         beside.write_bytes(data)

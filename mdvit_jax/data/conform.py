@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mdvit_jax import errors
-from mdvit_jax.data import downsample
+from mdvit_jax.data import downsample, segmentation
 from mdvit_jax.io.image import Image, from_array
 
 # Divided by the brightest voxel, as "normalised to [0, 1]" could be read, white matter
@@ -65,7 +65,8 @@ def conform(
 
     Intensities are divided by the 99.9th percentile of those above 0 and clipped to
     [0, 1]. The mask is at least one half of the averaged brain, which is where `mask`
-    is above 0; without one, where the image is (it is skull-stripped). A mask strips:
+    is above 0; without one, the object that `segmentation.segment` sees in the
+    image (which is skull-stripped). A mask strips:
     the image becomes 0 outside. A voxel's label is the most frequent one of its k³ fine
     voxels, each of which has that of the nearest stored one (ties: the lowest label).
 
@@ -90,7 +91,7 @@ def conform(
         _warn_if_not_stripped(values, name)
     else:
         values *= downsample.nearest(mask, image) > 0
-    inside = values > 0 if mask is None else mask.data > 0
+    inside = segmentation.segment(values).inside if mask is None else mask.data > 0
     brain = from_array(inside.astype(np.float32), (mask or image).affine)
     averaged = np.zeros(1)
     if values.any():

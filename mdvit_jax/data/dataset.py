@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import ml_collections
+import numpy as np
 
 from mdvit_jax import errors
 from mdvit_jax.data import cache, cohort, conform, synthetic_cohort
@@ -61,6 +62,28 @@ class ScanDataset:
         if self.config.data.cache:
             return cache.read(scan, self.config)
         return conform_scan(scan, self.config)
+
+
+class InMemory:
+    """Scans that stay in memory once they are read, for grids of a few voxels.
+
+    Else each step opens several small files a scan, which takes longer than the step.
+    """
+
+    def __init__(self, scans: ScanDataset):
+        """Of a data set, whose scans are read when they are asked for."""
+        self._scans = scans
+        self._kept: dict[int, conform.Conformed] = {}
+
+    def __len__(self) -> int:
+        return len(self._scans)
+
+    def __getitem__(self, index: int, /) -> conform.Conformed:
+        if index not in self._kept:
+            read = self._scans[index]
+            # What is mapped from a file would keep it open.
+            self._kept[index] = read._replace(image=np.array(read.image))
+        return self._kept[index]
 
 
 def open_part(

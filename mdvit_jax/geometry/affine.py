@@ -82,6 +82,20 @@ def compose(
     return product
 
 
+def invert(matrix: Float[Array, "*batch 4 4"]) -> Float[Array, "*batch 4 4"]:
+    """Inverse of affine matrices whose last row is 0 0 0 1.
+
+    By cofactors: a few products, where a general solver calls a library for each pair.
+    The 3×3 part must have a determinant; singular matrices give infinities.
+    """
+    linear, offset = matrix[..., :3, :3], matrix[..., :3, 3]
+    a, b, c = (linear[..., i, :] for i in range(3))
+    adjugate = jnp.stack([jnp.cross(b, c), jnp.cross(c, a), jnp.cross(a, b)], axis=-1)
+    determinant = (a * adjugate[..., 0]).sum(-1)
+    inverse = adjugate / determinant[..., None, None]
+    return homogeneous(inverse, -_apply(inverse, offset))
+
+
 def translation_matrix(offset: Float[Array, "*batch 3"]) -> Float[Array, "*batch 4 4"]:
     """[*batch, 3] → the [*batch, 4, 4] matrix that adds `offset` to a point."""
     linear = jnp.broadcast_to(jnp.eye(3, dtype=offset.dtype), (*offset.shape, 3))

@@ -13,16 +13,16 @@ import jax
 from jax.extend import backend
 
 # Operation → platform → form; "" is every platform that is not named. The CPU's are
-# measured (docs/performance.md). On the others XLA's own operations and NVIDIA's are
-# taken, which are made for them, but for those of one row.
+# measured, the TPU's warp counted by its compiler (docs/performance.md). Else XLA's own
+# operations and NVIDIA's are taken on accelerators, but for those of one row.
 FASTEST = {
-    "warp": {"": "gather"},
+    "warp": {"tpu": "blocks", "": "gather"},
     "sobel": {"": "slices"},
     "attention": {"cpu": "blocks", "cuda": "cudnn", "": "whole"},
     "depthwise": {"": "slices"},
     "depthwise gradient": {"cpu": "rows", "": "sums"},
-    "same": {"cpu": "taps", "": "convolution"},
-    "strided": {"": "blocks"},
+    "dense convolution": {"cpu": "taps", "": "reference"},
+    "strided convolution": {"": "blocks"},
 }
 
 _tracing_for: list[str] = []

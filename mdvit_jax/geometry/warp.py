@@ -7,6 +7,7 @@ Samples beyond the outermost voxel centres fade to zero over one voxel, as
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import jax
@@ -20,7 +21,7 @@ from mdvit_jax.geometry import coordinates, forms
 if TYPE_CHECKING:
     from jaxtyping import Float, Shaped
 
-FORMS = ("reference", "gather")
+FORMS = ("reference", "gather", "blocks")
 
 
 def warp_affine(
@@ -41,9 +42,11 @@ def warp_affine(
         order: 1 trilinear, 0 nearest (not differentiable).
         form: "reference" is the definition by `jax.scipy.ndimage.map_coordinates`,
             "gather" reads the eight neighbours of each voxel once for value and
-            derivative, "auto" takes the one that is faster on the platform
-            (`geometry.forms`). Equal to rounding; halfway between two voxels `order=0`
-            takes the upper one ("gather") or the even one ("reference").
+            derivative, "blocks" brings boxes of voxels together and multiplies them
+            with weights (`geometry.block_warp`; float32 and `order=1` alone),
+            "auto" takes the one that is faster on the platform (`geometry.forms`).
+            Equal to rounding; halfway between two voxels `order=0` takes the even one
+            in "reference", else the upper one.
 
     Returns:
         [*batch, x, y, z], zero outside the moving volume.
@@ -51,11 +54,11 @@ def warp_affine(
     Raises:
         ValueError: another order, shapes that do not go together, an unknown form.
 
-    The derivative of "gather" with respect to the matrix costs one weighted sum for
-    each of its 12 entries and never scatters; the one with respect to `moving`
-    scatters, and only where it is asked for. Linear interpolation has a kink at every
-    voxel centre; there, at the identity for instance, the derivative of either form is
-    the one from above.
+    The derivative of "gather" and of "blocks" with respect to the matrix costs one
+    weighted sum for each of its 12 entries and never scatters; the one with respect to
+    `moving` scatters, and only where it is asked for. Linear interpolation has a kink
+    at every voxel centre; there, at the identity for instance, the derivative of every
+    form is the one from above.
     """
     form = forms.choose_form("warp", form, FORMS)
     if order not in (0, 1):
@@ -75,7 +78,9 @@ def warp_affine(
     if form == "reference":
         warp = _map_linear if order == 1 else _map_nearest
     else:
-        warp = _linear if order == 1 else _nearest
+        single = moving.dtype == matrix.dtype == jnp.float32
+        linear = functools.partial(_linear, form == "blocks" and single)
+        warp = linear if order == 1 else _nearest
     for _ in batch:
         warp = jax.vmap(warp)
     return warp(moving, matrix)
@@ -91,21 +96,31 @@ def _map_nearest(moving: Array, matrix: Array) -> Array:
     return ndimage.map_coordinates(moving, positions, order=0, mode="constant")
 
 
-@jax.custom_jvp
-def _linear(moving: Array, matrix: Array) -> Array:
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _linear(in_blocks: bool, moving: Array, matrix: Array) -> Array:
+    if in_blocks:
+        return _in_blocks(moving, matrix, slopes=False)[0]
     return _interpolate(moving, matrix)
 
 
-def _linear_jvp(primals, tangents):
-    """Value and slopes from the same eight neighbours; zero tangents are left out."""
+def _linear_jvp(in_blocks: bool, primals, tangents):
+    """Value and slopes from the same eight neighbours; zero tangents are left out.
+
+    What the tangent of the moving volume does is gathered in any form, as its
+    transpose, the gradient to the volume, is a scatter then.
+    """
     moving, matrix = primals
     moving_tangent, matrix_tangent = tangents
     symbolic_zero = jax.custom_derivatives.SymbolicZero
     if isinstance(matrix_tangent, symbolic_zero):
-        value = _interpolate(moving, matrix)
+        value = _linear(in_blocks, moving, matrix)
         tangent = jnp.zeros_like(value)
     else:
-        value, slopes = _interpolate_with_slopes(moving, matrix)
+        if in_blocks:
+            value, *slopes_ = _in_blocks(moving, matrix, slopes=True)
+            slopes = tuple(slopes_)
+        else:
+            value, slopes = _interpolate_with_slopes(moving, matrix)
         tangent = _directional_derivative(slopes, matrix_tangent)
     if not isinstance(moving_tangent, symbolic_zero):
         tangent += _interpolate(moving_tangent, matrix)
@@ -113,6 +128,14 @@ def _linear_jvp(primals, tangents):
 
 
 _linear.defjvp(_linear_jvp, symbolic_zeros=True)
+
+
+def _in_blocks(moving: Array, matrix: Array, *, slopes: bool) -> Array:
+    # Imported here: Pallas takes half a second, and TPUs alone need it.
+    from mdvit_jax.geometry import block_warp
+
+    positions = _index_to_position(matrix, moving.shape)
+    return block_warp.interpolate(moving, positions, slopes=slopes)
 
 
 def _nearest(moving: Array, matrix: Array) -> Array:
@@ -171,24 +194,29 @@ def _directional_derivative(slopes, matrix_tangent: Array) -> Array:
 
 
 def _voxel_positions(matrix: Array, shape) -> list[Array]:
-    """Where each fixed voxel lands, in voxels of the moving volume, 3 × [x, y, z].
+    """Where each fixed voxel lands, in voxels of the moving volume, 3 × [x, y, z]."""
+    positions = []
+    for row in _index_to_position(matrix, shape):
+        x, y, z = (
+            row[axis] * jnp.arange(n, dtype=row.dtype) for axis, n in enumerate(shape)
+        )
+        positions.append((x + row[3])[:, None, None] + (y[:, None] + z[None, :])[None])
+    return positions
+
+
+def _index_to_position(matrix: Array, shape) -> Array:
+    """[3, 4]: index of a fixed voxel → where it lands, in voxels of the moving volume.
 
     Written so that the identity gives whole numbers exactly.
     """
-    positions = []
+    rows = []
     for axis, n in enumerate(shape):
         scales = [matrix[axis, k] * (n / m) for k, m in enumerate(shape)]
         start = (n - 1) + n * matrix[axis, 3]
         for scale, m in zip(scales, shape, strict=True):
             start = start - scale * (m - 1)
-        x, y, z = (
-            scale * jnp.arange(m, dtype=matrix.dtype)
-            for scale, m in zip(scales, shape, strict=True)
-        )
-        positions.append(
-            (x + start / 2)[:, None, None] + (y[:, None] + z[None, :])[None]
-        )
-    return positions
+        rows.append(jnp.stack([*scales, start / 2]))
+    return jnp.stack(rows)
 
 
 def _neighbours(moving: Array, matrix: Array):

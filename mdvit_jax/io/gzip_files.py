@@ -4,15 +4,27 @@ nibabel leaves a gzip stream before the checksum and allocates whatever a header
 here the stream is read to its end, and its length is held against the header first.
 """
 
+import contextlib
 import gzip
+import importlib
 import io
 import math
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from nibabel.arrayproxy import ArrayProxy
 
 from mdvit_jax import errors
+
+DAMAGE: tuple[type[Exception], ...]  # that a broken stream raises
+try:
+    _igzip: Any = importlib.import_module("isal.igzip")
+except ImportError:
+    _GzipFile, DAMAGE = gzip.GzipFile, (zlib.error,)
+else:  # several times as fast
+    _GzipFile, DAMAGE = _igzip.IGzipFile, (zlib.error, _igzip.isal_zlib.error)
 
 ENDINGS = (".nii.gz", ".nii", ".mgz", ".mgh", ".hdr", ".img", ".hdr.gz", ".img.gz")
 _DEFLATE_LIMIT = 1032  # no byte of a gzip file stands for more bytes than this
@@ -89,7 +101,21 @@ def most_bytes(file: Path) -> int:
 
 def open_stream(file: Path) -> Any:
     """The file as a binary stream, decompressed."""
-    return gzip.open(file) if is_gzipped(file) else file.open("rb")
+    return _GzipFile(file, "rb") if is_gzipped(file) else file.open("rb")
+
+
+@contextlib.contextmanager
+def open_output(file: Path) -> Iterator[Any]:
+    """A file to write to, compressed if its name says so; equal bytes give equal files.
+
+    That is, a gzip stream has neither name nor time.
+    """
+    with file.open("wb") as stream:
+        if not is_gzipped(file):
+            yield stream
+            return
+        with _GzipFile("", "wb", 1, stream, mtime=0) as compressed:
+            yield compressed
 
 
 def voxel_stream(
@@ -105,7 +131,7 @@ def voxel_stream(
 
     Raises:
         UserError: the file ends before.
-        OSError, EOFError, zlib.error: the stream is damaged.
+        OSError, EOFError, or one of `DAMAGE`: the stream is damaged.
     """
     needed = proxy.offset + math.prod(proxy.shape) * proxy.dtype.itemsize
     enough = most_bytes(file) >= needed

@@ -21,6 +21,8 @@ _FAR = 1e5  # mm; no scanner places a voxel there
 _FLAT = 1e-3
 _LARGEST_VOXEL = 100.0  # mm
 _FORMS_AGREE = 1.0  # mm at the corners; float32 headers differ by some 1e-3
+_REPRESENTED = 1e-3  # mm at the corners, by which a qform may miss
+_MILLIMETRE = 2  # of NIfTI's xyzt_units
 _UNIT, _MILLIMETRES = 0x07, {1: 1e3, 3: 1e-3}  # of NIfTI's xyzt_units: metre, micron
 
 _log = logging.getLogger(__name__)
@@ -31,7 +33,7 @@ def check_extensions(header_file: Path, path: Path) -> None:
 
     Raises:
         UserError: one of them is larger than the file, or smaller than its own size.
-        OSError, EOFError, zlib.error: the stream is damaged.
+        OSError, EOFError, or one of `gzip_files.DAMAGE`: the stream is damaged.
     """
     most = min(gzip_files.most_bytes(header_file), _LARGEST_EXTENSION)
     with gzip_files.open_stream(header_file) as stream:
@@ -235,3 +237,17 @@ def check_scaling(image: Any, header_file: Path, path: Path) -> None:
             path,
             header["scl_slope"],
         )
+
+
+def set_place(header: nib.Nifti1Header, grid: Grid) -> None:
+    """Let a NIfTI header lay its voxels on a grid, in millimetres.
+
+    The qform does, too, if it can: it knows no shear, and its code is 0 then.
+    """
+    # The unit of time stays as it is: nibabel refuses some that files have.
+    header["xyzt_units"] = int(header["xyzt_units"]) & ~_UNIT | _MILLIMETRE
+    header.set_sform(grid.affine, grid.space)
+    header["pixdim"][1:4] = grid.voxel_sizes
+    header.set_qform(grid.affine, grid.space, strip_shears=True)
+    if grid.distance(grid._replace(affine=header.get_qform())) > _REPRESENTED:
+        header["qform_code"] = 0

@@ -7,15 +7,13 @@ import nibabel as nib
 import numpy as np
 
 from mdvit_jax import errors
-from mdvit_jax.io import atomic, nifti, output_paths, voxels
+from mdvit_jax.io import atomic, gzip_files, headers, nifti, output_paths, voxels
 from mdvit_jax.io.grid import Grid
 
 _LONGEST = 2**15 - 1  # axis of NIfTI
-_MILLIMETRE = 2  # of NIfTI's xyzt_units, as are these:
 _TIME, _SECOND, _MILLISECOND, _MICROSECOND = 0x38, 8, 16, 24
 _IN_MILLISECONDS = {_SECOND: 1e3, _MICROSECOND: 1e-3}  # the unit of FreeSurfer's files
 _MGH_TYPES = (np.uint8, np.int16, np.int32, np.float32)
-_REPRESENTED = 1e-3  # mm at the corners, by which a qform may miss
 # Of a NIfTI header: what the values mean, whatever grid they lie on.
 _MEANING = (
     "descrip", "aux_file", "cal_min", "cal_max",
@@ -134,11 +132,10 @@ def save(
     """
     path = Path(path)
     data = voxels.cast(data, stored_dtype(path, dtype or data.dtype, data))
+    image: nib.spatialimages.SpatialImage
     if output_paths.is_mgh(path):
         kind = nib.freesurfer.MGHImage
-        image: nib.spatialimages.SpatialImage = kind(
-            data, grid.affine, _header(kind, header, data)
-        )
+        image = kind(data, grid.affine, _header(kind, header, data))
     else:
         if max(data.shape) > _LONGEST:
             words = "×".join(map(str, data.shape))
@@ -148,8 +145,11 @@ def save(
             )
         image = to_nibabel(data, grid, header=header)
     try:
-        with atomic.replacing(path) as beside:
-            nib.save(image, beside)
+        with (
+            atomic.replacing(path) as beside,
+            gzip_files.open_output(beside) as stream,
+        ):
+            image.to_stream(stream)
     except OSError as error:
         raise errors.UserError(
             f"{path} cannot be written ({error.strerror}); name another place."
@@ -166,7 +166,7 @@ def to_nibabel(data: np.ndarray, grid: Grid, *, header: Any = None) -> nib.Nifti
     """
     new_header = _header(nib.Nifti1Image, header, data)
     result = nib.Nifti1Image(data, grid.affine, new_header)
-    _set_place(result.header, grid)
+    headers.set_place(result.header, grid)
     return result
 
 
@@ -218,13 +218,3 @@ def _keep_time(header: Any, source: Any) -> None:
     header["pixdim"][4] = step
     header["xyzt_units"] = int(header["xyzt_units"]) & ~_TIME | unit
     header["toffset"] = source.get("toffset", 0)
-
-
-def _set_place(header: nib.Nifti1Header, grid: Grid) -> None:
-    """Say where the voxels lie; the qform too, if it can: it knows no shear."""
-    header["xyzt_units"] = int(header["xyzt_units"]) & _TIME | _MILLIMETRE
-    header.set_sform(grid.affine, grid.space)
-    header["pixdim"][1:4] = grid.voxel_sizes
-    header.set_qform(grid.affine, grid.space, strip_shears=True)
-    if grid.distance(Grid(grid.shape, header.get_qform())) > _REPRESENTED:
-        header["qform_code"] = 0

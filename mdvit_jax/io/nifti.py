@@ -13,7 +13,6 @@ repaired without doubt is repaired, with a warning in the log that names the fil
 import contextlib
 import math
 import warnings
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,11 +28,11 @@ from mdvit_jax import errors
 from mdvit_jax.io import gzip_files, headers
 from mdvit_jax.io.grid import Grid
 
-_DAMAGE = (
+_DAMAGE: tuple[type[Exception], ...] = (
     HeaderDataError, HeaderTypeError, ImageFileError, MGHError, OSError, EOFError,
-    zlib.error, ValueError, TypeError, KeyError, OverflowError,
+    *gzip_files.DAMAGE, ValueError, TypeError, KeyError, OverflowError,
 )  # fmt: skip
-_SLAB = 1 << 24  # voxels that are scaled at a time
+_SLAB = 1 << 22  # voxels that are scaled at a time
 
 # Raises a UserError for a shape that the caller cannot use, of the file named.
 CheckShape = Callable[[tuple[int, ...], Path], None]
@@ -61,14 +60,18 @@ class StoredVoxels(NamedTuple):
     def read(self, volume: int) -> np.ndarray:
         """One volume [x, y, z] in `dtype`; NaN and infinity are still in it."""
         shape = self.proxy.shape[:3]
-        result = np.empty(shape, self.dtype, order="F")
-        step = max(1, _SLAB // math.prod(shape[:2]))
         with sentence_for_damage(self.path), np.errstate(all="ignore"):
             if (self.proxy.slope, self.proxy.inter) == (1, 0):
-                return np.asanyarray(self.proxy[..., volume]).astype(
-                    self.dtype, copy=False
-                )
-            for z in range(0, shape[2], step):  # scaled, nibabel has them in float64
+                values = np.asanyarray(self.proxy[..., volume])
+                if not values.dtype.isnative and values.flags.writeable:
+                    native = values.dtype.newbyteorder()
+                    # In place, as a copy may be large.
+                    values = values.byteswap(inplace=True).view(native)
+                return values.astype(self.dtype, copy=False)
+            # nibabel scales in float64, which is large.
+            result = np.empty(shape, self.dtype, order="F")
+            step = max(1, _SLAB // math.prod(shape[:2]))
+            for z in range(0, shape[2], step):
                 result[:, :, z : z + step] = self.proxy[:, :, z : z + step, volume]
         return result
 

@@ -1,24 +1,19 @@
 """A NIfTI file into the space of another: a new sform, the voxels untouched."""
 
-import contextlib
-import gzip
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import nibabel as nib
 import numpy as np
 
 from mdvit_jax import errors
-from mdvit_jax.io import nifti
+from mdvit_jax.io import gzip_files, headers, nifti
 from mdvit_jax.io.grid import ALIGNED, Grid
 
 _HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 _MAGICS = b"n+1\0", b"n+2\0"  # header and voxels in one file
 _TALAIRACH = 3  # of NIfTI's xform codes; from here on they name a template
-_SPACE, _MILLIMETRE = 0x07, 2  # of NIfTI's xyzt_units
-_REPRESENTED = 1e-3  # mm at the corners, by which a qform may miss
 
 
 def write(path: str | Path, moving: str | Path, affine: np.ndarray, space: int) -> None:
@@ -37,10 +32,12 @@ def write(path: str | Path, moving: str | Path, affine: np.ndarray, space: int) 
     Raises:
         UserError: the moving file is of another format.
     """
-    with _open(moving, "rb") as source:
+    with gzip_files.open_stream(Path(moving)) as source:
         header = _header(source, moving)
-        _set_place(header, affine, space if space >= _TALAIRACH else ALIGNED)
-        with _open(path, "wb", zipped=str(path).lower().endswith(".gz")) as target:
+        x, y, z = (max(int(n), 1) for n in header["dim"][1:4])
+        space = space if space >= _TALAIRACH else ALIGNED
+        headers.set_place(header, Grid((x, y, z), affine, space=space))
+        with gzip_files.open_output(Path(path)) as target:
             target.write(header.binaryblock)
             shutil.copyfileobj(source, target, 1 << 20)
 
@@ -50,7 +47,7 @@ def check(moving: str | Path) -> None:
     nifti.read_grid(moving)
     if not str(moving).lower().endswith((".nii.gz", ".nii")):
         raise _not_nifti(moving)
-    with _open(moving, "rb") as source:
+    with gzip_files.open_stream(Path(moving)) as source:
         _header(source, moving)
 
 
@@ -70,29 +67,3 @@ def _not_nifti(name: str | Path) -> errors.UserError:
         f"{name} is no NIfTI file (.nii, .nii.gz), so its header alone cannot be "
         "changed; convert it first, or use --output."
     )
-
-
-def _set_place(header: nib.Nifti1Header, affine: np.ndarray, code: int) -> None:
-    x, y, z = (max(int(n), 1) for n in header["dim"][1:4])
-    # The unit of time stays as it is: nibabel refuses some that files have.
-    header["xyzt_units"] = int(header["xyzt_units"]) & ~_SPACE | _MILLIMETRE
-    header.set_sform(affine, code)
-    header["pixdim"][1:4] = np.linalg.norm(affine[:3, :3], axis=0)
-    header.set_qform(affine, code, strip_shears=True)
-    grid = Grid((x, y, z), affine)
-    if grid.distance(grid._replace(affine=header.get_qform())) > _REPRESENTED:
-        header["qform_code"] = 0
-
-
-@contextlib.contextmanager
-def _open(path: str | Path, mode: str, *, zipped: bool | None = None) -> Iterator[Any]:
-    with open(path, mode) as file:
-        if zipped is None:
-            zipped = file.read(2) == b"\x1f\x8b"
-            file.seek(0)
-        if not zipped:
-            yield file
-            return
-        # No name and no time, so that equal voxels give equal files.
-        with gzip.GzipFile("", mode, 1, file, mtime=0) as unzipped:
-            yield unzipped

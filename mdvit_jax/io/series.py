@@ -78,9 +78,11 @@ def open_continuous_series(path: str | Path, *, cure: str) -> Series:
 
 
 def _volumes(stored: nifti.StoredVoxels, labels: bool) -> Iterator[np.ndarray]:
-    total = 0
-    for index in range(stored.proxy.shape[3]):
+    path, length, total = stored.path, stored.proxy.shape[3], 0
+    for index in range(length):
         volume, count = voxels.replace_non_finite(stored.read(index))
         total += count
-        yield voxels.whole_numbers(volume, stored.path) if labels else volume
-    voxels.warn_of_non_finite(total, stored.path)
+        if index == length - 1:
+            del stored  # a gzip file's bytes
+        yield voxels.whole_numbers(volume, path) if labels else volume
+    voxels.warn_of_non_finite(total, path)

@@ -40,10 +40,10 @@ def as_scan(values: np.ndarray, path: str | Path) -> np.ndarray:
 
 
 def whole_numbers(values: np.ndarray, path: str | Path) -> np.ndarray:
-    """Finite values as integers: in their own type, or int32 or int64 for floats.
+    """Finite values as integers: in their own type, or int32 for floats.
 
     Raises:
-        UserError: one is not a whole number (to 1e-3) of 64 bits.
+        UserError: a float is not a whole number (to 1e-3) of 32 bits.
     """
     if values.dtype.kind == "b":
         return values.astype(np.uint8)
@@ -56,12 +56,12 @@ def whole_numbers(values: np.ndarray, path: str | Path) -> np.ndarray:
             "name the file with the labels, resampled by nearest neighbour."
         )
     extreme = max(whole.min().item(), whole.max().item(), key=abs)
-    if abs(extreme) >= 2**63:
+    if abs(extreme) >= 2**31:
         raise errors.UserError(
-            f"{path} holds the label {extreme:.0f}, which does not fit 64 bits; "
-            "renumber the labels."
+            f"{path} holds the label {extreme:.0f}, which does not fit 32 bits; "
+            "renumber the labels, or store them as integers."
         )
-    return whole.astype(np.int32 if abs(extreme) < 2**31 else np.int64)
+    return whole.astype(np.int32)
 
 
 def cast(values: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -8,23 +8,28 @@ surroundings (f and m), the residual is
 
 whose sum of squares is small where the local correlation is high: the local
 correlation of Cachier et al. (2003) and Avants et al. (2008), here for an affine and
-by second-order steps. Only what lies inside of both foregrounds takes part, so the edge
-towards an empty background, which no change of contrast inverts, cannot pull. The
-outlines of the two foregrounds are a second image of their own, `outline`, whose weight
-falls from coarse to fine.
+by second-order steps, summed over both images' grids. Only what lies inside of both
+foregrounds takes part, so the edge towards an empty background, which no change of
+contrast inverts, cannot pull. The outlines of the two foregrounds are a second image of
+their own, `outline`, whose weight falls from coarse to fine.
 
 Positions are in voxels from the centre of the cube, matrices are [3, 4].
 """
 
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Float, Int
 
 from mdvit_jax.registration import sampling
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 _EPSILON = 0.01  # deviation, as a part of the image's range, below which all is noise
 _EPSILON_OUTLINE = 0.1
@@ -32,6 +37,9 @@ _SMALL = 1e-3
 _WHOLLY_INSIDE = 0.999
 _SLOWEST = 0.8  # ratio of the lengths of two steps that is made up for
 _LONGEST = 0.15  # of the foreground's radius, in one step
+
+# Accelerators round the factors of a plain `@` to fewer bits.
+_multiply = functools.partial(jnp.matmul, precision="highest")
 
 
 class Level(NamedTuple):
@@ -54,9 +62,9 @@ class Fit(NamedTuple):
     Attributes:
         matrix: [3, 4], fixed → moving.
         correlation: mean squared local correlation over the voxels inside of both, in
-            [0, 1].
-        outline: mean squared difference of the outlines, 0 where they agree.
-        overlap: voxels inside of both, as a part of those inside of the fixed one.
+            [0, 1], the mean of both directions.
+        outline: mean squared difference of the outlines, 0 where they agree, likewise.
+        overlap: voxels inside of both, as a part of those inside of the smaller one.
         steps: how many were made.
     """
 
@@ -102,7 +110,7 @@ class NormalEquations(NamedTuple):
     """
 
     hessian: Float[Array, "12 12"]
-    gradient: Float[Array, "12"]
+    gradient: Float[Array, " 12"]
     correlation: Float[Array, ""]
     outline: Float[Array, ""]
     overlap: Float[Array, ""]
@@ -111,7 +119,7 @@ class NormalEquations(NamedTuple):
 def align(
     fixed: Level,
     moving: Level,
-    points: Int[Array, " k"],
+    points: tuple[Int[Array, " k"], Int[Array, " k"]],
     start: Float[Array, "3 4"],
     outline_weight: Float[Array, ""] | float,
     steps: Int[Array, ""] | int,
@@ -122,22 +130,22 @@ def align(
     """Minimise over rigid, similarity or all affine matrices, from one start.
 
     Args:
-        points: indices into the flattened fixed cube, of the voxels that take part: the
-            foreground's and those about its outline; -1 is none.
+        points: indices into the flattened fixed and moving cube, of the voxels that
+            take part: the foreground's and those about its outline; -1 is none.
         start: fixed → moving.
         outline_weight: of the outlines against the interior.
         steps: the most that are made; with 0, the start itself is judged.
         tolerance: in voxels; steps end when none moves the foreground further.
         dof: "rigid", "similarity" or "affine". A rigid step keeps the start's scale.
     """
-    samples = sample_pair(fixed, moving, points)
+    both = sample_pair(fixed, moving, points[0]), sample_pair(moving, fixed, points[1])
     radius = fixed.image.shape[0] / 4
     directions = generators(dof)
     in_voxels = jnp.ones(len(directions) + 3).at[-3:].set(radius)
 
     def step(state):
         matrix, last, _, _, count = state
-        system = normal_equations(samples, matrix, outline_weight)
+        system = symmetric_equations(*both, matrix, outline_weight)
         increment = damped_step(system, matrix, last, directions, radius)
         goes_on = (count < steps) & (radius * jnp.linalg.norm(increment) > tolerance)
         moved = apply_increment(matrix, increment * in_voxels, dof)
@@ -150,6 +158,38 @@ def align(
     state = (start, none, jnp.array(True), measures, jnp.zeros((), jnp.int32))
     matrix, _, _, measures, count = jax.lax.while_loop(lambda s: s[2], step, state)
     return Fit(matrix, *measures, count)
+
+
+def symmetric_equations(
+    forward: Samples,
+    backward: Samples,
+    matrix: Float[Array, "3 4"],
+    outline_weight: Float[Array, ""] | float,
+) -> NormalEquations:
+    """The systems of both directions, summed, in the entries of the one matrix.
+
+    For B = A⁻¹, dB = -B dA B, by which the system of moving → fixed becomes one in A.
+    The sum is the same whichever image is called the fixed one, so that the answers
+    are inverse to each other.
+    """
+    there = normal_equations(forward, matrix, outline_weight)
+    inverse = invert(matrix)
+    back = normal_equations(backward, inverse, outline_weight)
+    whole = jnp.concatenate([inverse, jnp.eye(4)[3:]])
+    slopes = -jnp.einsum("ia,bj->ijab", inverse[:, :3], whole).reshape(12, 12)
+    return NormalEquations(
+        there.hessian + slopes.T @ back.hessian @ slopes,
+        there.gradient + slopes.T @ back.gradient,
+        (there.correlation + back.correlation) / 2,
+        (there.outline + back.outline) / 2,
+        jnp.maximum(there.overlap, back.overlap),
+    )
+
+
+def invert(matrix: Float[Array, "3 4"]) -> Float[Array, "3 4"]:
+    """The matrix of the way back."""
+    linear = jnp.linalg.inv(matrix[:, :3])
+    return jnp.concatenate([linear, -linear @ matrix[:, 3:]], axis=1)
 
 
 def sample_pair(fixed: Level, moving: Level, points: Int[Array, " k"]) -> Samples:
@@ -227,15 +267,15 @@ def damped_step(
         directions: in which the linear part may change, see `generators`.
         radius: of the foreground in voxels, in which shifts are measured.
     """
-    turn = jnp.einsum("kij,jl->kil", directions, matrix[:, :3])
+    turn = _multiply(directions, matrix[:, :3])
     turn = jnp.pad(turn, ((0, 0), (0, 0), (0, 1)))
     shift = radius * jnp.eye(12)[3::4].reshape(3, 3, 4)
     basis = jnp.concatenate([turn, shift]).reshape(-1, 12)
-    reduced = basis @ system.hessian @ basis.T
+    reduced = _multiply(_multiply(basis, system.hessian), basis.T)
     damped = reduced + jnp.diag(1e-4 * jnp.diag(reduced) + 1e-6)
-    increment = jnp.linalg.solve(damped, basis @ system.gradient)
+    increment = jnp.linalg.solve(damped, _multiply(basis, system.gradient))
     # Between two people steps shrink slowly: go as far as their sum will come to.
-    ratio = (increment @ last) / (last @ last + 1e-12)
+    ratio = _multiply(increment, last) / (_multiply(last, last) + 1e-12)
     increment /= 1 - jnp.clip(ratio, 0, _SLOWEST)
     length = radius * jnp.linalg.norm(increment)
     return increment * jnp.minimum(1, _LONGEST * radius / (length + _SMALL))
@@ -252,15 +292,17 @@ def apply_increment(
             shift, three in voxels.
     """
     directions = generators(dof)
-    change = jnp.tensordot(increment[: len(directions)], directions, 1)
+    change = jnp.tensordot(
+        increment[: len(directions)], directions, 1, precision="highest"
+    )
     identity = jnp.eye(3)
     if dof == "affine":
-        linear = (identity + change) @ matrix[:, :3]
+        linear = _multiply(identity + change, matrix[:, :3])
     else:
         half = (change - change.T) / 4
         # Cayley's transform: exactly a rotation.
         turn = jnp.linalg.solve(identity - half, identity + half)
-        linear = (1 + jnp.trace(change) / 3) * turn @ matrix[:, :3]
+        linear = _multiply((1 + jnp.trace(change) / 3) * turn, matrix[:, :3])
     shift = matrix[:, 3:] + increment[len(directions) :, None]
     return jnp.concatenate([linear, shift], axis=1)
 

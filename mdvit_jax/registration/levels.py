@@ -31,14 +31,14 @@ class Pair(NamedTuple):
         voxel: spacing of the finest cubes in mm; that of others is larger as they are
             smaller.
         cubes: size → the fixed and the moving foreground.
-        points: size → indices of the fixed cube's voxels that take part, and -1.
+        points: size → indices of the voxels of both cubes that take part, and -1.
     """
 
     fixed: Foreground
     moving: Foreground
     voxel: float
     cubes: dict[int, tuple[gauss_newton.Level, gauss_newton.Level]]
-    points: dict[int, np.ndarray]
+    points: dict[int, tuple[np.ndarray, np.ndarray]]
 
     def centres_together(self) -> np.ndarray:
         """4×4 in world mm that shifts the fixed centre to the moving one."""
@@ -91,7 +91,10 @@ def build_pair(fixed: Foreground, moving: Foreground) -> Pair:
     with ThreadPoolExecutor() as threads:  # scipy works beside itself
         both = threads.map(lambda image: _pyramid(image, voxel), (fixed, moving))
         cubes = dict(zip(SIZES, zip(*both, strict=True), strict=True))
-    points = {size: _points(cubes[size][0], _SHARE[size]) for size in SIZES}
+    points = {
+        size: (_points(fixed_cube, _SHARE[size]), _points(moving_cube, _SHARE[size]))
+        for size, (fixed_cube, moving_cube) in cubes.items()
+    }
     return Pair(fixed, moving, voxel, cubes, points)
 
 
@@ -102,14 +105,17 @@ def _pyramid(foreground: Foreground, voxel: float) -> list[gauss_newton.Level]:
     matrix = _cube_to_voxels(foreground, voxel, size)
     steps = np.linalg.norm(foreground.affine[:3, :3], axis=0)
     blur = np.sqrt(np.maximum(0, (_BLUR * voxel) ** 2 - (_BOX * steps) ** 2)) / steps
-    volumes = [foreground.image, inside]
-    if (weight != 1).any():
-        volumes.append(weight)
-    cubes = [_resample(volume, blur, matrix, size) for volume in volumes]
+    cubes = [
+        _resample(volume, blur, matrix, size, mode)
+        for volume, mode in (
+            (foreground.image, "constant"),
+            (inside, "constant"),
+            (weight, "edge"),
+        )
+    ]
     pyramid = []
     while True:
-        image, share = cubes[:2]
-        weight = cubes[2] if len(cubes) > 2 else np.ones_like(image)
+        image, share, weight = cubes
         pyramid.append(
             gauss_newton.Level(image / np.maximum(share, 0.5), share, weight)
         )
@@ -138,18 +144,21 @@ def _cube_to_voxels(foreground: Foreground, voxel: float, size: int) -> np.ndarr
     return np.round(np.linalg.inv(foreground.affine) @ cube, 8)
 
 
-def _resample(volume, blur, matrix, size) -> np.ndarray:
+def _resample(volume, blur, matrix, size, mode) -> np.ndarray:
+    """A volume on a cube, smoothed; beyond its faces 0 ("constant") or as at them."""
+    if mode == "edge" and (volume == 1).all():
+        return np.ones((size,) * 3, np.float32)
     # The border of the box must not be taken for the foreground's own continuation.
     reach = np.ceil(4 * blur).astype(int) + 1
-    volume = np.pad(volume, [(r, r) for r in reach])
-    smooth = ndimage.gaussian_filter(volume, blur, mode="constant")
+    volume = np.pad(volume, [(r, r) for r in reach], mode=mode)
+    smooth = ndimage.gaussian_filter(volume, blur, mode="nearest")
     return ndimage.affine_transform(
         smooth,
         matrix[:3, :3],
         matrix[:3, 3] + reach,
         output_shape=(size,) * 3,
         order=1,
-        mode="grid-constant",
+        mode="grid-constant" if mode == "constant" else "nearest",
     )
 
 
@@ -159,6 +168,7 @@ def _halve(volume: np.ndarray) -> np.ndarray:
 
 
 def _thickness(foreground: Foreground) -> float:
-    """Of the foreground's box, along the file's axis where it is thinnest, in mm."""
+    """How far the foreground goes along the file's axis where it is thinnest, in mm."""
     steps = np.linalg.norm(foreground.affine[:3, :3], axis=0)
-    return float((steps * foreground.inside.shape).min())
+    (box,) = ndimage.find_objects(foreground.inside.astype(np.uint8))
+    return float(min(s * (b.stop - b.start) for s, b in zip(steps, box, strict=True)))

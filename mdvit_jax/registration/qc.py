@@ -22,6 +22,7 @@ _BESIDE = 0.12  # of the width, by which the sagittal plane misses the falx
 _STATUS_COLOURS = {"ok": "#5fd38d", "check": "#ffc94d", "failed": "#ff5c5c"}
 _ACROSS = 220  # pixels along the longest side
 _MARGIN = 0.08  # of that side, around the fixed foreground; letters stand in it
+_SAMPLED = 1 << 20  # voxels by which the range of brightness is judged
 _FLATTEST = 0.6  # shortest side of what is shown, of the longest
 _PANEL = 3.0  # inches, the height of a picture
 _MEETING = 0.01  # overlap below which the headers lay the images apart
@@ -37,7 +38,8 @@ def figure(result: Registration, *, title: str) -> Figure:
         title: one line, which stands above the status and the measures.
     """
     low, high = _box(result.pair.fixed)
-    fixed, moving = (_brightness(image) for image in (result.fixed, result.moving))
+    fixed, moving = result.fixed, result.moving
+    fixed_range, moving_range = (_brightness_range(i) for i in (fixed, moving))
     before, name = np.eye(4), "Before"
     if result.before.overlap < _MEETING:
         before = result.pair.centres_together()
@@ -55,9 +57,9 @@ def figure(result: Registration, *, title: str) -> Figure:
     )
     for column, (_, cut, letters) in enumerate(panels.PLANES):
         plane = _plane(low, high, result.pair.fixed.centre, cut)
-        still = _slice(fixed, result.fixed.affine, np.eye(4), plane)
+        still = _slice(fixed, fixed_range, np.eye(4), plane)
         slices = [
-            _slice(moving, result.moving.affine, matrix, plane)
+            _slice(moving, moving_range, matrix, plane)
             for matrix in (before, result.matrix)
         ]
         for row, moved in enumerate(slices):
@@ -105,19 +107,20 @@ def _box(foreground: Foreground) -> tuple[np.ndarray, np.ndarray]:
     return middle - half, middle + half
 
 
-def _brightness(image: Image) -> np.ndarray:
-    """The image with its own range brought to 0 to 1, and what is outside of it at 0.
+def _brightness_range(image: Image) -> tuple[float, float]:
+    """The values that are drawn black and white.
 
     Where many voxels share one value, they are the background, and not part of it.
     """
-    data = np.asarray(image.data, np.float32)
-    some = data[::2, ::2, ::2].ravel()
+    step = max(2, round((image.data.size / _SAMPLED) ** (1 / 3)))
+    some = image.data[::step, ::step, ::step].astype(np.float32).ravel()
     values, counts = np.unique(some, return_counts=True)
     common = values[np.argmax(counts)]
-    others = some[some != common] if counts.max() > some.size / 5 else some
+    has_background = counts.max() > some.size / 5
+    others = some[some != common] if has_background else some
     low, high = np.percentile(others if others.size else some, (0.5, 99.5))
-    low = min(low, common) if counts.max() > some.size / 5 else low
-    return np.clip((data - low) / max(high - low, 1e-12), 0, 1).astype(np.float32)
+    low = min(low, common) if has_background else low
+    return float(low), float(high)
 
 
 def _plane(low: np.ndarray, high: np.ndarray, centre: np.ndarray, cut: int) -> Grid:
@@ -133,7 +136,18 @@ def _plane(low: np.ndarray, high: np.ndarray, centre: np.ndarray, cut: int) -> G
     return Grid((x, y, z), affine)
 
 
-def _slice(data: np.ndarray, affine, fixed_to_moving, plane: Grid) -> np.ndarray:
-    """[up, right]."""
-    values = transforms.resample(data, affine, fixed_to_moving, plane)
+def _slice(
+    image: Image, limits: tuple[float, float], fixed_to_moving: np.ndarray, plane: Grid
+) -> np.ndarray:
+    """[up, right], 0 to 1 between the limits, 0 outside of the image."""
+    low, high = limits
+    values = transforms.resample(
+        image.data,
+        image.affine,
+        fixed_to_moving,
+        plane,
+        fill=low,
+        dtype=np.dtype(np.float32),
+    )
+    values = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
     return values.reshape([n for n in plane.shape if n > 1]).T

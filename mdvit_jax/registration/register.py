@@ -48,7 +48,7 @@ class Registration:
     quality: quality.Quality
     before: similarity_metrics.Measures
     after: similarity_metrics.Measures
-    components: transforms.Parts
+    components: transforms.Components
     alignment: search.Alignment | None
     fixed: Image
     moving: Image
@@ -72,16 +72,26 @@ class Registration:
         """
         return self._resampled(np.dtype(np.float32))
 
-    def save(self, path: str | Path) -> None:
+    def save(
+        self,
+        path: str | Path,
+        *,
+        interpolation: str = "linear",
+        fill: float | str = "auto",
+    ) -> None:
         """Write the moving image on the fixed image's grid, in its own number type.
 
         Args:
             path: ends in .nii.gz, .nii, .mgz or .mgh; a file that is there is replaced.
+            interpolation: "linear", "nearest", "cubic" or "lanczos".
+            fill: value outside of the moving image; "auto" is its background's.
 
         Raises:
             UserError: another ending, or a folder that cannot be written to.
         """
-        data = self._resampled(self.moving.dtype)
+        data = self._resampled(
+            self.moving.dtype, interpolation=interpolation, fill=fill
+        )
         image.save(path, data, self.fixed.grid, header=self.moving.header)
 
     def save_transform(self, path: str | Path, *, format: str | None = None) -> None:
@@ -106,13 +116,21 @@ class Registration:
         """The moving image on the fixed image's grid as a `nibabel.Nifti1Image`."""
         return image.to_nibabel(self.warped, self.fixed.grid, header=self.moving.header)
 
-    def _resampled(self, dtype: np.dtype) -> np.ndarray:
+    def _resampled(
+        self,
+        dtype: np.dtype,
+        *,
+        interpolation: str = "linear",
+        fill: float | str = "auto",
+    ) -> np.ndarray:
+        data = self.moving.data
         return transforms.resample(
-            self.moving.data,
+            data,
             self.moving.affine,
             self.matrix,
             self.fixed.grid,
-            fill=background_value(self.moving.data),
+            interpolation=interpolation,
+            fill=background_value(data) if fill == "auto" else float(fill),
             dtype=dtype,
         )
 
@@ -177,7 +195,7 @@ def register(
         both = list(threads.map(coerce.to_image, (fixed, moving), names))
         masks, forced = (fixed_mask, moving_mask), (force, force)
         foregrounds = list(threads.map(_segment, both, masks, names, forced))
-    if not all(foreground.empty_background for foreground in foregrounds):
+    if not all(foreground.clean for foreground in foregrounds):
         _log.info(
             "An image with no empty background is aligned by the whole head; strip the "
             "skulls (FreeSurfer's mri_synthstrip) to align the brains more exactly."

@@ -23,9 +23,9 @@ _SPREAD = 8.0, 6.0  # degrees and mm, deviation of the starts around the start
 _FITS, _FITS_ALONE, _AGREE = 0.1, 0.5, 0.6
 _ONE_SIZE = 0.02  # two scans of one head differ by less
 _APART = 25.0  # degrees between answers that are two
-_OUTLINE = {12: 1.0, 24: 1.0, 48: 1.0, 96: 0.6}  # weight; the interior is more exact
-_TOLERANCE = {12: 0.03, 24: 0.02, 48: 0.02, 96: 0.015}  # voxels
-_STEPS = {12: 8, 24: 20, 48: 15, 96: 6}
+_OUTLINE = {12: 1.0, 24: 1.0, 48: 1.0, 96: 0.4}  # weight; the interior is more exact
+_TOLERANCE = {12: 0.03, 24: 0.02, 48: 0.02, 96: 0.005}  # voxels
+_STEPS = {12: 8, 24: 20, 48: 15, 96: 12}
 
 
 class Alignment(NamedTuple):

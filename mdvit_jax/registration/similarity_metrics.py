@@ -5,11 +5,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from jax import Array
-from scipy import ndimage
 
 from mdvit_jax import geometry, losses
 from mdvit_jax.registration import levels, search
-from mdvit_jax.registration.foreground import Foreground
 from mdvit_jax.registration.gauss_newton import Level
 
 SIZE = 48
@@ -39,8 +37,6 @@ def measure(pair: levels.Pair, fixed_to_moving: np.ndarray) -> Measures:
     matrix = pair.to_voxels(fixed_to_moving, SIZE)
     fit = search.fit(pair, SIZE, matrix, dof="affine", steps=0)
     dissimilarity, overlap = _compare(*pair.cubes[SIZE], matrix.astype(np.float32))
-    if not all((image.weight == 1).all() for image in (pair.fixed, pair.moving)):
-        overlap = _overlap_within_masks(pair, matrix)
     return Measures(float(dissimilarity), float(fit.correlation), float(overlap))
 
 
@@ -55,40 +51,6 @@ def ntg(fixed: Level, moving: Level, matrix: Array, *, weight: Array | float = 1
     return losses.ntg(fixed.image * fixed.inside * weight, warped * weight)
 
 
-def _overlap_within_masks(pair: levels.Pair, matrix: np.ndarray) -> float:
-    """Dice of the foregrounds where both count, with `matrix` as in `ntg`."""
-    fixed, moving = pair.cubes[SIZE]
-    centre = np.full(3, (SIZE - 1) / 2)
-    offset = matrix[:, 3] + centre - matrix[:, :3] @ centre
-    inside, counts = (
-        ndimage.affine_transform(
-            volume, matrix[:, :3], offset, order=1, mode="constant", cval=outside
-        )
-        for volume, outside in (
-            (np.asarray(moving.inside), 0.0),
-            (_weight_around(pair, pair.moving, moving), 1.0),
-        )
-    )
-    counts = counts * _weight_around(pair, pair.fixed, fixed)
-    still = np.asarray(fixed.inside) * counts
-    both = (still * inside).sum()
-    return 2 * both / (still.sum() + (inside * counts).sum() + 1e-6)
-
-
-def _weight_around(
-    pair: levels.Pair, foreground: Foreground, level: Level
-) -> np.ndarray:
-    """A level's weight; 1 around the foreground's box, where the mask was cut off."""
-    step = pair.voxel * levels.SIZES[-1] / SIZE
-    at = np.indices((SIZE,) * 3).reshape(3, -1) - (SIZE - 1) / 2
-    linear = np.linalg.inv(foreground.affine[:3, :3])
-    corner = foreground.affine[:3, 3] - foreground.centre
-    index = linear @ (step * at - corner[:, None])
-    limits = np.array(foreground.inside.shape)[:, None] - 0.5
-    within = ((index >= -0.5) & (index <= limits)).all(0).reshape((SIZE,) * 3)
-    return np.where(within, level.weight, 1).astype(np.float32)
-
-
 def _warp(volume: Array, matrix: Array) -> Array:
     # Voxels from the centre → coordinates in which the cube spans [-1, 1].
     offset = matrix[:, 3] * (2 / volume.shape[0])
@@ -98,7 +60,9 @@ def _warp(volume: Array, matrix: Array) -> Array:
 
 @jax.jit
 def _compare(fixed: Level, moving: Level, matrix: Array):
-    warped = _warp(moving.inside, matrix)
-    both = (fixed.inside * warped).sum()
-    overlap = 2 * both / (fixed.inside.sum() + warped.sum() + 1e-6)
+    # What is beyond the moving cube is background that counts.
+    weight = fixed.weight * (1 - _warp(1 - moving.weight, matrix))
+    warped = _warp(moving.inside, matrix) * weight
+    inside = fixed.inside * weight
+    overlap = 2 * (inside * warped).sum() / (inside.sum() + warped.sum() + 1e-6)
     return ntg(fixed, moving, matrix), overlap

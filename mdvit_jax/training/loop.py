@@ -24,7 +24,7 @@ from etils import epath
 
 from mdvit_jax import config as configuration
 from mdvit_jax import errors
-from mdvit_jax.data import pipeline, skipped_scans
+from mdvit_jax.data import dataset, pipeline, skipped_scans
 from mdvit_jax.data.scan import LoadingError
 from mdvit_jax.evaluation import scoring
 from mdvit_jax.io import bucket
@@ -95,7 +95,9 @@ def train(config: ml_collections.ConfigDict) -> int:
         batches = stack.enter_context(
             contextlib.closing(
                 pipeline.batches(
-                    run.training,
+                    dataset.InMemory(run.training)
+                    if config.data.in_memory
+                    else run.training,
                     run.template,
                     persons=run.training.persons,
                     seed=config.seed,

@@ -31,8 +31,8 @@ class Trained(NamedTuple):
     origin: str
 
 
-def trained_network(run: str | Path) -> Trained:
-    """The network of a run with the parameters of its best checkpoint.
+def trained_network(run: str | Path, *, newest: bool = False) -> Trained:
+    """The network of a run with the parameters of its best checkpoint, or the newest.
 
     Raises:
         UserError: no such run, or no checkpoint in it.
@@ -44,7 +44,7 @@ def trained_network(run: str | Path) -> Trained:
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
         parameter_shapes(config, network),
     )
-    params, step = load_best_params(run, like)
+    params, step = load_best_params(run, like, newest=newest)
     name = f"{_architecture(config)} ({config.loss.name.upper()})"
     if config.optim.start_from:
         name += ", fine-tuned"
@@ -110,19 +110,20 @@ def estimate(
     return Estimate(matrix, f"{trained.name}, {trained.origin}")
 
 
-def load_best_params(run: str | Path, like) -> tuple[Any, int]:
+def load_best_params(run: str | Path, like, *, newest: bool = False) -> tuple[Any, int]:
     """Parameters of a run's best checkpoint by validation DSC, and its step.
 
     Args:
         run: folder that training wrote.
         like: tree of arrays, or of their shapes with sharding, to be placed as.
+        newest: take the newest checkpoint instead.
 
     Raises:
         UserError: no such run, no checkpoint in it, or a damaged one.
     """
     configuration.saved(run)
     with checkpoint.Checkpoints(run, keep=None) as saved:
-        if (best := saved.best) is None:
+        if (best := saved.latest if newest else saved.best) is None:
             raise errors.UserError(
                 f"{run} holds no checkpoint yet; train it first, or name another run."
             )
@@ -170,4 +171,6 @@ def describe_changes(before, now, matters: Callable[[str], bool]) -> str:
 
 
 def _architecture(config: ml_collections.ConfigDict) -> str:
+    if config.model.name == "keymorph":
+        return "KeyMorph"
     return "C2FViT" if config.model.dilated_form == "none" else "MDViT"

@@ -20,7 +20,8 @@ _logger = logging.getLogger(__name__)
 # how the work is shared out, and how long it goes on.
 _MAY_DIFFER = (
     *("workdir", "data.root", "data.cache", "data.workers", "data.skip_unreadable"),
-    *("optim.steps", "optim.accumulate", "stall_after"),
+    *("data.in_memory", "synthesis.heads"),
+    *("optim.steps", "optim.cooldown", "optim.accumulate", "stall_after"),
 )
 _GROUPS_THAT_MAY_DIFFER = ("checkpoint.", "evaluation.", "mesh.")
 

@@ -18,7 +18,10 @@ from mdvit_jax.data import conform, dataset, pairs, template
 from mdvit_jax.training import optimizer, pretrained, scans, sharding
 
 # What may differ among the processes of one run: where things lie, and how each loads.
-_MAY_DIFFER = ("workdir", "data.root", "data.cache", "data.workers")
+_MAY_DIFFER = (
+    *("workdir", "data.root", "data.cache", "data.workers", "data.in_memory"),
+    "synthesis.heads",
+)
 
 
 class Setup(NamedTuple):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Parts(NamedTuple):
+class Components(NamedTuple):
     """L = R · S · H of the linear part of a matrix.
 
     Attributes:
@@ -35,7 +35,7 @@ class Parts(NamedTuple):
         return result
 
 
-def decompose(fixed_to_moving: np.ndarray, centre: np.ndarray) -> Parts:
+def decompose(fixed_to_moving: np.ndarray, centre: np.ndarray) -> Components:
     """The parts of a 4×4 matrix without a mirror.
 
     Args:
@@ -58,7 +58,7 @@ def decompose(fixed_to_moving: np.ndarray, centre: np.ndarray) -> Parts:
     shear = (upper / scale[:, None])[np.triu_indices(3, 1)]
     rotation = Rotation.from_matrix(turn)
     offset = linear @ centre + fixed_to_moving[:3, 3] - centre
-    return Parts(
+    return Components(
         offset,
         rotation.as_euler("xyz", degrees=True),
         float(np.degrees(rotation.magnitude())),

@@ -28,7 +28,7 @@ def text(fixed_to_moving: np.ndarray, fixed: Grid, moving: Grid) -> str:
 
 def is_lta(text: str) -> bool:
     """Whether this is the text of an .lta file."""
-    return re.search(r"^\s*type\s*=", text, re.M) is not None and "volume info" in text
+    return all(re.search(rf"^\s*{n}\s*=", text, re.M) for n in ("type", "nxforms"))
 
 
 def from_text(text: str) -> np.ndarray:
@@ -36,7 +36,7 @@ def from_text(text: str) -> np.ndarray:
     kind = int(_field(text, "type", 1)[0])
     if int(_field(text, "nxforms", 1)[0]) != 1:
         raise ValueError("it holds more than one transform")
-    block = re.search(r"^1 4 4\s*\n((?:.*\n){4})", text, re.M)
+    block = re.search(r"^1 4 4\s*\n((?:.*\n){4})", text + "\n", re.M)
     if block is None:
         raise ValueError("its matrix is missing")
     matrix = np.array(block[1].split(), np.float64).reshape(4, 4)
@@ -73,8 +73,10 @@ def _info(grid: Grid) -> str:
     centre = grid.affine[:3, 3] + grid.affine[:3, :3] @ (np.array(grid.shape) / 2)
     axes = (grid.affine[:3, :3] / grid.voxel_sizes).T
     file = os.path.abspath(grid.file) if grid.file else ""
-    # FreeSurfer and nitransforms read one word; "unknown" is FreeSurfer's for none.
-    file = file if re.fullmatch(r"[^\s#]+", file) else "unknown"
+    # FreeSurfer and nitransforms read one word of text; "unknown" is FreeSurfer's for
+    # none.
+    is_text = file == file.encode("utf-8", errors="replace").decode()
+    file = file if is_text and re.fullmatch(r"[^\s#]+", file) else "unknown"
     lines = ["valid = 1  # volume info valid", f"filename = {file}"]
     lines.append("volume = " + " ".join(str(n) for n in grid.shape))
     lines.append("voxelsize = " + numbers(grid.voxel_sizes))

@@ -5,25 +5,28 @@ image has the values of its border, and beyond it the fill value, as in ITK.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
+from mdvit_jax import errors
 from mdvit_jax.io import voxels
 from mdvit_jax.io.grid import Grid
+from mdvit_jax.transforms import interpolators
 from mdvit_jax.transforms.displacement import DisplacementField
 
 INTERPOLATIONS = ("linear", "nearest", "cubic", "lanczos")
 Transform = np.ndarray | DisplacementField | Sequence[np.ndarray | DisplacementField]
 
-_SLAB = 1 << 18  # voxels that are resampled at a time, by one thread
-_LANCZOS = 3  # voxels on either side that take part
+_SLAB = 1 << 17  # voxels that are resampled at a time, by one thread
 _SHARED = 0.25  # part of the border's voxels with one value, which is the background's
 
-# Voxel coordinates [3, …] of the moving image → values […].
-Sampler = Callable[[np.ndarray], np.ndarray]
+# Shape and first slice of a part of the target → its values, and which are inside.
+SlabSampler = Callable[[tuple[int, ...], int], tuple[np.ndarray, np.ndarray]]
 
 
 def resample(
@@ -54,12 +57,24 @@ def resample(
 
     Returns:
         `target.shape`.
+
+    Raises:
+        UserError: `dtype` does not have the fill value.
     """
     if dtype is None:
         exact = np.result_type(data.dtype, np.float32)
         dtype = data.dtype if interpolation == "nearest" else exact
-    sample = _sampler(data, interpolation)
-    return _resample(data, affine, fixed_to_moving, target, sample, fill, dtype)
+    path = _path(affine, fixed_to_moving, target)
+    # By scipy a nearest voxel comes through float64, which has 53 bits.
+    large = interpolation == "nearest" and data.dtype.itemsize > 4
+    if path.steps or large or interpolation == "lanczos":
+        sampler = interpolators.point_sampler(data, interpolation)
+        sample: SlabSampler = functools.partial(
+            _sample_points, path, data.shape, sampler
+        )
+    else:
+        sample = _affine_sampler(data, interpolation, path)
+    return _fill_slabs(target.shape, sample, fill, np.dtype(dtype))
 
 
 def resample_labels(
@@ -90,8 +105,12 @@ def resample_labels(
         `target.shape`, of the dtype of `data`.
     """
     data = np.ascontiguousarray(data)
-    sample = functools.partial(_most_weight, data, _is_mixed(data))
-    return _resample(data, affine, fixed_to_moving, target, sample, fill, data.dtype)
+    sampler = functools.partial(
+        interpolators.most_weight, data, interpolators.is_mixed(data)
+    )
+    path = _path(affine, fixed_to_moving, target)
+    sample = functools.partial(_sample_points, path, data.shape, sampler)
+    return _fill_slabs(target.shape, sample, fill, data.dtype)
 
 
 def background_value(data: np.ndarray) -> float:
@@ -109,54 +128,54 @@ def background_value(data: np.ndarray) -> float:
     values, counts = np.unique(border, return_counts=True)
     if counts.max() >= _SHARED * border.size:
         return values[counts.argmax()].item()
-    return 0.0 if data.min() >= 0 else float(np.median(border))
+    if data.min() >= 0:
+        return 0.0
+    middle = float(np.median(border))
+    return float(round(middle)) if data.dtype.kind in "iu" else middle
 
 
-# Positions: from voxels of the target to voxels of the moving image
+# The target, a few slices at a time
 
 
-def _resample(
-    data: np.ndarray,
-    affine: np.ndarray,
-    fixed_to_moving: Transform,
-    target: Grid,
-    sample: Sampler,
-    fill: float,
-    dtype: np.dtype,
+def _fill_slabs(
+    shape: tuple[int, int, int], sample: SlabSampler, fill: float, dtype: np.dtype
 ) -> np.ndarray:
-    result = np.empty(target.shape, dtype, order="F")
-    steps = _steps(affine, fixed_to_moving, target)
-    outside_value = voxels.cast(np.array(fill), np.dtype(dtype))
+    outside = voxels.cast(np.array(fill), dtype)
+    if dtype.kind in "iu" and outside != fill:
+        raise errors.UserError(
+            f"The fill value {fill:g} is none of {dtype}, the number type of the "
+            "image; choose another."
+        )
+    result = np.empty(shape, dtype, order="F")
+    thickness = max(1, _SLAB // (shape[0] * shape[1]))
 
-    def fill_slab(slab: slice) -> None:
-        x, y, _ = target.shape
-        positions = np.indices((x, y, slab.stop - slab.start), np.float64)
-        positions[2] += slab.start
-        for step in steps:
-            positions = step(positions)
-        inside = np.ones(positions.shape[1:], bool)
-        for at, length in zip(positions, data.shape, strict=True):
-            inside &= (at >= -0.5) & (at <= length - 0.5)
-        part = result[:, :, slab]
-        part[...] = outside_value
-        if inside.any():
-            part[inside] = voxels.cast(sample(positions[:, inside]), np.dtype(dtype))
+    def fill_slab(start: int) -> None:
+        part = result[:, :, start : start + thickness]
+        values, inside = sample(part.shape, start)
+        part[...] = voxels.cast(values, dtype)
+        part[~inside] = outside
 
-    with ThreadPoolExecutor() as threads:
-        list(threads.map(fill_slab, _slabs(target.shape)))
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        list(threads.map(fill_slab, range(0, shape[2], thickness)))
     return result
 
 
-def _slabs(shape: tuple[int, int, int]) -> Iterator[slice]:
-    thickness = max(1, _SLAB // (shape[0] * shape[1]))
-    for start in range(0, shape[2], thickness):
-        yield slice(start, min(start + thickness, shape[2]))
+# From voxels of the target to voxels of the moving image
 
 
-def _steps(
-    affine: np.ndarray, fixed_to_moving: Transform, target: Grid
-) -> list[Callable[[np.ndarray], np.ndarray]]:
-    """Functions of points [3, …] that lead from the target's voxels to the image's."""
+class _Path(NamedTuple):
+    """How a voxel of the target is found in the moving image.
+
+    Attributes:
+        steps: functions of points [3, …] that come first; none for an affine.
+        matrix: 4×4 to the moving image's voxels, which comes last.
+    """
+
+    steps: tuple[Callable[[np.ndarray], np.ndarray], ...]
+    matrix: np.ndarray
+
+
+def _path(affine: np.ndarray, fixed_to_moving: Transform, target: Grid) -> _Path:
     if isinstance(fixed_to_moving, np.ndarray | DisplacementField):
         fixed_to_moving = [fixed_to_moving]
     steps: list[Callable[[np.ndarray], np.ndarray]] = []
@@ -171,114 +190,71 @@ def _steps(
     # A grid that is the image's own must not be blurred by the inverse's last digits.
     whole = np.rint(matrix)
     matrix = np.where(np.abs(matrix - whole) < 1e-9, whole, matrix)
-    return [*steps, functools.partial(_apply, matrix)]
+    return _Path(tuple(steps), matrix)
 
 
-def _apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+def _apply(matrix: np.ndarray, points: Iterable[np.ndarray]) -> np.ndarray:
     """The points [3, …] under a 4×4."""
+    return np.stack(list(_coordinates(matrix, points)))
+
+
+def _coordinates(
+    matrix: np.ndarray, points: Iterable[np.ndarray]
+) -> Iterator[np.ndarray]:
+    """The points under a 4×4, one coordinate after the other."""
     x, y, z = points
-    return np.stack([a * x + b * y + c * z + d for a, b, c, d in matrix[:3]])
+    for a, b, c, d in matrix[:3]:
+        yield a * x + b * y + (c * z + d)
 
 
-# Samplers: values of the moving image at voxel coordinates [3, n] within its box
+def _inside(positions: Iterable[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """Which positions, coordinate by coordinate, lie within the voxels of an image."""
+    result: np.ndarray | bool = True
+    for at, length in zip(positions, shape, strict=True):
+        result = result & (at >= -0.5) & (at <= length - 0.5)
+    return np.asarray(result)
 
 
-def _sampler(data: np.ndarray, interpolation: str) -> Sampler:
-    if interpolation == "nearest":
-        return functools.partial(_nearest, data)
-    if interpolation == "lanczos":
-        return functools.partial(_lanczos, data)
-    exact = np.result_type(data.dtype, np.float32)
-    order, mode = 1, "nearest"
-    if interpolation == "cubic":
-        order, mode = 3, "mirror"
-        data = ndimage.spline_filter(data, order, output=exact, mode=mode)
-    return functools.partial(
-        ndimage.map_coordinates,
-        data,
-        output=exact,
-        order=order,
-        mode=mode,
-        prefilter=False,
-    )
+def _grid_points(shape: tuple[int, ...], start: int) -> list[np.ndarray]:
+    """Voxel indices of a slab, along each axis."""
+    x, y, z = np.ogrid[: shape[0], : shape[1], start : start + shape[2]]
+    return [axis.astype(np.float64) for axis in (x, y, z)]
 
 
-def _nearest(data: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    index = [
-        np.clip(np.floor(at + 0.5).astype(np.intp), 0, length - 1)
-        for at, length in zip(positions, data.shape, strict=True)
-    ]
-    return data[tuple(index)]
+# Samplers: values of the moving image, and whether they are within it
 
 
-def _lanczos(data: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """A windowed sinc whose weights sum to 1; beyond the border, its values go on."""
-    near = range(1 - _LANCZOS, _LANCZOS + 1)
-    indices, weights = [], []
-    for at, length in zip(positions, data.shape, strict=True):
-        low = np.floor(at)
-        offsets = (low - at) + np.array(near)[:, None]
-        kernel = np.sinc(offsets) * np.sinc(offsets / _LANCZOS)
-        weights.append(kernel / kernel.sum(axis=0))
-        index = low.astype(np.intp) + np.array(near)[:, None]
-        indices.append(np.clip(index, 0, length - 1))
-    result = np.zeros(positions.shape[1])
-    for i, wx in zip(indices[0], weights[0], strict=True):
-        for j, wy in zip(indices[1], weights[1], strict=True):
-            row = wx * wy
-            for k, wz in zip(indices[2], weights[2], strict=True):
-                result += row * wz * data[i, j, k]
-    return result
+def _affine_sampler(data: np.ndarray, interpolation: str, path: _Path) -> SlabSampler:
+    coefficients, options = interpolators.spline(data, interpolation)
+    linear, offset = path.matrix[:3, :3], path.matrix[:3, 3]
 
-
-def _most_weight(
-    data: np.ndarray, mixed: np.ndarray, positions: np.ndarray
-) -> np.ndarray:
-    lower, fractions = [], []
-    for at, length in zip(positions, data.shape, strict=True):
-        at = np.clip(at, 0, length - 1)
-        floor = np.minimum(at.astype(np.intp), max(length - 2, 0))
-        lower.append(floor)
-        fractions.append(at - floor)
-    corner = np.ravel_multi_index(lower, data.shape)
-    result = data.ravel()[corner]
-    vote = mixed.ravel()[corner]
-    result[vote] = _winners(data, corner[vote], [f[vote] for f in fractions])
-    return result
-
-
-def _is_mixed(data: np.ndarray) -> np.ndarray:
-    """Where a voxel and its seven next ones upwards do not all hold the same label."""
-    mixed = np.zeros(data.shape, bool)
-    for shift in np.ndindex(2, 2, 2):
-        low = tuple(slice(0, n - s) for s, n in zip(shift, data.shape, strict=True))
-        high = tuple(slice(s, None) for s in shift)
-        mixed[low] |= data[low] != data[high]
-    return mixed
-
-
-def _winners(data: np.ndarray, corner: np.ndarray, fractions) -> np.ndarray:
-    """The label with the largest weight of eight, [n].
-
-    Args:
-        data: [x, y, z], contiguous.
-        corner: [n], where in memory the lowest of the eight voxels is.
-        fractions: [n] for each axis, of the way to the next voxel.
-    """
-    steps = (data.shape[1] * data.shape[2], data.shape[2], 1)
-    # An axis of one voxel has no next one.
-    strides = [s if n > 1 else 0 for s, n in zip(steps, data.shape, strict=True)]
-    labels, weights = [], []
-    for shift in np.ndindex(2, 2, 2):
-        labels.append(data.ravel()[corner + int(np.dot(shift, strides))])
-        factors = [f if s else 1 - f for s, f in zip(shift, fractions, strict=True)]
-        weights.append(factors[0] * factors[1] * factors[2])
-    winner, most = labels[0], np.full(corner.shape, -1.0)
-    for label in labels:
-        total = sum(
-            w * (label == other) for other, w in zip(labels, weights, strict=True)
+    def sample(shape: tuple[int, ...], start: int) -> tuple[np.ndarray, np.ndarray]:
+        values = ndimage.affine_transform(
+            coefficients,
+            linear,
+            offset + start * linear[:, 2],
+            output_shape=shape,
+            **options,
         )
-        total = np.round(total, 6)
-        wins = (total > most) | ((total == most) & (label < winner))
-        winner, most = np.where(wins, label, winner), np.where(wins, total, most)
-    return winner
+        positions = _coordinates(path.matrix, _grid_points(shape, start))
+        return values, _inside(positions, data.shape)
+
+    return sample
+
+
+def _sample_points(
+    path: _Path,
+    moving_shape: tuple[int, ...],
+    sample: interpolators.PointSampler,
+    shape: tuple[int, ...],
+    start: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    points = np.stack(np.broadcast_arrays(*_grid_points(shape, start)))
+    for step in path.steps:
+        points = step(points)
+    positions = _apply(path.matrix, points)
+    inside = _inside(positions, moving_shape)
+    sampled = sample(positions[:, inside])
+    values = np.zeros(shape, sampled.dtype)
+    values[inside] = sampled
+    return values, inside

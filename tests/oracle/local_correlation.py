@@ -105,16 +105,23 @@ def moved(matrix, free, generators, radius):
     return np.concatenate([linear, (matrix[:, 3] + radius * free[-3:])[:, None]], 1)
 
 
+def inverted(matrix):
+    linear = np.linalg.inv(matrix[:, :3])
+    return np.concatenate([linear, -linear @ matrix[:, 3:]], axis=1)
+
+
 def step(fixed: Level, moving: Level, matrix, weight: float, generators):
-    """The free parameters of one damped step, by differences of the residual."""
+    """The free parameters of one damped step, by differences of both residuals."""
     size = len(fixed.image)
     count, radius, h = len(generators) + 3, size / 4, 1e-6
     start = terms(fixed, moving, matrix, weight)
+    back = terms(moving, fixed, inverted(matrix), weight)
 
     def residual(free):
         to = moved(matrix, free, generators, radius)
-        found = terms(fixed, moving, to, weight, start)
-        return np.concatenate([found.interior, found.border])
+        one = terms(fixed, moving, to, weight, start)
+        other = terms(moving, fixed, inverted(to), weight, back)
+        return np.concatenate([one.interior, one.border, other.interior, other.border])
 
     at = residual(np.zeros(count))
     slopes = np.stack(

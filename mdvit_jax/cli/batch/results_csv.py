@@ -138,7 +138,10 @@ def write(path: Path, results: Iterable[Result]) -> None:
     try:
         with (
             atomic.replacing(path) as beside,
-            beside.open("w", newline="", encoding="utf-8") as file,
+            # A file name may hold bytes that are not UTF-8.
+            beside.open(
+                "w", newline="", encoding="utf-8", errors="backslashreplace"
+            ) as file,
         ):
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()

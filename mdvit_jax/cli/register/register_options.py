@@ -4,7 +4,13 @@ import argparse
 from pathlib import Path
 
 from mdvit_jax import errors
-from mdvit_jax.cli.option_values import CONTRASTS, DOF, FORMATS
+from mdvit_jax.cli.option_values import (
+    CONTRASTS,
+    DOF,
+    FORMATS,
+    INTERPOLATIONS,
+    fill_value,
+)
 
 _USAGE = "mdvit register --fixed IMAGE --moving IMAGE [options]"
 _DESCRIPTION = """\
@@ -138,6 +144,21 @@ def _add_outputs(group) -> None:
         metavar="IMAGE",
         help="the moving image with its own voxels, bit by bit, and a new sform that "
         "lays it into the fixed image's space (.nii.gz, .nii)",
+    )
+    add(
+        "--interpolation",
+        choices=INTERPOLATIONS,
+        default="linear",
+        help="of --output and --also (default: linear); cubic and lanczos keep edges "
+        "sharper and may overshoot",
+    )
+    add(
+        "--fill",
+        metavar="auto|VALUE",
+        default="auto",
+        type=fill_value,
+        help="their value outside of the image; auto (the default): that of its "
+        "background, such as -1024 in CT",
     )
     also = "; written to OUTPUT, or beside --output as NAME_warped; may be repeated"
     add(

@@ -3,6 +3,7 @@
 import argparse
 import functools
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -113,7 +114,9 @@ def _writers(options, result: Registration, additional) -> dict[str, Any]:
     writers: dict[str, Callable[[Path], object]] = {}
     fixed, moving = result.fixed, result.moving
     if options.output:
-        writers[options.output] = result.save
+        writers[options.output] = functools.partial(
+            result.save, interpolation=options.interpolation, fill=options.fill
+        )
     for path, matrix, one, other in (
         (options.transform, result.matrix, fixed, moving),
         (options.inverse, result.inverse, moving, fixed),
@@ -140,11 +143,15 @@ def _writers(options, result: Registration, additional) -> dict[str, Any]:
             fixed_to_moving=result.matrix,
             grid=fixed.grid,
             labels=is_labels,
+            interpolation=None if is_labels else options.interpolation,
+            fill="auto" if is_labels else options.fill,
         )
     if options.qc:
         from mdvit_jax.registration import qc
 
-        title = f"{Path(options.moving).name} on {Path(options.fixed).name}"
+        names = (Path(path).name for path in (options.moving, options.fixed))
+        # Bytes that are not UTF-8 have no letters.
+        title = os.fsencode(" on ".join(names)).decode("utf-8", "replace")
         writers[options.qc] = functools.partial(
             qc.save, result=result, title=f"{title}, {options.dof}"
         )

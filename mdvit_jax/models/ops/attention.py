@@ -22,37 +22,44 @@ from mdvit_jax.models.ops import dense, dropout
 BLOCK = 256
 
 
+FORMS = ("reference", "blocks", "whole", "cudnn")
+
+
 def attend(query: Array, key: Array, value: Array, *, form: str = "auto") -> Array:
     """softmax(Q Kᵀ / √d) V, [batch, heads, tokens, d] each.
 
     Scores, softmax and sums are float32 whatever the dtype.
 
     Args:
-        form: "blocks" of `BLOCK` queries, one head at a time; "whole", all tokens and
-            heads at once; "cudnn", for 16-bit factors on GPUs of NVIDIA; "auto", the
-            fastest of these that fits (`forms`).
+        form: "reference" is JAX's own, whose gradient keeps the scores; "blocks" works
+            on `BLOCK` queries of one head at a time, "whole" on all tokens and heads at
+            once; "cudnn" is for 16-bit factors on GPUs of NVIDIA. "auto" takes the
+            fastest of them on the platform, "whole" where that has no kernel for the
+            factors (`geometry.forms`).
     """
-    if form == "auto":
-        form = forms.fastest("attention")
-        if form == "cudnn" and not _fits_cudnn(query):
-            form = "whole"
-    if form == "cudnn":
-        return _by_cudnn(query, key, value)
-    return _attend(form == "blocks", query, key, value)
+    chosen = forms.choose_form("attention", form, FORMS)
+    if form == "auto" and chosen == "cudnn" and not _fits_cudnn(query):
+        chosen = "whole"
+    if chosen == "reference":
+        return _by_jax(query, key, value, "xla")
+    if chosen == "cudnn":
+        return _by_jax(query, key, value, "cudnn")
+    return _attend(chosen == "blocks", query, key, value)
 
 
 def _fits_cudnn(query: Array) -> bool:
     """Whether cuDNN has a kernel for such heads, and this machine a device for it."""
-    if query.dtype.itemsize != 2 or query.shape[-1] % 8 or query.shape[-1] > 128:
+    tokens, width = query.shape[-2:]
+    if query.dtype.itemsize != 2 or tokens % 2 or width % 8 or width > 128:
         return False
     if forms.platform() != "cuda" or jax.default_backend() != "gpu":
         return False
     return float(jax.devices()[0].compute_capability) >= 8.0
 
 
-def _by_cudnn(query: Array, key: Array, value: Array) -> Array:
-    heads_behind = [array.transpose(0, 2, 1, 3) for array in (query, key, value)]
-    attended = jax.nn.dot_product_attention(*heads_behind, implementation="cudnn")
+def _by_jax(query: Array, key: Array, value: Array, implementation) -> Array:
+    heads_third = (array.transpose(0, 2, 1, 3) for array in (query, key, value))
+    attended = jax.nn.dot_product_attention(*heads_third, implementation=implementation)
     return attended.transpose(0, 2, 1, 3)
 
 

@@ -1,9 +1,9 @@
 """The network's convolutions, by XLA's own operation or in forms that are faster.
 
 Features are `[batch, x, y, z, channels]`. As everywhere in deep learning a kernel is
-not flipped. Each takes a `form`: "convolution" is `lax.conv_general_dilated`, against
-which the tests hold the others; "auto" is the platform's fastest (`forms`). The times
-below were measured on two CPU cores.
+not flipped. Each takes a `form`: "reference" is `lax.conv_general_dilated`, against
+which the tests hold the others; "auto" is the platform's fastest (`geometry.forms`).
+The times below were measured on two CPU cores.
 """
 
 import functools
@@ -34,7 +34,7 @@ def depthwise(
         kernel: [3, 3, 3, channels].
         dilation: distance between taps in voxels.
         padding: zeros before and after each axis; None keeps the size (= dilation).
-        form: "slices", 27 shifted multiply-adds; "convolution"; "auto".
+        form: "reference", "slices" (27 shifted multiply-adds) or "auto".
 
     Returns:
         [batch, x + 2·(padding − dilation), …, channels].
@@ -42,7 +42,8 @@ def depthwise(
     At 16³ × 256 channels the slices take 5 ms, `feature_group_count` 720 ms.
     """
     padding = dilation if padding is None else padding
-    if (forms.fastest("depthwise") if form == "auto" else form) == "slices":
+    form = forms.choose_form("depthwise", form, ("reference", "slices"))
+    if form == "slices":
         return _depthwise(dilation, padding, features, kernel)
     return lax.conv_general_dilated(
         features,
@@ -146,8 +147,8 @@ def same(
         dtype: of the factors (`dense`).
         features: [batch, x, y, z, in].
         kernel: [3, 3, 3, in, out].
-        form: "taps", the sum of 27 matrix products in float32, one tap at a time;
-            "convolution", whose result is rounded to the dtype, too; "auto".
+        form: "reference", whose result is rounded to the dtype, too; "taps", the sum
+            of 27 matrix products in float32, one tap at a time; or "auto".
 
     Returns:
         [batch, x, y, z, out].
@@ -155,7 +156,8 @@ def same(
     At 16³ × 256 channels on one core the taps take 0.48 s in float32 and 0.13 s in
     bfloat16, XLA's convolution 0.61 s.
     """
-    if (forms.fastest("same") if form == "auto" else form) == "taps":
+    form = forms.choose_form("dense convolution", form, ("reference", "taps"))
+    if form == "taps":
         return _same(dtype, features, kernel)
     factors = features.astype(dtype), kernel.astype(dtype)
     convolved = lax.conv_general_dilated(
@@ -213,7 +215,7 @@ def strided(
     Args:
         features: [batch, x, y, z, in], sizes that the stride divides.
         kernel: [k, k, k, in, out], k odd.
-        form: "blocks" or "convolution"; "auto".
+        form: "reference", "blocks" or "auto".
 
     Returns:
         [batch, x/stride, y/stride, z/stride, out].
@@ -225,7 +227,8 @@ def strided(
     """
     batch, *sizes, channels = features.shape
     half = kernel.shape[0] // 2
-    if (forms.fastest("strided") if form == "auto" else form) == "convolution":
+    form = forms.choose_form("strided convolution", form, ("reference", "blocks"))
+    if form == "reference":
         return lax.conv_general_dilated(
             features,
             kernel,
