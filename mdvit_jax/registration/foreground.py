@@ -61,13 +61,14 @@ def segment_foreground(
     order = nib.orientations.io_orientation(affine)
     affine = affine @ nib.orientations.inv_ornt_aff(order, data.shape)
     data = np.ascontiguousarray(nib.orientations.apply_orientation(data, order))
-    inside, clean, padding = segmentation.segment(data)
+    if mask is not None:
+        mask = nib.orientations.apply_orientation(mask, order)
+    inside, clean, padding = segmentation.segment(data, mask)
     if not clean:
         inside = _close(inside, np.linalg.norm(affine[:3, :3], axis=0))
     weight = np.ones(data.shape, np.float32)
     counted = inside
     if mask is not None:
-        mask = nib.orientations.apply_orientation(mask, order)
         weight *= mask
         counted = inside & mask
     if padding is not None:
