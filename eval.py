@@ -5,7 +5,14 @@
 
 Without --study: Initial, Initial (CoM) and the networks, as in Table 1 of the paper.
 Each study writes NAME.csv, NAME.md and pictures, and report.html holds all of a folder.
-Stopped, the same command goes on where it was.
+The same command continues an evaluation that was stopped. configs/default.py explains
+every value of a configuration.
+
+Exit codes:
+    0    done
+    1    a bug; its traceback is printed
+    2    a mistake in the command, the configuration or the data; a sentence says which
+    130  stopped by Ctrl-C
 """
 
 import argparse
@@ -13,35 +20,47 @@ import shlex
 import sys
 from pathlib import Path
 
-from mdvit_jax import config as configuration
 from mdvit_jax import errors
-from mdvit_jax.cli import startup
+from mdvit_jax.cli import parser
 from mdvit_jax.studies import STUDIES
-from mdvit_jax.training import distributed
 
 _STUDIES = {**STUDIES, "all": "all of these"}
 
 
-@errors.told_in_a_sentence
+@errors.handle_user_errors
 def main() -> int:
     """Load the networks, run the studies, print their tables."""
-    options, config = configuration.parse(_parser())
-    distributed.alone("eval.py")
-    startup.start()
-    from mdvit_jax.studies import evaluation
+    options = _create_parser().parse_args()
+    # Imported here: --help and a mistake need not wait for JAX.
+    from mdvit_jax import config
 
-    print(evaluation.run(config, options, command=shlex.join(["python", *sys.argv])))
+    settings = config.load(options.config, options.overrides)
+    from mdvit_jax.cli import cluster, startup
+    from mdvit_jax.studies import runner
+
+    cluster.require_one_process("eval.py")
+    startup.start()
+    tables = runner.run_studies(
+        settings,
+        checkpoints=options.checkpoint,
+        studies=options.study or (),
+        classical=options.methods,
+        output=options.output,
+        command=shlex.join(["python", *sys.argv]),
+    )
+    print(tables)
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    studies = "\n".join(f"  {name:12}{what}" for name, what in _STUDIES.items())
-    parser = argparse.ArgumentParser(
+def _create_parser() -> parser.Parser:
+    studies = "\n".join(f"  {name:16}{what}" for name, what in _STUDIES.items())
+    result = parser.Parser(
         description=__doc__,
         epilog=f"studies:\n{studies}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
+    result.add_config()
+    result.add_argument(
         "--checkpoint",
         metavar="RUN",
         nargs="+",
@@ -51,14 +70,14 @@ def _parser() -> argparse.ArgumentParser:
         "validation DSC is taken; or files of PyTorch weights (.npz, .pt, .pth) of the "
         "authors' programs, whose network --config describes",
     )
-    parser.add_argument(
+    result.add_argument(
         "--study",
         nargs="+",
         choices=_STUDIES,
         metavar="NAME",
         help="of those below; with them come the classical methods",
     )
-    parser.add_argument(
+    result.add_argument(
         "--methods",
         nargs="*",
         metavar="NAME",
@@ -66,13 +85,13 @@ def _parser() -> argparse.ArgumentParser:
         "register, ants and elastix, and register alone for contrast, rotation, "
         "similarity and known_affine",
     )
-    parser.add_argument(
+    result.add_argument(
         "--output",
         metavar="DIR",
         type=Path,
         help="default: the evaluation folder of the first run",
     )
-    return parser
+    return result
 
 
 if __name__ == "__main__":

@@ -3,47 +3,58 @@
     python train.py --config configs/quickstart.py
     python train.py --config configs/adni.py --config.optim.batch=8
 
-The run's folder is `config.workdir`. Started again with the same command, a run goes on
-after its newest checkpoint that is undamaged. On several machines the same command runs
-in each: see launch/.
+The run's folder is `config.workdir`. The same command continues a run that was stopped,
+from its newest undamaged checkpoint. On several machines, start the same command in
+each of them: see launch/. configs/default.py explains every value of a configuration.
 
 Exit codes:
-    0    done
-    1    failed unexpectedly: a bug, with its traceback
-    2    refused or failed, for a reason that is told in a sentence
-    75   refused, as another run is training in this folder
-    129  stopped as its terminal was closed (SIGHUP), or as nobody reads what it says;
-         saved, and the same command goes on. Under nohup it does not stop
-    130  stopped by Ctrl-C (SIGINT); saved, and the same command goes on
-    134  ended, by JAX perhaps (SIGABRT), as another process of the run is gone or never
-         came; the same command goes on
-    143  stopped by SIGTERM, or by Ctrl-C or SIGHUP where there are several processes;
-         saved, and the same command goes on
+    0    the run is complete
+    1    a bug; its traceback is printed
+    2    a mistake in the command, the configuration or the data; a sentence says which
+    75   another run is training in this folder
+
+The run was stopped and saved, and the same command continues it:
+    129  its terminal was closed (SIGHUP); not under nohup
+    130  Ctrl-C (SIGINT)
+    134  another process of the run is gone or never came (SIGABRT)
+    143  SIGTERM; with several processes also Ctrl-C or SIGHUP
 """
 
 import argparse
+import os
+import sys
 
-from mdvit_jax import config as configuration
-from mdvit_jax import errors, streams
-from mdvit_jax.cli import startup
-from mdvit_jax.training import distributed
+from mdvit_jax import errors
+from mdvit_jax.cli import parser
 
 
-@errors.told_in_a_sentence
+@errors.handle_user_errors
 def main() -> int:
     """Read the configuration and train."""
-    parser = argparse.ArgumentParser(
+    command = parser.Parser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    _, config = configuration.parse(parser)
+    command.add_config()
+    options = command.parse_args()
+    # Imported here: --help and a mistake need not wait for JAX.
+    from mdvit_jax import config
+
+    settings = config.load(options.config, options.overrides)
+    from mdvit_jax.cli import cluster, startup
+    from mdvit_jax.training import distributed
+
     startup.start()
-    distributed.join()
+    distributed.join(cluster.find_place(os.environ))  # before anything computes
     from mdvit_jax.training import loop
 
-    with distributed.together():
-        return loop.train(config)
+    with distributed.handle_lost_process():
+        return loop.train(settings)
 
 
 if __name__ == "__main__":
-    streams.outlast()
-    distributed.leave(main())
+    code = main()
+    if "jax" in sys.modules:
+        from mdvit_jax.training import distributed
+
+        distributed.leave(code)
+    sys.exit(code)

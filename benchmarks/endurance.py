@@ -99,9 +99,9 @@ def watch(
 
 def family(pid: int) -> list[int]:
     """A process and all its descendants."""
-    told = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
-    children = [int(child) for text in told for child in text.split()]
-    return [pid, *(found for child in children for found in family(child))]
+    lists = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    children = [int(child) for text in lists for child in text.split()]
+    return [pid, *(process for child in children for process in family(child))]
 
 
 def memory(pid: int) -> int:

@@ -19,7 +19,7 @@ import numpy as np
 from scipy import ndimage
 
 from mdvit_jax import config as configuration
-from mdvit_jax.data import cache, cohort, pairs, pipeline, store
+from mdvit_jax.data import cache, cohort, dataset, pairs, pipeline
 
 _PAIRS = 200
 
@@ -76,7 +76,7 @@ def configured(root: Path, folder: Path, size: int):
     config = configuration.load("configs/default.py", settings)
     folder.mkdir()
     for scan in cohort.read(config):
-        cache.write(scan, store.make(scan, config), config)
+        cache.write(scan, dataset.conform_scan(scan, config), config)
     return config
 
 
@@ -86,7 +86,7 @@ def pairs_row(root: Path, folder: Path, size: int) -> str:
     start = time.perf_counter()
     config = configured(root, folder, size)
     conform = (time.perf_counter() - start) / count
-    opened = store.open_part(config, "train")
+    opened = dataset.open_part(config, "train")
     cells = []
     for workers in (0, 1, 2):
         stream = pipeline.batches(
@@ -120,7 +120,7 @@ def cohort_row(root: Path, folder: Path) -> str:
     """How long the start takes, and the draw of a pair."""
     config = configured(root, folder, 16)
     start = time.perf_counter()
-    opened = store.open_part(config, "train")
+    opened = dataset.open_part(config, "train")
     seconds = time.perf_counter() - start
     start = time.perf_counter()
     for step in range(100):

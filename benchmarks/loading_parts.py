@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import loading, timing
-from mdvit_jax.data import cache, cohort, pairs, store
+from mdvit_jax.data import cache, cohort, dataset, pairs
 from mdvit_jax.data.loading import Load
-from mdvit_jax.io import nifti
+from mdvit_jax.io import image
 
 # Part of preparing a scan → the function that is it.
 _FUNCTIONS = {
-    "read and inflate the file": ("nifti.py", "load"),
+    "read and inflate the file": ("image.py", "load"),
     "average image and brain": ("resample.py", "average"),
     "find the brightest voxels": ("_function_base_impl.py", "percentile"),
     "write to the cache": ("cache.py", "write"),
@@ -54,11 +54,11 @@ def print_scan(config, repeats: int) -> None:
     scan = cohort.read(config)[0]
     with cProfile.Profile() as profile:
         for _ in range(repeats):
-            cache.write(scan, store.make(scan, config), config)
+            cache.write(scan, dataset.conform_scan(scan, config), config)
     found = pstats.Stats(profile).stats  # type: ignore[attr-defined]
     whole = sum(row[2] for row in found.values()) / repeats
     packed = scan.image.read_bytes()
-    values = nifti.load(scan.image).data
+    values = image.load(scan.image).data
     brain = int(np.count_nonzero(values))
     cached = config.data.size**3 * 5  # float32 and uint8
     limits = {
@@ -91,9 +91,9 @@ def print_scan(config, repeats: int) -> None:
 
 def print_pair(config, repeats: int) -> None:
     """The parts of reading one pair from the cache, in the training process."""
-    opened = store.open_part(config, "train")
+    opened = dataset.open_part(config, "train")
     load = Load(
-        store=opened,
+        scans=opened,
         template=None,
         persons=opened.persons,
         seed=0,

@@ -1,8 +1,8 @@
-"""NTG by its definition and by slices; local NCC by dense convolutions and box sums.
+"""NTG in both forms; local NCC by dense convolutions and by box sums.
 
-    python -m benchmarks.losses [--size 128] [--repeats 15] [--output losses.json]
+    python -m benchmarks.losses [--size 128] [--batch 1] [--output losses.json]
 
-NTG by the plain convolution takes 5 s forward and 14 s with its gradient at 128³ on 2
+The reference form of NTG takes 5 s forward and 14 s with its gradient at 128³ on 2
 cores; NCC's dense convolution, which would take minutes, is tried at half the size.
 """
 
@@ -17,9 +17,6 @@ from benchmarks import timing
 from mdvit_jax import losses
 from mdvit_jax.losses import sobel
 from mdvit_jax.losses.ncc import EPSILON
-from mdvit_jax.losses.ntg import ntg_by
-
-FORMS = {"convolution": sobel.CONVOLUTION, "slices": sobel.SLICES}
 
 
 def dense_ncc(fixed: Array, warped: Array, *, window: int) -> Array:
@@ -39,41 +36,44 @@ def dense_ncc(fixed: Array, warped: Array, *, window: int) -> Array:
     return 1 - (cross * cross / (variance_f * variance_w + EPSILON)).mean()
 
 
+def _with_gradient(loss: Callable) -> Callable:
+    return jax.value_and_grad(lambda f, w: loss(f, w).sum(), argnums=1)
+
+
 def main() -> None:
     """Compare the forms, value alone and value with gradient to the warped image."""
     options = timing.arguments(__doc__).parse_args()
     key = jax.random.key(0)
-    pair = jax.random.uniform(key, (2, *[options.size] * 3))
-    inputs = [pair[0], pair[1]]
-    halved = [v[tuple(slice(n // 2) for n in v.shape)] for v in inputs]
+    pair = jax.random.uniform(key, (2, options.batch, *[options.size] * 3))
+    inputs, half = [pair[0], pair[1]], slice(options.size // 2)
+    halved = [volume[:, half, half, half] for volume in inputs]
     cases: dict[str, tuple[Mapping[str, Callable], list[Array]]] = {
         f"ntg, stride {stride}": (
             {
-                name: functools.partial(ntg_by, form, stride=stride)
-                for name, form in FORMS.items()
+                form: functools.partial(losses.ntg, stride=stride, form=form)
+                for form in sobel.FORMS
             },
             inputs,
         )
         for stride in (1, 4)
     }
     box_sums = functools.partial(losses.ncc, window=7)
-    dense = functools.partial(dense_ncc, window=7)
+    dense = jax.vmap(functools.partial(dense_ncc, window=7))
     both = {"dense convolution": dense, "box sums": box_sums}
     cases["ncc, window 7, half the size"] = both, halved
     cases["ncc, window 7"] = {"box sums": box_sums}, inputs
     strided = functools.partial(losses.ntg, stride=4)
     pyramid = functools.partial(losses.similarity_pyramid, strided)
     cases["pyramid of ntg, stride 4"] = {"default": pyramid}, inputs
+    rate = timing.copy_rate(options.repeats)
+    print(f"limit: inputs and outputs once, copies {rate / 1e9:.1f} GB/s")
     timing.print_header()
     rows = []
     for name, (forms, images) in cases.items():
-        rows += timing.compare(name, forms, images, options.repeats)
-        with_gradient = {
-            form: jax.value_and_grad(loss, argnums=1) for form, loss in forms.items()
-        }
-        rows += timing.compare(
-            f"{name}, gradient", with_gradient, images, options.repeats
-        )
+        with_gradient = {form: _with_gradient(loss) for form, loss in forms.items()}
+        for what, kind in ((name, forms), (f"{name}, gradient", with_gradient)):
+            limit = timing.least_seconds(next(iter(kind.values())), images, rate)
+            rows += timing.compare(what, kind, images, options.repeats, limit=limit)
     timing.report(rows, options.output)
 
 

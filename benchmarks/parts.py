@@ -1,19 +1,19 @@
 """Where a training step goes: each part by itself, its share, and the limit it meets.
 
-    python -m benchmarks.parts [--size 128] [--dtype float32] [--repeats 3]
+    python -m benchmarks.parts [--size 128] [--batch 1] [--dtype float32] [--repeats 3]
 
-The default network, batch 1. Each part runs as often as in a step, forward and with its
-gradient, on arrays of a step's shapes; the last rows are their sum and the whole step,
-compiled as one. The limit of a part is the longer of two times: its arithmetic at the
-rate of products of large matrices in this dtype, and its arrays read and written once
-at the rate of a copy, both measured here.
+The default network. Each part runs as often as in a step, forward and with its
+gradient, on arrays of a step's shapes; the share is that of their sum. The last row is
+the whole step, compiled as one, in a process of its own. The limit of a part is the
+longer of two times: its arithmetic at the rate of products of large matrices in this
+dtype, and its arrays read and written once at the rate of a copy, both measured here.
 """
 
-import argparse
 import dataclasses
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +26,6 @@ from mdvit_jax import geometry, losses, models
 from mdvit_jax.models import blocks, msda
 from mdvit_jax.models.ops import attention, dense
 from mdvit_jax.training import augment, optimizer
-
-_EDGE = 2048  # of the matrices, and of the copied array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,61 +49,82 @@ class Part:
 
 def main() -> None:
     """Time all parts and the whole, and print a row of Markdown for each."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--size", type=int, default=128, help="voxels along each axis")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser = timing.arguments(__doc__)
+    parser.set_defaults(repeats=3)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
-    given = parser.parse_args()
+    options = parser.parse_args()
     config = default.get_config()
-    config.data.size, config.model.compute_dtype = given.size, given.dtype
-    dtype = jnp.dtype(given.dtype)
-    flops, copied = machine(dtype, given.repeats)
-    print(f"{given.size}³, {given.dtype}: large products {flops / 1e9:.0f} Gflop/s, ")
-    print(f"copies {copied / 1e9:.1f} GB/s (read and written)\n")
+    config.data.size, config.model.compute_dtype = options.size, options.dtype
+    dtype = jnp.dtype(options.dtype)
+    flops = timing.product_rate(dtype, options.repeats)
+    copied = timing.copy_rate(options.repeats)
+    print(f"{options.size}³, batch {options.batch}, {options.dtype}: ", end="")
+    print(f"large products {flops / 1e12:.2f} Tflop/s, copies {copied / 1e9:.1f} GB/s ")
+    print("(read and written)\n")
+    all_parts = parts(config, dtype, options.batch)
+    functions = {name: part.function for name, part in all_parts.items()}
+    inputs = {name: part.inputs for name, part in all_parts.items()}
+    for name, part in all_parts.items():
+        if part.learns:
+            functions[f"{name}, gradient"] = with_gradient(part)
+            inputs[f"{name}, gradient"] = part.inputs
+    programs = timing.compile_all(functions, inputs)
+    taken = {name: _seconds(programs[name], inputs[name], options) for name in programs}
+    total, rows = np.zeros(2), []
+    for name, part in all_parts.items():
+        touched = timing.least_seconds(part.function, part.inputs, copied)
+        passes = 3 if part.learns else 1  # a gradient is two more, of each kind
+        row: dict[str, Any] = {
+            "part": name,
+            "runs": part.count,
+            "forward_s": part.count * taken[name],
+            "gradient_s": part.count * taken.get(f"{name}, gradient", taken[name]),
+            "limit_s": part.count * passes * max(part.gflop * 1e9 / flops, touched),
+        }
+        rows.append(row)
+        total += [row["forward_s"], row["gradient_s"]]
+    print("| part | runs | forward (ms) | with gradient (ms) | share | limit (ms) |")
+    print("|---|---|---|---|---|---|")
+    for row in rows:
+        print(
+            f"| {row['part']} | {row['runs']} | {1e3 * row['forward_s']:.2f} | "
+            f"{1e3 * row['gradient_s']:.2f} | {row['gradient_s'] / total[1]:.0%} | "
+            f"{1e3 * row['limit_s']:.2f} |"
+        )
+    print(f"| sum | | {1e3 * total[0]:.2f} | {1e3 * total[1]:.2f} | | |", flush=True)
     settings = {
-        "data.size": str(given.size),
-        "model.compute_dtype": given.dtype,
+        "data.size": str(options.size),
+        "optim.batch": str(options.batch),
+        "model.compute_dtype": options.dtype,
         "forward": "yes",
     }
     whole = steps.result(steps.run(settings))
     assert whole is not None  # it is alone, and so the first process
-    print("| part | runs | forward (s) | with gradient (s) | share | limit (s) |")
-    print("|---|---|---|---|---|---|", flush=True)
-    total = [0.0, 0.0]
-    found = parts(config, dtype)
-    for name, part in found.items():
-        once = timing.seconds(part.function, part.inputs, given.repeats)
-        both = once
-        if part.learns:
-            both = timing.seconds(with_gradient(part), part.inputs, given.repeats)
-        touched = sum(leaf.nbytes for leaf in jax.tree.leaves(part.inputs))
-        touched += sum(
-            math.prod(leaf.shape) * leaf.dtype.itemsize
-            for leaf in jax.tree.leaves(jax.eval_shape(part.function, *part.inputs))
-        )
-        passes = 3 if part.learns else 1  # a gradient is two more, of each kind
-        limit = passes * max(part.gflop * 1e9 / flops, touched / copied)
-        print(
-            f"| {name} | {part.count} | {part.count * once:.3f} | "
-            f"{part.count * both:.3f} | {part.count * both / whole['step_s']:.0%} | "
-            f"{part.count * limit:.3f} |",
-            flush=True,
-        )
-        total = [total[0] + part.count * once, total[1] + part.count * both]
-    print(f"| sum of the parts | | {total[0]:.2f} | {total[1]:.2f} | | |")
-    arithmetic = sum(part.count * part.gflop for part in found.values())
-    print(f"| the whole | | {whole['forward_s']:.2f} | {whole['step_s']:.2f} | | |")
+    print(
+        f"| the whole | | {1e3 * whole['forward_s']:.2f} | "
+        f"{1e3 * whole['step_s']:.2f} | | |"
+    )
+    arithmetic = sum(part.count * part.gflop for part in all_parts.values())
     print(f"\n{arithmetic:.0f} Gflop forward, three times as much in a step")
+    if options.output:
+        timing.report([*rows, {"part": "the whole", **whole}], options.output)
 
 
-def parts(config, dtype: jnp.dtype) -> dict[str, Part]:
+def _seconds(program: timing.Program | Exception, inputs, options) -> float:
+    """The shortest of several runs; NaN, after a line that says why, of a failure."""
+    if isinstance(program, Exception):
+        print(f"{type(program).__name__}: {program}"[:300])
+        return math.nan
+    jax.block_until_ready(program.executable(*inputs))
+    return min(timing.once(program.executable, inputs) for _ in range(options.repeats))
+
+
+def parts(config, dtype: jnp.dtype, batch: int) -> dict[str, Part]:
     """The parts of a step at the configured size, heaviest kinds first."""
     model, size = config.model, config.data.size
     width, side = model.embedding, size // model.strides[-1]
     tokens, stages = side**3, len(model.patches)
-    layers = stages * model.depth
+    rows, layers = batch * tokens, stages * model.depth
     random = np.random.default_rng(0)
 
     def normal(*shape: int) -> Array:
@@ -116,53 +135,54 @@ def parts(config, dtype: jnp.dtype) -> dict[str, Part]:
         params = jax.tree.map(lambda leaf: normal(*leaf.shape), shapes)
         return (lambda p, *x: layer.apply({"params": p}, *x)), (params, *inputs)
 
-    features = normal(1, side, side, side, width)
-    heads = [normal(1, model.heads, tokens, width // model.heads) for _ in range(3)]
+    features = normal(batch, side, side, side, width)
+    shape = batch, model.heads, tokens, width // model.heads
+    heads = [normal(*shape) for _ in range(3)]
     heads = [head.astype(dtype) for head in heads]
     hidden = model.mlp_ratio * width
-    volume = jnp.asarray(random.random((1, size, size, size)), jnp.float32)
+    volume = jnp.asarray(random.random((batch, size, size, size)), jnp.float32)
     ntg = functools.partial(losses.ntg, stride=config.loss.stride)
     found = {
         "attention, scores and sums": Part(
             attention.attend,
             tuple(heads),
             layers,
-            4 * tokens**2 * width / 1e9,
+            4 * rows * tokens * width / 1e9,
             learns=(0, 1, 2),
         ),
         "attention, four linear maps": Part(
             functools.partial(dense.product, dtype),
             (features.reshape(-1, width), normal(width, width)),
             4 * layers,
-            2 * tokens * width**2 / 1e9,
+            2 * rows * width**2 / 1e9,
         ),
         "MLP with depthwise convolution": Part(
             *module(blocks.Mlp(model.mlp_ratio, 0.0, dtype), features, None),
             layers,
-            (4 * tokens * width * hidden + 54 * tokens * hidden) / 1e9,
+            (4 * rows * width * hidden + 54 * rows * hidden) / 1e9,
         ),
         "MSDA": Part(
             *module(msda.ChannelMsda(model.dilations, dtype), features),
             stages,
-            3 * (2 * tokens * width**2 + 54 * tokens * width) / 1e9,
+            3 * (2 * rows * width**2 + 54 * rows * width) / 1e9,
         ),
         "convolution between stages": Part(
             *module(blocks.Squeeze(dtype), features),
             stages - 1,
-            2 * 27 * tokens * width**2 / 1e9,
+            2 * 27 * rows * width**2 / 1e9,
         ),
     }
     for level, (patch, stride) in enumerate(
         zip(model.patches, model.strides, strict=True)
     ):
         edge = side * stride
-        images = normal(1, edge, edge, edge, 2)
+        images = normal(batch, edge, edge, edge, 2)
         layer = blocks.PatchEmbedding(width, patch, stride)
-        gflop = 4 * tokens * patch**3 * width / 1e9
+        gflop = 4 * rows * patch**3 * width / 1e9
         found[f"patch embedding {level + 1}, {patch}³ / {stride}"] = Part(
             *module(layer, images), 1, gflop
         )
-    matrix = geometry.affine_matrix(jnp.full((1, 12), 0.02))
+    matrix = geometry.affine_matrix(jnp.full((batch, 12), 0.02))
     found["warp"] = Part(
         geometry.warp_affine, (volume, matrix), stages, 0.0, learns=(1,)
     )
@@ -173,8 +193,8 @@ def parts(config, dtype: jnp.dtype) -> dict[str, Part]:
         0.0,
         learns=(1,),
     )
-    keys = jax.random.split(jax.random.key(0), (1, 2))
-    changes = augment.Augmentation(**config.augment.to_dict())
+    keys = jax.random.split(jax.random.key(0), (batch, 2))
+    changes = augment.settings(config.augment)
     found["augmentation"] = Part(
         lambda fixed, moving: augment.augment(keys, fixed, moving, changes),
         (volume, volume),
@@ -206,15 +226,6 @@ def with_gradient(part: Part) -> Callable:
         return value, pull(jax.tree.map(jnp.ones_like, value))
 
     return run
-
-
-def machine(dtype: jnp.dtype, repeats: int) -> tuple[float, float]:
-    """Flops in a second of large products, bytes in a second of a copy."""
-    square = jnp.ones((_EDGE, _EDGE), dtype)
-    product = timing.seconds(lambda a: dense.contract(a, a, 1, 0), (square,), repeats)
-    large = jnp.ones((16, _EDGE, _EDGE))  # does not fit into any cache
-    copy = timing.seconds(lambda a: a + 1, (large,), repeats)
-    return 2 * _EDGE**3 / product, 2 * large.nbytes / copy
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
     python -m mdvit_jax prepare --config configs/adni.py
     python train.py --config configs/adni_template.py
 
-The data, and their cache, are those of configs/adni.py.
+The data, and their cache, are those of configs/adni.py. Time: 27 hours at the paper's
+0.65 s a step. Result: without fine-tuning, the paper has a template-based DSC of
+0.92 ± 0.01 on OASIS and of 0.93 ± 0.01 on LPBA40 (Table 2, +MSDA).
 """
 
 from configs import adni
@@ -14,5 +16,6 @@ def get_config():
     config = adni.get_config()
     config.workdir = "runs/adni_template"
     config.data.task = "template"
-    config.optim.steps = 150_000  # paper 3.1
+    # paper 3.1
+    config.optim.steps = 150_000
     return config

@@ -25,6 +25,10 @@
 CONFIG=${CONFIG:-configs/adni.py}
 PYTHON=${PYTHON:-python}
 
+# The GNU C library keeps what each thread has freed, in eight arenas a core; with one a core
+# a run is as fast and does not grow over days (docs/performance.md).
+export MALLOC_ARENA_MAX=${MALLOC_ARENA_MAX:-${SLURM_CPUS_PER_TASK:-8}}
+
 trap : TERM # a preemption may tell this script too, which is to wait for the tasks
 # When a task fails the others end by themselves. If Slurm ended them, by SIGTERM, a mistake
 # would look like a preemption.

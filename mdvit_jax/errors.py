@@ -1,11 +1,14 @@
-"""The one error that people see: a sentence that says what is wrong and what to do."""
+"""One sentence for a mistake, and output that may fail without ending the work."""
 
 import contextlib
 import errno
 import functools
+import io
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 # A full disk, missing permissions, a file in a folder's place, a failing device.
 _UNWRITABLE = {
@@ -26,29 +29,31 @@ class UserError(Exception):
     exit_code = 2
 
 
-def told_in_a_sentence(main: Callable[..., int]) -> Callable[..., int]:
+def handle_user_errors(main: Callable[..., int]) -> Callable[..., int]:
     """Wrap an entry point: a `UserError` is printed to stderr and is its exit code.
 
-    Ctrl-C is told in a word, too, and is exit code 130.
+    So is Ctrl-C, with exit code 130. While the entry point runs, what cannot be printed
+    is dropped, so that the exit code is always that of the work.
     """
 
     @functools.wraps(main)
     def wrapped(*args, **kwargs) -> int:
-        try:
-            return main(*args, **kwargs)
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return error.exit_code
-        except KeyboardInterrupt:
-            print("\nInterrupted.", file=sys.stderr)
-            return 130
+        with _unfailing_output():
+            try:
+                return main(*args, **kwargs)
+            except UserError as error:
+                print(f"error: {error}", file=sys.stderr)
+                return error.exit_code
+            except KeyboardInterrupt:
+                print("\nInterrupted.", file=sys.stderr)
+                return 130
 
     return wrapped
 
 
 @contextlib.contextmanager
-def unwritable_told(folder: str | Path) -> Iterator[None]:
-    """Tell that a folder cannot be written to as a `UserError`."""
+def explain_write_errors(folder: str | Path) -> Iterator[None]:
+    """Raise a `UserError` where the block cannot write to the folder."""
     try:
         yield
     except OSError as error:
@@ -60,3 +65,63 @@ def unwritable_told(folder: str | Path) -> Iterator[None]:
             "to the permissions or name another folder. What was saved before is "
             "intact, and the same command goes on from there."
         ) from error
+
+
+@contextlib.contextmanager
+def _unfailing_output() -> Iterator[None]:
+    """Replace `sys.stdout` and `sys.stderr` by streams whose writes never raise."""
+    before = sys.stdout, sys.stderr
+    unfailing = [_Unfailing(stream) for stream in before]
+    sys.stdout, sys.stderr = unfailing
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+        for stream in unfailing:
+            stream.finish()
+
+
+class _Unfailing:
+    """A text stream; what its encoding lacks is escaped, what cannot be written lost.
+
+    Its reader may have seen enough (`mdvit … | head`), its terminal may be closed, its
+    disk full: no reason to end hours of work.
+    """
+
+    def __init__(self, stream: Any):
+        if stream is None:  # the program was started without one (>&-)
+            stream = open(os.devnull, "w")  # noqa: SIM115
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        self._attempt(self._stream.write, text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._attempt(self._stream.flush)
+
+    def finish(self) -> None:
+        """Write what is buffered, which Python would try, and fail, at its end."""
+        try:
+            self._stream.flush()
+        except OSError:
+            self._discard()
+
+    def _attempt(self, action: Callable, *values: str) -> None:
+        try:
+            action(*values)
+        except (BlockingIOError, RuntimeError):
+            pass  # no room now, or a signal's handler prints in the middle of a write
+        except OSError:
+            self._discard()
+
+    def _discard(self) -> None:
+        """Send this and all that follows, also what is buffered, to nowhere."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)

@@ -12,9 +12,21 @@ os.environ.setdefault(
     str(Path(__file__).resolve().parents[1] / ".pytest_cache" / "jax"),
 )
 
+import builtins
+
 import jax
+import jaxtyping
 import numpy as np
 import pytest
+
+# The shapes in the signatures of these rooms are checked wherever a test calls them.
+# At run time they are text: the package itself needs neither jaxtyping nor beartype, so
+# the names that the text holds are put where beartype finds them.
+for _name in ("Bool", "Float", "Int", "Num", "Shaped"):
+    setattr(builtins, _name, getattr(jaxtyping, _name))
+jaxtyping.install_import_hook(
+    ["mdvit_jax.geometry", "mdvit_jax.losses"], "beartype.beartype"
+)
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 _DATA = Path(os.environ.get("MDVIT_DATA", _SHARED / "data"))
@@ -27,6 +39,14 @@ def real_data() -> Path:
     if not (_DATA / "oasis1_malf").is_dir() or not (_DATA / "ds002748").is_dir():
         pytest.skip(f"no real scans in {_DATA}; MDVIT_DATA names another folder")
     return _DATA
+
+
+@pytest.fixture
+def unchecked_shapes():
+    """Let wrong shapes reach the function, whose own message is then tested."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

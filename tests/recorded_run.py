@@ -12,9 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from mdvit_jax.cli.cluster import NAMES
 from mdvit_jax.data import pipeline
-from mdvit_jax.training import one_folder
-from mdvit_jax.training.distributed import NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = {
@@ -65,7 +64,7 @@ class Run:
         environ |= {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
         environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         started = []
-        for told in environs(processes) if processes > 1 else [{}]:
+        for place in environs(processes) if processes > 1 else [{}]:
             record = self.records / f"{len(list(self.records.iterdir())):02d}"
             record.touch()
             program = [sys.executable, __file__, str(record)]
@@ -73,7 +72,7 @@ class Run:
                 subprocess.Popen(
                     [*program, "--config", "configs/default.py", *arguments],
                     cwd=ROOT,
-                    env={**os.environ, **environ, **told},
+                    env={**os.environ, "PYTHONPATH": str(ROOT), **environ, **place},
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                     text=True,
@@ -99,35 +98,43 @@ class Run:
 
         A step that is computed again, after a signal, takes the place of the first.
         """
-        found: dict[int, dict[int, list]] = {}
+        pairs: dict[int, dict[int, list]] = {}
         for path in sorted(self.records.iterdir()):
             for row in map(json.loads, path.read_text().splitlines()):
                 if row["part"] == 0:
-                    found[row["step"]] = {}
-                found[row["step"]][row["part"]] = row["pairs"]
+                    pairs[row["step"]] = {}
+                pairs[row["step"]][row["part"]] = row["pairs"]
         return {
             step: [pair for part in sorted(parts) for pair in parts[part]]
-            for step, parts in sorted(found.items())
+            for step, parts in sorted(pairs.items())
         }
 
 
+JOIN = """
+import os
+from mdvit_jax.cli import cluster
+from mdvit_jax.training import distributed
+distributed.join(cluster.find_place(os.environ))
+"""
+
+
 def start_together(program: str, *arguments: str) -> list[subprocess.Popen]:
-    """A Python program in two processes, which find each other as those of a run."""
+    """A Python program in two processes, which have met as those of a run do."""
     return [
         subprocess.Popen(
-            [sys.executable, "-c", program, *arguments],
+            [sys.executable, "-c", JOIN + program, *arguments],
             cwd=ROOT,
-            env={**os.environ, "JAX_PLATFORMS": "cpu", **told},
+            env={**os.environ, "JAX_PLATFORMS": "cpu", **place},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for told in environs(2)
+        for place in environs(2)
     ]
 
 
 def environs(count: int) -> list[dict[str, str]]:
-    """What each of so many processes of one run is told of the others."""
+    """The environment of each of so many processes of one run."""
     address = f"127.0.0.1:{free_port()}"
     values = [(address, str(count), str(index)) for index in range(count)]
     return [dict(zip(NAMES, each, strict=True)) for each in values]
@@ -153,10 +160,8 @@ def _main() -> None:
                 yield batch
 
     pipeline.batches = recorded
-    one_folder._WAIT = 2  # on one machine nothing is seen late
     runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     _main()

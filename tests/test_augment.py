@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from configs import default
 from mdvit_jax import geometry
 from mdvit_jax.training import augment
 
-NONE = augment.Augmentation(flip=0.0, rotate=0.0, degrees=30.0, gamma=0.0)
+NONE = augment.settings(default.get_config().augment)._replace(flip=0.0, rotate=0.0)
 N = 12
 
 

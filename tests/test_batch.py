@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -9,9 +10,8 @@ import pytest
 
 from mdvit_jax import __main__, errors, transforms
 from mdvit_jax.cli.batch import pair_outputs, run_batch
-from mdvit_jax.io import coerce, image, lock
+from mdvit_jax.io import coerce, image, lock, nifti
 from mdvit_jax.registration import quality, register, similarity_metrics
-from mdvit_jax.transforms import decompose
 from oracle import heads
 
 TURNED = np.eye(4)
@@ -51,9 +51,9 @@ def quick(monkeypatch):
         calls.append((moving.name, dof, fixed_mask and fixed_mask.name))
         if moving.name == "bug.nii":
             raise ZeroDivisionError("a\nbug")
-        one, other = (coerce.image(i, "it") for i in (fixed, moving))
+        one, other = (coerce.to_image(i, "it") for i in (fixed, moving))
         if fixed_mask:
-            coerce.mask(fixed_mask, one, "it")
+            coerce.to_mask(fixed_mask, one, "it")
         measured = similarity_metrics.Measures(0.5, 0.25, 0.9)
         word = "failed" if moving.name == "bert.nii.gz" else "ok"
         return register.Registration(
@@ -61,7 +61,7 @@ def quick(monkeypatch):
             quality.Quality(word, ("not alike",) * (word == "failed")),
             measured,
             measured,
-            decompose.decompose(TURNED, np.zeros(3)),
+            transforms.decompose(TURNED, np.zeros(3)),
             None,
             one,
             other,
@@ -183,10 +183,10 @@ def test_errors_are_tried_again(folder, quick):
 def test_interrupted_it_goes_on(folder, quick, monkeypatch, capsys):
     save_image = image.save
 
-    def stopped(path, *arguments):
+    def stopped(path, *arguments, **options):
         if path.name.startswith("bert"):
             raise KeyboardInterrupt
-        save_image(path, *arguments)
+        save_image(path, *arguments, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(image, "save", stopped)
@@ -211,9 +211,8 @@ def test_the_pairs_of_another_csv_stay_in_the_table(folder, quick):
 def test_transforms_only_in_another_format(folder, quick, format, ending):
     assert run(folder, GOOD, "--no-images", "--format", format) == 0
     assert files(folder) == [f"anna{ending}", "results.csv"]
-    grids = [
-        coerce.image(folder / n, "").grid for n in ("fixed.nii.gz", "scans/anna.nii.gz")
-    ]
+    names = "fixed.nii.gz", "scans/anna.nii.gz"
+    grids = [nifti.read_grid(folder / name) for name in names]
     path = folder / f"r/anna{ending}"
     matrix = transforms.read(path, fixed=grids[0], moving=grids[1])
     assert np.abs(matrix - TURNED).max() < 1e-6
@@ -243,6 +242,21 @@ def test_a_wrong_csv_is_told_in_a_sentence(folder, quick, capsys, text, why):
     assert not (folder / "r").exists() and not quick
 
 
+@pytest.mark.parametrize("comma", ["\t", ";", ","])
+@pytest.mark.parametrize("excel", [False, True])
+def test_pairs_as_spreadsheets_write_them(folder, quick, comma, excel):
+    text = f"sep={comma}\n" * excel + GOOD.replace(",", comma)
+    assert run(folder, text) == 0 and [*table(folder)] == ["anna"]
+
+
+def test_a_folder_whose_name_is_not_utf_8(folder, quick):
+    other = folder.parent / "caf\udce9"
+    shutil.copytree(folder, other)
+    assert run(other, GOOD) == 0
+    assert files(other) == ["anna.tfm", "anna_warped.nii.gz", "results.csv"]
+    assert run(other, GOOD) == 0 and len(quick) == 1, "nothing has changed"
+
+
 def test_a_csv_that_is_not_there(folder, capsys):
     words = ["--pairs", str(folder / "no.csv"), "--output", str(folder / "r")]
     assert __main__.main(["batch", *words]) == 2
@@ -251,7 +265,7 @@ def test_a_csv_that_is_not_there(folder, capsys):
 
 
 def test_a_second_batch_in_the_folder_is_refused(folder, quick, capsys):
-    with pair_outputs.only_batch_in(folder / "r"):
+    with pair_outputs.hold_folder(folder / "r"):
         assert run(folder, GOOD) == lock.Taken.exit_code
     told = capsys.readouterr().err
     assert "another mdvit batch is writing to" in told and told.count("\n") == 1

@@ -1,6 +1,7 @@
 """Who is in a cohort and in which part: every layout, every split, and their errors."""
 
 import collections
+import operator
 from pathlib import Path
 
 import pytest
@@ -393,6 +394,17 @@ def test_what_whole_people_cannot_make_up_is_said(caplog):
         assert lengths(parts(people(3, 2, 2, 9), (4, 9, 3), seed)) == [4, 9, 3]
 
 
+def test_a_split_that_exists_is_met(caplog):
+    for seed in range(20):
+        scans = people(2, 1, 1, 2, 1, 1)
+        assert lengths(parts(scans, (4, 1, 1), seed)) == [4, 1, 1]
+        assert lengths(parts(scans, (4, 2, 2), seed)) == [4, 2, 2]
+        assert lengths(parts(people(3, 1, 3, 1, 2), (6, 1, 3), seed)) == [6, 1, 3]
+    assert not caplog.records
+    # Rather too many than nobody, as long as there are people.
+    assert lengths(parts(people(2, 2, 2, 2), (4, 1, 1))) == [4, 2, 2]
+
+
 def test_who_is_left_goes_to_the_last_part_if_all_are_to_be_used():
     split = parts(people(4, 4, 4, 4, 1), (0.5, 0.25, 0.25))
     assert sum(lengths(split)) == 17
@@ -440,13 +452,21 @@ def test_no_person_is_split_and_none_is_used_twice(scans_of, wanted, seed):
             assert [s for s in members if s.person == person] == [
                 s for s in scans if s.person == person
             ]
-    # The first part is as near as any set of people comes.
-    sums = {0}
+    # The first part is as near as any set of people comes, and all are exact if they
+    # can be.
+    sums, triples = {0}, {(0, 0, 0)}
     for count in scans_of:
         sums |= {total + count for total in sums}
+        grown = [
+            tuple(n + count * (i == part) for i, n in enumerate(triple))
+            for triple in triples
+            for part in range(3)
+        ]
+        triples |= {t for t in grown if all(map(operator.le, t, wanted))}
     if sum(wanted[1:]):
         nearest = min(abs(total - wanted[0]) for total in sums)
         assert abs(len(split["train"]) - wanted[0]) == nearest
+    assert (wanted in triples) == (lengths(split) == list(wanted))
 
 
 def test_a_manifests_split_wins(caplog):
@@ -459,3 +479,29 @@ def test_a_manifests_split_wins(caplog):
     scans[3] = scans[3]._replace(split="test")
     with pytest.raises(errors.UserError, match="person 0002 in two parts"):
         parts(scans, (1, 0, 0))
+
+
+def test_people_are_split_by_their_names(tmp_path):
+    touch(tmp_path, *(f"sub-{i:02d}_T1w.nii.gz" for i in range(1, 13)))
+    split = (r"sub-0\d", r"sub-1[01]", "sub-12")
+    config = configuration("bids", tmp_path, split=split)
+    parts = cohort.split(cohort.read(config), config)
+    counts = [len(parts[part]) for part in cohort.PARTS]
+    assert counts == [9, 2, 1]
+    assert parts["test"][0].subject == "sub-12"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        (("sub-.*", "sub-02", ""), "puts sub-02 into train and validation"),
+        (("sub-(", "a", "b"), "no regular expression"),
+        (("sub-01", 1, 1), "three counts, fractions or regular expressions"),
+    ],
+)
+def test_expressions_that_split_nobody_well(tmp_path, wanted, words):
+    touch(tmp_path, "sub-01_T1w.nii.gz", "sub-02_T1w.nii.gz")
+    config = configuration("bids", tmp_path, split=wanted)
+    scans = cohort.read(config)
+    with pytest.raises(errors.UserError, match=words):
+        cohort.split(scans, config)

@@ -1,32 +1,68 @@
-"""What is mistyped on a command line is told in one sentence."""
+"""Commands explain themselves, and a mistake on a command line is one sentence."""
 
 import pytest
 
-from mdvit_jax import __main__
+from mdvit_jax import transforms
+from mdvit_jax.cli import option_values
+from mdvit_jax.cli.main import main
+from mdvit_jax.registration import register
+from mdvit_jax.transforms import resampling
+
+COMMANDS = ("register", "batch", "apply", "convert", "prepare", "ablation", "export")
 
 
 @pytest.mark.parametrize(
     ("words", "why"),
     [
+        (["regster"], "did you mean register?"),
         (["register", "--fixd", "a", "--moving", "b"], "did you mean --fixed?"),
         (["register", "--fixed", "a", "--transfrom=t.tfm"], "mean --transform?"),
+        (["register", "--dof", "afine"], "did you mean affine?"),
         (["apply", "--label", "--refrence", "a"], "did you mean --reference?"),
         (["convert", "--form", "fsl"], "did you mean --from?"),
         (["batch", "--pears", "a.csv"], "did you mean --pairs?"),
-        (["batch", "--everything"], "no option --everything; see --help."),
+        (["batch", "--everything"], "no option --everything; see mdvit batch --help."),
+        (["prepare", "--confg.optim.lr=1"], "did you mean --config?"),
+        (["export", "--config.optim.lr=1"], "no option --config; see"),
+        (["convert", "--inp", "--output=x"], "--input: expected one argument; see"),
+        (["convert", "--output=x"], "are required: --input; see mdvit convert --help."),
+        (["convert", "--input=a", "--output=x", "y"], "unrecognized arguments: y; see"),
+        ([], "are required: COMMAND; see mdvit --help."),
     ],
 )
-def test_a_mistyped_option_is_told(capsys, words, why):
-    assert __main__.main(words) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("error: there is no option") and why in told
-    assert told.count("\n") == 1
+def test_a_mistake_is_one_sentence(capsys, words, why):
+    assert main(words) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: ") and why in printed.err
+    assert printed.err.count("\n") == 1 and printed.out == ""
 
 
-def test_what_argparse_understands_stays(capsys):
-    with pytest.raises(SystemExit) as ended:  # an abbreviation; the other is missing
-        __main__.main(["convert", "--inp", "--output=x"])
-    assert ended.value.code == 2 and "expected one argument" in capsys.readouterr().err
+def test_help_on_all_commands(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--help"])
+    assert end.value.code == 0
+    printed = capsys.readouterr().out
+    assert all(f"\n    {command} " in printed for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_needs_nothing_heavy(run_python, command):
+    """It appears at once, and has no way to import what takes a second."""
+    program = f"""
+import sys
+for name in ("jax", "numpy", "scipy", "nibabel", "h5py", "tqdm", "ml_collections"):
+    sys.modules[name] = None  # importing it now raises ImportError
+from mdvit_jax.cli.main import main
+main(["{command}", "--help"])
+"""
+    assert f"usage: mdvit {command} " in run_python(program).stdout
+
+
+def test_the_values_of_options_are_those_of_the_library():
+    assert option_values.DOF == register.DOF
+    assert option_values.CONTRASTS == register.CONTRASTS
+    assert option_values.FORMATS == transforms.FORMATS
+    assert option_values.INTERPOLATIONS == resampling.INTERPOLATIONS
 
 
 @pytest.mark.parametrize("name", ["x.nii.gz", "x.nii", "x.mgz", "x.mgh"])
@@ -35,6 +71,6 @@ def test_text_that_is_called_an_image(tmp_path, capsys, name):
     path.write_text("patient,age\n1,70\n" * 100)
     words = ["--moving", str(path), "--output", str(tmp_path / "w.nii")]
     words += ["--reference", str(path), "--transform", "t.tfm"]
-    assert __main__.main(["apply", *words]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith(f"error: {path} is ") and told.count("\n") == 1
+    assert main(["apply", *words]) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"error: {path} is ") and printed.count("\n") == 1

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from mdvit_jax import errors
 from mdvit_jax.data import conform, downsample
-from mdvit_jax.io import nifti
+from mdvit_jax.io.image import Image, from_array, load, load_labels
 
 SHAPE = (23, 30, 27)
 PLAIN = np.diag([1, 1, 1, 1.0])
@@ -72,7 +72,7 @@ def averaged(fine: np.ndarray, k: int) -> np.ndarray:
     return fine.reshape(n, k, n, k, n, k).mean(axis=(1, 3, 5))
 
 
-def by_coordinates(volume: nifti.Volume, to_world: np.ndarray, size: int, k: int):
+def by_coordinates(volume: Image, to_world: np.ndarray, size: int, k: int):
     """The definition: world coordinates of every fine voxel, one by one."""
     axis = (np.arange(size * k) - (k - 1) / 2) / k
     at = np.stack(np.meshgrid(axis, axis, axis, indexing="ij")).reshape(3, -1)
@@ -88,12 +88,12 @@ def by_coordinates(volume: nifti.Volume, to_world: np.ndarray, size: int, k: int
     ("size", "field_of_view"), [(40, 40.0), (24, 48.0), (14, 42.0)]
 )
 def test_equals_the_definition(affine, size, field_of_view):
-    image = nifti.Volume(brain(), affine)
+    image = from_array(brain(), affine)
     got = conform.conform(image, None, None, size=size, field_of_view=field_of_view)
     k = int(np.ceil(field_of_view / size))
     expected = by_coordinates(image, got.to_world, size, k)
     np.testing.assert_allclose(got.image, normalised(expected, image.data), atol=2e-4)
-    inside = nifti.Volume((image.data > 0).astype(float), affine)
+    inside = from_array((image.data > 0).astype(float), affine)
     part = by_coordinates(inside, got.to_world, size, k)
     clear = np.abs(part - 0.5) > 1e-3
     np.testing.assert_array_equal(got.mask[clear], (part >= 0.5)[clear])
@@ -115,8 +115,8 @@ def to_itk(volume: np.ndarray, affine: np.ndarray) -> sitk.Image:
 def test_against_simpleitk(name):
     data, labels, affine = brain(), label_map(), AFFINES[name]
     got = conform.conform(
-        nifti.Volume(data, affine),
-        nifti.Volume(labels, affine),
+        from_array(data, affine),
+        from_array(labels, affine),
         None,
         size=24,
         field_of_view=48.0,
@@ -157,7 +157,7 @@ def test_most_frequent(length):
 def test_against_nibabel(affine):
     data = brain()
     got = conform.conform(
-        nifti.Volume(data, affine), None, None, size=40, field_of_view=40.0
+        from_array(data, affine), None, None, size=40, field_of_view=40.0
     )
     padded = nib.Nifti1Image(np.pad(data, 2), affine @ shifted(np.eye(4), -2))
     moved = processing.resample_from_to(padded, ((40,) * 3, got.to_world), order=1)
@@ -170,7 +170,7 @@ def test_against_nibabel(affine):
     "name", ["ds002748/sub-01_T1w.nii.gz", "oasis1_malf/1000_SS.nii.gz"]
 )
 def test_real_headers_against_nibabel(real_data, caplog, name):
-    image = nifti.load(real_data / name)
+    image = load(real_data / name)
     got = conform.conform(image, None, None, size=64, field_of_view=256.0)
     assert not caplog.records
     volume = got.mask.sum() * 4.0**3
@@ -208,7 +208,7 @@ def test_all_48_orders_give_the_same(spacing, turn):
     for order in all_orders():
         to_new = affine @ orientations.inv_ornt_aff(order, data.shape)
         volumes = [
-            nifti.Volume(orientations.apply_orientation(volume, order), to_new)
+            from_array(orientations.apply_orientation(volume, order), to_new)
             for volume in (data, labels)
         ]
         results.append(conform.conform(*volumes, None, size=12, field_of_view=24.0))
@@ -230,7 +230,7 @@ def test_a_landmark_keeps_its_place_in_the_world(affine, size):
     landmark = affine[:3, :3] @ [12, 13, 15] + affine[:3, 3]
     blob = np.exp(-0.5 * ((world - landmark) ** 2).sum(-1) / 2.5**2)
     blob[blob < 1e-4] = 0
-    image = nifti.Volume(blob.astype(np.float32), affine)
+    image = from_array(blob.astype(np.float32), affine)
     # Above the percentile it is clipped, which is symmetrical.
     got = conform.conform(image, None, None, size=size, field_of_view=50.0)
     centre = np.array(ndimage.center_of_mass(got.image))
@@ -247,8 +247,8 @@ def test_one_millimetre_is_padded_and_not_interpolated(shape, size):
     data, labels = brain(shape), label_map(shape)
     affine = shifted(np.diag([-1, 1, 1, 1.0]))
     got = conform.conform(
-        nifti.Volume(data, affine),
-        nifti.Volume(labels, affine),
+        from_array(data, affine),
+        from_array(labels, affine),
         None,
         size=size,
         field_of_view=float(size),
@@ -268,7 +268,7 @@ def test_one_millimetre_is_padded_and_not_interpolated(shape, size):
 
 
 def test_halving_is_the_papers_trilinear_reduction():
-    image = nifti.Volume(brain(), shifted(PLAIN))
+    image = from_array(brain(), shifted(PLAIN))
     whole = conform.conform(image, None, None, size=48, field_of_view=48.0)
     half = conform.conform(image, None, None, size=24, field_of_view=48.0)
     axis = 2 * np.arange(24) + 0.5  # PyTorch: scale 0.5, align_corners=False
@@ -299,13 +299,13 @@ def test_intensities_do_not_depend_on_a_few_bright_voxels():
     spiked = data.copy()
     spiked[20, 20, 20:22] = 50 * data.max()
     options = {"size": 40, "field_of_view": 40.0}
-    plain = conform.conform(nifti.Volume(data, PLAIN), None, None, **options)
-    other = conform.conform(nifti.Volume(spiked, PLAIN), None, None, **options)
+    plain = conform.conform(from_array(data, PLAIN), None, None, **options)
+    other = conform.conform(from_array(spiked, PLAIN), None, None, **options)
     assert plain.image.max() == other.image.max() == 1 and plain.image.min() == 0
     np.testing.assert_allclose(
         np.delete(other.image, 20, 0), np.delete(plain.image, 20, 0), atol=0.02
     )
-    scaled = conform.conform(nifti.Volume(data * 37, PLAIN), None, None, **options)
+    scaled = conform.conform(from_array(data * 37, PLAIN), None, None, **options)
     np.testing.assert_allclose(scaled.image, plain.image, atol=1e-6)
     outside = np.pad(plain.image, 0)[data == 0]
     assert not outside.any()
@@ -315,10 +315,10 @@ def test_storage_order_and_type_do_not_matter():
     labels = label_map()
     results = [
         conform.conform(
-            nifti.Volume(
+            from_array(
                 np.asarray(np.rint(brain() * 50), dtype, order=order), AFFINES["las"]
             ),
-            nifti.Volume(np.asarray(labels, np.int32, order=order), AFFINES["las"]),
+            from_array(np.asarray(labels, np.int32, order=order), AFFINES["las"]),
             None,
             size=20,
             field_of_view=40.0,
@@ -333,17 +333,15 @@ def test_storage_order_and_type_do_not_matter():
 
 def test_a_mask_strips_the_image_whatever_its_grid(caplog):
     head = np.maximum(brain(), 0.5)  # not stripped: above 0 everywhere
-    image = nifti.Volume(head, AFFINES["oblique"])
-    mask = nifti.Volume((brain() > 0).astype(np.uint8), image.affine)
+    image = from_array(head, AFFINES["oblique"])
+    mask = from_array((brain() > 0).astype(np.uint8), image.affine)
     options = {"size": 30, "field_of_view": 60.0}
-    stripped = conform.conform(
-        nifti.Volume(brain(), image.affine), None, None, **options
-    )
+    stripped = conform.conform(from_array(brain(), image.affine), None, None, **options)
     got = conform.conform(image, None, mask, **options)
     for one, other in zip(got, stripped, strict=True):
         np.testing.assert_array_equal(one, other)
     # The same mask, flipped and padded, with an affine that says so.
-    flipped = nifti.Volume(
+    flipped = from_array(
         np.pad(mask.data, 3)[::-1],
         mask.affine @ shifted(np.diag([-1, 1, 1, 1.0]), (25, -3, -3)),
     )
@@ -356,9 +354,9 @@ def test_a_mask_strips_the_image_whatever_its_grid(caplog):
 
 
 def test_labels_have_a_grid_of_their_own_and_stay_what_they_are():
-    image = nifti.Volume(brain(), AFFINES["plain"])
+    image = from_array(brain(), AFFINES["plain"])
     # Labels at half the resolution, cut to a part of the brain.
-    coarse = nifti.Volume(
+    coarse = from_array(
         label_map()[4:20:2, 6:26:2, 2:24:2],
         image.affine @ shifted(np.diag([2, 2, 2, 1.0]), (4, 6, 2)),
     )
@@ -378,7 +376,7 @@ def test_labels_have_a_grid_of_their_own_and_stay_what_they_are():
 
 
 def test_what_is_cut_off_is_said(caplog):
-    image = nifti.Volume(brain(), AFFINES["plain"])
+    image = from_array(brain(), AFFINES["plain"])
     conform.conform(image, None, None, size=30, field_of_view=30.0)
     assert not caplog.records
     got = conform.conform(
@@ -389,8 +387,8 @@ def test_what_is_cut_off_is_said(caplog):
 
 
 def test_labels_that_lie_elsewhere_are_said(caplog):
-    image = nifti.Volume(brain(), AFFINES["plain"])
-    labels = nifti.Volume(label_map(), shifted(image.affine, (20, 0, 0)))
+    image = from_array(brain(), AFFINES["plain"])
+    labels = from_array(label_map(), shifted(image.affine, (20, 0, 0)))
     conform.conform(image, labels, None, size=60, field_of_view=60.0, name="a.nii")
     assert "labels of a.nii" in caplog.text
 
@@ -399,21 +397,21 @@ def test_values_below_zero_are_said_if_they_are_many(caplog):
     image = brain()
     few = np.where(np.arange(image.size).reshape(SHAPE) % 997 == 0, -0.01, image)
     got = conform.conform(
-        nifti.Volume(few, PLAIN), None, None, size=32, field_of_view=32.0
+        from_array(few, PLAIN), None, None, size=32, field_of_view=32.0
     )
     assert not caplog.records and got.image.min() == 0
     conform.conform(
-        nifti.Volume(image - 1.5, PLAIN), None, None, size=32, field_of_view=32.0
+        from_array(image - 1.5, PLAIN), None, None, size=32, field_of_view=32.0
     )
     assert "below 0" in caplog.text
 
 
 def test_nothing_in_the_field_of_view_is_an_error():
-    image = nifti.Volume(brain(), PLAIN)
-    nowhere = nifti.Volume(np.ones(SHAPE, np.uint8), shifted(PLAIN, (500, 0, 0)))
+    image = from_array(brain(), PLAIN)
+    nowhere = from_array(np.ones(SHAPE, np.uint8), shifted(PLAIN, (500, 0, 0)))
     small = np.zeros((200, 5, 5), np.float32)
     small[:3] = 1
-    for volume, mask in ((image, nowhere), (nifti.Volume(small, PLAIN), None)):
+    for volume, mask in ((image, nowhere), (from_array(small, PLAIN), None)):
         with pytest.raises(errors.UserError, match=r"^a\.nii has no voxel above 0"):
             conform.conform(
                 volume, None, mask, size=32, field_of_view=32.0, name="a.nii"
@@ -422,8 +420,8 @@ def test_nothing_in_the_field_of_view_is_an_error():
 
 def test_real_labels_survive(real_data, caplog):
     folder = real_data / "oasis1_malf"
-    image = nifti.load(folder / "1101_SS.nii.gz")
-    labels = nifti.load_labels(folder / "1101_glm.nii.gz")
+    image = load(folder / "1101_SS.nii.gz")
+    labels = load_labels(folder / "1101_glm.nii.gz")
     with caplog.at_level(logging.WARNING):
         got = conform.conform(image, labels, None, size=128, field_of_view=256.0)
     assert not caplog.records
@@ -441,5 +439,5 @@ def test_a_brain_that_fills_no_voxel_is_an_error():
     image[31:33, 31:33, 31:33] = 1
     with pytest.raises(errors.UserError, match="fills no voxel of 8 mm"):
         conform.conform(
-            nifti.Volume(image, np.eye(4)), None, None, size=8, field_of_view=64.0
+            from_array(image, np.eye(4)), None, None, size=8, field_of_view=64.0
         )

@@ -74,13 +74,13 @@ def on_devices(run_python, folder: Path, devices: int, *configs: dict, then: str
         root=root, devices=devices, configs=configs, out=str(folder)
     )
     said = run_python(program + then).stdout
-    found = []
+    results = []
     for number in range(len(configs)):
         with np.load(folder / f"{number}.npz") as archive:
             loss, *gradient = (archive[name] for name in archive.files)
         travels = (folder / f"{number}.txt").read_text().splitlines()
-        found.append((loss, gradient, travels))
-    return found, said
+        results.append((loss, gradient, travels))
+    return results, said
 
 
 @pytest.fixture(scope="module")
@@ -88,21 +88,21 @@ def one_device():
     return measure(small_config(**DROPPING))
 
 
-def assert_same(found, expected):
-    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
+def assert_same(result, expected):
+    np.testing.assert_allclose(result[0], expected[0], rtol=1e-5)
     largest = max(np.abs(leaf).max() for leaf in expected[1])
     assert largest > 1e-4
-    for one, other in zip(found[1], expected[1], strict=True):
+    for one, other in zip(result[1], expected[1], strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * largest)
 
 
 def test_eight_devices_do_the_arithmetic_of_one(tmp_path, run_python, one_device):
     """Dropout and augmentation too; and they meet to add up, for nothing else."""
-    (found,), _ = on_devices(run_python, tmp_path, 8, DROPPING)
-    assert_same(found, one_device)
-    assert found[2] and all(line.startswith("all-reduce ") for line in found[2])
+    (result,), _ = on_devices(run_python, tmp_path, 8, DROPPING)
+    assert_same(result, one_device)
+    assert result[2] and all(line.startswith("all-reduce ") for line in result[2])
     # Each gradient and the losses travel once.
-    shapes = re.findall(r"f32\[([\d,]*)\]", "".join(found[2]))
+    shapes = re.findall(r"f32\[([\d,]*)\]", "".join(result[2]))
     of_gradient = sum(leaf.size for leaf in one_device[1])
     sizes = [np.prod([int(n) for n in shape.split(",") if n]) for shape in shapes]
     assert sum(sizes) == of_gradient + BATCH
@@ -115,8 +115,8 @@ for batch, options in ((6, {}), (8, dict(accumulate=4)), (8, dict(model=3))):
     except errors.UserError as error:
         print(error)
 mesh = sharding.create_mesh(8, model=2)
-found = t.compiled_step(t.small_config(**t.TOKENS, mesh__model=2))[1]
-for tree in (found.params, found.optimizer.trace):
+state = t.compiled_step(t.small_config(**t.TOKENS, mesh__model=2))[1]
+for tree in (state.params, state.optimizer.trace):
     kernel = tree["stage_1"]["msda"]["compress"]["kernel"]
     print(kernel.shape, {s.data.shape for s in kernel.addressable_shards})
     bias = tree["stage_1"]["msda"]["compress"]["bias"]
@@ -129,13 +129,13 @@ def test_micro_steps_and_shared_weights_change_nothing(
 ):
     micro = DROPPING | {"optim__accumulate": 2}
     shared = TOKENS | {"mesh__model": 2}
-    found, said = on_devices(run_python, tmp_path, 4, micro, shared, then=FOUR)
-    assert_same(found[0], one_device)
-    assert all(line.startswith("all-reduce ") for line in found[0][2])
-    assert_same(found[1], measure(small_config(**TOKENS)))
+    results, said = on_devices(run_python, tmp_path, 4, micro, shared, then=FOUR)
+    assert_same(results[0], one_device)
+    assert all(line.startswith("all-reduce ") for line in results[0][2])
+    assert_same(results[1], measure(small_config(**TOKENS)))
     # What the weights are about travels, no weights and no volumes.
-    assert {line.split()[0] for line in found[1][2]} == {"all-reduce", "all-gather"}
-    assert len([line for line in found[1][2] if line.startswith("all-gather ")]) == 2
+    assert {line.split()[0] for line in results[1][2]} == {"all-reduce", "all-gather"}
+    assert len([line for line in results[1][2] if line.startswith("all-gather ")]) == 2
     assert said.splitlines() == [
         "optim.batch is 6, which 4 devices cannot share evenly; make it a multiple of "
         "4.",
@@ -150,10 +150,10 @@ def test_micro_steps_and_shared_weights_change_nothing(
 def test_all_devices_may_share_the_weights(tmp_path, run_python):
     """Tokens travel and what is added up over them, no weights and no volumes."""
     shared = TOKENS | {"mesh__model": 2}
-    (found,), _ = on_devices(run_python, tmp_path, 2, shared)
-    assert_same(found, measure(small_config(**TOKENS)))
-    assert {line.split()[0] for line in found[2]} == {"all-reduce", "all-gather"}
-    shapes = re.findall(r"f32\[([\d,]*)\]", "".join(found[2]))
+    (result,), _ = on_devices(run_python, tmp_path, 2, shared)
+    assert_same(result, measure(small_config(**TOKENS)))
+    assert {line.split()[0] for line in result[2]} == {"all-reduce", "all-gather"}
+    shapes = re.findall(r"f32\[([\d,]*)\]", "".join(result[2]))
     assert set(shapes) == {f"{BATCH},512,8", "512", ""}
 
 
@@ -164,7 +164,7 @@ def test_shared_weights_need_weights_to_share():
     volume = jax.ShapeDtypeStruct((1, 32, 32, 32), jnp.float32)
     shapes = jax.eval_shape(network.init, jax.random.key(0), volume, volume)
     with pytest.raises(errors.UserError, match="are none; set mesh.model to 1"):
-        sharding.of_state(mesh, shapes)
+        sharding.state_sharding(mesh, shapes)
 
 
 @pytest.mark.timeout(1200)  # several programs, one after the other

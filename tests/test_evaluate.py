@@ -1,6 +1,5 @@
 """Evaluation of pairs whose answer is known, and the table of a trained run."""
 
-import argparse
 import csv
 import subprocess
 import sys
@@ -10,10 +9,10 @@ import numpy as np
 import pytest
 
 from mdvit_jax import errors, geometry, models
-from mdvit_jax.data import conform, store, template
+from mdvit_jax.data import conform, dataset, template
 from mdvit_jax.evaluation import methods, scoring
 from mdvit_jax.models import import_torch
-from mdvit_jax.studies import evaluation
+from mdvit_jax.studies import runner
 from oracle.people import config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,31 +37,31 @@ def shift_by(voxels: float) -> np.ndarray:
 
 def test_a_known_shift_is_undone_exactly():
     fixed, moving = box(), box(shift=3)
-    aligned = scoring.warp(moving, shift_by(3), threshold=0.5)
+    aligned = scoring.warp_scan(moving, shift_by(3), threshold=0.5)
     np.testing.assert_array_equal(aligned.mask, fixed.mask)
     np.testing.assert_array_equal(aligned.labels, fixed.labels)
-    found = scoring.measure(fixed, aligned, {"a": (1,), "b": (2,)})
-    assert found["dsc"] == found["jaccard"] == 1 and found["hd95"] == 0
-    assert found["regions"] == {"a": 1.0, "b": 1.0}
+    scores = scoring.score_overlap(fixed, aligned, {"a": (1,), "b": (2,)})
+    assert scores["dsc"] == scores["jaccard"] == 1 and scores["hd95"] == 0
+    assert scores["regions"] == {"a": 1.0, "b": 1.0}
 
 
 def test_what_is_left_of_a_shift_is_measured_in_mm_or_voxels():
     fixed, moving = box(), box(shift=2)
-    warped = scoring.warp(moving, np.eye(4, dtype=np.float32), threshold=0.5)
-    found = scoring.measure(fixed, warped, {"b": (2,)})
-    assert found["dsc"] == pytest.approx(6 / 8)
-    assert found["regions"]["b"] == pytest.approx(2 / 4)
-    assert found["hd95"] == pytest.approx(4)
-    voxels = scoring.measure(fixed, warped, {}, hausdorff_unit="voxels")
+    warped = scoring.warp_scan(moving, np.eye(4, dtype=np.float32), threshold=0.5)
+    scores = scoring.score_overlap(fixed, warped, {"b": (2,)})
+    assert scores["dsc"] == pytest.approx(6 / 8)
+    assert scores["regions"]["b"] == pytest.approx(2 / 4)
+    assert scores["hd95"] == pytest.approx(4)
+    voxels = scoring.score_overlap(fixed, warped, {}, hausdorff_unit="voxels")
     assert voxels["hd95"] == pytest.approx(2) and voxels["regions"] == {}
     with pytest.raises(errors.UserError, match="hausdorff_unit"):
-        scoring.measure(fixed, warped, {}, hausdorff_unit="inch")
+        scoring.score_overlap(fixed, warped, {}, hausdorff_unit="inch")
 
 
 def test_the_authors_threshold_grows_the_mask():
     half = shift_by(3.25)
-    ours = scoring.warp(box(shift=3), half, threshold=0.5).mask
-    theirs = scoring.warp(box(shift=3), half, threshold=0.0).mask
+    ours = scoring.warp_scan(box(shift=3), half, threshold=0.5).mask
+    theirs = scoring.warp_scan(box(shift=3), half, threshold=0.0).mask
     assert ours.sum() == box().mask.sum() and theirs.sum() > ours.sum()
 
 
@@ -75,16 +74,16 @@ def test_methods_place_the_centres():
 
 
 def test_only_labels_of_one_scheme_are_compared():
-    assert set(scoring.regions_of(config())) == {
+    assert set(scoring.compared_regions(config())) == {
         "cerebrospinal fluid", "grey matter", "white matter"
     }  # fmt: skip
-    assert scoring.regions_of(config(data__label_scheme="freesurfer")) == {}
+    assert scoring.compared_regions(config(data__label_scheme="freesurfer")) == {}
     reference = config(data__label_scheme="freesurfer", data__task="reference")
-    assert len(scoring.regions_of(reference)) == 12
-    assert scoring.regions_of(config(data__label_scheme="")) == {}
+    assert len(scoring.compared_regions(reference)) == 12
+    assert scoring.compared_regions(config(data__label_scheme="")) == {}
 
 
-def test_eval_names_what_is_no_run(tmp_path):
+def test_eval_names_a_folder_that_is_no_run(tmp_path):
     command = [sys.executable, "eval.py", "--config", "configs/quickstart.py"]
     run = subprocess.run(
         [*command, "--checkpoint", str(tmp_path)],
@@ -106,38 +105,35 @@ def test_weights_of_pytorch_give_through_eval_what_the_library_gives(
         model__depth="2",
         evaluation__pictures="0",
     )
-    options = argparse.Namespace(
-        checkpoint=[golden_file], study=None, methods=None, output=tmp_path
+    runner.run_studies(
+        settings, checkpoints=[golden_file], output=tmp_path, command="python eval.py"
     )
-    evaluation.run(settings, options, command="python eval.py")
     rows = list(csv.DictReader((tmp_path / "table1.csv").open()))
-    found = [row for row in rows if row["method"] == "C2FViT (PyTorch)"]
+    rows = [row for row in rows if row["method"] == "C2FViT (PyTorch)"]
 
     settings.model.torch_coordinates = True
     params = import_torch.load(golden_file, settings)
     network = models.create(settings)
-    on, _ = template.load(settings.data)
-    fixed = on.image[None]
-    scans = store.open_part(settings, "test")
-    assert len(found) == len(scans) == 3
-    for row, scan in zip(found, scans, strict=True):
+    fixed_scan, _ = template.load(settings.data)
+    fixed = fixed_scan.image[None]
+    scans = dataset.open_part(settings, "test")
+    assert len(rows) == len(scans) == 3
+    for row, scan in zip(rows, scans, strict=True):
         moving = scan.image[None]
         start = geometry.centre_shift(fixed, moving)
         matrix = network.apply(params, fixed, moving, initial=start).matrix[0]
-        told = np.array(row["matrix"].split(), float).reshape(4, 4)
-        np.testing.assert_allclose(told, matrix, atol=2e-6)
-        assert np.abs(told - start[0]).max() > 0.1  # the weights had their say
-        pair = scoring.Pair(row["fixed"], row["moving"], on, scan)
-        _, values = scoring.align(pair, np.asarray(matrix), settings)
+        written = np.array(row["matrix"].split(), float).reshape(4, 4)
+        np.testing.assert_allclose(written, matrix, atol=2e-6)
+        assert np.abs(written - start[0]).max() > 0.1  # the weights had their say
+        pair = scoring.Pair(row["fixed"], row["moving"], fixed_scan, scan)
+        _, values = scoring.warp_and_score(pair, np.asarray(matrix), settings)
         assert float(row["dsc"]) == pytest.approx(values["dsc"], abs=1e-6)
 
 
 def test_weights_of_another_network_are_named(golden_file, tmp_path):
-    options = argparse.Namespace(
-        checkpoint=[golden_file], study=None, methods=None, output=None
-    )
     with pytest.raises(errors.UserError, match="--output"):
-        evaluation.run(config(), options, command="")
-    options.output = tmp_path
+        runner.run_studies(config(), checkpoints=[golden_file], command="")
     with pytest.raises(errors.UserError, match="squeeze_1.*this configuration"):
-        evaluation.run(config(), options, command="")
+        runner.run_studies(
+            config(), checkpoints=[golden_file], output=tmp_path, command=""
+        )

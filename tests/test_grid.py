@@ -4,7 +4,6 @@ import jax.numpy as jnp
 import nibabel
 import numpy as np
 import pytest
-import SimpleITK as sitk
 from nibabel import orientations
 
 from mdvit_jax import geometry
@@ -82,10 +81,12 @@ def test_in_world_laws():
     assert geometry.in_world(np.eye(4), fixed=b, moving=b) == pytest.approx(np.eye(4))
 
 
-def itk_resampled(moving, fixed, fixed_to_moving_world: np.ndarray) -> np.ndarray:
+def itk_resampled(moving_path, fixed_path, world: np.ndarray) -> np.ndarray:
     """SimpleITK's linear resampling; its world is LPS+, ours RAS+."""
+    sitk = pytest.importorskip("SimpleITK")
     flip = np.diag([-1.0, -1, 1, 1])
-    matrix = flip @ fixed_to_moving_world @ flip
+    moving, fixed = (sitk.ReadImage(str(path)) for path in (moving_path, fixed_path))
+    matrix = flip @ world @ flip
     transform = sitk.AffineTransform(3)  # takes points of the output to the input
     transform.SetMatrix(matrix[:3, :3].ravel().tolist())
     transform.SetTranslation(matrix[:3, 3].tolist())
@@ -105,9 +106,7 @@ def warped_and_itk(moving_path, fixed_path):
         moving=geometry.normalised_to_world(moving.shape, moving.affine),
     )
     ours = geometry.warp_affine(data, jnp.asarray(GENERIC, jnp.float32))
-    theirs = itk_resampled(
-        sitk.ReadImage(str(moving_path)), sitk.ReadImage(str(fixed_path)), world
-    )
+    theirs = itk_resampled(moving_path, fixed_path, world)
     landed = resample.voxel_positions(GENERIC, data.shape)
     # ITK repeats the outermost voxel where we fade to zero.
     inside = ((landed >= 0) & (landed <= np.array(data.shape) - 1)).all(-1)

@@ -25,7 +25,7 @@ NEIGHBOURS = {
     "evaluation": {"registration"},  # `register` is one of the methods compared
     "training": {"evaluation"},  # validation measures Dice as the evaluation does
 }
-EVERYWHERE = {"errors", "config", "last_words", "streams"}
+EVERYWHERE = {"errors", "config"}
 MAY_IMPORT = {
     room: {r for below in FLOORS[:height] for r in below} | NEIGHBOURS.get(room, set())
     for height, floor in enumerate(FLOORS)
@@ -75,6 +75,13 @@ def test_a_library_stays_in_its_part(library):
     assert users <= {ONLY_IN[library]}
 
 
+def test_no_two_modules_share_a_name():
+    """A file in a list of results, a traceback or a search is known by its name."""
+    modules = [path.stem for path in PACKAGE.rglob("*.py")]
+    names = [name for name in modules if not name.startswith("__")]
+    assert sorted(set(names)) == sorted(names)
+
+
 def test_losses_and_geometry_need_only_jax_and_numpy(run_python):
     """As an import and at work, with the other libraries out of reach."""
     program = """
@@ -113,3 +120,20 @@ def test_options_are_named(function):
 @pytest.mark.parametrize("module", [geometry, losses], ids=lambda m: m.__name__)
 def test_public_names_are_in_order(module):
     assert module.__all__ == sorted(module.__all__)
+
+
+def test_the_public_names_come_when_they_are_used(run_python):
+    program = """
+import sys
+import mdvit_jax
+assert not {"jax", "numpy", "nibabel"} & set(sys.modules)
+assert mdvit_jax.geometry.warp_affine and mdvit_jax.losses.ntg
+assert not {"nibabel", "scipy"} & set(sys.modules)
+assert mdvit_jax.transforms.FORMATS and issubclass(mdvit_jax.UserError, Exception)
+assert mdvit_jax.register.__annotations__["return"] is mdvit_jax.Registration
+assert dir(mdvit_jax) == sorted(mdvit_jax.__all__)
+from mdvit_jax import *
+assert not hasattr(mdvit_jax, "regster")
+"""
+    run_python(program)
+    assert (PACKAGE / "py.typed").is_file()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from jax import lax, test_util
 
+from mdvit_jax.geometry import forms
 from mdvit_jax.models import blocks, initial_weights, msda
 from mdvit_jax.models.ops import attention, convolution, dense
 from oracle import layers
@@ -47,32 +48,45 @@ def grouped(features, kernel, dilation, padding):
 
 
 @pytest.mark.parametrize(("dilation", "padding"), [(1, 1), (2, 2), (3, 3), (2, 1)])
-def test_depthwise_equals_its_formula_and_the_grouped_convolution(dilation, padding):
+def test_depthwise_equals_its_formula(dilation, padding):
     features, kernel = noise(1, 2, *GRID, 3), noise(2, 3, 3, 3, 3)
-    found = convolution.depthwise(
-        jnp.asarray(features), jnp.asarray(kernel), dilation=dilation, padding=padding
-    )
-    theirs = grouped(features, kernel, dilation, padding)
-    for one, of_one in zip(found, features, strict=True):
-        expected = layers.depthwise(of_one, kernel, dilation=dilation, padding=padding)
-        assert one == pytest.approx(expected, abs=1e-5)
-    assert found == pytest.approx(np.asarray(theirs), abs=1e-5)
+    for form in ("slices", "reference"):
+        found = convolution.depthwise(
+            jnp.asarray(features),
+            jnp.asarray(kernel),
+            dilation=dilation,
+            padding=padding,
+            form=form,
+        )
+        for one, of_one in zip(found, features, strict=True):
+            expected = layers.depthwise(
+                of_one, kernel, dilation=dilation, padding=padding
+            )
+            assert one == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize(("dilation", "padding"), [(1, 1), (2, 2), (3, 3), (2, 1)])
-@pytest.mark.parametrize("backend", ["cpu", "gpu"])
-def test_depthwise_gradients(dilation, padding, backend, monkeypatch):
+@pytest.mark.parametrize("platform", ["cpu", "cuda"])
+def test_depthwise_gradients(dilation, padding, platform):
     """Of both forms of the kernel's gradient."""
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
     features, kernel = noise(3, 2, *GRID, 3), noise(4, 3, 3, 3, 3)
     ours = functools.partial(convolution.depthwise, dilation=dilation, padding=padding)
-    value, pull = jax.vjp(ours, features, kernel)
-    _, expected = jax.vjp(
+    value, expected = jax.vjp(
         lambda f, k: grouped(f, k, dilation, padding), features, kernel
     )
     cotangent = noise(5, *value.shape)
-    for found, wanted in zip(pull(cotangent), expected(cotangent), strict=True):
+    with forms.tracing_for(platform):
+        _, pull = jax.vjp(ours, features, kernel)
+        gradients = pull(cotangent)
+    for found, wanted in zip(gradients, expected(cotangent), strict=True):
         assert found == pytest.approx(np.asarray(wanted), abs=2e-4)
+
+
+def test_every_platform_has_a_form_of_every_operation():
+    for platform in ("cpu", "cuda", "rocm", "tpu"):
+        with forms.tracing_for(platform):
+            assert forms.platform() == platform
+            assert all(map(forms.fastest, forms.FASTEST))
 
 
 @pytest.mark.parametrize(
@@ -81,17 +95,16 @@ def test_depthwise_gradients(dilation, padding, backend, monkeypatch):
 )
 def test_strided_convolution(patch, stride, sizes):
     volume, kernel = noise(6, 2, *sizes, 2), noise(7, *(patch,) * 3, 2, 3)
-    found = convolution.strided(jnp.asarray(volume), jnp.asarray(kernel), stride=stride)
     expected = layers.convolution(volume[1], kernel, stride=stride, padding=patch // 2)
-    assert found[1] == pytest.approx(expected, abs=1e-3)
-    plain = lax.conv_general_dilated(
-        volume,
-        kernel,
-        (stride,) * 3,
-        [(patch // 2,) * 2] * 3,
-        dimension_numbers=NAMES,
-    )
-    assert found == pytest.approx(np.asarray(plain), abs=1e-3)
+    found = {
+        form: convolution.strided(
+            jnp.asarray(volume), jnp.asarray(kernel), stride=stride, form=form
+        )
+        for form in ("blocks", "reference")
+    }
+    assert found["blocks"][1] == pytest.approx(expected, abs=1e-3)
+    plain = np.asarray(found["reference"])
+    assert found["blocks"] == pytest.approx(plain, abs=1e-3)
 
 
 def test_the_gradient_has_no_grouped_convolution():
@@ -106,18 +119,17 @@ def test_the_gradient_has_no_grouped_convolution():
     assert "stablehlo.convolution" not in program(convolution.depthwise)
 
 
-@pytest.mark.parametrize("backend", ["cpu", "gpu"])
-def test_same_convolution_equals_its_formula(backend, monkeypatch):
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+@pytest.mark.parametrize("form", ["taps", "reference"])
+def test_same_convolution_equals_its_formula(form):
     features, kernel = noise(1, 2, 3, 5, 4, 6), noise(2, 3, 3, 3, 6, 7)
-    found = convolution.same(F32, features, kernel)
+    found = convolution.same(F32, features, kernel, form=form)
     for one, of_one in zip(found, features, strict=True):
         expected = layers.convolution(of_one, kernel, stride=1, padding=1)
         assert one == pytest.approx(expected, abs=1e-4)
 
 
 def test_same_convolution_gradients():
-    function = functools.partial(convolution.same, jnp.dtype("float64"))
+    function = functools.partial(convolution.same, jnp.dtype("float64"), form="taps")
     with jax.enable_x64(True):
         arrays = [noise(1, 2, 3, 4, 2, 3), noise(2, 3, 3, 3, 3, 2)]
         arrays = [array.astype(np.float64) for array in arrays]
@@ -161,11 +173,10 @@ def test_only_the_factors_are_rounded(make):
 
 
 @pytest.mark.parametrize("tokens", [1, 35, 512])
-@pytest.mark.parametrize("backend", ["cpu", "gpu"])
-def test_attention_equals_its_formula_and_gradient(tokens, backend, monkeypatch):
-    """In blocks and whole; 35 tokens in blocks of 7, 512 of 16."""
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    monkeypatch.setattr(attention, "CPU_BLOCK", 16)
+@pytest.mark.parametrize("form", ["reference", "blocks", "whole"])
+def test_attention_equals_its_formula_and_gradient(tokens, form, monkeypatch):
+    """35 tokens in blocks of 7, 512 of 16."""
+    monkeypatch.setattr(attention, "BLOCK", 16)
     arrays = [3 * noise(i, 2, 3, tokens, 8) for i in range(3)]
 
     def plain(query, key, value):
@@ -173,18 +184,35 @@ def test_attention_equals_its_formula_and_gradient(tokens, backend, monkeypatch)
         return jnp.einsum("bhqk,bhkd->bhqd", jax.nn.softmax(scores, -1), value)
 
     expected, expected_pull = jax.vjp(plain, *arrays)
-    found, pull = jax.vjp(attention.attend, *arrays)
+    ours = functools.partial(attention.attend, form=form)
+    found, pull = jax.vjp(ours, *arrays)
     assert found == pytest.approx(np.asarray(expected), abs=5e-5)
     cotangent = noise(9, *found.shape)
-    for ours, theirs in zip(pull(cotangent), expected_pull(cotangent), strict=True):
-        assert ours == pytest.approx(np.asarray(theirs), abs=3e-4)
+    for one, other in zip(pull(cotangent), expected_pull(cotangent), strict=True):
+        assert one == pytest.approx(np.asarray(other), abs=3e-4)
 
 
 def test_attention_gradients_in_float64(monkeypatch):
-    monkeypatch.setattr(attention, "CPU_BLOCK", 5)
+    monkeypatch.setattr(attention, "BLOCK", 5)
     with jax.enable_x64(True):
         arrays = [noise(i, 1, 2, 15, 4).astype(np.float64) for i in range(3)]
-        test_util.check_grads(attention.attend, arrays, order=1, modes=["rev"])
+        blocks = functools.partial(attention.attend, form="blocks")
+        test_util.check_grads(blocks, arrays, order=1, modes=["rev"])
+
+
+def test_attention_by_cudnn_is_close():
+    """Where there is a GPU of NVIDIA; its factors have eight bits."""
+    if forms.platform() != "cuda":
+        pytest.skip("needs a GPU of NVIDIA")
+    arrays = [jnp.asarray(noise(i, 2, 2, 64, 32), BF16) for i in range(3)]
+    values = []
+    for form in ("whole", "cudnn"):
+        ours = functools.partial(attention.attend, form=form)
+        value, pull = jax.vjp(ours, *arrays)
+        values.append([value, *pull(jnp.ones_like(value))])
+    for one, other in zip(*values, strict=True):
+        one, other = (np.asarray(array, np.float32) for array in (one, other))
+        assert one == pytest.approx(other, abs=0.03)
 
 
 def test_attention_of_huge_scores_is_finite():
@@ -262,9 +290,45 @@ def test_mlp_and_block():
 def test_head():
     features = noise(1, *GRID, 6)
     params = randomised(blocks.Head(), 2, features[None])
-    found = blocks.Head().apply({"params": params}, features[None])
-    assert found.shape == (1, 12)
+    found, active = blocks.Head().apply({"params": params}, features[None])
+    assert found.shape == (1, 12) and active.shape == (1, 3)
     assert found[0] == pytest.approx(layers.head(features, params), abs=1e-5)
+
+
+def test_head_of_moments():
+    features = noise(1, *GRID, 6)
+    params = randomised(blocks.MomentHead(), 2, features[None])
+    found, active = blocks.MomentHead().apply({"params": params}, features[None])
+    inputs = [features.mean((0, 1, 2))]
+    for axis, size in enumerate(GRID):
+        centres = (2 * np.arange(size) + 1) / size - 1
+        along = np.moveaxis(features, axis, -1) * centres  # [.., channels, size]
+        inputs.append(along.mean((0, 1, 3)))
+    hidden = np.concatenate(inputs) @ params["hidden"]["kernel"]
+    hidden = layers.gelu(hidden + params["hidden"]["bias"])
+    twelve = hidden @ params["parameters"]["kernel"] + params["parameters"]["bias"]
+    assert found[0] == pytest.approx(np.tanh(twelve), abs=1e-5)
+    assert active.shape == (1, 6) and active.dtype == bool
+
+
+@pytest.mark.parametrize("head", [blocks.Head, blocks.MomentHead])
+def test_a_unit_of_a_head_is_silent_where_it_passes_no_gradient_on(head):
+    features = noise(1, *GRID, 6)
+    params = randomised(head(), 2, features[None])
+
+    def of_shift(shift):
+        hidden = {**params["hidden"]}
+        hidden["kernel"] = hidden["kernel"] + shift
+        out, active = head().apply(
+            {"params": {**params, "hidden": hidden}}, features[None]
+        )
+        return out.sum(), active[0]
+
+    for shift in (0.0, -40.0):
+        kernel = jnp.full(params["hidden"]["kernel"].shape, shift)
+        gradient, active = jax.grad(of_shift, has_aux=True)(kernel)
+        flows = np.abs(gradient).max(0) > 1e-2
+        assert (flows <= active).all()
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,9 @@ def test_rows_after_the_checkpoint_are_dropped_when_a_run_goes_on(tmp_path):
         file.write('{"step": 3, "lo')  # cut short by a kill
     with metrics_log.MetricsLog(tmp_path, from_step=3) as record:
         record.write(4, {"loss": 0.7})
-    found = rows(record.path)
-    assert [row["step"] for row in found] == [1, 2, 3, 3, 4]
-    assert found[-1] == {"step": 4, "loss": 0.7}
+    kept = rows(record.path)
+    assert [row["step"] for row in kept] == [1, 2, 3, 3, 4]
+    assert kept[-1] == {"step": 4, "loss": 0.7}
 
 
 def test_a_new_run_begins_empty(tmp_path):
@@ -58,14 +58,14 @@ def test_what_is_no_row_is_dropped(tmp_path, caplog, odd, place):
     lines = record.path.read_bytes().splitlines(keepends=True)
     end = b"\n" if place < 3 else b""
     record.path.write_bytes(b"".join([*lines[:place], odd + end, *lines[place:]]))
-    assert not metrics_log.validated(tmp_path, 2)
+    assert not metrics_log.is_validated(tmp_path, 2)
     with metrics_log.MetricsLog(tmp_path, from_step=3):
         assert record.path.read_bytes() == b"".join(lines)
     assert not caplog.records
 
 
 @pytest.mark.parametrize("kept", [0, 3])
-def test_rows_that_were_lost_are_told_once(tmp_path, caplog, kept):
+def test_lost_rows_are_one_warning(tmp_path, caplog, kept):
     with metrics_log.MetricsLog(tmp_path, from_step=0) as record:
         for step in range(1, kept + 1):
             record.write(step, {"loss": 0.5})
@@ -74,9 +74,9 @@ def test_rows_that_were_lost_are_told_once(tmp_path, caplog, kept):
         record.path.unlink()
     with metrics_log.MetricsLog(tmp_path, from_step=7) as record:
         record.write(8, {"loss": 0.5})
-    (told,) = [r for r in caplog.records if r.levelno == logging.WARNING]
+    (warning,) = [r for r in caplog.records if r.levelno == logging.WARNING]
     lost = f"{7 - kept} of the first 7 steps, from step {kept + 1} to step 7;"
-    assert told.getMessage().startswith(f"{record.path} lacks the rows of {lost}")
+    assert warning.getMessage().startswith(f"{record.path} lacks the rows of {lost}")
     assert rows(record.path)[-1]["step"] == 8
 
 
@@ -99,18 +99,18 @@ def test_rows_are_on_the_disk_when_asked_for(tmp_path, monkeypatch):
         record.write(1, {"loss": 0.5})
         synced.clear()
         record.sync()
-        (found,) = synced
-    assert found.st_ino == record.path.stat().st_ino
-    assert found.st_size == record.path.stat().st_size > 0  # nothing left in Python
+        (file,) = synced
+    assert file.st_ino == record.path.stat().st_ino
+    assert file.st_size == record.path.stat().st_size > 0  # nothing left in Python
 
 
 def test_the_record_says_which_steps_were_validated(tmp_path):
-    assert not metrics_log.validated(tmp_path, 1)
+    assert not metrics_log.is_validated(tmp_path, 1)
     with metrics_log.MetricsLog(tmp_path, from_step=0) as record:
         record.write(1, {"loss": 0.5})
         record.write(2, {"dsc": 0.9})
     (tmp_path / "metrics.jsonl").open("a").write('{"step": 3, "ds')
-    assert [metrics_log.validated(tmp_path, step) for step in (1, 2, 3)] == [
+    assert [metrics_log.is_validated(tmp_path, step) for step in (1, 2, 3)] == [
         False,
         True,
         False,
@@ -124,7 +124,7 @@ def test_tensorboard_gets_the_same_values(tmp_path):
     with metrics_log.MetricsLog(tmp_path, from_step=0) as record:
         record.write(3, {"loss": 0.5, "dsc": 0.75})
     (path,) = (tmp_path / "tensorboard").glob("events.*")
-    content, found = path.read_bytes(), {}
+    content, values = path.read_bytes(), {}
     while content:  # records: length, its checksum, event, its checksum
         size = int.from_bytes(content[:8], "little")
         event = content[12 : 12 + size]
@@ -132,9 +132,9 @@ def test_tensorboard_gets_the_same_values(tmp_path):
         assert checksum == masked_crc32c(event)
         parsed = event_pb2.Event.FromString(event)
         for value in parsed.summary.value:
-            found[value.tag] = (parsed.step, value.simple_value)
+            values[value.tag] = (parsed.step, value.simple_value)
         content = content[16 + size :]
-    assert found == {"loss": (3, 0.5), "dsc": (3, 0.75)}
+    assert values == {"loss": (3, 0.5), "dsc": (3, 0.75)}
 
 
 @pytest.mark.parametrize("full", ["metrics.jsonl", "tensorboard"])

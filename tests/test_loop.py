@@ -1,6 +1,7 @@
 """A training run as a whole: resumed, interrupted, fine-tuned, refused."""
 
 import contextlib
+import faulthandler
 import json
 import logging
 import os
@@ -15,27 +16,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 from jax.experimental import multihost_utils
 
 from mdvit_jax import config as configuration
 from mdvit_jax import errors
-from mdvit_jax.data import pairs, store
+from mdvit_jax.data import dataset, pairs
 from mdvit_jax.evaluation import scoring
-from mdvit_jax.io import lock
+from mdvit_jax.io import lock, sums
 from mdvit_jax.models import initial_weights
 from mdvit_jax.training import (
     checkpoint,
-    folders,
+    distributed,
     loop,
     metrics_log,
     monitor,
-    one_folder,
     optimizer,
     preemption,
+    pretrained,
     progress,
-    start,
+    resume,
+    setup,
     step,
-    sums,
 )
 from oracle.run import final_bytes, newest_checkpoint
 
@@ -93,8 +95,9 @@ def test_a_run_leaves_what_it_promises(unbroken):
         assert saved.latest == 8
         best = max(scores, key=lambda row: (row["dsc"], row["step"]))
         assert saved.best == best["step"]
-    found = configuration.saved(unbroken)
-    assert configuration.differences(found, config(unbroken)) == {}
+    saved_config = configuration.saved(unbroken)
+    assert configuration.differences(saved_config, config(unbroken)) == {}
+    assert not any(unbroken.glob("stalled*"))
 
 
 def signal_when(monkeypatch, module, name, wanted):
@@ -130,21 +133,6 @@ def test_a_signal_during_a_validation_saves_and_validates_later(
     assert_goes_on(unbroken, tmp_path / "stopped", monkeypatch, saved=4)
 
 
-def test_a_score_that_a_kill_kept_from_its_checkpoint_is_saved_later(
-    unbroken, tmp_path
-):
-    """Killed after the row of a validation, as a step is saved again with its score."""
-    workdir = tmp_path / "killed"
-    shutil.copytree(unbroken, workdir)
-    shutil.rmtree(workdir / "checkpoints/8/metrics")
-    sums.write(workdir / "checkpoints/8")
-    assert loop.train(config(workdir)) == 0
-    rows = (workdir / "metrics.jsonl").read_text()
-    assert rows == (unbroken / "metrics.jsonl").read_text()
-    scores = [folders.Folders(run).score(8) for run in (unbroken, workdir)]
-    assert scores[0] == scores[1] is not None
-
-
 def assert_goes_on(unbroken, workdir, monkeypatch, *, saved):
     assert loop.train(config(workdir)) == 143
     monkeypatch.undo()
@@ -164,14 +152,14 @@ def assert_goes_on(unbroken, workdir, monkeypatch, *, saved):
 
 
 def test_a_second_signal_does_not_cut_the_last_save_short(tmp_path, monkeypatch):
-    seal, handlers = folders.Folders.seal, []
+    write, handlers = sums.write, []
 
-    def slow_seal(self, step):
+    def write_slowly(folder):
         time.sleep(1)  # training is over meanwhile
         handlers.append(signal.getsignal(signal.SIGTERM))
-        seal(self, step)
+        write(folder)
 
-    monkeypatch.setattr(folders.Folders, "seal", slow_seal)
+    monkeypatch.setattr(sums, "write", write_slowly)
     assert loop.train(config(tmp_path, optim__steps="1")) == 0
     assert handlers and signal.SIG_DFL not in handlers
 
@@ -185,9 +173,9 @@ def test_of_several_processes_all_ask_equally_often(monkeypatch):
         "reached_preemption_sync_point",
         lambda number: asked.append(number) or number == 3,
     )
-    stop = preemption.Interrupt()
-    assert [stop.ends() for _ in range(3)] == [False, False, True]
-    assert asked == [1, 2, 3] and stop.exit_code == 143
+    signals = preemption.Preemption()
+    assert [signals.should_stop() for _ in range(3)] == [False, False, True]
+    assert asked == [1, 2, 3] and signals.exit_code == 143
 
 
 def test_a_hangup_of_one_of_several_processes_is_passed_on_to_all(monkeypatch):
@@ -195,63 +183,65 @@ def test_a_hangup_of_one_of_several_processes_is_passed_on_to_all(monkeypatch):
     passed_on = []
     before = signal.signal(signal.SIGTERM, lambda *_: passed_on.append(True))
     try:
-        with preemption.Interrupt() as stop:
+        with preemption.Preemption() as signals:
             signal.raise_signal(signal.SIGHUP)
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert passed_on == [True] and stop.received is None
+    assert passed_on == [True] and signals.exit_code == 0
 
 
 def test_of_two_signals_the_first_is_remembered():
-    with preemption.Interrupt() as stop:
+    with preemption.Preemption() as signals:
         signal.raise_signal(signal.SIGHUP)
         signal.raise_signal(signal.SIGTERM)
-    assert stop.ends() and stop.exit_code == 129
+    assert signals.should_stop() and signals.exit_code == 129
 
 
 def test_processes_that_would_not_train_the_same_network_are_refused(
     tmp_path, monkeypatch
 ):
     one = config(tmp_path, data__root="here", data__workers="2")
-    parts = [store.open_part(one, part) for part in ("train", "validation")]
-    told: list = []
+    parts = [dataset.open_part(one, part) for part in ("train", "validation")]
+    gathered: list = []
 
-    def met(digests):  # this process, as number 2, after two others of the same kind
-        told.append(digests)
-        return np.stack([told[0], told[0], digests])
+    def gather(digests):  # this process, as number 2, after two others of its kind
+        gathered.append(digests)
+        return np.stack([gathered[0], gathered[0], digests])
 
     monkeypatch.setattr(jax, "process_count", lambda: 3)
-    monkeypatch.setattr(multihost_utils, "process_allgather", met)
-    start.check_processes_agree(one, parts)
-    start.check_processes_agree(config(tmp_path / "x", data__root="there"), parts)
+    monkeypatch.setattr(multihost_utils, "process_allgather", gather)
+    setup.check_processes_agree(one, parts)
+    setup.check_processes_agree(config(tmp_path / "x", data__root="there"), parts)
     with pytest.raises(errors.UserError, match="number 2 has another configuration"):
-        start.check_processes_agree(config(tmp_path, optim__lr="2e-3"), parts)
+        setup.check_processes_agree(config(tmp_path, optim__lr="2e-3"), parts)
     with pytest.raises(errors.UserError, match="number 2 finds other scans than num"):
-        start.check_processes_agree(one, parts[::-1])
+        setup.check_processes_agree(one, parts[::-1])
 
 
 def test_a_signal_that_comes_late_in_a_step_ends_the_next_one(
     tmp_path, monkeypatch, capsys
 ):
-    class Late(preemption.Interrupt):
-        """Is looked at twice before the signal comes."""
+    """While the first step is saved, after the run was asked whether to stop."""
+    save = checkpoint.Checkpoints.save
 
-        looks = 0
+    def save_and_signal(self, step, state):
+        if step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        save(self, step, state)
 
-        @property
-        def received(self):
-            self.looks += 1
-            return signal.SIGTERM if self.looks > 2 else None
-
-        @received.setter
-        def received(self, value):
-            pass
-
-    monkeypatch.setattr(preemption, "Interrupt", Late)
+    monkeypatch.setattr(checkpoint.Checkpoints, "save", save_and_signal)
     workdir = tmp_path / "late"
-    assert loop.train(config(workdir)) == 143
-    newest, _ = final_bytes(workdir)  # what is said to be saved is saved
-    assert f"Saved step {newest} in" in capsys.readouterr().err
+    assert loop.train(config(workdir, checkpoint__every="1")) == 143
+    assert final_bytes(workdir)[0] == 2
+    assert "Saved step 2 in" in capsys.readouterr().err
+
+
+def test_a_signal_before_the_first_step_leaves_without_one(
+    tmp_path, monkeypatch, capsys
+):
+    signal_when(monkeypatch, setup, "create", lambda *_: True)
+    assert loop.train(config(tmp_path / "run")) == 143
+    assert "No step was made yet in" in capsys.readouterr().err
 
 
 def test_a_signal_during_the_last_save_finds_the_run_complete(
@@ -259,8 +249,8 @@ def test_a_signal_during_the_last_save_finds_the_run_complete(
 ):
     save = checkpoint.Checkpoints.save
 
-    def save_and_signal(self, step, state, *, metrics):
-        save(self, step, state, metrics=metrics)
+    def save_and_signal(self, step, state):
+        save(self, step, state)
         if step == 8:
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -278,11 +268,11 @@ def test_reading_a_run_leaves_the_save_of_another_process_alone(unbroken, tmp_pa
     under_way.mkdir()
     with checkpoint.Checkpoints(workdir, keep=None) as saved:
         assert saved.latest == 8
-    start.trained_network(workdir)
+    pretrained.trained_network(workdir)
     assert under_way.exists()
     # The run itself removes what a kill has left behind, before it saves.
     with checkpoint.Checkpoints(workdir, keep=2) as saved:
-        saved.save(10, state, metrics=None)
+        saved.save(10, state)
     assert not under_way.exists()
 
 
@@ -294,17 +284,19 @@ def test_a_finished_run_is_left_alone(unbroken, capsys):
 
 
 def test_what_was_trained_on_another_split_is_not_tested(unbroken):
-    start.check_held_out(config(unbroken), unbroken)
-    start.check_held_out(config(unbroken, optim__steps="9", data__size="64"), unbroken)
+    pretrained.check_held_out(config(unbroken), unbroken)
+    pretrained.check_held_out(
+        config(unbroken, optim__steps="9", data__size="64"), unbroken
+    )
     elsewhere = config(unbroken, data__layout="bids", seed="1")
-    start.check_held_out(elsewhere, unbroken)
+    pretrained.check_held_out(elsewhere, unbroken)
     for change in (
         {"seed": "1"},
         {"data__split": "(2, 2, 4)"},
         {"data__synthetic__scale": "0.2"},
     ):
         with pytest.raises(errors.UserError, match="people it learned from"):
-            start.check_held_out(config(unbroken, **change), unbroken)
+            pretrained.check_held_out(config(unbroken, **change), unbroken)
 
 
 def test_a_second_run_in_the_folder_is_refused_and_touches_nothing(unbroken, tmp_path):
@@ -313,7 +305,7 @@ def test_a_second_run_in_the_folder_is_refused_and_touches_nothing(unbroken, tmp
     half.mkdir()
     settings = config(tmp_path / "run", optim__steps="9")
     with (
-        lock.hold(tmp_path / "run", "not told here"),
+        lock.hold(tmp_path / "run", ""),
         pytest.raises(lock.Taken, match="another run is training in .*/run; "),
     ):
         loop.train(settings)
@@ -328,24 +320,22 @@ def test_of_several_processes_all_are_refused_with_the_first(
     tmp_path, monkeypatch, taken
 ):
     monkeypatch.setattr(jax, "process_index", lambda: 1)
-    monkeypatch.setattr(
-        multihost_utils, "broadcast_one_to_all", lambda mine: np.array(taken)
-    )
+    monkeypatch.setattr(distributed, "broadcast", lambda mine: int(taken))
     refused = pytest.raises(lock.Taken) if taken else contextlib.nullcontext()
-    with refused, one_folder.only_run_in(tmp_path / "run"):
+    with refused, resume.hold_folder(epath.Path(tmp_path / "run")):
         assert not taken
-    assert not (tmp_path / "run").exists()  # that is the first one's
+    assert not any((tmp_path / "run").iterdir())  # the lock is the first one's
 
 
 def test_a_run_that_began_and_ended_meanwhile_is_seen(tmp_path, monkeypatch):
     """Between the first look at the folder and having it alone."""
     hold = lock.hold
 
-    def later(folder, otherwise):
+    def hold_later(folder, message):
         configuration.save(config(folder, optim__lr="1e-2"), folder)
-        return hold(folder, otherwise)
+        return hold(folder, message)
 
-    monkeypatch.setattr(lock, "hold", later)
+    monkeypatch.setattr(lock, "hold", hold_later)
     with pytest.raises(errors.UserError, match=r"holds a run with optim.lr 0.01"):
         loop.train(config(tmp_path / "run"))
 
@@ -357,8 +347,8 @@ def test_after_the_first_validation_and_save_nothing_is_compiled(
 
     def write_and_count(self, at, values):
         write(self, at, values)
-        told = [r.getMessage() for r in caplog.records]
-        compiled[at] = [text for text in told if text.startswith("Compiling ")]
+        texts = [r.getMessage() for r in caplog.records]
+        compiled[at] = [text for text in texts if text.startswith("Compiling ")]
 
     monkeypatch.setattr(metrics_log.MetricsLog, "write", write_and_count)
     caplog.set_level(logging.WARNING, logger="jax")  # commands say less
@@ -381,7 +371,7 @@ def test_fine_tuning_starts_from_a_run_and_keeps_what_is_frozen(
     changes["optim__trained"] = "('patch_embedding', 'msda', 'head')"
     assert loop.train(config(workdir, **changes)) == 0
     assert "devices waited for scans before" in capsys.readouterr().err
-    old, new = (start.trained_network(run) for run in (unbroken, workdir))
+    old, new = (pretrained.trained_network(run) for run in (unbroken, workdir))
     mask = optimizer.trained_mask(old.params, ("patch_embedding", "msda", "head"))
     changed = 0
     for before, after, trained in zip(
@@ -400,7 +390,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_step_and_pair(
     tmp_path, monkeypatch, unreadable
 ):
     workdir = tmp_path / "diverged"
-    read = store.open_part
+    read = dataset.open_part
 
     def poisoned(configuration, part):
         opened = read(configuration, part)
@@ -422,7 +412,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_step_and_pair(
 
         return Poisoned()
 
-    monkeypatch.setattr(store, "open_part", poisoned)
+    monkeypatch.setattr(dataset, "open_part", poisoned)
     changes = {"optim__steps": "30", "checkpoint__every": "1"}
     changes["data__skip_unreadable"] = str(bool(unreadable))
     with pytest.raises(errors.UserError, match="not finite at step") as caught:
@@ -436,7 +426,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_step_and_pair(
     with checkpoint.Checkpoints(workdir, keep=None) as saved:
         if saved.latest is not None:
             params = saved.load_params(
-                saved.latest, start.trained_network(workdir).params
+                saved.latest, pretrained.trained_network(workdir).params
             )
             for leaf in jax.tree.leaves(params):
                 assert jnp.isfinite(leaf).all()
@@ -461,15 +451,15 @@ def test_a_step_is_read_while_the_next_one_is_under_way(tmp_path):
     slow(busy).block_until_ready()
     bar = progress.Progress(0, config(tmp_path))
     with metrics_log.MetricsLog(tmp_path, from_step=0) as record:
-        read = monitor.Readings(None, (), None, record, bar)
+        metrics = monitor.MetricsMonitor(None, (), None, record, bar)
         for done in (1, 2, 3):
             loss = slow(busy)
             measured = step.Measurements(loss, loss[0] + 1, loss[0] * 0.5)
             # Reading must not put anything on the devices, beside their step.
             with jax.transfer_guard_host_to_device("disallow"):
-                read.take(done, measured, np.zeros((1, 2)))
-            assert not read.newest.is_ready()
-        read.settle()
+                metrics.push(done, measured, np.zeros((1, 2)))
+            assert not metrics.pending_loss.is_ready()
+        metrics.flush()
     rows = [json.loads(line) for line in record.path.read_text().splitlines()]
     assert rows == [
         {"step": done, "loss": 1.0, "gradient_norm": 2.0, "lr": 0.5}
@@ -480,23 +470,23 @@ def test_a_step_is_read_while_the_next_one_is_under_way(tmp_path):
 def test_whether_the_devices_wait_for_scans(tmp_path, capsys):
     settings = config(tmp_path)
     settings.data.workers = 2
-    wait = progress.Progress(0, settings)
+    bar = progress.Progress(0, settings)
     slow = jax.jit(lambda x: jax.lax.fori_loop(0, 300, lambda _, y: y @ x, x))
     busy = jnp.eye(400)
     slow(busy).block_until_ready()
-    wait.scans_came(time.monotonic(), None)  # after a validation
-    assert wait.late_scans() == ""
-    wait.scans_came(time.monotonic(), slow(busy))
-    assert wait.late_scans() == (
+    bar.batch_arrived(time.monotonic(), None)  # after a validation
+    assert bar.summarise_loading() == ""
+    bar.batch_arrived(time.monotonic(), slow(busy))
+    assert bar.summarise_loading() == (
         "The devices waited for scans before 0 of 1 steps, with 0.0 batches ready on "
         "average."
     )
-    wait.scans_came(time.monotonic(), slow(busy).block_until_ready())
-    told = wait.late_scans()
-    assert "before 1 of 2 steps" in told and "a prepared data.cache" in told
-    wait.stepped(np.array([0.5]))
-    wait.validated(0.75)
-    wait.close()
+    bar.batch_arrived(time.monotonic(), slow(busy).block_until_ready())
+    text = bar.summarise_loading()
+    assert "before 1 of 2 steps" in text and "a prepared data.cache" in text
+    bar.show_step(np.array([0.5]))
+    bar.show_validation(0.75)
+    bar.close()
     shown = capsys.readouterr().err
     assert "loss 0.5000" in shown
     assert "DSC 0.750, late scans 50%, 0.0 batches ready" in shown
@@ -505,18 +495,18 @@ def test_whether_the_devices_wait_for_scans(tmp_path, capsys):
 def test_late_batches_that_lay_ready_want_no_faster_loading(tmp_path):
     settings = config(tmp_path)
     settings.data.workers = 1
-    wait = progress.Progress(0, settings)
+    bar = progress.Progress(0, settings)
     idle, made = jnp.zeros(1).block_until_ready(), time.monotonic()
     for _ in range(4):  # of 3, 2, 1, 0 batches behind them
-        wait.scans_came(made, idle)
-    told = wait.late_scans()
-    assert "before 4 of 4 steps, with 1.5 batches ready on average: it is" in told
-    assert "data.workers=0" in told and "data.cache" not in told
-    wait.close()
+        bar.batch_arrived(made, idle)
+    text = bar.summarise_loading()
+    assert "before 4 of 4 steps, with 1.5 batches ready on average: it is" in text
+    assert "data.workers=0" in text and "data.cache" not in text
+    bar.close()
 
 
 def test_the_bar_shows_how_loading_is_now(tmp_path, capsys):
-    wait = progress.Progress(0, config(tmp_path))
+    bar = progress.Progress(0, config(tmp_path))
     late = jnp.zeros(1).block_until_ready()
 
     class Busy:
@@ -524,28 +514,30 @@ def test_the_bar_shows_how_loading_is_now(tmp_path, capsys):
             return False
 
     for number in range(1000):
-        wait.scans_came(time.monotonic(), late if number >= 900 else Busy())
-    wait.stepped(np.array([0.5]))
-    wait.close()
+        bar.batch_arrived(time.monotonic(), late if number >= 900 else Busy())
+    bar.show_step(np.array([0.5]))
+    bar.close()
     assert "late scans 100%" in capsys.readouterr().err
-    assert "before 100 of 1000 steps" in wait.late_scans()
+    assert "before 100 of 1000 steps" in bar.summarise_loading()
 
 
 def test_how_many_batches_lie_ready(tmp_path):
     """Three, made at once and taken later; then two, one before the other is taken."""
     settings = config(tmp_path)
     settings.data.workers = 1
-    wait = progress.Progress(0, settings)
+    bar = progress.Progress(0, settings)
     idle = jnp.zeros(1).block_until_ready()
     made = time.monotonic()
     for _ in range(3):  # behind the first two lie ready, behind the second one
-        wait.scans_came(made, idle)
-    wait.scans_came(time.monotonic(), idle)  # nobody had waited for it: none behind
+        bar.batch_arrived(made, idle)
+    bar.batch_arrived(time.monotonic(), idle)  # nobody had waited for it: none behind
     before = time.monotonic()
-    wait.scans_came(before, idle)
-    wait.scans_came(before, idle)  # one behind the one before
-    assert "with 0.7 batches ready on average" in wait.late_scans()  # (2 + 1 + 1) / 6
-    wait.close()
+    bar.batch_arrived(before, idle)
+    bar.batch_arrived(before, idle)  # one behind the one before
+    assert (
+        "with 0.7 batches ready on average" in bar.summarise_loading()
+    )  # (2 + 1 + 1) / 6
+    bar.close()
 
 
 def test_a_missing_folder_is_one_sentence(tmp_path):
@@ -560,3 +552,22 @@ def test_a_missing_folder_is_one_sentence(tmp_path):
     assert run.stderr.startswith("error: ") and run.stderr.count("\n") == 1
     assert "data/adni" in run.stderr
     assert not any(tmp_path.iterdir())
+
+
+def test_a_stall_is_written_down_with_the_line_and_progress_is_not(tmp_path):
+    workdir = epath.Path(tmp_path)
+    with progress.dump_when_stalled(workdir, 60) as progressed:
+        progressed()
+    assert not any(tmp_path.iterdir())
+    with progress.dump_when_stalled(workdir, 0.05):
+        wait_until_written(tmp_path)
+    (dump,) = tmp_path.glob("stalled-*-0.txt")
+    assert "in wait_until_written" in dump.read_text()
+    faulthandler.cancel_dump_traceback_later()
+
+
+def wait_until_written(folder):
+    deadline = time.monotonic() + 60
+    while not any(path.stat().st_size for path in folder.iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -69,7 +69,10 @@ def test_what_it_returns():
     sizes = [stage.warped.shape[1:] for stage in estimate.stages]
     assert sizes == [(8, 12, 16), SHAPE, SHAPE]
     assert (estimate.matrix == estimate.stages[-1].matrix).all()
-    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(estimate))
+    active = [stage.active for stage in estimate.stages]
+    assert all(units.dtype == bool and len(units) == 2 for units in active)
+    numbers = [leaf for leaf in jax.tree.leaves(estimate) if leaf.dtype != bool]
+    assert all(leaf.dtype == jnp.float32 for leaf in numbers)
     for stage in estimate.stages:
         assert 0.05 < np.abs(stage.parameters).max() < 0.5  # the tests are of moves
     warped = geometry.warp_affine(moving, estimate.matrix)

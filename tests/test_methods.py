@@ -12,7 +12,7 @@ SIZE, SPACING = 40, 4.0  # voxels, mm
 
 
 def scan(corner, move) -> conform.Conformed:
-    """Something lopsided with two tissues, at 0 in the world and then moved.
+    """An asymmetric object with two tissues, at 0 in the world and then moved.
 
     Args:
         corner: [3] world RAS+ mm of the first voxel.
@@ -49,8 +49,9 @@ def pair() -> tuple[conform.Conformed, conform.Conformed]:
 
 
 def in_world(matrix, pair) -> np.ndarray:
-    of = (geometry.normalised_to_world(s.image.shape, s.to_world) for s in pair)
-    fixed, moving = of
+    fixed, moving = (
+        geometry.normalised_to_world(s.image.shape, s.to_world) for s in pair
+    )
     return geometry.in_world(matrix, fixed=fixed, moving=moving)
 
 
@@ -68,48 +69,48 @@ def test_a_known_move_is_found_again(name, pair):
     assert error.mean() < SPACING / 8
 
 
-def test_a_method_on_the_world_gets_volumes_and_answers_in_their_coordinates(pair):
-    """`of_world` undoes `geometry.in_world`, whatever the matrix and the grids."""
-    expected, seen = moved() + 0.1, []
+def test_a_method_on_images_gets_volumes_and_answers_in_world_coordinates(pair):
+    """`align_conformed` undoes `geometry.in_world` for any matrix and grids."""
+    expected, received = moved() + 0.1, []
     expected[3] = [0, 0, 0, 1]
 
-    def find(*volumes):
-        seen.extend(volumes)
+    def align_images(*volumes):
+        received.extend(volumes)
         return expected
 
-    matrix = methods.of_world(find)(*pair)
-    for volume, of in zip(seen, pair, strict=True):
-        assert volume.data is of.image and volume.affine is of.to_world
+    matrix = methods.align_conformed(align_images)(*pair)
+    for volume, scan in zip(received, pair, strict=True):
+        assert volume.data is scan.image and volume.affine is scan.to_world
     np.testing.assert_allclose(in_world(matrix, pair), expected, atol=1e-9)
 
 
-def test_an_identity_tells_the_version_and_the_settings():
+def test_an_identity_names_the_version_and_the_settings():
     SimpleITK = pytest.importorskip("SimpleITK")
     method = methods.classical("simpleitk")
     assert method.name == "SimpleITK"
     assert SimpleITK.__version__ in method.identity and "levels 4 2" in method.identity
 
 
-def test_a_missing_package_is_told_in_one_sentence(monkeypatch):
+def test_a_missing_package_is_named_in_one_sentence(monkeypatch):
     missing = ("ants", "no_such_module", "antspyx")
     monkeypatch.setitem(methods.CLASSICAL, "ants", missing)
     sentence = (
-        "ants is left out, as it needs the package antspyx; "
-        "pip install 'mdvit-jax[peers]' brings it."
+        "ants is left out: it needs the package antspyx, which "
+        "pip install 'mdvit-jax[peers]' installs."
     )
-    assert methods.missing("ants") == sentence
+    assert methods.missing_package("ants") == sentence
     with pytest.raises(errors.UserError) as raised:
         methods.classical("ants")
     assert str(raised.value) == sentence
-    assert methods.missing("register") is None
+    assert methods.missing_package("register") is None
 
 
-def test_an_unknown_name_is_told_with_the_known_ones():
-    with pytest.raises(errors.UserError, match="'fsl' is no method; choose of regis"):
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(errors.UserError, match="no method 'fsl'; choose from regis"):
         methods.classical("fsl")
 
 
-def test_what_a_method_needs_is_not_imported_before_it_is_asked_for(run_python):
+def test_the_package_of_a_method_is_imported_only_when_used(run_python):
     run_python("""
 import sys
 from mdvit_jax.evaluation import methods

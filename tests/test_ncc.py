@@ -125,6 +125,7 @@ def test_computed_in_single_precision_at_least():
     assert found.dtype == jnp.float32 and found == expected
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_wrong_arguments_are_named():
     volume = images.noise(16)
     with pytest.raises(ValueError, match=r"\(12, 14, 17\) and \(1, 14, 17\) differ"):

@@ -97,3 +97,42 @@ def test_frozen_parameters_keep_their_bits_and_have_no_state():
 def test_a_pattern_that_fits_nothing_is_named():
     with pytest.raises(errors.UserError, match='"msdaa".*stage_1/msda'):
         optimizer.create(settings(trained=("head", "msdaa")), params())
+
+
+def test_the_rate_rises_then_falls_by_a_cosine_at_the_end():
+    optim = settings(
+        lr=0.1, schedule="cosine", steps=100, warmup=10, cooldown=30, weight_decay=0.0
+    )
+    rate = optimizer.learning_rate(optim)
+    rates = np.array([rate(step) for step in range(101)])
+    np.testing.assert_allclose(rates[:10], 0.1 * np.arange(1, 11) / 10, rtol=1e-5)
+    np.testing.assert_allclose(rates[10:71], 0.1, rtol=1e-6)
+    falling = 0.05 * (1 + np.cos(np.pi * np.arange(31) / 30))
+    np.testing.assert_allclose(rates[70:], falling, atol=1e-7)
+    optim.cooldown = 0  # over all steps after the rise
+    whole = optimizer.learning_rate(optim)
+    assert float(whole(55)) == pytest.approx(0.05, rel=1e-4)
+    for changes, told in (
+        ({"cooldown": 95}, "optim.cooldown 95"),
+        ({"schedule": "linear"}, 'optim.schedule is "linear"'),
+    ):
+        wrong = settings(schedule="cosine", steps=100, warmup=10)
+        wrong.update(changes)
+        with pytest.raises(errors.UserError, match=told):
+            optimizer.learning_rate(wrong)
+
+
+def test_the_gradient_is_clipped_by_its_norm_before_anything_else():
+    optim = settings(lr=1e-2, clip_norm=0.5, weight_decay=0.0)
+    values = params()
+    (gradient,) = gradients_like(values, 1, 1.0)
+    norm = float(optax.tree.norm(gradient))
+    assert norm > 1
+    scaled = jax.tree.map(lambda g: g * (0.5 / norm), gradient)
+    clipped, state = run(optim, values, [gradient])
+    plain, other = run(settings(lr=1e-2, weight_decay=0.0), values, [scaled])
+    for one, two in zip(*map(jax.tree.leaves, (clipped, plain)), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-5)
+    # Adam's step does not tell the gradient's size, but its moments do.
+    largest = [max(np.abs(m).max() for m in jax.tree.leaves(s)) for s in (state, other)]
+    assert largest[0] == pytest.approx(largest[1], rel=1e-4)

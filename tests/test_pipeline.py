@@ -52,7 +52,7 @@ class Witness(Store):
         return told
 
 
-def stream(store=None, template=None, **changes):
+def stream(scans=None, template=None, **changes):
     options = {
         "persons": PERSONS,
         "seed": 3,
@@ -62,7 +62,7 @@ def stream(store=None, template=None, **changes):
         "batch": 4,
         "workers": 0,
     }
-    return pipeline.batches(store or Store(), template, **options | changes)
+    return pipeline.batches(scans or Store(), template, **options | changes)
 
 
 def read(**changes) -> list[loading.Batch]:
@@ -144,7 +144,7 @@ def test_resuming_is_starting_later(workers, nobody_left):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_stores_error_comes_through_whole(workers, nobody_left):
-    batches = stream(store=Store(2), steps=50, workers=workers)
+    batches = stream(scans=Store(2), steps=50, workers=workers)
     with pytest.raises(errors.UserError) as caught:
         list(batches)
     told = f"scan 2 is damaged; copy it again. {loading._ADVICE}"
@@ -160,7 +160,7 @@ def readable_pair(step, row, drawn, refuse):
 
 
 def test_a_pair_that_cannot_be_read_is_drawn_anew_in_its_row():
-    skipping = {"store": Store(2, 4), "skip_unreadable": True}
+    skipping = {"scans": Store(2, 4), "skip_unreadable": True}
     found, replaced = read(**skipping, steps=20), 0
     for step, batch in enumerate(found):
         drawn = pairs.draw(3, step, 4, PERSONS, "reference")
@@ -183,7 +183,7 @@ def test_a_pair_that_cannot_be_read_is_drawn_anew_in_its_row():
 
 def test_scans_are_left_out_in_workers_and_after_resuming(nobody_left):
     # With scan 0, which tells how large a batch is.
-    skipping = {"store": Store(0, 2), "skip_unreadable": True}
+    skipping = {"scans": Store(0, 2), "skip_unreadable": True}
     assert_same(read(**skipping, first_step=2, workers=1), read(**skipping)[2:])
 
 
@@ -200,7 +200,7 @@ def test_a_killed_worker_is_one_sentence(nobody_left):
 def test_too_many_unreadable_scans_are_one_sentence(workers, nobody_left):
     one_person = Store(0, 2, 4)  # two scans of whom can be read, but make no pair
     with pytest.raises(errors.UserError) as caught:
-        read(store=one_person, skip_unreadable=True, workers=workers)
+        read(scans=one_person, skip_unreadable=True, workers=workers)
     assert re.fullmatch(
         "Too many scans cannot be read to go on without them, 3 of 5 at step 1, such "
         "as this one: scan [024] is damaged; copy it again.",
@@ -232,7 +232,7 @@ if __name__ == "__main__":
     early.close()
     try:
         refusing = test_pipeline.Store(2)
-        list(test_pipeline.stream(store=refusing, steps=50, workers=1))
+        list(test_pipeline.stream(scans=refusing, steps=50, workers=1))
     except errors.UserError as error:
         print(error)
     abandoned = test_pipeline.stream(steps=50, workers=1)
@@ -244,7 +244,7 @@ if __name__ == "__main__":
 
 
 def test_the_device_is_left_to_the_parent(nobody_left):
-    (batch,) = read(store=Witness(), steps=1, workers=1)
+    (batch,) = read(scans=Witness(), steps=1, workers=1)
     assert (batch["moving"][:, 2] == 0).all()  # no backend of JAX was started
     assert (batch["moving"][:, 1] != os.getpid()).all()
 

@@ -1,6 +1,7 @@
 """The region tables against the protocols' own lists of names."""
 
 import csv
+import re
 
 import numpy as np
 import pytest
@@ -53,20 +54,20 @@ BY_SIDE = {
 @pytest.mark.parametrize("scheme", BY_SIDE)
 def test_values_are_those_of_the_protocols_names(scheme):
     named = {name.replace("-", " ").lower(): v for name, v in BY_SIDE[scheme].items()}
-    assert regions.table(scheme) == named
+    assert regions.label_values(scheme) == named
 
 
 @pytest.mark.parametrize("scheme", regions.SCHEMES)
 def test_a_label_belongs_to_one_region_and_is_not_background(scheme):
-    values = [v for region in regions.table(scheme).values() for v in region]
+    values = [v for region in regions.label_values(scheme).values() for v in region]
     assert len(values) == len(set(values)) and min(values) > 0
 
 
 def test_which_protocols_draw_the_papers_regions():
     for scheme in ("freesurfer", "neurite_oasis", "neuromorphometrics"):
-        assert tuple(regions.table(scheme)) == regions.PAPER_REGIONS
-        assert regions.missing(scheme) == ()
-    assert regions.missing("lpba40") == (
+        assert tuple(regions.label_values(scheme)) == regions.PAPER_REGIONS
+        assert regions.missing_regions(scheme) == ()
+    assert regions.missing_regions("lpba40") == (
         "cerebellum cortex",
         "cerebellum white matter",
         "thalamus",
@@ -76,14 +77,14 @@ def test_which_protocols_draw_the_papers_regions():
         "4th ventricle",
         "3rd ventricle",
     )
-    assert regions.missing("harvard_oxford") == (
+    assert regions.missing_regions("harvard_oxford") == (
         "cerebellum cortex",
         "cerebellum white matter",
         "4th ventricle",
         "3rd ventricle",
     )
-    assert regions.missing("tissue") == regions.PAPER_REGIONS
-    assert list(regions.table("tissue").values()) == [(1,), (2,), (3,)]
+    assert regions.missing_regions("tissue") == regions.PAPER_REGIONS
+    assert list(regions.label_values("tissue").values()) == [(1,), (2,), (3,)]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_which_protocols_draw_the_papers_regions():
     [("neurite_oasis", None, 3), ("harvard_oxford", None, 1), ("lpba40", 1, 2)],
 )
 def test_every_region_off_the_midline_has_two_sides(scheme, offset, midline):
-    table = regions.table(scheme)
+    table = regions.label_values(scheme)
     pairs = [values for values in table.values() if len(values) == 2]
     assert len(table) - len(pairs) == midline
     if offset:
@@ -99,18 +100,18 @@ def test_every_region_off_the_midline_has_two_sides(scheme, offset, midline):
 
 
 def test_an_unknown_scheme_suggests_the_nearest():
-    with pytest.raises(errors.UserError, match="did you mean 'freesurfer'"):
-        regions.table("FreeSurf")
-    with pytest.raises(errors.UserError, match="did you mean 'neuromorphometrics'"):
-        regions.missing("neuromorphometric")
+    with pytest.raises(errors.UserError, match="Did you mean 'freesurfer'"):
+        regions.label_values("FreeSurf")
+    with pytest.raises(errors.UserError, match="Did you mean 'neuromorphometrics'"):
+        regions.missing_regions("neuromorphometric")
 
 
 def test_neuromorphometrics_names(real_data):
     with open(real_data / "oasis1_malf/labels.csv", newline="") as file:
         names = {int(r["Label Number"]): r["Label Name"] for r in csv.DictReader(file)}
-    for region, values in regions.table("neuromorphometrics").items():
-        found = [names[v].removeprefix("Left ").removeprefix("Right ") for v in values]
-        assert set(found) == NEUROMORPHOMETRICS_NAMES[region]
+    for region, values in regions.label_values("neuromorphometrics").items():
+        unsided = {re.sub("^(Left|Right) ", "", names[v]) for v in values}
+        assert unsided == NEUROMORPHOMETRICS_NAMES[region]
         sided = [names[v] for v in values if names[v].startswith(("Left ", "Right "))]
         assert len(sided) in (0, 2)  # both or none
 
@@ -119,7 +120,7 @@ def test_every_neuromorphometrics_region_is_in_a_real_scan(real_data):
     path = sorted((real_data / "oasis1_malf").glob("*_glm.nii.gz"))[0]
     labels = np.asarray(nifti1.load(path).dataobj)
     present = set(np.unique(labels).tolist())
-    table = regions.table("neuromorphometrics")
+    table = regions.label_values("neuromorphometrics")
     assert all(set(values) <= present for values in table.values())
     volume = {r: int(np.isin(labels, v).sum()) for r, v in table.items()}  # mm³
     assert 80_000 < volume["cerebellum cortex"] < 160_000

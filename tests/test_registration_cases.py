@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 from benchmarks.registration import cases, contrasts, scans
-from mdvit_jax.transforms.resample import resample
+from mdvit_jax.transforms import resample
 
 # Oblique, with two axes flipped and voxels of three sizes.
-_TURN = cases.Rotation.from_euler("xyz", [20, -15, 40], degrees=True).as_matrix()
+_TURN = Rotation.from_euler("xyz", [20, -15, 40], degrees=True).as_matrix()
 AFFINE = np.eye(4)
 AFFINE[:3, :3] = _TURN @ np.diag([-2.0, 1.5, -1.8])
 AFFINE[:3, 3] = [60, -20, 45]
@@ -16,7 +17,7 @@ AFFINE[:3, 3] = [60, -20, 45]
 
 @pytest.fixture(scope="module")
 def blob() -> scans.Scan:
-    """A smooth lopsided thing that nearly fills its grid."""
+    """A smooth asymmetric object that nearly fills its grid."""
     random = np.random.default_rng(1)
     shape = (34, 40, 30)
     at = np.moveaxis(np.indices(shape), 0, -1) / np.array(shape) * 2 - 0.97
@@ -26,19 +27,19 @@ def blob() -> scans.Scan:
     return scans.Scan(scans.image(data, AFFINE), mask)
 
 
-def test_a_moved_brain_is_found_where_its_affine_says(blob):
+def test_a_moved_brain_lies_where_its_affine_says(blob):
     centre = (AFFINE @ [17, 20, 15, 1])[:3]
     truth = cases.small_affine(np.random.default_rng(2), centre)
-    seen = cases.moved(blob, truth)
-    image = seen.image
+    moved = cases.move_scan(blob, truth)
+    image = moved.image
     back = resample(image.data, image.affine, truth, blob.image.grid)
     inside = ndimage.binary_erosion(blob.mask, iterations=2)
     assert np.abs(back - blob.image.data)[inside].mean() < 0.01
     # Nothing was cut: a border is free on all sides, and the volume is the affine's.
-    assert not any(seen.mask.take((0, 1, -2, -1), axis=a).any() for a in range(3))
+    assert not any(moved.mask.take((0, 1, -2, -1), axis=a).any() for a in range(3))
     volume = blob.mask.sum() * np.linalg.det(truth[:3, :3])
-    assert seen.mask.sum() == pytest.approx(volume, rel=0.01)
-    assert not image.data[~seen.mask].any()
+    assert moved.mask.sum() == pytest.approx(volume, rel=0.01)
+    assert not image.data[~moved.mask].any()
 
 
 def test_the_error_of_a_shift_is_its_length(blob):
@@ -68,7 +69,7 @@ def test_t2_like_orders_the_tissues_the_other_way_round():
 
 
 def test_a_coarser_image_lies_where_the_fine_one_does(blob):
-    coarse = cases.coarser(blob.image, 3.0)
+    coarse = cases.resample_coarser(blob.image, 3.0)
     np.testing.assert_allclose(coarse.grid.voxel_sizes, 3)
 
     def centre(image):
@@ -93,13 +94,13 @@ def test_a_brain_without_a_move_overlaps_itself(real_data, monkeypatch):
     assert 0.3 < pair.measure(shift) < 0.9
 
 
-def test_what_is_measured_stays_on_its_grid():
+def test_masks_are_measured_on_their_own_grid():
     """A pair with masks at 3 mm: identity is all, a shift of 2 mm is not."""
     mask = np.zeros((20, 24, 22), np.float32)
     mask[4:14, 6:18, 5:15] = 1
     brain = cases.scans.image(mask * 0.5, np.eye(4))
     inside = cases.scans.image(mask, np.eye(4))
-    pair = cases.at(3.0, cases.MaskedPair, brain, brain, inside, inside)
+    pair = cases.at_spacing(3.0, cases.MaskedPair, brain, brain, inside, inside)
     assert pair.fixed.data.shape == (7, 8, 8)
     assert pair.measure(np.eye(4)) == 1
     shift = np.eye(4)

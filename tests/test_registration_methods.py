@@ -1,4 +1,4 @@
-"""Other programs' methods: their images lie where ours do, and so do their results."""
+"""Other programs: their images lie where ours do, and so do their results."""
 
 import importlib
 import itertools
@@ -8,10 +8,10 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from benchmarks.registration import methods, scans
+from benchmarks.registration import compare, scans
 from mdvit_jax import errors
 from mdvit_jax.evaluation.methods import CLASSICAL, itk_grid
-from mdvit_jax.io import nifti
+from mdvit_jax.io.image import Image, from_array
 
 _SIGNS = [(1, 1, 1), (-1, 1, 1), (1, -1, -1)]
 _PEERS = ["ants", "elastix", "simpleitk"]
@@ -26,8 +26,8 @@ def oblique(signs) -> np.ndarray:
     return affine
 
 
-def brain(affine) -> scans.images.Image:
-    """Something lopsided with two tissues, 36×44×40."""
+def brain(affine) -> Image:
+    """An asymmetric object with two tissues, 36×44×40."""
     random = np.random.default_rng(5)
     shape = (36, 44, 40)
     at = np.moveaxis(np.indices(shape), 0, -1) / np.array(shape) * 2 - 0.95
@@ -46,12 +46,12 @@ def test_a_rigid_move_comes_back(name, signs):
     truth = np.eye(4)
     truth[:3, :3] = Rotation.from_euler("xyz", [8, -12, 5], degrees=True).as_matrix()
     truth[:3, 3] = [12, -7, 20]
-    moving = fixed._replace(affine=truth @ fixed.affine)
-    found = methods.METHODS[name](fixed, moving)
+    moving = from_array(fixed.data, truth @ fixed.affine)
+    matrix = compare.align_pair(name, fixed, moving)
     points = np.argwhere(fixed.data > 0.2) @ fixed.affine[:3, :3].T
     points += fixed.affine[:3, 3]
-    apart = (found - truth)[:3]
-    error = np.linalg.norm(points @ apart[:, :3].T + apart[:, 3], axis=1)
+    change = (matrix - truth)[:3]
+    error = np.linalg.norm(points @ change[:, :3].T + change[:, 3], axis=1)
     assert error.mean() < 0.3  # mm; a tenth of a voxel
 
 
@@ -61,8 +61,8 @@ def first_and_centres(name, image, corners):
         ants = importlib.import_module("ants")
         to_world = ants.transform_index_to_physical_point
         return [to_world(image, c) for c in corners], image.numpy()[9, 20, 30]
-    of = image.TransformIndexToPhysicalPoint
-    return [of(c) for c in corners], image.GetPixel((9, 20, 30))
+    to_world = image.TransformIndexToPhysicalPoint
+    return [to_world(c) for c in corners], image.GetPixel((9, 20, 30))
 
 
 @pytest.mark.parametrize("signs", _SIGNS)
@@ -70,12 +70,14 @@ def first_and_centres(name, image, corners):
 def test_voxels_lie_where_the_affine_says(name, signs):
     pytest.importorskip(CLASSICAL[name][1])
     method = importlib.import_module(f"mdvit_jax.evaluation.methods.{name}")
-    data, affine, *_ = brain(oblique(signs))
-    image = method.image(nifti.Volume(data, affine))
+    source = brain(oblique(signs))
+    data, affine = source.data, source.affine
+    convert = method.to_ants if name == "ants" else method.to_itk
+    image = convert(source)
     corners = list(itertools.product(*((0, n - 1) for n in data.shape)))
-    found, value = first_and_centres(name, image, corners)
+    points, value = first_and_centres(name, image, corners)
     expected = [np.diag([-1, -1, 1]) @ (affine @ [*c, 1])[:3] for c in corners]
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_allclose(points, expected, atol=1e-4)
     assert value == data[9, 20, 30]
 
 
@@ -83,22 +85,18 @@ def test_a_sheared_image_is_refused():
     affine = oblique((1, 1, 1))
     affine[:3, 1] += 0.1 * affine[:3, 0]
     with pytest.raises(errors.UserError, match="right angles"):
-        itk_grid.geometry(affine)
+        itk_grid.itk_geometry(affine)
 
 
-def test_a_matrix_is_found_from_points():
+def test_a_matrix_comes_from_points():
     expected = np.diag([-1.0, -1, 1, 1]) @ (np.eye(4) + np.arange(16).reshape(4, 4) / 9)
     expected[3] = [0, 0, 0, 1]
     to_lps = np.diag([-1, -1, 1])
 
-    def of_itk(point):
+    def transform_point(point):
         ras = np.append(to_lps @ point, 1)
         return to_lps @ (expected @ ras)[:3]
 
-    np.testing.assert_allclose(itk_grid.matrix_of(of_itk), expected, atol=1e-12)
-
-
-def test_a_missing_package_is_told_of_the_method_it_concerns(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert methods.missing("ants").startswith("ants is left out")
-    assert methods.missing("ours") is None
+    np.testing.assert_allclose(
+        itk_grid.affine_matrix(transform_point), expected, atol=1e-12
+    )

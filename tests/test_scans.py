@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from mdvit_jax import errors
-from mdvit_jax.data import cache, cohort, store
+from mdvit_jax.data import cache, cohort, dataset
 from mdvit_jax.training import scans
 from oracle.people import fill
-from test_store import config, save, without_cache
+from test_dataset import config, save, without_cache
 
 __all__ = ["config"]  # a fixture
 
@@ -21,8 +21,8 @@ def begin(config, workdir):
     return parts
 
 
-def assert_same_scans(found, expected):
-    for one, other in zip(found, expected, strict=True):
+def assert_same_scans(result, expected):
+    for one, other in zip(result, expected, strict=True):
         assert one.subjects == other.subjects and one.persons == other.persons
 
 
@@ -33,7 +33,7 @@ def test_a_lost_file_changes_neither_parts_nor_pairs(config, tmp_path, part):
     lost = parts[part].scans[0]
     lost.image.unlink()
     save(Path(config.data.root), "a new one")
-    fresh = [store.open_part(config, name).subjects for name in cohort.PARTS[:2]]
+    fresh = [dataset.open_part(config, name).subjects for name in cohort.PARTS[:2]]
     assert fresh != [opened.subjects for opened in parts]  # what it guards against
     again = scans.open_parts(config, tmp_path / "run")
     assert_same_scans(again, parts)
@@ -46,7 +46,7 @@ def test_a_lost_file_changes_neither_parts_nor_pairs(config, tmp_path, part):
     assert_same_scans(scans.open_parts(config, tmp_path / "run"), parts)
 
 
-def test_files_that_were_moved_are_found(config, tmp_path):
+def test_moved_files_are_read_from_their_new_place(config, tmp_path):
     config = without_cache(config)
     parts = begin(config, tmp_path / "run")
     shutil.move(config.data.root, tmp_path / "moved")
@@ -64,7 +64,7 @@ def test_a_scan_that_has_become_bad_keeps_its_place(config, tmp_path):
     bad.image.write_bytes(b"")
     entry = {"why": "it is empty", "recipe": cache.recipe(bad, config)}
     cache.write_bad({bad.subject: entry}, config)
-    assert len(store.open_part(config, "train")) == 2
+    assert len(dataset.open_part(config, "train")) == 2
     with pytest.raises(errors.UserError, match=f"{bad.subject}: another image"):
         scans.open_parts(config, tmp_path / "run")
     config.data.skip_unreadable = True

@@ -170,10 +170,10 @@ def test_the_same_bits_in_another_process():
     program = (
         "import hashlib\n"
         "from configs import default\n"
-        "from mdvit_jax.data import synthetic\n"
+        "from mdvit_jax.data import synthetic_cohort\n"
         "data = default.get_config().data\n"
         "data.size = 64\n"
-        "person = synthetic.generate(data, 1, 2)\n"
+        "person = synthetic_cohort.generate(data, 1, 2)\n"
         "print(hashlib.sha256(person.scan.image.tobytes()).hexdigest())\n"
     )
     run = subprocess.run(

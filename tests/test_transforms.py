@@ -2,10 +2,12 @@
 
 import os
 
+import h5py
 import nibabel as nib
 import nitransforms
 import numpy as np
 import pytest
+import scipy.io
 import SimpleITK as sitk
 from nitransforms.io import fsl as fsl_peer
 from nitransforms.io import itk as itk_peer
@@ -13,6 +15,7 @@ from nitransforms.io import lta as lta_peer
 from scipy.spatial.transform import Rotation
 
 from mdvit_jax import __main__, errors, transforms
+from mdvit_jax.io import nifti
 
 ENDINGS = {"itk": ".tfm", "fsl": ".mat", "lta": ".lta", "x5": ".x5", "text": ".txt"}
 FILES = [*ENDINGS.items(), ("itk", ".mat")]
@@ -157,7 +160,9 @@ def test_voxel_to_voxel_lta(tmp_path):
     assert np.abs(moved(peer, points) - moved(matrix, points)).max() < 1e-3  # float32
 
 
-@pytest.mark.parametrize("name", ["moving.nii.gz", "of two words.nii.gz", None])
+@pytest.mark.parametrize(
+    "name", ["moving.nii.gz", "of two words.nii.gz", "caf\udce9.nii", None]
+)
 def test_an_lta_names_both_files_and_their_grids(tmp_path, name):
     path = tmp_path / "t.lta"
     file = name and str(tmp_path / name)
@@ -197,21 +202,180 @@ def itk_transforms():
     versor = sitk.VersorRigid3DTransform((1, 2, 3), 0.7, shift, centre)
     similar = sitk.Similarity3DTransform(1.3, (1, 2, 3), 0.7, shift, centre)
     several = sitk.CompositeTransform([full, euler, versor])
+    stretched = sitk.ScaleVersor3DTransform()
+    stretched.SetParameters((0.1, -0.2, 0.3, *shift, 1.2, 0.9, 1.1))
+    skewed = sitk.ScaleSkewVersor3DTransform()
+    skews = (0.01, 0.02, -0.03, 0.04, 0.05, -0.06)
+    skewed.SetParameters((0.1, -0.2, 0.3, *shift, 1.2, 0.9, 1.1, *skews))
+    composed = sitk.ComposeScaleSkewVersor3DTransform()
+    composed.SetParameters((0.1, -0.2, 0.3, *shift, 1.2, 0.9, 1.1, *skews[:3]))
+    scale, turn = sitk.ScaleTransform(3, (1.1, 0.8, 1.3)), sitk.VersorTransform()
+    turn.SetParameters((0.3, 0.4, -0.1))
+    for transform in (stretched, skewed, composed, scale, turn):
+        transform.SetFixedParameters(centre)
     return [full, euler, other_order, versor, similar, several,
-            sitk.TranslationTransform(3, shift)]  # fmt: skip
+            sitk.TranslationTransform(3, shift), stretched, skewed, composed, scale,
+            turn]  # fmt: skip
 
 
-@pytest.mark.parametrize("number", range(7))
+@pytest.mark.parametrize("number", range(12))
 def test_every_kind_that_simpleitk_writes(tmp_path, number):
     peer, points = itk_transforms()[number], corners(GRIDS["oblique"])
     sitk.WriteTransform(peer, str(tmp_path / "peer.tfm"))
     expected = [peer.TransformPoint(p) for p in as_lps(points).T.tolist()]
     found = moved(transforms.read(tmp_path / "peer.tfm"), points)
     assert np.abs(as_lps(np.array(expected).T) - found).max() < 1e-9
+    sitk.WriteTransform(peer, str(tmp_path / "peer.h5"))
+    found = moved(transforms.read(tmp_path / "peer.h5"), points)
+    assert np.abs(as_lps(np.array(expected).T) - found).max() < 1e-9
     if number not in (2, 5):  # level 4 holds neither an order of angles nor several
         sitk.WriteTransform(peer, str(tmp_path / "peer.mat"))
         found = moved(transforms.read(tmp_path / "peer.mat"), points)
         assert np.abs(as_lps(np.array(expected).T) - found).max() < 1e-9
+
+
+def test_half_a_turn_about_any_axis(tmp_path):
+    """Of half of them the versor that SimpleITK writes is longer than one by 4e-16."""
+    random, longer = np.random.default_rng(0), 0
+    for number in range(60):
+        axis = random.normal(size=3)
+        peer = sitk.VersorRigid3DTransform(tuple(axis), np.pi)
+        longer += np.sum(np.square(peer.GetParameters()[:3])) > 1
+        path = tmp_path / f"{number}.tfm"
+        sitk.WriteTransform(peer, str(path))
+        matrix = transforms.read(path)
+        axis = as_lps(axis[:, None] / np.linalg.norm(axis))
+        assert np.allclose(matrix[:3, :3], 2 * axis @ axis.T - np.eye(3), atol=1e-7)
+    assert longer > 5
+
+
+def test_fsl_counts_in_the_voxel_sizes_of_the_header(tmp_path):
+    """FLIRT's point is the voxel index times pixdim, whatever the sform's columns."""
+    grids = {}
+    for name, key in (("fixed", "oblique"), ("moving", "radiological")):
+        file = nib.Nifti1Image(np.ones(GRIDS[key].shape, np.uint8), GRIDS[key].affine)
+        file.set_sform(GRIDS[key].affine, 1)
+        file.header["qform_code"] = 0
+        file.header["pixdim"][1:4] *= (1.05, 0.97, 1.01)
+        nib.save(file, tmp_path / f"{name}.nii")
+        grids[name] = nifti.read_grid(tmp_path / f"{name}.nii")
+        assert not np.allclose(grids[name].pixdim, grids[name].voxel_sizes)
+    matrix = affine(10)
+    transforms.write(tmp_path / "t.mat", matrix, format="fsl", **grids)
+    flirt = np.loadtxt(tmp_path / "t.mat")
+    to_world = {}
+    for name, grid in grids.items():
+        index = np.diag([*1 / grid.pixdim, 1])
+        if np.linalg.det(grid.affine[:3, :3]) > 0:
+            index[0] = [-1 / grid.pixdim[0], 0, 0, grid.shape[0] - 1]
+        to_world[name] = grid.affine @ index
+    point = np.array([20.0, 30, 10, 1])  # of FLIRT's moving space
+    there = to_world["fixed"] @ flirt @ point
+    assert np.abs(matrix @ there - to_world["moving"] @ point).max() < 1e-6
+    again = transforms.read(tmp_path / "t.mat", **grids)
+    assert np.abs(again - matrix).max() < 1e-9
+
+
+# Files that people edit
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda text: "\ufeff" + text,
+        lambda text: text.replace(" ", ", "),
+        lambda text: text.replace(" ", ";"),
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: "# greedy\n" + text + "\n\n",
+        lambda text: "\n".join(
+            " ".join(float(word).hex() for word in line.split())
+            for line in text.splitlines()
+        ),
+    ],
+    ids=["BOM", "commas", "semicolons", "CRLF", "comment", "hexadecimal"],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_numbers_as_people_and_programs_write_them(tmp_path, edit, encoding):
+    grids = {"fixed": GRIDS["oblique"], "moving": GRIDS["coronal"]}
+    for format, ending in (("fsl", ".mat"), ("text", ".txt")):
+        path = tmp_path / f"t{ending}"
+        transforms.write(path, affine(12), format=format, **grids)
+        path.write_bytes(edit(path.read_text()).encode(encoding))
+        matrix = transforms.read(path, **grids)
+        assert np.abs(matrix - affine(12)).max() < 1e-9
+
+
+def test_greedys_matrix_is_read_as_text_or_the_choice_is_explained(tmp_path, caplog):
+    grids = {"fixed": GRIDS["oblique"], "moving": GRIDS["coronal"]}
+    transforms.write(tmp_path / "t.txt", affine(13))
+    (tmp_path / "t.txt").rename(tmp_path / "greedy.mat")
+    matrix = transforms.read(tmp_path / "greedy.mat", format="text")
+    assert np.abs(matrix - affine(13)).max() < 1e-12
+    with pytest.raises(errors.UserError, match="as greedy and ITK-SNAP write it"):
+        transforms.read(tmp_path / "greedy.mat")
+    with caplog.at_level("INFO"):
+        transforms.read(tmp_path / "greedy.mat", **grids)
+    assert "greedy.mat is taken for FSL's" in caplog.text
+    # A shift by which it cannot be FSL's.
+    far = grids["moving"]._replace(affine=grids["moving"].affine.copy())
+    far.affine[:3, 3] += 500
+    matrix = np.eye(4)
+    matrix[:3, 3] = 500
+    np.savetxt(tmp_path / "far.mat", matrix)
+    caplog.clear()
+    transforms.read(tmp_path / "far.mat", fixed=grids["fixed"], moving=far)
+    assert "by which the two images do not meet" in caplog.text
+    assert caplog.records[0].levelname == "WARNING"
+
+
+def test_an_lta_without_volume_info(tmp_path):
+    fixed, moving = GRIDS["oblique"], GRIDS["coronal"]
+    transforms.write(tmp_path / "t.lta", affine(14), fixed=fixed, moving=moving)
+    text = (tmp_path / "t.lta").read_text()
+    (tmp_path / "t.lta").write_text(text.partition("src volume info")[0].rstrip())
+    assert np.abs(transforms.read(tmp_path / "t.lta") - affine(14)).max() < 1e-9
+    voxels = text.replace("type      = 1", "type      = 0").partition("src volume")[0]
+    (tmp_path / "v.lta").write_text(voxels)
+    with pytest.raises(errors.UserError, match="grid of its src volume is missing"):
+        transforms.read(tmp_path / "v.lta")
+
+
+def test_a_matlab_file_of_level_5(tmp_path):
+    transforms.write(tmp_path / "a.mat", affine(15), format="itk")
+    variables = scipy.io.loadmat(tmp_path / "a.mat")
+    kept = {name: v for name, v in variables.items() if not name.startswith("__")}
+    for compressed in (False, True):
+        scipy.io.savemat(tmp_path / "b.mat", kept, do_compression=compressed)
+        assert np.abs(transforms.read(tmp_path / "b.mat") - affine(15)).max() < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("a.txt", '(Transform "AffineTransform")\n', "parameter file of elastix"),
+        ("a.xfm", "MNI Transform File\n", "a transform of MINC"),
+        ("a.1D", "# 3dAllineate matrices (DICOM-to-DICOM)\n1 0 0\n", "of AFNI"),
+        ("a.mat", b"MATLAB 7.3 MAT-file" + bytes(600), "MATLAB 7.3"),
+        ("a.mat", bytes(range(256)), "binary, of no known kind"),
+        ("a.h5", b"\x89HDF\r\n\x1a\n1234", "damaged"),
+    ],
+)
+def test_files_of_other_programs_are_named(tmp_path, name, content, why):
+    content = content if isinstance(content, bytes) else content.encode()
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(errors.UserError, match=why) as caught:
+        transforms.read(tmp_path / name)
+    assert str(tmp_path / name) in str(caught.value)
+
+
+def test_spms_matrix_and_other_hdf5_are_named(tmp_path):
+    scipy.io.savemat(tmp_path / "spm.mat", {"M": np.eye(4)})
+    with pytest.raises(errors.UserError, match="it is SPM's"):
+        transforms.read(tmp_path / "spm.mat")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["numbers"] = np.ones(3)
+    with pytest.raises(errors.UserError, match="neither X5 nor ITK's"):
+        transforms.read(tmp_path / "other.h5")
 
 
 # Bad files
@@ -235,7 +399,7 @@ GOOD = "0.9 0 0 1\n0 1 0 2\n0 0 1.1 3\n0 0 0 1\n"
             "a.tfm",
             "#Insight Transform File V1.0\nTransform: BSplineTransform_double_3_3\n"
             "Parameters: 1 2\nFixedParameters: 1\n",
-            "no affine transform of a known kind",
+            "neither affine nor",
         ),
         ("a.lta", "type = 1\nnxforms = 1\nsrc volume info\n", "matrix is missing"),
         ("a.x5", b"\x89HDF\r\n\x1a\n1234", "damaged"),

@@ -3,7 +3,7 @@
     MDVIT_DATA=… python -m benchmarks.registration --output comparison
 
 Each row of results.csv is one method on one case; table.md sums them up. Interrupted
-or asked for more, it goes on where it was.
+or started with more cases, it computes only what is missing in results.jsonl.
 """
 
 import argparse
@@ -11,17 +11,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.registration import compare, methods, plan, results, table
+from benchmarks.registration import compare, plan, table
 from mdvit_jax import errors
+from mdvit_jax.evaluation import methods
 
 
-@errors.told_in_a_sentence
+@errors.handle_user_errors
 def main(words: Sequence[str] | None = None) -> int:
     """Run the comparison that the command line asks for; return its exit code."""
     options = _parser().parse_args(words)
     names = []
     for name in options.methods:
-        reason = methods.missing(name)
+        reason = methods.missing_package(name)
         if reason:
             print(reason, file=sys.stderr)
         else:
@@ -39,11 +40,10 @@ def main(words: Sequence[str] | None = None) -> int:
         pairs=options.pairs,
         spacing=options.spacing,
     )
-    path = options.output / "results.csv"
-    compare.compare(tasks, names, path)
-    rows = results.read(path)
-    shown = [m for m in methods.METHODS if any(r.method == m for r in rows)]
-    text = table.markdown(rows, shown)
+    rows = compare.compare(tasks, names, options.output / "results.jsonl")
+    rows.to_csv(options.output / "results.csv", index=False)
+    shown = [name for name in methods.CLASSICAL if (rows.method == name).any()]
+    text = table.make_table(rows, shown).to_markdown() + "\n"
     (options.output / "table.md").write_text(text, encoding="utf-8")
     print(text, end="")
     return 0
@@ -57,19 +57,20 @@ def _parser() -> argparse.ArgumentParser:
         description="Compare methods of affine registration on scans of real people: "
         "how far off they are,\nhow well people overlap, how long it takes.",
         epilog=f"groups of cases:\n{groups}\n\n"
-        "The scans ds002748 and oasis1_malf are looked for in the folder MDVIT_DATA, "
+        "The scans ds002748 and oasis1_malf are read from the folder MDVIT_DATA, "
         "else in\n../shared/data beside the repository. Other programs need "
-        "pip install 'mdvit-jax[peers]'.\nTo compute a row again, delete it from "
-        "results.csv.\n\nexample, a quick look at two methods:\n"
-        "  python -m benchmarks.registration --methods ours ants --people 2 --pairs 2",
+        "pip install 'mdvit-jax[peers]'.\nTo compute a row again, delete its line "
+        "in results.jsonl.\n\nexample, a quick look at two methods:\n"
+        "  python -m benchmarks.registration --methods register ants "
+        "--people 2 --pairs 2",
     )
     parser.add_argument(
         "--methods",
         nargs="+",
-        choices=methods.METHODS,
-        default=list(methods.METHODS),
+        choices=methods.CLASSICAL,
+        default=list(methods.CLASSICAL),
         metavar="METHOD",
-        help=f"of {', '.join(methods.METHODS)}; default: all",
+        help=f"of {', '.join(methods.CLASSICAL)}; default: all",
     )
     parser.add_argument(
         "--cases",
@@ -84,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=12,
         metavar="N",
-        help="people who are moved or laid on the template; default: 12",
+        help="people who are moved or aligned with the template; default: 12",
     )
     parser.add_argument(
         "--pairs",
@@ -98,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         metavar="MM",
         help="resample the images to cubic voxels of this size first, which is faster "
-        "(not those of speed and command); default: as they are, about 1 mm",
+        "(not those of speed and command); default: no resampling, about 1 mm",
     )
     parser.add_argument(
         "--output",

@@ -1,4 +1,4 @@
-"""Pairs of images to register, and what a found transform is worth on each.
+"""Pairs of images to register, and how good a transform is on each.
 
 Every function here is pure: the same arguments make the same case. A transform is a
 4×4 `fixed_to_moving` in world RAS+ mm.
@@ -18,10 +18,10 @@ from benchmarks.registration import contrasts, scans
 from mdvit_jax.data import template
 from mdvit_jax.evaluation import metrics, regions
 from mdvit_jax.io.image import Image
-from mdvit_jax.transforms import Grid
-from mdvit_jax.transforms.resample import resample
+from mdvit_jax.studies import perturbations
+from mdvit_jax.transforms import Grid, resample
 
-_REGIONS = regions.table("neuromorphometrics")
+_REGIONS = regions.label_values("neuromorphometrics")
 
 
 class Case(Protocol):
@@ -50,8 +50,8 @@ class KnownAffine(NamedTuple):
 
     def measure(self, fixed_to_moving: np.ndarray) -> float:
         """Mean distance over the brain from where a point belongs, in mm."""
-        apart = (np.asarray(fixed_to_moving, np.float64) - self.truth)[:3]
-        offsets = self.brain_points @ apart[:, :3].T + apart[:, 3]
+        error = (np.asarray(fixed_to_moving, np.float64) - self.truth)[:3]
+        offsets = self.brain_points @ error[:, :3].T + error[:, 3]
         return float(np.linalg.norm(offsets, axis=1).mean())
 
 
@@ -69,12 +69,14 @@ class LabelledPair(NamedTuple):
     moving_labels: Image
 
     def measure(self, fixed_to_moving: np.ndarray) -> float:
-        """Mean Dice of the 12 regions, the moving labels carried by nearest voxel."""
+        """Mean Dice of the 12 regions, the moving labels warped by nearest voxel."""
         labels, affine = self.moving_labels.data, self.moving_labels.affine
         grid = self.fixed_labels.grid
-        carried = resample(labels, affine, fixed_to_moving, grid, order=0)
-        of_regions = metrics.region_dice(self.fixed_labels.data, carried, _REGIONS)
-        return float(np.nanmean(list(of_regions.values())))
+        warped = resample(
+            labels, affine, fixed_to_moving, grid, interpolation="nearest"
+        )
+        region_dice = metrics.region_dice(self.fixed_labels.data, warped, _REGIONS)
+        return float(np.nanmean(list(region_dice.values())))
 
 
 class MaskedPair(NamedTuple):
@@ -104,7 +106,7 @@ def known_affine(person: int, contrast: str) -> KnownAffine:
         person: 1 … 40, who also seeds the affine: all contrasts have the same.
         contrast: a key of `contrasts.CONTRASTS`, of the moving image.
     """
-    return _known(person, contrast, any_rotation=False)
+    return _known_affine(person, contrast, any_rotation=False)
 
 
 def any_orientation(person: int) -> KnownAffine:
@@ -113,7 +115,7 @@ def any_orientation(person: int) -> KnownAffine:
     Args:
         person: 1 … 40, who also seeds both.
     """
-    return _known(person, "gamma 1", any_rotation=True)
+    return _known_affine(person, "gamma 1", any_rotation=True)
 
 
 def labelled_pair(fixed: str, moving: str, contrast: str) -> LabelledPair:
@@ -146,21 +148,18 @@ def to_template(moving: str) -> MaskedPair:
     return MaskedPair(fixed, scan.image, *masks)
 
 
-def at(spacing: float, make: Callable, *given) -> Case:
+def at_spacing(spacing: float, make: Callable, *args) -> Case:
     """A case whose images are smoothed and resampled to cubic voxels of `spacing` mm.
 
     What it measures stays on the grids that it was made with.
     """
-    case: KnownAffine | LabelledPair | MaskedPair = make(*given)
-    fixed, moving = (coarser(i, spacing) for i in (case.fixed, case.moving))
+    case: KnownAffine | LabelledPair | MaskedPair = make(*args)
+    fixed, moving = (resample_coarser(i, spacing) for i in (case.fixed, case.moving))
     return case._replace(fixed=fixed, moving=moving)
 
 
 def small_affine(random: np.random.Generator, centre: np.ndarray) -> np.ndarray:
-    """A random affine about a centre, as two positions of one head in scanners differ.
-
-    Rotation within ±30° about each axis · scales from 0.85 to 1.15 · shears within
-    ±0.1, then a translation within ±15 mm along each axis; all uniform.
+    """`perturbations.draw_affine` about a centre, with rotations within ±30°.
 
     Args:
         random: the source of its numbers.
@@ -169,15 +168,11 @@ def small_affine(random: np.random.Generator, centre: np.ndarray) -> np.ndarray:
     Returns:
         4×4, world RAS+ mm.
     """
-    angles = random.uniform(-30, 30, 3)
-    scales = np.diag(random.uniform(0.85, 1.15, 3))
-    shears = np.eye(3)
-    shears[np.triu_indices(3, 1)] = random.uniform(-0.1, 0.1, 3)
-    rotation = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
-    return about(centre, rotation @ scales @ shears, random.uniform(-15, 15, 3))
+    linear, translation = perturbations.draw_affine(random, degrees=30)
+    return affine_about(centre, linear, translation)
 
 
-def about(centre: np.ndarray, linear: np.ndarray, translation) -> np.ndarray:
+def affine_about(centre: np.ndarray, linear: np.ndarray, translation) -> np.ndarray:
     """4×4 of x ↦ linear · (x − centre) + centre + translation."""
     matrix = np.eye(4)
     matrix[:3, :3] = linear
@@ -185,8 +180,8 @@ def about(centre: np.ndarray, linear: np.ndarray, translation) -> np.ndarray:
     return matrix
 
 
-def moved(scan: scans.Scan, fixed_to_moving: np.ndarray) -> scans.Scan:
-    """A brain seen in another place: the only interpolation that a case goes through.
+def move_scan(scan: scans.Scan, fixed_to_moving: np.ndarray) -> scans.Scan:
+    """A brain in another place: the only interpolation in making a case.
 
     The image by cubic splines, cut to [0, 1]; the mask linearly, cut at 0.5, and the
     image is 0 outside of it. The grid is the scan's own, made larger where the brain
@@ -230,7 +225,7 @@ def moved(scan: scans.Scan, fixed_to_moving: np.ndarray) -> scans.Scan:
     return scans.Scan(scans.image(data, padded), mask)
 
 
-def coarser(image: Image, spacing: float) -> Image:
+def resample_coarser(image: Image, spacing: float) -> Image:
     """An image smoothed and resampled to cubic voxels along its own axes.
 
     Args:
@@ -251,15 +246,15 @@ def coarser(image: Image, spacing: float) -> Image:
     return scans.image(data, grid.affine)
 
 
-def _known(person: int, contrast: str, *, any_rotation: bool) -> KnownAffine:
+def _known_affine(person: int, contrast: str, *, any_rotation: bool) -> KnownAffine:
     scan = scans.person(person)
-    points, truth, seen = _moved_person(person, any_rotation=any_rotation)
-    data = contrasts.change(seen.image.data, seen.mask, contrast)
-    return KnownAffine(scan.image, seen.image._replace(data=data), truth, points)
+    points, truth, moved = _move_person(person, any_rotation=any_rotation)
+    data = contrasts.change(moved.image.data, moved.mask, contrast)
+    return KnownAffine(scan.image, moved.image._replace(data=data), truth, points)
 
 
 @functools.lru_cache(maxsize=1)
-def _moved_person(
+def _move_person(
     person: int, *, any_rotation: bool
 ) -> tuple[np.ndarray, np.ndarray, scans.Scan]:
     """The points of the brain, the affine, and the brain after it."""
@@ -271,8 +266,8 @@ def _moved_person(
     truth = small_affine(random, centre)
     if any_rotation:
         rotation = Rotation.random(rng=random).as_matrix()
-        truth = about(truth[:3] @ [*centre, 1], rotation, np.zeros(3)) @ truth
-    seen = moved(scan, truth)
-    for kept in (points, truth, seen.image.data, seen.mask):
-        kept.setflags(write=False)
-    return points, truth, seen
+        truth = affine_about(truth[:3] @ [*centre, 1], rotation, np.zeros(3)) @ truth
+    moved = move_scan(scan, truth)
+    for cached in (points, truth, moved.image.data, moved.mask):
+        cached.setflags(write=False)
+    return points, truth, moved

@@ -4,18 +4,16 @@ python -m benchmarks.registration.command METHOD FIXED MOVING OUTPUT
 """
 
 import sys
-from pathlib import Path
 
 import numpy as np
 
-from benchmarks.registration import methods
+from benchmarks.registration import compare
 from mdvit_jax.__main__ import main
 from mdvit_jax.io import image
 
 if __name__ == "__main__":
     name, fixed, moving, output = sys.argv[1:]
-    if name == "ours":
+    if name == "register":
         words = ["--fixed", fixed, "--moving", moving, "--transform", output, "-q"]
         sys.exit(main(["register", *words]))
-    found = methods.METHODS[name](image.load(fixed), image.load(moving))
-    np.savetxt(Path(output), found)
+    np.savetxt(output, compare.align_pair(name, image.load(fixed), image.load(moving)))

@@ -1,4 +1,4 @@
-"""Methods on cases: what each finds, how long it takes, and what goes wrong."""
+"""Methods on cases: what each answers, how long it takes, and what goes wrong."""
 
 import os
 import subprocess
@@ -7,78 +7,108 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import tqdm
 
-from benchmarks.registration import cases, methods, plan, results
+from benchmarks.registration import cases, plan
 from mdvit_jax import errors, transforms
+from mdvit_jax.evaluation import methods
 from mdvit_jax.io import image as images
+from mdvit_jax.studies.results import ResultsFile
 
 _ROOT = Path(__file__).resolve().parents[2]
 
 
-def compare(tasks: Sequence[plan.Task], names: Sequence[str], path: Path) -> None:
-    """Run methods on tasks and add a row for each to a CSV file.
+def compare(
+    tasks: Sequence[plan.Task], names: Sequence[str], path: Path
+) -> pd.DataFrame:
+    """Run methods on tasks, and add a row for each to a file.
 
-    What has a row is not computed again. A failure is a row with its error.
+    What is in the file is not computed again. A failure is a row with its error.
 
     Args:
         tasks: the cases; each is made once, for all methods.
-        names: keys of `methods.METHODS`.
-        path: the CSV file.
+        names: of `evaluation.methods.CLASSICAL`.
+        path: the JSON-lines file of results.
+
+    Returns:
+        All rows of the file, with the columns
+        group, case, contrast, voxels, method: which.
+        value: what the case measures, in mm or Dice; NaN where the method failed.
+        seconds: how long the method took.
+        cores: how many it could use.
+        error: why it failed, or "".
+        matrix: `fixed_to_moving`, world RAS+ mm, 16 numbers row by row; "" if none.
     """
-    done = {row.key for row in results.read(path)}
-    keys = [(*task.key, name) for task in tasks for name in names]
+    kept = ResultsFile(path)
     warm: set[str] = set()
-    with tqdm.tqdm(total=len(keys), initial=len(done & set(keys))) as bar:
+    with tqdm.tqdm(total=len(tasks) * len(names)) as bar:
         for task in tasks:
-            left = [name for name in names if (*task.key, name) not in done]
-            case = task.make() if left else None
-            for name in left:
+            case = None
+            for name in names:
                 bar.set_description(f"{task.group} {task.name} {task.contrast} {name}")
-                assert case is not None  # made for what is left
-                row = _row(task, case, name, warm)
-                results.append(path, row)
-                if row.error:
-                    bar.write(f"{bar.desc}: {row.error}")
+                key = ", ".join((*task.key, name))
+                if kept.get(key) is None:
+                    case = case or task.make()
+                    row = _run(task, case, name, warm)
+                    kept.add(key, row)
+                    if row["error"]:
+                        bar.write(f"{bar.desc}: {row['error']}")
                 bar.update()
+    return pd.DataFrame(kept.rows)
 
 
-def _row(task: plan.Task, case: cases.Case, name: str, warm: set[str]) -> results.Row:
-    method = methods.METHODS[name]
+def align_pair(name: str, fixed: images.Image, moving: images.Image) -> np.ndarray:
+    """4×4 `fixed_to_moving`, world RAS+ mm, of a classical method."""
+    align_images = methods.import_classical(name).align_images
+    return align_images(fixed, moving)
+
+
+def _run(
+    task: plan.Task, case: cases.Case, name: str, warm: set[str]
+) -> dict[str, Any]:
     value, error, numbers = np.nan, "", ""
     start = time.perf_counter()
     try:
         if task.group == "command":
-            matrix, seconds = _command(name, case)
+            matrix, seconds = _run_command(name, case)
         else:
             if task.group == "speed" and name not in warm:
-                method(case.fixed, case.moving)
+                align_pair(name, case.fixed, case.moving)
                 warm.add(name)
                 start = time.perf_counter()
-            matrix = method(case.fixed, case.moving)
+            matrix = align_pair(name, case.fixed, case.moving)
             seconds = time.perf_counter() - start
         value = case.measure(matrix)
         numbers = " ".join(f"{number:.9g}" for number in np.ravel(matrix))
     except Exception as raised:  # whatever a method raises, the others go on
         seconds = time.perf_counter() - start
         error = f"{type(raised).__name__}: {raised}".replace("\n", " ")
-    taken = round(seconds, 3), _cores()
-    return results.Row(*task.key, name, value, *taken, error, numbers)
+    return {
+        **dict(zip(plan.KEY, task.key, strict=True)),
+        "method": name,
+        "value": value,
+        "seconds": round(seconds, 3),
+        "cores": _count_cores(),
+        "error": error,
+        "matrix": numbers,
+    }
 
 
-def _command(name: str, case: cases.Case) -> tuple[np.ndarray, float]:
+def _run_command(name: str, case: cases.Case) -> tuple[np.ndarray, float]:
     """The matrix from `command`, and the seconds from its start to its end."""
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{n}.nii.gz" for n in ("fixed", "moving")]
         for path, image in zip(paths, (case.fixed, case.moving), strict=True):
-            images.save(path, image.data, image, np.dtype(np.float32))
-        found = Path(folder) / "found.txt"
-        words = [sys.executable, "-m", "benchmarks.registration.command", name]
+            images.save(path, image.data, image.grid, dtype=np.dtype(np.float32))
+        matrix_path = Path(folder) / "matrix.txt"
+        program = [sys.executable, "-m", "benchmarks.registration.command", name]
         start = time.perf_counter()
         done = subprocess.run(
-            [*words, *map(str, (*paths, found))],
+            [*program, *map(str, (*paths, matrix_path))],
             cwd=_ROOT,
             capture_output=True,
             text=True,
@@ -87,10 +117,10 @@ def _command(name: str, case: cases.Case) -> tuple[np.ndarray, float]:
         seconds = time.perf_counter() - start
         if done.returncode:
             raise errors.UserError(done.stderr.strip().split("\n")[-1])
-        return transforms.read(found), seconds
+        return transforms.read(matrix_path), seconds
 
 
-def _cores() -> int:
+def _count_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Changes of a brain's intensities in [0, 1] that leave its shape as it is."""
+"""Changes of a brain's intensities in [0, 1]; its shape stays the same."""
 
 from collections.abc import Callable, Mapping
 

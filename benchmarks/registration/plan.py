@@ -8,13 +8,14 @@ from benchmarks.registration import cases, contrasts, scans
 
 GROUPS = {
     "known-affine": "brains moved by an affine that is known, in five contrasts; mm",
-    "orientation": "the same, turned any way round; mm",
+    "orientation": "the same, rotated at random; mm",
     "regions": "pairs of people, three contrasts; mean Dice of 12 regions",
     "template": "brains to MNI152; Dice of the brain masks",
     "speed": "three pairs at 2 mm after a first run; seconds, and Dice as in regions",
     "command": "one pair at 1 mm, files to file, in a process of its own; seconds",
 }
-_SPACING = {"speed": 2.0, "command": None}  # mm, whatever is asked for
+KEY = "group", "case", "contrast", "voxels"  # of a task, in the results
+_SPACING = {"speed": 2.0, "command": None}  # mm, whatever the option says
 
 
 class Task(NamedTuple):
@@ -52,26 +53,29 @@ def tasks(
     Args:
         groups: keys of `GROUPS`.
         people: how many people of ds002748 are moved, at most 40 (at most 12 of them
-            any way round), and how many scans go to the template, at most 16.
+            in any orientation), and how many scans go to the template, at most 16.
         pairs: how many pairs, at most 238.
         spacing: the images of all cases but those of speed and command are resampled
-            to cubic voxels of this size in mm; None: they stay as they are.
+            to cubic voxels of this size in mm; None: they are not resampled.
     """
-    found = []
+    result = []
 
-    def add(group: str, name: str, contrast: str, make: Callable, *given) -> None:
+    def add(group: str, name: str, contrast: str, make: Callable, *args) -> None:
         if group in groups:
-            case, voxels = functools.partial(make, *given), "own"
+            case, voxels = functools.partial(make, *args), "own"
             size = _SPACING.get(group, spacing)
             if size is not None:
-                case, voxels = functools.partial(cases.at, size, case), f"{size:g} mm"
-            found.append(Task(group, name, contrast, voxels, case))
+                case, voxels = (
+                    functools.partial(cases.at_spacing, size, case),
+                    f"{size:g} mm",
+                )
+            result.append(Task(group, name, contrast, voxels, case))
 
     for person in scans.PEOPLE[:people]:
         name = f"sub-{person:02}"
         for contrast in contrasts.CONTRASTS:
-            given = person, contrast
-            add("known-affine", name, contrast, cases.known_affine, *given)
+            make = functools.partial(cases.known_affine, person, contrast)
+            add("known-affine", name, contrast, make)
         if person <= 12:
             add("orientation", name, "gamma 1", cases.any_orientation, person)
     for number, pair in enumerate(scans.oasis_pairs()[:pairs]):
@@ -84,4 +88,4 @@ def tasks(
             add("command", name, "gamma 1", cases.labelled_pair, *pair, "gamma 1")
     for scan in scans.OASIS[:people]:
         add("template", scan, "gamma 1", cases.to_template, scan)
-    return found
+    return result

@@ -11,7 +11,6 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
@@ -53,7 +52,7 @@ def oasis(name: str) -> Scan:
 def oasis_labels(name: str) -> images.Image:
     """Its label map, on its grid, by the Neuromorphometrics protocol."""
     path = _folder("oasis1_malf") / f"{name}_glm.nii.gz"
-    return images.load(path, labels=True)
+    return images.load_labels(path)
 
 
 def oasis_pairs() -> list[tuple[str, str]]:
@@ -66,8 +65,7 @@ def oasis_pairs() -> list[tuple[str, str]]:
 def image(data: np.ndarray, affine: np.ndarray) -> images.Image:
     """An array [x, y, z] and its voxel indices → world RAS+ mm as an image."""
     data = np.ascontiguousarray(data, np.float32)
-    header = nib.Nifti1Image(data, affine).header
-    return images.Image(data, affine, header, data.dtype)
+    return images.from_array(data, affine)
 
 
 def _scan(path: Path) -> Scan:
@@ -78,7 +76,7 @@ def _scan(path: Path) -> Scan:
     mask = ndimage.binary_fill_holes(brain)
     scaled.setflags(write=False)  # it is kept for other callers
     mask.setflags(write=False)
-    return Scan(loaded._replace(data=scaled), mask)
+    return Scan(loaded._replace(data=scaled, dtype=scaled.dtype), mask)
 
 
 def _folder(name: str) -> Path:

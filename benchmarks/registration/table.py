@@ -1,81 +1,81 @@
-"""The results as a Markdown table: a row for each question, a column for each method.
+"""The results as a table: a row for each question, a column for each method.
 
-A method that failed on a case counts as one that was infinitely far off (mm), or
-without any overlap (Dice); its cell says how often that was.
+A method that failed on a case counts as infinitely far off (mm), or as without any
+overlap (Dice); its cell says how often that was.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import pandas as pd
 
-from benchmarks.registration import results
 from benchmarks.registration.contrasts import GAMMAS
+from mdvit_jax.studies.report.section import Table
 
-Rows = list[results.Row]
 
-
-def markdown(rows: Iterable[results.Row], methods: Sequence[str]) -> str:
+def make_table(results: pd.DataFrame, methods: Sequence[str]) -> Table:
     """The table of all questions that have results.
 
     Args:
-        rows: of any cases and methods.
+        results: as `compare.compare` returns them, of any cases and methods.
         methods: the columns.
     """
-    rows = list(rows)
-    lines = [f"| | {' | '.join(methods)} |", "|---" * (len(methods) + 1) + "|"]
+    rows = []
     for question, group, contrasts, answer in _QUESTIONS:
-        asked = [r for r in rows if r.group == group and r.contrast in contrasts]
+        cases = results[(results.group == group) & results.contrast.isin(contrasts)]
         # Their own voxels before others.
-        for voxels in sorted({r.voxels for r in asked}, reverse=True):
-            alike = [r for r in asked if r.voxels == voxels]
-            columns = [[r for r in alike if r.method == method] for method in methods]
-            cells = [_cell(column, answer) for column in columns]
-            count = max(len({r.case for r in column}) for column in columns)
+        for voxels in sorted(cases.voxels.unique(), reverse=True):
+            same_size = cases[cases.voxels == voxels]
+            columns = [same_size[same_size.method == method] for method in methods]
+            count = max(column.case.nunique() for column in columns)
             size = "" if voxels == "own" or voxels in question else f", at {voxels}"
-            lines.append(f"| {question}{size} (n = {count}) | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+            cells = [_cell(column, answer) for column in columns]
+            rows.append((f"{question}{size} (n = {count})", *cells))
+    return Table(("", *methods), rows)
 
 
-def _cell(rows: Rows, answer: Callable[[Rows], str]) -> str:
-    if not rows:
+def _cell(rows: pd.DataFrame, answer: Callable[[pd.DataFrame], str]) -> str:
+    if rows.empty:
         return "–"
-    failed = sum(bool(r.error) for r in rows)
+    failed = np.count_nonzero(rows.error)
     return answer(rows) + (f" ({failed} failed)" if failed else "")
 
 
-def _distances(rows: Rows) -> np.ndarray:
-    return np.array([np.inf if r.error else r.value for r in rows])
+def _distances(rows: pd.DataFrame) -> pd.Series:
+    return rows.value.where(rows.error == "", np.inf)
 
 
-def _median(rows: Rows) -> str:
+def _median(rows: pd.DataFrame) -> str:
     return f"{np.median(_distances(rows)):.2f}"
 
 
-def _median_and_worst(rows: Rows) -> str:
+def _median_and_worst(rows: pd.DataFrame) -> str:
     return f"{_median(rows)} / {_distances(rows).max():.2f}"
 
 
-def _below_1_mm(rows: Rows) -> str:
+def _below_1_mm(rows: pd.DataFrame) -> str:
     return f"{np.count_nonzero(_distances(rows) < 1)} of {len(rows)}"
 
 
-def _overlap(rows: Rows) -> str:
-    return f"{np.mean([0 if r.error else r.value for r in rows]):.3f}" if rows else "–"
+def _overlap(rows: pd.DataFrame) -> str:
+    if rows.empty:
+        return "–"
+    return f"{rows.value.where(rows.error == '', 0).mean():.3f}"
 
 
-def _overlaps(rows: Rows) -> str:
-    of = {c: _overlap([r for r in rows if r.contrast == c]) for c in GAMMAS}
-    return f"{of['gamma 1']} ({of['gamma 0.5']}, {of['gamma 2']})"
+def _overlaps(rows: pd.DataFrame) -> str:
+    own, *others = (_overlap(rows[rows.contrast == gamma]) for gamma in GAMMAS)
+    return f"{own} ({', '.join(others)})"
 
 
-def _seconds(rows: Rows) -> str:
-    taken = [r.seconds for r in rows if not r.error]
-    return f"{np.median(taken):.1f}" if taken else "–"
+def _seconds(rows: pd.DataFrame) -> str:
+    seconds = rows.seconds[rows.error == ""]
+    return f"{seconds.median():.1f}" if len(seconds) else "–"
 
 
 _ONE = ("gamma 1",)
-# Question, group, contrasts, what answers it.
-_QUESTIONS: Sequence[tuple[str, str, Sequence[str], Callable[[Rows], str]]] = (
+# Question, group, contrasts, how it is answered.
+_QUESTIONS: Sequence[tuple[str, str, Sequence[str], Callable[[pd.DataFrame], str]]] = (
     (
         "known affine, median / worst mm, γ 1",
         *("known-affine", _ONE, _median_and_worst),

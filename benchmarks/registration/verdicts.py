@@ -54,7 +54,7 @@ def bad() -> Iterator[tuple[str, Image, Image, dict[str, Any]]]:
         as_image = labels._replace(data=labels.data.astype(np.float32))
         yield f"{name}, label map", fixed, as_image, {"force": True}
         upside_down = np.diag([1.0, -1, -1, 1]) @ moving.affine
-        turned = moving._replace(affine=upside_down)
+        turned = moving._replace(grid=moving.grid._replace(affine=upside_down))
         start = np.eye(4)
         start[:3, 3] = _centre(turned) - _centre(fixed)
         yield f"{name}, upside down, no search", fixed, turned, {"init": start}
@@ -91,7 +91,7 @@ def _centre(image: Image) -> np.ndarray:
     return image.affine[:3, :3] @ inside + image.affine[:3, 3]
 
 
-@errors.told_in_a_sentence
+@errors.handle_user_errors
 def main() -> int:
     """Print a line for each pair and the counts."""
     for kind, pairs in (("good", good()), ("bad", bad())):

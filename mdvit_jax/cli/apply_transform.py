@@ -1,18 +1,14 @@
-"""`mdvit apply`: an image or a label map through affine transforms that are there."""
+"""`mdvit apply`: an image or a label map through transforms from files."""
 
 import argparse
-from collections.abc import Sequence
 
-import numpy as np
-
-from mdvit_jax import transforms
-from mdvit_jax.cli import parser as command_line
-from mdvit_jax.io import coerce, image
-from mdvit_jax.transforms import apply
+from mdvit_jax import errors
+from mdvit_jax.cli import transform_argument
+from mdvit_jax.cli.option_values import INTERPOLATIONS, fill_value
 
 EMPTY = 3  # exit code
 _DESCRIPTION = """\
-Bring an image onto the grid of another through affine transforms.
+Bring an image onto the grid of another through transforms.
 
   mdvit apply --transform T.tfm --moving M.nii.gz --reference F.nii.gz --output W.nii.gz
   mdvit apply --transform T.tfm --moving labels.nii.gz --labels --reference F.nii.gz
@@ -25,6 +21,15 @@ Bring an image onto the grid of another through affine transforms.
 A transform goes from the fixed image to the moving one (`mdvit convert --help` lists
 the files). Several are composed; the first is that of the reference: with
 --transform A.tfm B.tfm, A goes from the reference to some image, B on from there.
+Displacement fields of ANTs and ITK (.nii.gz, .h5) may be among them.
+
+What a file does not say follows it, after colons: invert (the way back through it),
+format=fsl or format=text (a 4x4 of numbers), and for FSL's the images between which it
+stands, fixed=IMAGE and moving=IMAGE, where these are not the reference and the moving
+image:
+
+  mdvit apply --transform template_to_T1.mat:format=fsl:moving=T1.nii.gz
+              T1_to_T2.tfm:invert --moving T2.nii.gz ...
 
 A series of volumes (fMRI, DWI) goes volume by volume through the same transforms and
 keeps its time step; of the reference only the grid is used.
@@ -34,15 +39,21 @@ the image lies wholly outside of the grid, so that the output is empty.
 """
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the command and return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="mdvit apply",
+def add_parser(subparsers) -> None:
+    """Add the command with its options."""
+    parser = subparsers.add_parser(
+        "apply",
+        help="bring an image, a series or a label map through affine transforms",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--transform", metavar="FILE", nargs="+", required=True, help="one or several"
+        "--transform",
+        metavar="FILE",
+        nargs="+",
+        required=True,
+        type=transform_argument.parse,
+        help="one or several, each with its own options after colons",
     )
     parser.add_argument(
         "--moving",
@@ -66,47 +77,94 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument(
         "--interpolation",
-        choices=apply.INTERPOLATIONS,
+        choices=INTERPOLATIONS,
         help="by default linear for images and nearest for labels; linear labels: each "
-        "is interpolated on its own, as is the background, and the largest weight wins",
+        "is interpolated on its own, as is the background, and the largest weight "
+        "wins; cubic and lanczos keep images sharper and may overshoot",
+    )
+    parser.add_argument(
+        "--fill",
+        metavar="auto|VALUE",
+        default="auto",
+        type=fill_value,
+        help="value outside of the moving image; auto (the default): that of its "
+        "background, such as -1024 in CT, and 0 for labels",
     )
     parser.add_argument(
         "--invert", action="store_true", help="go the way back through the transforms"
     )
-    options = command_line.parse(parser, arguments)
-    read = options.moving, options.reference, *options.transform
-    image.check_not_read(options.output, read)
-    image.check_output(options.output)
-    image.check_new(options.output, options.overwrite)
+    parser.set_defaults(run=apply_transform)
+
+
+def apply_transform(options: argparse.Namespace) -> int:
+    """Run the command with its options; return its exit code."""
+    # Imported here: --help need not wait for them.
+    from mdvit_jax.io import nifti, output_paths, series
+    from mdvit_jax.transforms import application
+
+    if options.labels and options.interpolation in ("cubic", "lanczos"):
+        raise errors.UserError(
+            f"--interpolation {options.interpolation} makes new values, which labels "
+            "cannot have; choose nearest or linear."
+        )
+    files = [path for t in options.transform for path in (t.file, t.fixed, t.moving)]
+    read = options.moving, options.reference, *filter(None, files)
+    output_paths.check_not_input(options.output, read)
+    output_paths.image_ending(options.output)
+    output_paths.check_writable(options.output)
+    output_paths.check_new(options.output, options.overwrite)
     if options.labels or options.interpolation:
-        moving = image.open_series(options.moving, labels=options.labels)
+        moving = series.open_series(options.moving, labels=options.labels)
     else:
-        moving = coerce.series(
+        moving = series.open_continuous_series(
             options.moving, cure="add --labels, or --interpolation if it is an image"
         )
-    reference = image.load_frame(options.reference)
-    matrix = _composed(options, reference.grid, moving.frame.grid)
-    arrived = apply.write(
+    reference = nifti.read_grid(options.reference)
+    is_complete = application.write_resampled(
         options.output,
         moving,
-        matrix,
-        like=reference,
+        _read_chain(options, reference, moving.grid),
+        reference,
         labels=options.labels,
         interpolation=options.interpolation,
+        fill=options.fill,
     )
     print(f"{options.output}: {options.moving} on the grid of {options.reference}")
-    return 0 if arrived else EMPTY
+    return 0 if is_complete else EMPTY
 
 
-def _composed(options: argparse.Namespace, reference, moving) -> np.ndarray:
-    """The way of a point of the reference to the moving image."""
-    paths = options.transform
-    if len(paths) == 1:
-        grids = (moving, reference) if options.invert else (reference, moving)
-        matrix = transforms.read(paths[0], fixed=grids[0], moving=grids[1])
-    else:
-        # Between which images an FSL matrix stands is not known here.
-        matrix = np.eye(4)
-        for path in paths:
-            matrix = transforms.read(path) @ matrix
-    return np.linalg.inv(matrix) if options.invert else matrix
+def _read_chain(options: argparse.Namespace, reference, moving):
+    """The transforms on the way of a point of the reference to the moving image."""
+    from mdvit_jax import transforms
+
+    first, last = (moving, reference) if options.invert else (reference, moving)
+    chain: list = []
+    for number, transform in enumerate(options.transform):
+        is_last = number == len(options.transform) - 1
+        ends = first if number == 0 else None, last if is_last else None
+        fixed, moved = reversed(ends) if transform.invert else ends
+        part = transforms.read_chain(
+            transform.file,
+            fixed=_read_grid(transform.fixed) or fixed,
+            moving=_read_grid(transform.moving) or moved,
+            format=transform.format,
+        )
+        chain += _invert(part, transform.file) if transform.invert else part
+    return _invert(chain, "The chain") if options.invert else chain
+
+
+def _read_grid(path: str | None):
+    from mdvit_jax.io import nifti
+
+    return None if path is None else nifti.read_grid(path)
+
+
+def _invert(chain: list, name: str) -> list:
+    import numpy as np
+
+    if not all(isinstance(transform, np.ndarray) for transform in chain):
+        raise errors.UserError(
+            f"{name} holds a displacement field, which has no inverse here; name the "
+            "field of the other direction (ANTs: 1InverseWarp.nii.gz)."
+        )
+    return [np.linalg.inv(matrix) for matrix in reversed(chain)]

@@ -1,13 +1,8 @@
 """`mdvit convert`: an affine transform from one program's file into another's."""
 
 import argparse
-from collections.abc import Sequence
 
-import numpy as np
-
-from mdvit_jax import transforms
-from mdvit_jax.cli import parser as command_line
-from mdvit_jax.io import image
+from mdvit_jax.cli.option_values import FORMATS
 
 _DESCRIPTION = """\
 Convert an affine transform between the files of ITK and ANTs (.tfm, .mat), FSL (.mat),
@@ -18,10 +13,11 @@ FreeSurfer (.lta), X5 (.x5) and plain text (.txt: 4x4, fixed to moving, world RA
 """
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the command and return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="mdvit convert",
+def add_parser(subparsers) -> None:
+    """Add the command with its options."""
+    parser = subparsers.add_parser(
+        "convert",
+        help="convert an affine transform from one program's file into another's",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -39,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--to",
         dest="target",
-        choices=transforms.FORMATS,
+        choices=FORMATS,
         help="format of the output; by default what its ending says",
     )
     parser.add_argument(
@@ -55,12 +51,22 @@ def main(arguments: Sequence[str]) -> int:
         action="store_true",
         help="write the way back; --fixed and --moving are those of the input",
     )
-    options = command_line.parse(parser, arguments)
+    parser.set_defaults(run=convert_transform)
+
+
+def convert_transform(options: argparse.Namespace) -> int:
+    """Run the command with its options; return its exit code."""
+    # Imported here: --help need not wait for them.
+    import numpy as np
+
+    from mdvit_jax import transforms
+    from mdvit_jax.io import nifti, output_paths
+
     named = options.fixed, options.moving
-    image.check_not_read(options.output, filter(None, (options.input, *named)))
-    image.check_place(options.output)
-    image.check_new(options.output, options.overwrite)
-    fixed, moving = (None if p is None else image.load_frame(p).grid for p in named)
+    output_paths.check_not_input(options.output, filter(None, (options.input, *named)))
+    output_paths.check_writable(options.output)
+    output_paths.check_new(options.output, options.overwrite)
+    fixed, moving = (None if p is None else nifti.read_grid(p) for p in named)
     matrix = transforms.read(
         options.input, fixed=fixed, moving=moving, format=options.source
     )

@@ -1,15 +1,18 @@
-"""What a command sets up before it computes: log lines, memory, compiled programs."""
+"""What a command sets up before it computes: log lines and kept compiled programs."""
 
-import ctypes
+import atexit
+import contextlib
 import logging
 import os
-import platform
+import re
+import shutil
+import tempfile
 import warnings
 from pathlib import Path
 
 import jax
 
-_M_ARENA_MAX = -8  # of the GNU C library's malloc.h
+_log = logging.getLogger(__name__)
 
 
 def start() -> None:
@@ -25,26 +28,68 @@ def start() -> None:
     for library in ("absl", "orbax", "jax"):
         logging.getLogger(library).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="orbax")
-    _share_freed_memory()
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        folder = Path(home) / "mdvit_jax"
+    home = _find_home()
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if folder is None:
+        cache = os.environ.get("XDG_CACHE_HOME") or home / ".cache"
+        folder = str(Path(cache) / "mdvit_jax")
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError:
+            Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            _log.warning("%s", _not_kept(folder, error.strerror))
             return
-        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_compilation_cache_dir", folder)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    _replace_damaged_programs(Path(folder))
 
 
-def _share_freed_memory() -> None:
-    """Let threads use what others have freed, as far as that does not slow them.
+def _find_home() -> Path:
+    """The user's home; one for this process where the user id has none.
 
-    By itself the GNU C library gives the threads of JAX and Orbax eight arenas a core,
-    and each keeps the most that its threads ever freed: a run that saves often grows
-    for hours. With one a core it hardly grows; with one in all a step on two cores took
-    6 % longer (docs/performance.md). The user's MALLOC_ARENA_MAX goes before.
+    Matplotlib does not import without one.
     """
-    if platform.libc_ver()[0] == "glibc" and "MALLOC_ARENA_MAX" not in os.environ:
-        cores = len(os.sched_getaffinity(0))
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, cores)
+    try:
+        return Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = tempfile.mkdtemp(prefix="mdvit_home_")
+        atexit.register(shutil.rmtree, os.environ["HOME"], ignore_errors=True)
+        return Path.home()
+
+
+def _replace_damaged_programs(folder: Path) -> None:
+    """Remove what JAX cannot read in its cache, and warn once instead of each time.
+
+    JAX compiles then, but would keep the damaged file, an empty one after a crash, say.
+    It reports each by a Python warning that names the program.
+    """
+    show = warnings.showwarning
+    reported = set()
+
+    def show_warning(message, category, *where, **stream):
+        match = re.match(
+            r"Error (reading|writing) persistent .* entry for '(.+?)': (.*)",
+            str(message),
+            re.DOTALL,
+        )
+        if match is None:
+            show(message, category, *where, **stream)
+            return
+        action, program, reason = match.groups()
+        if action == "reading" and os.path.isdir(folder):
+            sentence = f"A damaged program in {folder} is compiled again."
+            for entry in folder.glob(f"{program}-*"):
+                with contextlib.suppress(OSError):  # gone already, or not ours
+                    entry.unlink()
+        else:
+            sentence = _not_kept(folder, reason.partition(": '")[0])
+        if sentence not in reported:
+            reported.add(sentence)
+            _log.warning("%s", sentence)
+
+    warnings.showwarning = show_warning
+
+
+def _not_kept(folder: str | Path, reason: str | None) -> str:
+    return (
+        f"Compiled programs cannot be kept in {folder} ({reason}); each run compiles."
+    )

@@ -1,4 +1,5 @@
 """From scans on disk to batches of conformed pairs, on the host, with NumPy.
 
-file → `nifti` → `conform` → `cohort` (who is in it, splits) → `store` → `pipeline`.
+`layouts` → `cohort` (who is in it, splits) → `conform` (one grid) → `cache` →
+`dataset` (scans by index) → `loading` (a batch) → `pipeline` (the stream of them).
 """

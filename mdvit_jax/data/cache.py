@@ -19,7 +19,7 @@ import numpy as np
 
 from mdvit_jax import errors
 from mdvit_jax.data import cohort, conform
-from mdvit_jax.io import nifti
+from mdvit_jax.io import gzip_files
 
 PREPARE = "run `python -m mdvit_jax prepare` with this configuration"
 
@@ -30,7 +30,8 @@ _VERSION = 1  # of the cache; raised when conforming changes what it gives
 def recipe(scan: cohort.Scan, config: ml_collections.ConfigDict) -> dict[str, Any]:
     """All that a conformed scan depends on, as JSON has it: settings and files.
 
-    A file is told by its path, and by size and time of change of it and its partner.
+    A file is identified by its path, and by the size and the time of change of it and
+    its partner.
     """
     data = config.data
     ingredients: dict[str, Any] = {
@@ -48,10 +49,10 @@ def recipe(scan: cohort.Scan, config: ml_collections.ConfigDict) -> dict[str, An
     return json.loads(json.dumps(ingredients))
 
 
-def why_stale(scan: cohort.Scan, config: ml_collections.ConfigDict) -> str | None:
+def stale_reason(scan: cohort.Scan, config: ml_collections.ConfigDict) -> str | None:
     """What keeps the cached scan from being used; None if it is up to date."""
     try:
-        details = (folder_of(scan, config) / "scan.json").read_text()
+        details = (scan_folder(scan, config) / "scan.json").read_text()
         saved = json.loads(details)["recipe"]
     except FileNotFoundError:
         return "missing"
@@ -68,7 +69,7 @@ def read(scan: cohort.Scan, config: ml_collections.ConfigDict) -> conform.Confor
     Raises:
         UserError: it is not there, or damaged.
     """
-    folder = folder_of(scan, config)
+    folder = scan_folder(scan, config)
     try:
         to_world = json.loads((folder / "scan.json").read_text())["to_world"]
         # Plain arrays: NumPy is slower with its own class of mapped ones.
@@ -94,7 +95,7 @@ def write(
     Raises:
         OSError: the cache cannot be written.
     """
-    folder = folder_of(scan, config)
+    folder = scan_folder(scan, config)
     partial = folder.with_name(f"{_PARTIAL}{os.getpid()}-{folder.name}")
     partial.mkdir()
     for name in ("image", "mask", "labels"):
@@ -152,7 +153,7 @@ def is_bad(
     return scan.subject in bad and bad[scan.subject]["recipe"] == recipe(scan, config)
 
 
-def folder_of(scan: cohort.Scan, config: ml_collections.ConfigDict) -> Path:
+def scan_folder(scan: cohort.Scan, config: ml_collections.ConfigDict) -> Path:
     """Where a scan lies, or would lie, in the cache."""
     name = parse.quote(scan.subject, safe=" ,+=@")  # without /, :, * and the like
     return _root(config) / (name.replace(".", "%2E", 1) if name[0] == "." else name)
@@ -163,7 +164,7 @@ def _stamp(path: Path | None) -> list[Any] | None:
         return None
     stamp: list[Any] = [os.path.abspath(path)]
     try:
-        for file in nifti.files(path):
+        for file in gzip_files.image_files(path):
             status = file.stat()
             stamp += [status.st_size, status.st_mtime_ns]
     except (errors.UserError, OSError):

@@ -13,7 +13,7 @@ import ml_collections
 import numpy as np
 
 from mdvit_jax import errors
-from mdvit_jax.data import layouts
+from mdvit_jax.data import layouts, partition
 from mdvit_jax.data.scan import Scan
 
 __all__ = ["PARTS", "Scan", "read", "split"]
@@ -56,57 +56,43 @@ def split(
 ) -> dict[str, list[Scan]]:
     """The scans of each of `PARTS`, in the order of `scans`.
 
-    Where the cohort itself says who belongs where (a manifest's split column), that
-    holds. Otherwise the people are put in a random order, which depends on
-    `config.seed` and their names alone, and every part takes the first of them with
-    whom it gets exactly the number of scans that `config.data.split` says, or, where
-    whole people cannot make up that number, the nearest one that they can; the log
-    says so. If the parts are to use up the cohort, the last one takes who is left.
+    Where the cohort itself assigns the parts (a manifest's split column), that holds;
+    or where `config.data.split` has a regular expression for each part, the people
+    whose whole name matches it. Otherwise the people are put in a random order, which
+    depends on `config.seed` and their names alone, and every part takes the first of
+    them with whom it gets exactly the number of scans that `config.data.split` says.
+    Where that leaves another part without its number, the people are shared out
+    together; where whole people cannot make up the numbers, each part gets the nearest
+    one that it can, and the log says so. If the parts are to use up the cohort, the
+    last one takes who is left.
 
     Raises:
         UserError: the counts are more than the cohort has, the fractions more than 1,
-            or a manifest puts one person in two parts.
+            an expression is none, or a person would be in two parts.
     """
     if any(scan.split for scan in scans):
-        return _as_said(scans)
+        return _split_by_manifest(scans)
+    if any(isinstance(part, str) for part in config.data.split):
+        return _split_by_pattern(scans, config.data.split)
     wanted = _counts(config.data.split, len(scans))
     people: dict[str, int] = {}
     for scan in scans:
         people[scan.person] = people.get(scan.person, 0) + 1
     order = np.random.default_rng(config.seed).permutation(sorted(people)).tolist()
-    taken: dict[str, str] = {}
-    for part, count in zip(PARTS, wanted, strict=True):
-        left = [person for person in order if person not in taken]
-        last = sum(wanted) == len(scans) and not any(wanted[PARTS.index(part) + 1 :])
-        chosen = left if last else _take(left, people, count)
-        if count:
-            taken |= dict.fromkeys(chosen, part)
-            got = sum(people[person] for person in chosen)
-            if got != count:
-                _log.warning(
-                    "The %s part gets %d scans instead of %d, as no person is split.",
-                    part,
-                    got,
-                    count,
-                )
-    return {part: [s for s in scans if taken.get(s.person) == part] for part in PARTS}
-
-
-def _take(order: list[str], scans_of: dict[str, int], count: int) -> list[str]:
-    """The first people in `order` whose scans sum to `count`, or as near as can be."""
-    # Bit s of sums[i] is set where some of the people from i on have s scans together.
-    sums = [1]
-    for person in reversed(order):
-        sums.append(sums[-1] | sums[-1] << scans_of[person])
-    sums.reverse()
-    possible = [s for s in range(sums[0].bit_length()) if sums[0] >> s & 1]
-    missing = min(possible, key=lambda total: abs(total - count))
-    chosen = []
-    for person, rest in zip(order, sums[1:], strict=True):
-        if scans_of[person] <= missing and rest >> (missing - scans_of[person]) & 1:
-            chosen.append(person)
-            missing -= scans_of[person]
-    return chosen
+    part_of = partition.share_people(order, people, wanted)
+    result = {
+        name: [scan for scan in scans if part_of.get(scan.person) == number]
+        for number, name in enumerate(PARTS)
+    }
+    for count, (name, members) in zip(wanted, result.items(), strict=True):
+        if len(members) != count:
+            _log.warning(
+                "The %s part gets %d scans instead of %d, as no person is split.",
+                name,
+                len(members),
+                count,
+            )
+    return result
 
 
 def _counts(wanted: Sequence[float], scans: int) -> list[int]:
@@ -132,7 +118,7 @@ def _counts(wanted: Sequence[float], scans: int) -> list[int]:
     return np.diff(ends).tolist()
 
 
-def _as_said(scans: Sequence[Scan]) -> dict[str, list[Scan]]:
+def _split_by_manifest(scans: Sequence[Scan]) -> dict[str, list[Scan]]:
     parts: dict[str, str] = {}
     for scan in scans:
         if scan.split and parts.setdefault(scan.person, scan.split) != scan.split:
@@ -146,6 +132,38 @@ def _as_said(scans: Sequence[Scan]) -> dict[str, list[Scan]]:
     return {part: [scan for scan in scans if scan.split == part] for part in PARTS}
 
 
+def _split_by_pattern(
+    scans: Sequence[Scan], patterns: Sequence[str]
+) -> dict[str, list[Scan]]:
+    if len(patterns) != len(PARTS) or not all(isinstance(p, str) for p in patterns):
+        raise errors.UserError(
+            f"data.split is {tuple(patterns)}, but needs three counts, fractions or "
+            "regular expressions: training, validation, test."
+        )
+    try:
+        expressions = [re.compile(pattern) for pattern in patterns]
+    except re.error as error:
+        raise errors.UserError(
+            f"data.split is {tuple(patterns)}, of which one is no regular expression "
+            f"({error})."
+        ) from error
+    parts: dict[str, list[Scan]] = {part: [] for part in PARTS}
+    for scan in scans:
+        into = [
+            part
+            for part, expression in zip(PARTS, expressions, strict=True)
+            if expression.fullmatch(scan.person)
+        ]
+        if len(into) > 1:
+            raise errors.UserError(
+                f"data.split puts {scan.person} into {' and '.join(into)}; a person "
+                "belongs to one part."
+            )
+        for part in into:
+            parts[part].append(scan)
+    return parts
+
+
 def _person(pattern: str, subject: str) -> str:
     try:
         expression = re.compile(pattern)
@@ -153,13 +171,13 @@ def _person(pattern: str, subject: str) -> str:
         raise errors.UserError(
             f'data.person is "{pattern}", which is no regular expression ({error}).'
         ) from error
-    found = expression.search(subject)
-    if not expression.groups or found is None or found.group(1) is None:
+    match = expression.search(subject)
+    if not expression.groups or match is None or match.group(1) is None:
         raise errors.UserError(
             f'data.person is "{pattern}", whose first group must name the person, but '
             f'finds none in "{subject}".'
         )
-    return found.group(1)
+    return match.group(1)
 
 
 def _join_people(scans: list[Scan], same_person: Sequence[Sequence[str]]) -> list[Scan]:

@@ -20,7 +20,7 @@ import numpy as np
 
 from mdvit_jax import errors
 from mdvit_jax.data import downsample, segmentation
-from mdvit_jax.io import nifti
+from mdvit_jax.io.image import Image, from_array
 
 # Divided by the brightest voxel, as "normalised to [0, 1]" could be read, white matter
 # of 16 scans of OASIS comes out between 0.38 and 0.72, for vessels and spikes decide;
@@ -53,9 +53,9 @@ class Conformed(NamedTuple):
 
 
 def conform(
-    image: nifti.Volume,
-    labels: nifti.Volume | None,
-    mask: nifti.Volume | None,
+    image: Image,
+    labels: Image | None,
+    mask: Image | None,
     *,
     size: int,
     field_of_view: float,
@@ -72,7 +72,8 @@ def conform(
 
     Args:
         image: the scan.
-        labels: whole numbers on a grid of their own, in the same world; or None.
+        labels: whole numbers of 32 bits on a grid of their own, in the same world; or
+            None.
         mask: above 0 in the brain, on a grid of its own, in the same world; or None.
         size: n, voxels along each axis of the result.
         field_of_view: in mm, along each axis of the result.
@@ -91,12 +92,12 @@ def conform(
     else:
         values *= downsample.nearest(mask, image) > 0
     inside = segmentation.segment(values).inside if mask is None else mask.data > 0
-    brain = nifti.Volume(inside.astype(np.float32), (mask or image).affine)
+    brain = from_array(inside.astype(np.float32), (mask or image).affine)
     averaged = np.zeros(1)
     if values.any():
         _warn_if_cut_off(brain, to_world, size, name)
         averaged = downsample.average(
-            nifti.Volume(values, image.affine), to_world, size, fine
+            from_array(values, image.affine), to_world, size, fine
         )
     if not averaged.any():
         raise errors.UserError(
@@ -111,12 +112,11 @@ def conform(
         )
     flat = values.ravel(order="K")  # as it lies in memory, five times as fast
     averaged /= np.float32(np.percentile(flat[flat > 0], _BRIGHTEST))
+    voted = None if labels is None else downsample.vote(labels, to_world, size, fine)
     conformed = Conformed(
         image=np.minimum(averaged, 1, out=averaged),
         mask=brain_mask.astype(np.uint8),
-        labels=None
-        if labels is None
-        else downsample.vote(labels, to_world, size, fine),
+        labels=voted,
         to_world=to_world,
     )
     _warn_if_labels_elsewhere(conformed, name)
@@ -147,10 +147,8 @@ def _warn_if_not_stripped(values: np.ndarray, name: str) -> None:
         )
 
 
-def _warn_if_cut_off(
-    brain: nifti.Volume, to_world: np.ndarray, size: int, name: str
-) -> None:
-    brain = downsample.cropped(brain)
+def _warn_if_cut_off(brain: Image, to_world: np.ndarray, size: int, name: str) -> None:
+    brain = downsample.crop_to_content(brain)
     to_grid = np.linalg.inv(to_world) @ brain.affine
 
     def outside(voxels: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import ndimage, sparse
 
-from mdvit_jax.io import nifti
+from mdvit_jax.io.image import Image, from_array
 
 # A rotation that moves no voxel further than this (in source voxels) is none.
 _ALIGNED = 0.01
@@ -44,11 +44,9 @@ def grid(
     return to_world, fine
 
 
-def average(
-    volume: nifti.Volume, to_world: np.ndarray, size: int, fine: int
-) -> np.ndarray:
+def average(volume: Image, to_world: np.ndarray, size: int, fine: int) -> np.ndarray:
     """Linear interpolation on the fine grid, averaged to the conformed one, float32."""
-    volume = cropped(volume)
+    volume = crop_to_content(volume)
     from_fine = np.linalg.inv(volume.affine) @ _fine_to_world(to_world, fine)
     aligned = _without_rotation(from_fine, size * fine)
     if aligned is not None:
@@ -67,14 +65,12 @@ def average(
     return result
 
 
-def vote(
-    labels: nifti.Volume, to_world: np.ndarray, size: int, fine: int
-) -> np.ndarray:
+def vote(labels: Image, to_world: np.ndarray, size: int, fine: int) -> np.ndarray:
     """The most frequent of the nearest labels at the fine voxels, int32."""
     result = np.zeros((size, size, size), np.int32)
     if not labels.data.any():
         return result
-    labels = cropped(labels)
+    labels = crop_to_content(labels)
     from_world = np.linalg.inv(labels.affine)
     # Half-way between two voxels the nearest is the one further right, front and up,
     # in whichever order the file has them.
@@ -108,7 +104,7 @@ def _fine_to_world(to_world: np.ndarray, fine: int) -> np.ndarray:
     return to_world @ split
 
 
-def cropped(volume: nifti.Volume) -> nifti.Volume:
+def crop_to_content(volume: Image) -> Image:
     """The smallest box that holds every voxel that is not 0; there are such voxels."""
     present = volume.data != 0
     ends = [
@@ -118,7 +114,7 @@ def cropped(volume: nifti.Volume) -> nifti.Volume:
     box = tuple(slice(first, last + 1) for first, last in ends)
     affine = volume.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ [first for first, _ in ends]
-    return nifti.Volume(volume.data[box], affine)
+    return from_array(volume.data[box], affine)
 
 
 def _without_rotation(matrix: np.ndarray, length: int):
@@ -152,7 +148,7 @@ def _weights(step: float, start: float, length: int, size: int, fine: int):
 
 
 def _slabs(
-    volume: nifti.Volume, from_fine, size: int, fine: int, *, order: int
+    volume: Image, from_fine, size: int, fine: int, *, order: int
 ) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
     """Yield (part of the conformed grid, the volume at its fine voxels).
 
@@ -180,7 +176,7 @@ def _slabs(
         yield (slice(x, x + 1), *map(slice, first[1:], last[1:])), values
 
 
-def nearest(source: nifti.Volume, target: nifti.Volume) -> np.ndarray:
+def nearest(source: Image, target: Image) -> np.ndarray:
     """The source's values at the target's voxels, 0 outside of it."""
     if source.data.shape == target.data.shape and np.allclose(
         source.affine, target.affine, atol=1e-3

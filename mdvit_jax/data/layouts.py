@@ -17,7 +17,7 @@ import ml_collections
 
 from mdvit_jax import errors
 from mdvit_jax.data import manifest
-from mdvit_jax.data.scan import Scan, named
+from mdvit_jax.data.scan import Scan, create_scan
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def read(data_config: ml_collections.ConfigDict) -> list[Scan]:
 
 def _freesurfer(root: Path, data_config) -> Iterable[Scan]:
     unfinished = []
-    for folder in _found(root, "*/mri"):
+    for folder in _match_files(root, "*/mri"):
         subject = folder.parent.name
         if subject.startswith("fsaverage"):
             continue
@@ -75,10 +75,12 @@ def _freesurfer(root: Path, data_config) -> Iterable[Scan]:
         if image is None:
             unfinished.append(subject)
         else:
-            scan = named(subject, image, labels=_first(folder / "aseg.mgz"))
+            scan = create_scan(subject, image, labels=_first(folder / "aseg.mgz"))
             # FreeSurfer names the visits of a longitudinal study so.
             base = subject.partition(".long.")[2]
-            yield scan._replace(person=named(base, image).person) if base else scan
+            yield (
+                scan._replace(person=create_scan(base, image).person) if base else scan
+            )
     if unfinished:
         _log.warning(
             "%d folders in %s have neither mri/norm.mgz nor mri/brain.mgz and are left "
@@ -92,7 +94,7 @@ def _freesurfer(root: Path, data_config) -> Iterable[Scan]:
 def _neurite_oasis(root: Path, data_config) -> Iterable[Scan]:
     """norm and seg35 lie in the scan's own space, aligned_ ones in a common one."""
     aligned = 0
-    for folder in _found(root, "*OAS1_*"):
+    for folder in _match_files(root, "*OAS1_*"):
         image, labels = folder / "norm.nii.gz", folder / "seg35.nii.gz"
         if not image.is_file():
             image, labels = (
@@ -100,7 +102,7 @@ def _neurite_oasis(root: Path, data_config) -> Iterable[Scan]:
             )
             aligned += image.is_file()
         if image.is_file():
-            yield named(folder.name, image, labels=_first(labels))
+            yield create_scan(folder.name, image, labels=_first(labels))
     if aligned:
         _log.warning(
             "%d scans in %s exist only as aligned_norm.nii.gz, which were aligned to a "
@@ -120,7 +122,7 @@ def _lpba40(root: Path, data_config) -> Iterable[Scan]:
         files: dict[str, list[Path]] = {}
         number = "S[0-9][0-9]"
         for pattern in (f"{number}/{number}.*", f"{number}.*"):
-            for path in _found(folder, pattern):
+            for path in _match_files(folder, pattern):
                 if path.name.endswith((".nii.gz", ".nii", ".hdr", ".hdr.gz")):
                     files.setdefault(path.name[:3], []).append(path)
         scans = []
@@ -129,7 +131,7 @@ def _lpba40(root: Path, data_config) -> Iterable[Scan]:
             labels = _named(paths, ".structure.label.", ".label.")
             if image is not None:
                 mask = _named(paths, ".brain.mask.")
-                scans.append(named(subject, image, labels=labels, mask=mask))
+                scans.append(create_scan(subject, image, labels=labels, mask=mask))
         if scans:
             return scans
     return []
@@ -137,10 +139,10 @@ def _lpba40(root: Path, data_config) -> Iterable[Scan]:
 
 def _bids(root: Path, data_config) -> Iterable[Scan]:
     for folder in ("", "sub-*/anat/", "sub-*/ses-*/anat/"):
-        for path in _found(root, f"{folder}sub-*_T1w.nii*"):
+        for path in _match_files(root, f"{folder}sub-*_T1w.nii*"):
             subject, ending = path.name.rsplit("_T1w", 1)
             if ending in (".nii", ".nii.gz"):
-                yield named(subject, path)
+                yield create_scan(subject, path)
 
 
 def _folder(root: Path, data_config) -> Iterable[Scan]:
@@ -155,7 +157,7 @@ def _folder(root: Path, data_config) -> Iterable[Scan]:
     before, after = pattern.split("*")
     images = {
         path.relative_to(root).as_posix()[len(before) : -len(after) or None]: path
-        for path in _found(root, pattern)
+        for path in _match_files(root, pattern)
     }
     if "" in images:
         raise errors.UserError(
@@ -173,14 +175,14 @@ def _folder(root: Path, data_config) -> Iterable[Scan]:
                 f'data.{setting} is "{template}", but needs {{subject}} where the '
                 "subject's name belongs."
             )
-        found = {s: root / template.replace("{subject}", s) for s in images}
-        found = {subject: path for subject, path in found.items() if path.is_file()}
-        if images and not found:
+        paths = {s: root / template.replace("{subject}", s) for s in images}
+        paths = {subject: path for subject, path in paths.items() if path.is_file()}
+        if images and not paths:
             raise errors.UserError(
                 f'data.{setting} is "{template}", but {root} has no such file for any '
                 f'of its {len(images)} subjects ("{next(iter(images))}" is one).'
             )
-        return found
+        return paths
 
     labels, masks = partners("labels"), partners("mask")
     # The default glob finds them too; with an image or without one, they are no scans.
@@ -203,7 +205,7 @@ def _folder(root: Path, data_config) -> Iterable[Scan]:
             alone[0].name,
         )
     return [
-        named(subject, path, labels=labels.get(subject), mask=masks.get(subject))
+        create_scan(subject, path, labels=labels.get(subject), mask=masks.get(subject))
         for subject, path in images.items()
         if path not in partner and path not in alone
     ]
@@ -219,10 +221,10 @@ def _synthetic(root: Path, data_config) -> Iterable[Scan]:
         raise errors.UserError(
             f"data.synthetic.people is {people}; at least one person is needed."
         )
-    return [named(f"synthetic-{i:05d}", Path(str(i))) for i in range(people)]
+    return [create_scan(f"synthetic-{i:05d}", Path(str(i))) for i in range(people)]
 
 
-def _found(root: Path, pattern: str) -> list[Path]:
+def _match_files(root: Path, pattern: str) -> list[Path]:
     """What matches, without what macOS and others leave behind (._name, .name)."""
     paths = sorted(root.glob(pattern))
     return [

@@ -13,6 +13,7 @@ import numpy as np
 
 from mdvit_jax import errors
 from mdvit_jax.data import conform, pairs
+from mdvit_jax.data.scan import LoadingError
 
 # Pairs that a row may try. Where nine of ten pairs cannot be read, all of them fail for
 # one row of 40,000.
@@ -23,7 +24,7 @@ _ADVICE = (
 )
 
 
-class Store(Protocol):
+class Scans(Protocol):
     """What batches are made from: conformed scans by index; it can be pickled."""
 
     def __len__(self) -> int: ...
@@ -53,7 +54,7 @@ class Load(NamedTuple):
         shared: whether the volumes are to be laid in shared memory, in a worker.
     """
 
-    store: Store
+    scans: Scans
     template: np.ndarray | None
     persons: tuple[str, ...]
     seed: int
@@ -67,8 +68,8 @@ class Load(NamedTuple):
         """The batch of a global step.
 
         Raises:
-            UserError: what the store raised for a scan; or, where such scans are left
-                out, that too many cannot be read.
+            LoadingError: the scans raised a UserError for a scan; or, where such scans
+                are left out, too many cannot be read.
         """
         drawn = pairs.draw(self.seed, step, self.batch, self.persons, self.task)
         unreadable: dict[int, str] = {}
@@ -106,7 +107,7 @@ class Load(NamedTuple):
             pair = pairs.draw_again(
                 self.seed, step, row, attempt, self.persons, self.task
             )
-        raise errors.UserError(
+        raise LoadingError(
             f"Too many scans cannot be read to go on without them, {len(unreadable)} "
             f"of {len(self.persons)} at step {step + 1}, such as this one: "
             f"{next(iter(unreadable.values()))}"
@@ -124,7 +125,7 @@ class Load(NamedTuple):
                 images.append(self._image(index))
             except errors.UserError as error:
                 if not self.skip_unreadable:
-                    raise errors.UserError(f"{error} {_ADVICE}") from error
+                    raise LoadingError(f"{error} {_ADVICE}") from error
                 unreadable[index] = str(error)
                 return None
         return images
@@ -138,6 +139,6 @@ class Load(NamedTuple):
 
     def _image(self, index: int) -> np.ndarray:
         if index != pairs.TEMPLATE:
-            return self.store[index].image
+            return self.scans[index].image
         assert self.template is not None  # `pipeline.batches` has seen to it
         return self.template

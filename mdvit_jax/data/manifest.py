@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mdvit_jax import errors
-from mdvit_jax.data.scan import Scan, named
+from mdvit_jax.data.scan import Scan, create_scan
 from mdvit_jax.io import csv_table
 
 _COLUMNS = ("subject", "image", "labels", "mask", "split", "person")
@@ -48,5 +48,5 @@ def _from_row(manifest: Path, number: int, row: Mapping[str, str]) -> Scan:
     image = files.pop("image")
     assert image is not None
     split = _SPLITS[row["split"].lower()]
-    scan = named(row["subject"], image, **files, split=split)
+    scan = create_scan(row["subject"], image, **files, split=split)
     return scan._replace(person=row["person"]) if row["person"] else scan

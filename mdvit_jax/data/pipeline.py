@@ -21,8 +21,8 @@ import grain
 import numpy as np
 from absl import flags
 
-from mdvit_jax import errors
 from mdvit_jax.data import conform, loading, pairs
+from mdvit_jax.data.scan import LoadingError
 
 # Batches in each of the two queues between a worker and the caller. The shortest is
 # enough to keep the device fed, and a batch at 128³ is 17 MB a pair.
@@ -35,7 +35,7 @@ _SHARED_MEMORY = "/dev/shm"  # where Linux keeps it; other systems have no such 
 
 
 def batches(
-    store: loading.Store,
+    scans: loading.Scans,
     template: conform.Conformed | None,
     *,
     persons: Sequence[str],
@@ -55,9 +55,9 @@ def batches(
     closed (`close()`, or `contextlib.closing` around it) or has raised.
 
     Args:
-        store: the scans, for `task` "reference" of two people at least.
+        scans: for `task` "reference" of two people at least.
         template: the fixed scan of the task "template"; else None.
-        persons: the person that each scan of the store shows (`pairs.draw`).
+        persons: the person that each of the scans shows (`pairs.draw`).
         seed, task: as in `pairs.draw`.
         first_step: global step of the first batch; when resuming, the number of
             steps already done.
@@ -67,25 +67,26 @@ def batches(
             index · batch/count … (index + 1) · batch/count - 1.
         process_count: how many processes share the global batch.
         workers: number of worker processes that load ahead; 0 loads in this one.
-        skip_unreadable: draw a pair anew (`pairs.draw_again`) while the store raises a
+        skip_unreadable: draw a pair anew (`pairs.draw_again`) while reading raises a
             UserError for one of its scans. The batch names these scans.
 
     Raises:
-        UserError: there is no pair to draw; or, while iterating, what the store
-            raised for a scan, whichever process it was read in. With
-            `skip_unreadable`: that too many cannot be read.
+        UserError: there is no pair to draw.
+        LoadingError: while iterating, the scans raised a UserError for a scan,
+            whichever process it was read in. With `skip_unreadable`: too many cannot
+            be read.
         ValueError: the batch cannot be shared out, or the template is missing.
     """
     pairs.check(persons, task)
-    if len(persons) != len(store):
-        raise ValueError(f"{len(persons)} persons are named for {len(store)} scans")
+    if len(persons) != len(scans):
+        raise ValueError(f"{len(persons)} persons are named for {len(scans)} scans")
     if task == "template" and template is None:
         raise ValueError("the task template needs a template")
     if batch % process_count:
         raise ValueError(f"a batch of {batch} cannot be shared by {process_count}")
     rows = batch // process_count
     load = loading.Load(
-        store=store,
+        scans=scans,
         template=None if template is None else template.image,
         persons=tuple(persons),
         seed=seed,
@@ -127,7 +128,7 @@ def _stream(
     try:
         # `map` and not a loop's body: between batches no name holds shared memory.
         yield from map(_own, iterator) if workers else iterator
-    except errors.UserError as error:
+    except LoadingError as error:
         refusal = str(error)
     except RuntimeError as error:
         if "terminated unexpectedly" not in str(error):  # Grain's word for a lost one
@@ -145,7 +146,7 @@ def _stream(
     if refusal is not None:
         # Raised anew: the old one's traceback is a wall of Grain's frames, and they
         # keep batches in shared memory.
-        raise errors.UserError(refusal)
+        raise LoadingError(refusal)
 
 
 def _close(stream: weakref.ref[Generator]) -> None:

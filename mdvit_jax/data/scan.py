@@ -4,8 +4,14 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from mdvit_jax import errors
+
 # How ADNI, OASIS and BIDS write a person within the name of a scan.
 _PERSON = re.compile(r"\d{3}_S_\d{4,5}|OAS\d_?\d{4}|sub-[A-Za-z0-9]+")
+
+
+class LoadingError(errors.UserError):
+    """Scans cannot be loaded; what was computed before is not affected."""
 
 
 class Scan(NamedTuple):
@@ -28,7 +34,7 @@ class Scan(NamedTuple):
     split: str
 
 
-def named(
+def create_scan(
     subject: str,
     image: Path,
     *,
@@ -36,7 +42,7 @@ def named(
     mask: Path | None = None,
     split: str = "",
 ) -> Scan:
-    """A scan whose name may tell the person, as names of ADNI, OASIS and BIDS do."""
-    found = _PERSON.search(subject)
-    person = found.group() if found else subject
+    """A scan whose name may contain the person, as names of ADNI, OASIS and BIDS do."""
+    match = _PERSON.search(subject)
+    person = match.group() if match else subject
     return Scan(subject, person, image, labels, mask, split)

@@ -7,7 +7,7 @@ import ml_collections
 import numpy as np
 
 from mdvit_jax.data import conform
-from mdvit_jax.io import nifti
+from mdvit_jax.io import image
 
 CSF, GREY, WHITE = 1, 2, 3  # label values of the tissue maps made from MNI152
 
@@ -25,17 +25,14 @@ def load(data_config: ml_collections.ConfigDict) -> tuple[conform.Conformed, str
     """
     grid = {"size": data_config.size, "field_of_view": data_config.field_of_view}
     if data_config.template == "mni152":
-        image, labels, mask = mni152()
-        return conform.conform(image, labels, mask, **grid), "mni152"
+        return conform.conform(*mni152(), **grid), "mni152"
     path = Path(data_config.template).expanduser()
-    image = nifti.load(path)
-    return conform.conform(image, None, None, **grid, name=str(path)), path.name.split(
-        "."
-    )[0]
+    conformed = conform.conform(image.load(path), None, None, **grid, name=str(path))
+    return conformed, path.name.split(".")[0]
 
 
 @functools.lru_cache(maxsize=1)
-def mni152() -> tuple[nifti.Volume, nifti.Volume, nifti.Volume]:
+def mni152() -> tuple[image.Image, image.Image, image.Image]:
     """MNI152 as nilearn ships it: image, tissue labels, brain mask; 1 mm, RAS+.
 
     The image (ICBM 2009a, non-linear symmetric) is float32 in [0, 1], 0 outside the
@@ -50,13 +47,13 @@ def mni152() -> tuple[nifti.Volume, nifti.Volume, nifti.Volume]:
     template = datasets.load_mni152_template(resolution=1)
     affine = np.asarray(template.affine, np.float64)
     mask = np.asarray(datasets.load_mni152_brain_mask(resolution=1).dataobj) > 0
-    image = np.where(mask, np.asarray(template.dataobj, np.float32), np.float32(0))
+    brain = np.where(mask, np.asarray(template.dataobj, np.float32), np.float32(0))
     grey = np.asarray(datasets.load_mni152_gm_template(resolution=1).dataobj)
     white = np.asarray(datasets.load_mni152_wm_template(resolution=1).dataobj)
     # In the order fluid, grey, white; a tie goes to the first.
     labels = (np.argmax([1 - grey - white, grey, white], axis=0) + CSF) * mask
-    arrays = [image, labels.astype(np.int32), mask.astype(np.uint8)]
+    arrays = [brain, labels.astype(np.int32), mask.astype(np.uint8)]
     for array in arrays:
         array.setflags(write=False)
-    volumes = [nifti.Volume(array, affine) for array in arrays]
-    return volumes[0], volumes[1], volumes[2]
+    brain_image, tissues, brain_mask = (image.from_array(a, affine) for a in arrays)
+    return brain_image, tissues, brain_mask

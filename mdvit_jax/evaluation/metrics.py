@@ -1,14 +1,12 @@
 """Overlap and surface distance of two segmentations on one grid.
 
 All functions take arrays `[x, y, z]` of equal shape: the fixed segmentation and the
-moving one after warping onto the fixed grid. A mask holds where it is non-zero. They
-raise ValueError where the shapes differ. Where both segmentations are empty nothing
-was compared, and the value is NaN: neither a success nor a failure.
+moving one after warping onto the fixed grid. A voxel is in a mask where the mask is not
+0. Different shapes raise a ValueError. Where both segmentations are empty there is
+nothing to compare, and the value is NaN: neither a success nor a failure.
 """
 
-from __future__ import annotations
-
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -37,8 +35,8 @@ def hausdorff95(
 
     The surface is made of the mask's voxels with a face on the background; what lies
     outside the volume is background. A directed distance goes from each surface voxel
-    of one mask to the nearest one of the other, centre to centre. Infinite where just
-    one of the masks is empty.
+    of one mask to the nearest one of the other, centre to centre. It is infinite where
+    only one of the masks is empty.
 
     Args:
         fixed_mask: [x, y, z].
@@ -50,23 +48,15 @@ def hausdorff95(
         return float("inf") if fixed.any() or warped.any() else float("nan")
     # Beyond the masks there is only background: leave it out, for speed.
     (box,) = ndimage.find_objects((fixed | warped).astype(np.int8))
-    of_fixed, of_warped = _surface(fixed[box]), _surface(warped[box])
-    to_fixed = _distance(of_fixed, spacing)
-    to_warped = _distance(of_warped, spacing)
+    fixed_surface, warped_surface = _surface(fixed[box]), _surface(warped[box])
+    to_fixed = _distance(fixed_surface, spacing)
+    to_warped = _distance(warped_surface, spacing)
     return float(
         max(
-            np.percentile(to_warped[of_fixed], 95),
-            np.percentile(to_fixed[of_warped], 95),
+            np.percentile(to_warped[fixed_surface], 95),
+            np.percentile(to_fixed[warped_surface], 95),
         )
     )
-
-
-def label_dice(
-    fixed_labels: ArrayLike, warped_labels: ArrayLike, values: Iterable[int]
-) -> dict[int, float]:
-    """Dice of each label value, of two integer label maps [x, y, z]."""
-    alone = {int(value): (int(value),) for value in values}
-    return region_dice(fixed_labels, warped_labels, alone)
 
 
 def region_dice(
@@ -77,20 +67,20 @@ def region_dice(
     """Dice of each region, the union of its label values; NaN where neither map has it.
 
     Regions may share values. The label maps [x, y, z] are read once, whatever the
-    number of regions: their joint histogram answers for all of them.
+    number of regions, for their joint histogram.
     """
-    fixed, warped = _pair(fixed_labels, warped_labels)
+    fixed, warped = _check_shapes(fixed_labels, warped_labels)
     values = np.unique(
         np.array([v for region in regions.values() for v in region], np.int64)
     )
     joint = _joint_histogram(fixed, warped, values)
     result = {}
     for name, region in regions.items():
-        chosen = np.isin(values, region)
+        member = np.isin(values, region)
         # The last row and column of the histogram count all other values.
-        in_fixed = joint[:-1].sum(axis=1)[chosen].sum()
-        in_warped = joint[:, :-1].sum(axis=0)[chosen].sum()
-        both = joint[:-1, :-1][np.ix_(chosen, chosen)].sum()
+        in_fixed = joint[:-1].sum(axis=1)[member].sum()
+        in_warped = joint[:, :-1].sum(axis=0)[member].sum()
+        both = joint[:-1, :-1][np.ix_(member, member)].sum()
         result[name] = _ratio(2 * both, in_fixed + in_warped)
     return result
 
@@ -99,16 +89,16 @@ def lowest30(values: ArrayLike) -> NDArray[np.float64]:
     """The lowest 30 % of the cases, ascending: ceil(0.3 n) of n; [m].
 
     The mean of these Dice values is DSC30. (The paper's text calls it the 30th
-    percentile; its tables hold a mean ± standard deviation of the lowest 30 %.) NaN,
-    where nothing was compared, is no case.
+    percentile; its tables hold a mean ± standard deviation of the lowest 30 %.) NaN
+    does not count as a case.
     """
-    cases = np.asarray(values, np.float64).ravel()
-    cases = np.sort(cases[~np.isnan(cases)])
-    count = -(-3 * len(cases) // 10)  # integers: 0.3 n may round to just above a whole
-    return cases[:count]
+    scores = np.asarray(values, np.float64).ravel()
+    scores = np.sort(scores[~np.isnan(scores)])
+    count = -(-3 * len(scores) // 10)  # integers: 0.3 n may round to just above a whole
+    return scores[:count]
 
 
-def _pair(fixed: ArrayLike, warped: ArrayLike) -> tuple[NDArray, NDArray]:
+def _check_shapes(fixed: ArrayLike, warped: ArrayLike) -> tuple[NDArray, NDArray]:
     fixed, warped = np.asarray(fixed), np.asarray(warped)
     if fixed.shape != warped.shape or fixed.ndim != 3:
         raise ValueError(
@@ -119,7 +109,7 @@ def _pair(fixed: ArrayLike, warped: ArrayLike) -> tuple[NDArray, NDArray]:
 
 
 def _masks(fixed: ArrayLike, warped: ArrayLike) -> tuple[NDArray, NDArray]:
-    fixed, warped = _pair(fixed, warped)
+    fixed, warped = _check_shapes(fixed, warped)
     return fixed != 0, warped != 0
 
 
@@ -139,11 +129,11 @@ def _distance(surface: NDArray, spacing: Sequence[float]) -> NDArray[np.float64]
 
 def _joint_histogram(fixed: NDArray, warped: NDArray, values: NDArray) -> NDArray:
     """Voxels with value i in fixed and j in warped, [n + 1, n + 1]; n is all others."""
-    some = (fixed != 0) | (warped != 0)
+    labelled = (fixed != 0) | (warped != 0)
     if np.any(values == 0):
-        some[:] = True
+        labelled[:] = True
     size = len(values) + 1
-    joint = _index(fixed[some], values) * size + _index(warped[some], values)
+    joint = _index(fixed[labelled], values) * size + _index(warped[labelled], values)
     return np.bincount(joint, minlength=size * size).reshape(size, size)
 
 

@@ -1,11 +1,9 @@
 """Which label values make up the paper's 12 regions, for each labelling protocol.
 
-Left and right are joined. Every value was read from the protocol's own list; the link
-stands beside the table. A protocol that does not draw a region leaves it out, and
-`missing` names it. To add a protocol, add a table.
+Left and right are joined. Every value comes from the protocol's own list, whose link
+stands above the table. A protocol that does not draw a region leaves it out, and
+`missing_regions` names it. To add a protocol, add a table.
 """
-
-from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
@@ -122,18 +120,22 @@ _TABLES: Mapping[str, Mapping[str, tuple[int, ...]]] = {
 SCHEMES = tuple(_TABLES)
 
 
-def table(scheme: str) -> Mapping[str, tuple[int, ...]]:
-    """Region → its label values, in the paper's order; UserError if it is unknown."""
+def label_values(scheme: str) -> Mapping[str, tuple[int, ...]]:
+    """Region → its label values, in the paper's order.
+
+    Raises:
+        UserError: the scheme is unknown.
+    """
     if scheme not in _TABLES:
         near = difflib.get_close_matches(scheme.lower(), SCHEMES, n=1, cutoff=0.0)
         raise errors.UserError(
-            f"data.label_scheme is {scheme!r}, which is none of {', '.join(SCHEMES)}; "
-            f"did you mean {near[0]!r}?"
+            f"data.label_scheme is {scheme!r}; choose one of {', '.join(SCHEMES)}. "
+            f"Did you mean {near[0]!r}?"
         )
     return _TABLES[scheme]
 
 
-def missing(scheme: str) -> tuple[str, ...]:
+def missing_regions(scheme: str) -> tuple[str, ...]:
     """Those of the paper's 12 regions that the scheme does not draw, in its order."""
-    known = table(scheme)
-    return tuple(region for region in PAPER_REGIONS if region not in known)
+    drawn = label_values(scheme)
+    return tuple(region for region in PAPER_REGIONS if region not in drawn)

@@ -10,6 +10,7 @@ from mdvit_jax.geometry.affine import (
     centre_shift,
     compose,
     homogeneous,
+    invert,
     translation_matrix,
 )
 from mdvit_jax.geometry.coordinates import (
@@ -30,6 +31,7 @@ __all__ = [
     "homogeneous",
     "image_pyramid",
     "in_world",
+    "invert",
     "normalised_to_world",
     "pool",
     "translation_matrix",

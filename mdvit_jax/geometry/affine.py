@@ -2,16 +2,28 @@
 
 A matrix is 4×4 and called `fixed_to_moving`: it takes a homogeneous point of the
 fixed space to the point of the moving space that lands there. Coordinates are
-normalised (`geometry.grid`), in the order of the array's axes x, y, z.
+normalised (`geometry.coordinates`), in the order of the array's axes x, y, z.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from mdvit_jax.geometry import coordinates
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Num
 
-def affine_matrix(parameters: Array, *, centre: Array | None = None) -> Array:
+
+def affine_matrix(
+    parameters: Float[Array | np.ndarray, "*batch parameters"],
+    *,
+    centre: Float[Array | np.ndarray, "*batch 3"] | None = None,
+) -> Float[Array, "*batch 4 4"]:
     """Matrix of the 12 parameters: C · H · S · R · C⁻¹ · T (C2FViT, Mok & Chung 2022).
 
     Args:
@@ -26,21 +38,29 @@ def affine_matrix(parameters: Array, *, centre: Array | None = None) -> Array:
         [*batch, 4, 4] float32 `fixed_to_moving`: T shifts by the translation, C⁻¹
         brings the centre to the origin, R = Rz·Ry·Rx rotates, S scales, H shears
         (upper triangular), C shifts back.
+
+    Raises:
+        ValueError: not 12 parameters.
     """
     if parameters.shape[-1] != 12:
         raise ValueError(f"12 parameters are expected, not {parameters.shape[-1]}")
-    parameters = parameters.astype(jnp.promote_types(parameters.dtype, jnp.float32))
-    translation, rotation, shear, scale = jnp.split(parameters, 4, axis=-1)
+    dtype = jnp.promote_types(parameters.dtype, jnp.float32)
+    translation, rotation, shear, scale = jnp.split(
+        jnp.asarray(parameters, dtype), 4, axis=-1
+    )
     scaled = (1 + 0.5 * scale)[..., :, None] * _rotation(jnp.pi * rotation)
     linear = compose(_shear(jnp.pi * shear), scaled)
     if centre is None:
         offset = _apply(linear, translation)
     else:
+        centre = jnp.asarray(centre)
         offset = centre + _apply(linear, translation - centre)
     return homogeneous(linear, offset)
 
 
-def homogeneous(linear: Array, offset: Array) -> Array:
+def homogeneous(
+    linear: Float[Array, "*batch 3 3"], offset: Float[Array, "*batch 3"]
+) -> Float[Array, "*batch 4 4"]:
     """[*batch, 3, 3] and [*batch, 3] → [*batch, 4, 4]."""
     top = jnp.concatenate([linear, offset[..., None]], axis=-1)
     bottom = jnp.broadcast_to(
@@ -49,30 +69,48 @@ def homogeneous(linear: Array, offset: Array) -> Array:
     return jnp.concatenate([top, bottom], axis=-2)
 
 
-def compose(*matrices: Array) -> Array:
+def compose(
+    *matrices: Float[Array | np.ndarray, "... n n"],
+) -> Float[Array, "... n n"]:
     """Product of matrices [*batch, n, n], the last one acting first.
 
     In full float32: accelerators round the factors of a plain `@` to fewer bits.
     """
-    product = matrices[0]
+    product = jnp.asarray(matrices[0])
     for matrix in matrices[1:]:
         product = jnp.matmul(product, matrix, precision="highest")
     return product
 
 
-def translation_matrix(offset: Array) -> Array:
+def invert(matrix: Float[Array, "*batch 4 4"]) -> Float[Array, "*batch 4 4"]:
+    """Inverse of affine matrices whose last row is 0 0 0 1.
+
+    By cofactors: a few products, where a general solver calls a library for each pair.
+    The 3×3 part must have a determinant; singular matrices give infinities.
+    """
+    linear, offset = matrix[..., :3, :3], matrix[..., :3, 3]
+    a, b, c = (linear[..., i, :] for i in range(3))
+    adjugate = jnp.stack([jnp.cross(b, c), jnp.cross(c, a), jnp.cross(a, b)], axis=-1)
+    determinant = (a * adjugate[..., 0]).sum(-1)
+    inverse = adjugate / determinant[..., None, None]
+    return homogeneous(inverse, -_apply(inverse, offset))
+
+
+def translation_matrix(offset: Float[Array, "*batch 3"]) -> Float[Array, "*batch 4 4"]:
     """[*batch, 3] → the [*batch, 4, 4] matrix that adds `offset` to a point."""
     linear = jnp.broadcast_to(jnp.eye(3, dtype=offset.dtype), (*offset.shape, 3))
     return homogeneous(linear, offset)
 
 
-def centre_of_mass(volume: Array) -> Array:
+def centre_of_mass(
+    volume: Num[Array | np.ndarray, "*batch x y z"],
+) -> Float[Array, "*batch 3"]:
     """Intensity-weighted mean position, [*batch, x, y, z] → [*batch, 3] normalised.
 
     The sums run over one axis at a time, in float32. An empty volume has its centre
     of mass at the origin.
     """
-    volume = volume.astype(jnp.promote_types(volume.dtype, jnp.float32))
+    volume = jnp.asarray(volume, jnp.promote_types(volume.dtype, jnp.float32))
     profiles = [
         volume.sum(axis=tuple(a for a in (-3, -2, -1) if a != axis))
         for axis in (-3, -2, -1)
@@ -90,7 +128,10 @@ def centre_of_mass(volume: Array) -> Array:
     )
 
 
-def centre_shift(fixed: Array, moving: Array) -> Array:
+def centre_shift(
+    fixed: Num[Array | np.ndarray, "*batch x y z"],
+    moving: Num[Array | np.ndarray, "*batch x y z"],
+) -> Float[Array, "*batch 4 4"]:
     """`fixed_to_moving` that lays the centres of mass on each other, [*batch, 4, 4]."""
     return translation_matrix(centre_of_mass(moving) - centre_of_mass(fixed))
 

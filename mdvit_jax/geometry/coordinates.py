@@ -6,17 +6,24 @@ of the first voxel to 1 at the outer edge of the last: the centre of voxel i lie
 that one matrix serves all levels of an image pyramid.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
-def voxel_centres(size: int, *, dtype=jnp.float32) -> Array:
+
+def voxel_centres(size: int, *, dtype=jnp.float32) -> Float[Array, " size"]:
     """Normalised coordinates of the voxel centres along one axis, [size]."""
     return (2 * jnp.arange(size, dtype=dtype) + 1) / size - 1
 
 
-def voxel_to_normalised(shape: tuple[int, int, int]) -> np.ndarray:
+def voxel_to_normalised(shape: tuple[int, ...]) -> Float[np.ndarray, "4 4"]:
     """4×4 float64 matrix from voxel indices to normalised coordinates."""
     size = np.asarray(shape, np.float64)
     matrix = np.diag([*(2 / size), 1.0])
@@ -25,8 +32,8 @@ def voxel_to_normalised(shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def normalised_to_world(
-    shape: tuple[int, int, int], to_world: np.ndarray
-) -> np.ndarray:
+    shape: tuple[int, ...], to_world: Float[np.ndarray, "4 4"]
+) -> Float[np.ndarray, "4 4"]:
     """4×4 float64 matrix from normalised coordinates to world RAS+ millimetres.
 
     `to_world` is the 4×4 affine of the volume: voxel indices → world RAS+ mm.
@@ -35,11 +42,11 @@ def normalised_to_world(
 
 
 def in_world(
-    fixed_to_moving: np.ndarray,
+    fixed_to_moving: Float[Array | np.ndarray, "4 4"],
     *,
-    fixed: np.ndarray,
-    moving: np.ndarray,
-) -> np.ndarray:
+    fixed: Float[np.ndarray, "4 4"],
+    moving: Float[np.ndarray, "4 4"],
+) -> Float[np.ndarray, "4 4"]:
     """Carry a normalised `fixed_to_moving` over to world RAS+ millimetres, 4×4 float64.
 
     Args:

@@ -3,17 +3,30 @@
 Means are taken in float32 at least, whatever the dtype of the volume.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Num
 
-def halve(volume: Array) -> Array:
-    """Mean of each 2×2×2 block, [*batch, x, y, z] → [*batch, x/2, y/2, z/2]."""
+
+def halve(
+    volume: Num[Array | np.ndarray, "*batch x y z"],
+) -> Float[Array, "*batch hx hy hz"]:
+    """Mean of each 2×2×2 block, [*batch, x, y, z] → [*batch, x/2, y/2, z/2].
+
+    Raises:
+        ValueError: an odd size.
+    """
     *batch, x, y, z = volume.shape
     if x % 2 or y % 2 or z % 2:
         raise ValueError(f"only even sizes can be halved, not {(x, y, z)}")
-    volume = volume.astype(jnp.promote_types(volume.dtype, jnp.float32))
+    volume = jnp.asarray(volume, jnp.promote_types(volume.dtype, jnp.float32))
     # One axis after the other: strided slices of the innermost axis come last, when
     # the volume is a quarter of its size.
     for axis in (-3, -2, -1):
@@ -25,15 +38,19 @@ def halve(volume: Array) -> Array:
     return volume
 
 
-def image_pyramid(volume: Array, levels: int) -> list[Array]:
+def image_pyramid(
+    volume: Num[Array | np.ndarray, "*batch x y z"], levels: int
+) -> list[Array]:
     """The volume and its `levels - 1` halvings, coarsest first."""
-    volumes = [volume]
+    volumes = [jnp.asarray(volume)]
     for _ in range(levels - 1):
         volumes.append(halve(volumes[-1]))
     return volumes[::-1]
 
 
-def pool(volume: Array, *, kernel: int) -> Array:
+def pool(
+    volume: Num[Array | np.ndarray, "*batch x y z"], *, kernel: int
+) -> Float[Array, "*batch px py pz"]:
     """Average pooling with stride 2, the window centred and cut off at the border.
 
     The mean is taken over the voxels inside the volume only ("padding not counted").
@@ -45,13 +62,16 @@ def pool(volume: Array, *, kernel: int) -> Array:
     Returns:
         [*batch, ⌈x/2⌉, ⌈y/2⌉, ⌈z/2⌉].
 
+    Raises:
+        ValueError: an even kernel.
+
     Separable: three passes of `kernel` additions instead of kernel³. As windowed
     reductions, whose gradient is one again; that of shifted slices takes five times as
     long.
     """
     if kernel < 1 or kernel % 2 == 0:
         raise ValueError(f"the pooling kernel is an odd number, not {kernel}")
-    volume = volume.astype(jnp.promote_types(volume.dtype, jnp.float32))
+    volume = jnp.asarray(volume, jnp.promote_types(volume.dtype, jnp.float32))
     reach = kernel // 2
     for axis in (-3, -2, -1):
         size = volume.shape[axis]
@@ -65,4 +85,4 @@ def pool(volume: Array, *, kernel: int) -> Array:
         last = np.minimum(centres + reach, size - 1)
         inside = (last - first + 1).reshape((-1,) + (1,) * (-1 - axis))
         volume = total / jnp.asarray(inside, volume.dtype)
-    return volume
+    return jnp.asarray(volume)

@@ -5,32 +5,62 @@ Samples beyond the outermost voxel centres fade to zero over one voxel, as
 `map_coordinates(mode="constant")` in JAX and `grid_sample` in PyTorch do.
 """
 
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.scipy import ndimage
 
-from mdvit_jax.geometry import coordinates
+from mdvit_jax.geometry import coordinates, forms
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Shaped
+
+FORMS = ("reference", "gather", "blocks")
 
 
-def warp_affine(moving: Array, fixed_to_moving: Array, *, order: int = 1) -> Array:
+def warp_affine(
+    moving: Shaped[Array | np.ndarray, "*batch x y z"],
+    fixed_to_moving: Float[Array | np.ndarray, "*batch 4 4"],
+    *,
+    order: int = 1,
+    form: str = "auto",
+) -> Shaped[Array, "*batch x y z"]:
     """Moving volume seen on the fixed grid: out(x) = moving(fixed_to_moving · x).
 
     Args:
         moving: [*batch, x, y, z]. Linear interpolation gives a float32 result at
             least; `order=0` keeps the dtype and every value.
-        fixed_to_moving: [*batch, 4, 4], normalised coordinates (`geometry.grid`).
-            Matrix and coordinates are float32 whatever the volume's dtype.
-        order: 1 trilinear, 0 nearest (halves round up; not differentiable).
+        fixed_to_moving: [*batch, 4, 4], normalised coordinates
+            (`geometry.coordinates`). Matrix and coordinates are float32 at least,
+            whatever the volume's dtype.
+        order: 1 trilinear, 0 nearest (not differentiable).
+        form: "reference" is the definition by `jax.scipy.ndimage.map_coordinates`,
+            "gather" reads the eight neighbours of each voxel once for value and
+            derivative, "blocks" brings boxes of voxels together and multiplies them
+            with weights (`geometry.block_warp`; float32 and `order=1` alone),
+            "auto" takes the one that is faster on the platform (`geometry.forms`).
+            Equal to rounding; halfway between two voxels `order=0` takes the even one
+            in "reference", else the upper one.
 
     Returns:
         [*batch, x, y, z], zero outside the moving volume.
 
-    The derivative with respect to the matrix costs one weighted sum for each of its
-    12 entries and never scatters; the one with respect to `moving` scatters, and only
-    where it is asked for. Linear interpolation has a kink at every voxel centre;
-    there, at the identity for instance, the derivative is the one from above, as in
-    `map_coordinates`.
+    Raises:
+        ValueError: another order, shapes that do not go together, an unknown form.
+
+    The derivative of "gather" and of "blocks" with respect to the matrix costs one
+    weighted sum for each of its 12 entries and never scatters; the one with respect to
+    `moving` scatters, and only where it is asked for. Linear interpolation has a kink
+    at every voxel centre; there, at the identity for instance, the derivative of every
+    form is the one from above.
     """
+    form = forms.choose_form("warp", form, FORMS)
     if order not in (0, 1):
         raise ValueError(f"order is 0 (nearest) or 1 (linear), not {order}")
     if moving.ndim < 3:
@@ -45,27 +75,52 @@ def warp_affine(moving: Array, fixed_to_moving: Array, *, order: int = 1) -> Arr
     matrix = matrix.astype(jnp.promote_types(matrix.dtype, "float32"))
     dtype = jnp.promote_types(moving.dtype, "float32") if order == 1 else moving.dtype
     moving = jnp.asarray(moving, dtype)
-    one = _linear if order == 1 else _nearest
+    if form == "reference":
+        warp = _map_linear if order == 1 else _map_nearest
+    else:
+        single = moving.dtype == matrix.dtype == jnp.float32
+        linear = functools.partial(_linear, form == "blocks" and single)
+        warp = linear if order == 1 else _nearest
     for _ in batch:
-        one = jax.vmap(one)
-    return one(moving, matrix)
+        warp = jax.vmap(warp)
+    return warp(moving, matrix)
 
 
-@jax.custom_jvp
-def _linear(moving: Array, matrix: Array) -> Array:
+def _map_linear(moving: Array, matrix: Array) -> Array:
+    positions = _voxel_positions(matrix, moving.shape)
+    return ndimage.map_coordinates(moving, positions, order=1, mode="constant")
+
+
+def _map_nearest(moving: Array, matrix: Array) -> Array:
+    positions = _voxel_positions(matrix, moving.shape)
+    return ndimage.map_coordinates(moving, positions, order=0, mode="constant")
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _linear(in_blocks: bool, moving: Array, matrix: Array) -> Array:
+    if in_blocks:
+        return _in_blocks(moving, matrix, slopes=False)[0]
     return _interpolate(moving, matrix)
 
 
-def _linear_jvp(primals, tangents):
-    """Value and slopes from the same eight neighbours; zero tangents are left out."""
+def _linear_jvp(in_blocks: bool, primals, tangents):
+    """Value and slopes from the same eight neighbours; zero tangents are left out.
+
+    What the tangent of the moving volume does is gathered in any form, as its
+    transpose, the gradient to the volume, is a scatter then.
+    """
     moving, matrix = primals
     moving_tangent, matrix_tangent = tangents
     symbolic_zero = jax.custom_derivatives.SymbolicZero
     if isinstance(matrix_tangent, symbolic_zero):
-        value = _interpolate(moving, matrix)
+        value = _linear(in_blocks, moving, matrix)
         tangent = jnp.zeros_like(value)
     else:
-        value, slopes = _interpolate_with_slopes(moving, matrix)
+        if in_blocks:
+            value, *slopes_ = _in_blocks(moving, matrix, slopes=True)
+            slopes = tuple(slopes_)
+        else:
+            value, slopes = _interpolate_with_slopes(moving, matrix)
         tangent = _directional_derivative(slopes, matrix_tangent)
     if not isinstance(moving_tangent, symbolic_zero):
         tangent += _interpolate(moving_tangent, matrix)
@@ -73,6 +128,14 @@ def _linear_jvp(primals, tangents):
 
 
 _linear.defjvp(_linear_jvp, symbolic_zeros=True)
+
+
+def _in_blocks(moving: Array, matrix: Array, *, slopes: bool) -> Array:
+    # Imported here: Pallas takes half a second, and TPUs alone need it.
+    from mdvit_jax.geometry import block_warp
+
+    positions = _index_to_position(matrix, moving.shape)
+    return block_warp.interpolate(moving, positions, slopes=slopes)
 
 
 def _nearest(moving: Array, matrix: Array) -> Array:
@@ -131,24 +194,29 @@ def _directional_derivative(slopes, matrix_tangent: Array) -> Array:
 
 
 def _voxel_positions(matrix: Array, shape) -> list[Array]:
-    """Where each fixed voxel lands, in voxels of the moving volume, 3 × [x, y, z].
+    """Where each fixed voxel lands, in voxels of the moving volume, 3 × [x, y, z]."""
+    positions = []
+    for row in _index_to_position(matrix, shape):
+        x, y, z = (
+            row[axis] * jnp.arange(n, dtype=row.dtype) for axis, n in enumerate(shape)
+        )
+        positions.append((x + row[3])[:, None, None] + (y[:, None] + z[None, :])[None])
+    return positions
+
+
+def _index_to_position(matrix: Array, shape) -> Array:
+    """[3, 4]: index of a fixed voxel → where it lands, in voxels of the moving volume.
 
     Written so that the identity gives whole numbers exactly.
     """
-    positions = []
+    rows = []
     for axis, n in enumerate(shape):
         scales = [matrix[axis, k] * (n / m) for k, m in enumerate(shape)]
         start = (n - 1) + n * matrix[axis, 3]
         for scale, m in zip(scales, shape, strict=True):
             start = start - scale * (m - 1)
-        x, y, z = (
-            scale * jnp.arange(m, dtype=matrix.dtype)
-            for scale, m in zip(scales, shape, strict=True)
-        )
-        positions.append(
-            (x + start / 2)[:, None, None] + (y[:, None] + z[None, :])[None]
-        )
-    return positions
+        rows.append(jnp.stack([*scales, start / 2]))
+    return jnp.stack(rows)
 
 
 def _neighbours(moving: Array, matrix: Array):

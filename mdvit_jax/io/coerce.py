@@ -1,150 +1,130 @@
-"""What a caller gives as an image: a path, a nibabel image, an array."""
+"""What a caller may pass as an image: a path, a nibabel image, an array."""
 
-import itertools
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 
 from mdvit_jax import errors
-from mdvit_jax.io import headers, nifti, voxels
-from mdvit_jax.io import image as images
+from mdvit_jax.io import headers, image, nifti, voxels
 from mdvit_jax.io.grid import Grid
+from mdvit_jax.io.image import Image
 
 _ONE_GRID = 0.01  # mm; headers are float32
 
 
-def image(given: Any, name: str) -> images.Image:
+def to_image(source: Any, name: str) -> Image:
     """An image from a path, a nibabel image, an array, or an array and its affine.
 
     An array alone has its voxel indices as millimetres.
 
     Args:
+        source: one of these, or an `Image`.
         name: of the image in messages, where it has no path.
 
     Raises:
-        UserError: it cannot be used; see `nifti.load`.
+        UserError: it cannot be used; see `image.load`.
     """
-    if isinstance(given, images.Image):
-        return given
-    if isinstance(given, str | Path):
-        return images.load(given)
-    if not isinstance(given, nib.spatialimages.SpatialImage):
-        given = _from_array(given, name)
-    path = Path(given.get_filename() or name)
-    shape = headers.checked_shape(given.dataobj, path)
-    if len(shape) > 3:
-        raise errors.UserError(
-            f"{path} has {'×'.join(map(str, shape))} voxels, which is more than one "
-            "volume; give one of them."
-        )
-    affine = headers.checked_affine(given, path)
-    values = np.asanyarray(given.dataobj).reshape(shape)
-    data = voxels.as_scan(values, path)
-    return images.Image(data, affine, given.header, values.dtype.newbyteorder("="))
+    if isinstance(source, Image):
+        return source
+    if isinstance(source, str | Path):
+        return image.load(source)
+    if isinstance(source, nib.spatialimages.SpatialImage):
+        return _from_nibabel(source, name)
+    return _from_array(source, name)
 
 
-def series(path: str | Path, *, cure: str) -> images.Series:
-    """An image of one volume or several whose values may be interpolated.
-
-    A mask of 0 and 1 may: rounded, it is cut at one half.
-
-    Args:
-        cure: what to do about a label map, the end of the sentence.
+def to_grid(source: Any, name: str) -> Grid:
+    """Where an image lies, from a grid or whatever `to_image` takes.
 
     Raises:
-        UserError: it cannot be used, or its first volume looks like a label map.
+        UserError: it cannot be used.
     """
-    found = images.open_series(path)
-    first = next(found.volumes)
-    count = labels_in(first, found.dtype)
-    if count > 1 and not 0 <= first.min() < first.max() <= 1:
-        raise errors.UserError(
-            f"{path} looks like a label map ({count} whole numbers in patches), whose "
-            f"values are names that interpolation would mix; {cure}."
-        )
-    return found._replace(volumes=itertools.chain([first], found.volumes))
+    if isinstance(source, Grid):
+        return source
+    if isinstance(source, str | Path):
+        return nifti.read_grid(source)
+    if isinstance(source, nib.spatialimages.SpatialImage):
+        return headers.checked_grid(source, Path(source.get_filename() or name))
+    return to_image(source, name).grid
 
 
-def mask(given: Any, of: images.Image, name: str) -> np.ndarray:
+def to_mask(source: Any, of: Image, name: str) -> np.ndarray:
     """A mask [x, y, z] bool, true above 0, on the voxels of its image.
 
     Args:
-        given: as an image is given; an array alone lies on the image's voxels.
-        of: the image that it belongs to, and its name in messages.
+        source: as in `to_image`; an array alone lies on the image's voxels.
+        of: the image that it belongs to.
+        name: of that image, in messages.
 
     Raises:
         UserError: it cannot be used, lies elsewhere, or is empty.
     """
-    called = str(given) if isinstance(given, str | Path) else f"the mask of {name}"
-    if isinstance(given, str | Path):
-        data, affine = nifti.load_mask(given)
-    elif isinstance(given, nib.spatialimages.SpatialImage):
-        data, affine = np.asanyarray(given.dataobj) > 0, given.affine
+    mask_name = str(source) if isinstance(source, str | Path) else f"the mask of {name}"
+    if isinstance(source, str | Path):
+        mask = image.load_mask(source)
+        data, affine = mask.data, mask.affine
+    elif isinstance(source, nib.spatialimages.SpatialImage):
+        data = np.asanyarray(source.dataobj) > 0
+        affine = headers.checked_grid(source, Path(mask_name)).affine
     else:
-        data, affine = _array_and_affine(given, of.affine, called)
+        data, affine = _array_and_affine(source, of.affine, mask_name)
         if data.dtype.kind not in "biuf":
             raise errors.UserError(
-                f"{called} holds {data.dtype} where numbers are needed, above 0 where "
-                "it counts."
+                f"{mask_name} holds {data.dtype} where numbers are needed, above 0 "
+                "where it counts."
             )
         data = data > 0
     apart = of.grid.distance(Grid(of.grid.shape, affine))
     if data.shape != of.data.shape or not apart <= _ONE_GRID:  # nor is NaN
         raise errors.UserError(
-            f"{called} does not lie on the voxels of {name}; resample it onto them "
+            f"{mask_name} does not lie on the voxels of {name}; resample it onto them "
             "(mdvit apply --labels)."
         )
     if not data.any():
-        raise errors.UserError(f"{called} has nothing in it; leave it out.")
+        raise errors.UserError(f"{mask_name} has nothing in it; leave it out.")
     return data
 
 
-def labels_in(data: np.ndarray, dtype: np.dtype) -> int:
-    """How many values an image has that looks like a label map or a mask; else 0.
-
-    Args:
-        data: [x, y, z].
-        dtype: of the file; floating-point labels are whole numbers, too.
-    """
-    some = data[::8, ::8, ::8]
-    if data.size < 1000 or (dtype.kind == "f" and (some != np.rint(some)).any()):
-        return 0
-    values = np.unique(data[::2, ::2, ::2])
-    if (values != np.rint(values)).any():
-        return 0
-    alike = len(values) <= 2 or (len(values) < 200 and _in_patches(data))
-    return len(values) if alike else 0
-
-
-def _in_patches(data: np.ndarray) -> bool:
-    """Whether most neighbours off the background have one value, as labels have."""
-    one, other = data[:-1], data[1:]
-    inside = (one != 0) & (other != 0)
-    return bool(inside.any() and (one == other)[inside].mean() > 0.6)
+def _from_nibabel(source: Any, name: str) -> Image:
+    file = source.get_filename()
+    path = Path(file or name)
+    shape = headers.checked_shape(source.dataobj, path)
+    if len(shape) > 3:
+        raise errors.UserError(
+            f"{path} has {'×'.join(map(str, shape))} voxels, which is more than one "
+            "volume; give one of them."
+        )
+    headers.check_orientation(source.header, None, path)
+    grid = headers.checked_grid(source, path)._replace(file=file and str(file))
+    values = np.asanyarray(source.dataobj).reshape(shape)
+    dtype = values.dtype.newbyteorder("=")
+    data = voxels.as_scan(values.astype(dtype, copy=True), path)
+    return Image(grid, data, source.header, dtype)
 
 
-def _from_array(given: Any, name: str) -> nib.Nifti1Image:
-    data, affine = _array_and_affine(given, np.eye(4), name)
+def _from_array(source: Any, name: str) -> Image:
+    data, affine = _array_and_affine(source, np.eye(4), name)
     if data.dtype == np.float16 or data.dtype == bool:
         data = data.astype(np.float32 if data.dtype == np.float16 else np.uint8)
     if data.dtype.kind not in "iuf" or data.ndim < 3:
         raise errors.UserError(
-            f"{name} is no array [x, y, z] of real numbers, but {data.dtype} of shape "
-            f"{data.shape}; give a path, a nibabel image, an array or (array, affine)."
+            f"{name} is not an array [x, y, z] of real numbers, but {data.dtype} of "
+            f"shape {data.shape}; give a path, a nibabel image, an array or "
+            "(array, affine)."
         )
     # Before it is an image: nibabel cannot make a header of some.
-    headers.checked_affine(SimpleNamespace(affine=affine, header=None), Path(name))
-    return nib.Nifti1Image(data, affine, dtype=data.dtype)
+    affine = headers.checked_affine(affine, Path(name))
+    return _from_nibabel(nib.Nifti1Image(data, affine, dtype=data.dtype), name)
 
 
 def _array_and_affine(
-    given: Any, affine: np.ndarray, name: str
+    source: Any, affine: np.ndarray, name: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """An array and its 4×4, which is `affine` where only an array is given."""
-    pair = given if isinstance(given, tuple) and len(given) == 2 else (given, affine)
+    """An array and its 4×4, which is `affine` where only an array is passed."""
+    is_pair = isinstance(source, tuple) and len(source) == 2
+    pair = source if is_pair else (source, affine)
     try:
         data, affine = np.asarray(pair[0]), np.asarray(pair[1], np.float64)
     except (TypeError, ValueError) as error:

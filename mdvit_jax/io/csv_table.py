@@ -1,11 +1,13 @@
 """Rows of a CSV file whose first line names the columns, in any order.
 
-Values are between commas, or between semicolons if the first line has no comma, as
-spreadsheets write them where the comma is the decimal point.
+Values are between commas; or, if the first line has none, between semicolons or tabs,
+as spreadsheets write them. Excel's line "sep=," may come before.
 """
 
+import codecs
 import csv
 import difflib
+import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,7 +24,7 @@ def rows(
 
     Args:
         columns: all that mean something; others are ignored, but a near miss of one
-            that is absent is told.
+            that is absent is an error.
         needed: those without which the file is wrong.
 
     Yields:
@@ -33,11 +35,7 @@ def rows(
             cells, or one that means something holds a line break or the like.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            first = file.readline()
-            file.seek(0)
-            comma = ";" if ";" in first and "," not in first else ","
-            lines = list(csv.reader(file, delimiter=comma, strict=True))
+        lines, comma, start = _read(path)
     except OSError as error:
         raise errors.UserError(
             f"{path} cannot be read ({error.strerror}); name a CSV file."
@@ -67,11 +65,11 @@ def rows(
     for name in names:
         near = difflib.get_close_matches(name, columns, n=1, cutoff=0.8)
         if near and name not in columns and near[0] not in names:
-            seen = _UNSEEN.sub("?", name)
+            shown = _UNSEEN.sub("?", name)
             raise errors.UserError(
-                f'{path} has a column "{seen}"; did you mean "{near[0]}"?'
+                f'{path} has a column "{shown}"; did you mean "{near[0]}"?'
             )
-    for number, cells in enumerate(lines[1:], start=2):
+    for number, cells in enumerate(lines[1:], start=start + 1):
         if not any(cell.strip() for cell in cells):
             continue
         if len(cells) > len(names):
@@ -88,3 +86,18 @@ def rows(
                     f"column {column} of row {number}; take it out."
                 )
         yield number, row
+
+
+def _read(path: Path) -> tuple[list[list[str]], str, int]:
+    """The cells of all lines, what is between them, and the first line's number."""
+    content = path.read_bytes()
+    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = content.decode("utf-16" if utf16 else "utf-8-sig")
+    first, _, rest = text.partition("\n")
+    start, excel = 1, re.fullmatch(r'"?sep=([,;\t|])"?\s*', first, re.IGNORECASE)
+    if excel:
+        text, start = rest, 2
+    comma = excel[1] if excel else next((c for c in ",;\t" if c in first), ",")
+    # As a file would, the reader gets lines with their own ends.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=comma, strict=True)
+    return list(reader), comma, start

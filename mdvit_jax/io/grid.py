@@ -1,8 +1,10 @@
-"""The grid of an image: what two formats need to know besides the matrix."""
+"""Where the voxels of an image lie in the world."""
 
 from typing import NamedTuple
 
 import numpy as np
+
+ALIGNED = 2  # NIfTI's xform code of a world that another image brought
 
 
 class Grid(NamedTuple):
@@ -11,12 +13,18 @@ class Grid(NamedTuple):
     Attributes:
         shape: voxels along the three axes of the file.
         affine: 4×4 float64, voxel indices → world RAS+ mm.
-        file: of the image, if it has one; an .lta file names it.
+        file: path of the image, if it has one; messages and .lta files name it.
+        pixdim: [3] mm, the voxel sizes in a NIfTI header, in which FSL counts; they
+            may differ from the affine's. None: the affine's.
+        space: NIfTI's xform code of the world: 0 unknown, 1 the scanner's, 2 another
+            image's, 3 Talairach's, 4 MNI152.
     """
 
     shape: tuple[int, int, int]
     affine: np.ndarray
     file: str | None = None
+    pixdim: np.ndarray | None = None
+    space: int = ALIGNED
 
     @property
     def voxel_sizes(self) -> np.ndarray:

@@ -4,9 +4,13 @@ nibabel leaves a gzip stream before the checksum and allocates whatever a header
 here the stream is read to its end, and its length is held against the header first.
 """
 
+import contextlib
 import gzip
+import importlib
 import io
 import math
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +18,20 @@ from nibabel.arrayproxy import ArrayProxy
 
 from mdvit_jax import errors
 
+DAMAGE: tuple[type[Exception], ...]  # that a broken stream raises
+try:
+    _igzip: Any = importlib.import_module("isal.igzip")
+except ImportError:
+    _GzipFile, DAMAGE = gzip.GzipFile, (zlib.error,)
+else:  # several times as fast
+    _GzipFile, DAMAGE = _igzip.IGzipFile, (zlib.error, _igzip.isal_zlib.error)
+
 ENDINGS = (".nii.gz", ".nii", ".mgz", ".mgh", ".hdr", ".img", ".hdr.gz", ".img.gz")
 _DEFLATE_LIMIT = 1032  # no byte of a gzip file stands for more bytes than this
 _CHUNK = 1 << 20
 
 
-def files(path: str | Path) -> tuple[Path, ...]:
+def image_files(path: str | Path) -> tuple[Path, ...]:
     """The files that make up an image: one, or header and voxels of a pair.
 
     Raises:
@@ -87,12 +99,26 @@ def most_bytes(file: Path) -> int:
     return file.stat().st_size * (_DEFLATE_LIMIT if is_gzipped(file) else 1)
 
 
-def opened(file: Path) -> Any:
+def open_stream(file: Path) -> Any:
     """The file as a binary stream, decompressed."""
-    return gzip.open(file) if is_gzipped(file) else file.open("rb")
+    return _GzipFile(file, "rb") if is_gzipped(file) else file.open("rb")
 
 
-def voxels(
+@contextlib.contextmanager
+def open_output(file: Path) -> Iterator[Any]:
+    """A file to write to, compressed if its name says so; equal bytes give equal files.
+
+    That is, a gzip stream has neither name nor time.
+    """
+    with file.open("wb") as stream:
+        if not is_gzipped(file):
+            yield stream
+            return
+        with _GzipFile("", "wb", 1, stream, mtime=0) as compressed:
+            yield compressed
+
+
+def voxel_stream(
     proxy: ArrayProxy, file: Path, path: Path, *, keep: bool = True
 ) -> io.BytesIO | str:
     """Where the voxels are read from: the file, or all bytes of its gzip stream.
@@ -105,13 +131,13 @@ def voxels(
 
     Raises:
         UserError: the file ends before.
-        OSError, EOFError, zlib.error: the stream is damaged.
+        OSError, EOFError, or one of `DAMAGE`: the stream is damaged.
     """
     needed = proxy.offset + math.prod(proxy.shape) * proxy.dtype.itemsize
     enough = most_bytes(file) >= needed
     content = b""
     if enough and is_gzipped(file):
-        with opened(file) as stream:
+        with open_stream(file) as stream:
             content = stream.read(needed) if keep else b""
             length = len(content)
             while chunk := stream.read(_CHUNK):  # to the end, where the checksum is

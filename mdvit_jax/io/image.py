@@ -1,274 +1,208 @@
-"""Images as files that a registration reads and writes."""
+"""An image in memory: read from a file with all checks, and written to one."""
 
-import os
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
 
 from mdvit_jax import errors
-from mdvit_jax.io import atomic, nifti
+from mdvit_jax.io import atomic, gzip_files, headers, nifti, output_paths, voxels
 from mdvit_jax.io.grid import Grid
 
-_ENDINGS: dict[str, Any] = {
-    ".nii.gz": nib.Nifti1Image, ".nii": nib.Nifti1Image,
-    ".mgz": nib.freesurfer.MGHImage, ".mgh": nib.freesurfer.MGHImage,
-}  # fmt: skip
 _LONGEST = 2**15 - 1  # axis of NIfTI
-_TIME, _SECOND, _MILLISECOND, _MICROSECOND = 0x38, 8, 16, 24  # of NIfTI's xyzt_units
+_TIME, _SECOND, _MILLISECOND, _MICROSECOND = 0x38, 8, 16, 24
 _IN_MILLISECONDS = {_SECOND: 1e3, _MICROSECOND: 1e-3}  # the unit of FreeSurfer's files
 _MGH_TYPES = (np.uint8, np.int16, np.int32, np.float32)
-
-
-class Frame(NamedTuple):
-    """Where an image lies, and what its file says of it.
-
-    Attributes:
-        shape: [x, y, z]; of the file's own axes.
-        affine: 4×4 float64, voxel indices → world RAS+ mm.
-        header: nibabel's, of the file's own kind.
-        path: of the file.
-    """
-
-    shape: tuple[int, int, int]
-    affine: np.ndarray
-    header: Any
-    path: str
-
-    @property
-    def grid(self) -> Grid:
-        """Where its voxels lie."""
-        return Grid(self.shape, self.affine, self.path)
+# Of a NIfTI header: what the values mean, whatever grid they lie on.
+_MEANING = (
+    "descrip", "aux_file", "cal_min", "cal_max",
+    "intent_code", "intent_name", "intent_p1", "intent_p2", "intent_p3",
+)  # fmt: skip
+_MGH_MEANING = ("tr", "flip_angle", "te", "ti")
 
 
 class Image(NamedTuple):
-    """An image and what its file says of it.
+    """An image and where it lies.
 
     Attributes:
-        data: [x, y, z], the file's own axes; float32, or int32 for labels.
-        affine: 4×4 float64, voxel indices → world RAS+ mm.
-        header: nibabel's, of the file's own kind.
-        dtype: as which its values are to be written again.
-        path: of its file, by which messages call it; None if it has none.
+        grid: of its voxels; `grid.file` is the path, if it has one.
+        data: [x, y, z], the file's own axes; finite; integers as they are stored, or
+            float32.
+        header: nibabel's, of the file's own kind; None without a file.
+        dtype: as which the values are to be written again.
     """
 
+    grid: Grid
     data: np.ndarray
-    affine: np.ndarray
     header: Any
     dtype: np.dtype
-    path: str | None = None
 
     @property
-    def grid(self) -> Grid:
-        """Where its voxels lie."""
-        x, y, z = self.data.shape
-        return Grid((x, y, z), self.affine, self.path)
+    def affine(self) -> np.ndarray:
+        """4×4 float64, voxel indices → world RAS+ mm."""
+        return self.grid.affine
 
-
-class Series(NamedTuple):
-    """An image of one volume or several, which are decoded one at a time.
-
-    Attributes:
-        frame: where each of them lies.
-        lengths: () for one volume in three dimensions, (t,) for a series.
-        dtype: as which its values are to be written again.
-        volumes: [x, y, z], in order, once; float32, or int32 for labels.
-    """
-
-    frame: Frame
-    lengths: tuple[int, ...]
-    dtype: np.dtype
-    volumes: Iterator[np.ndarray]
-
-
-class _Placed(Protocol):
     @property
-    def affine(self) -> np.ndarray: ...
-    @property
-    def header(self) -> Any: ...
+    def path(self) -> str | None:
+        """Its file, by which messages call it."""
+        return self.grid.file
 
 
-def load(path: str | Path, *, labels: bool = False) -> Image:
-    """Read an image, or a label map, with all the checks of `nifti.load`.
-
-    Raises:
-        UserError: the file cannot be used.
-    """
-    header, data = nifti.read(path, labels=labels)
-    dtype = _written_as(header.dtype, labels)
-    return Image(data, header.affine, header.header, dtype, str(path))
+def from_array(data: np.ndarray, affine: np.ndarray) -> Image:
+    """An array [x, y, z] and its 4×4 (voxel indices → world RAS+ mm) as an image."""
+    x, y, z = data.shape
+    return Image(Grid((x, y, z), affine), data, None, data.dtype)
 
 
-def load_frame(path: str | Path) -> Frame:
-    """Read where an image lies, of whatever voxels and however many volumes.
+def load(path: str | Path) -> Image:
+    """Read a scan.
+
+    Voxels that are NaN or infinite become 0, with a warning. A fourth axis of length 1
+    is dropped.
 
     Raises:
-        UserError: the file is damaged, or its header is none of an image in space.
+        UserError: the file cannot be read, is damaged, holds no single real-valued
+            3D image, or the same value everywhere.
     """
-    return _frame(nifti.load_header(path), path)
+    grid, header, values = _read(path)
+    return Image(grid, voxels.as_scan(values, path), header, values.dtype)
 
 
-def open_series(path: str | Path, *, labels: bool = False) -> Series:
-    """Read an image, or a label map, of one volume or several.
+def load_labels(path: str | Path) -> Image:
+    """Read a label map; `data` are integers, 0 is background.
+
+    Floating-point files are fine if they hold whole numbers (to 1e-3, for scaled ones).
 
     Raises:
-        UserError: the file cannot be used; some faults show in the iteration only.
+        UserError: as in `load`; or a value is not a whole number, or all are 0.
     """
-    header, volumes = nifti.open_series(path, labels=labels)
-    dtype = _written_as(header.dtype, labels)
-    return Series(_frame(header, path), header.shape[3:], dtype, volumes)
-
-
-def _frame(header: nifti.Header, path: str | Path) -> Frame:
-    x, y, z = header.shape[:3]
-    return Frame((x, y, z), header.affine, header.header, str(path))
-
-
-def _written_as(dtype: np.dtype, labels: bool) -> np.dtype:
-    return np.dtype(np.int32) if labels and dtype.kind == "f" else dtype
-
-
-def ending_of(path: str | Path) -> str:
-    """The ending by which an image can be written; a UserError if it has none."""
-    name = Path(path).name.lower()
-    ending = next((e for e in _ENDINGS if name.endswith(e)), None)
-    if ending is None:
+    grid, header, values = _read(path)
+    values, count = voxels.replace_non_finite(values)
+    voxels.warn_of_non_finite(count, path)
+    data = voxels.whole_numbers(values, path)
+    if not data.any():
         raise errors.UserError(
-            f"{path} has none of the endings {', '.join(_ENDINGS)}; choose one."
+            f"{path} holds no label, only 0; replace the file or leave the scan out."
         )
-    return ending
+    return Image(grid, data, header, data.dtype)
 
 
-def check_output(path: str | Path) -> None:
-    """See beforehand whether an image can be written there.
+def load_mask(path: str | Path) -> Image:
+    """Read a mask; `data` is bool, true where the file is above 0, and somewhere is.
 
     Raises:
-        UserError: another ending, or no folder that can be written to.
+        UserError: as in `load`, but a mask may be true everywhere.
     """
-    ending_of(path)
-    check_place(path)
-
-
-def same_file(one: str | Path, other: str | Path) -> bool:
-    """Whether two paths name one file, which need not be there yet."""
-    if os.path.exists(one) and os.path.exists(other):
-        return os.path.samefile(one, other)
-    return os.path.realpath(one) == os.path.realpath(other)
-
-
-def check_not_read(path: str | Path, inputs: Iterable[str | Path]) -> None:
-    """See beforehand that no input would be written over; a UserError if one would."""
-    for other in inputs:
-        if same_file(path, other):
-            raise errors.UserError(
-                f"{path} would be written over {other}, which is read; name another "
-                "output."
-            )
-
-
-def check_new(path: str | Path, overwrite: bool) -> None:
-    """Raise a UserError if the file is there and may not be replaced."""
-    if not overwrite and os.path.exists(path):
+    grid, header, values = _read(path)
+    inside = values > 0
+    if not inside.any():
         raise errors.UserError(
-            f"{path} is there already; name another file, or add --overwrite."
+            f"{path} is a mask with nothing in it; replace the file or leave it out."
         )
+    return Image(grid, inside, header, np.dtype(np.uint8))
 
 
-def check_place(path: str | Path) -> None:
-    """See beforehand whether a file can be written there; a UserError if not."""
-    folder, reason = Path(path).parent, None
-    if not folder.is_dir():
-        reason = f"there is no folder {folder}"
-    elif not os.access(folder, os.W_OK):
-        reason = f"nothing can be written to the folder {folder}"
-    elif Path(path).is_dir():
-        reason = "it is a folder"
-    if reason:
-        raise errors.UserError(
-            f"{path} cannot be written ({reason}); name another place."
-        )
-
-
-def dtype_in(path: str | Path, dtype: np.dtype) -> np.dtype:
-    """The type itself, or float32 where the format of a file has not got it."""
-    if _ENDINGS[ending_of(path)] is nib.freesurfer.MGHImage and dtype not in _MGH_TYPES:
-        return np.dtype(np.float32)
-    return dtype
-
-
-def as_stored(data: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Values in a type; whole numbers are rounded to, and cut off at their limits."""
-    if dtype.kind not in "iu" or data.dtype == dtype:
-        return data.astype(dtype, copy=False)
-    limits, data = np.iinfo(dtype), np.rint(data)
-    # As a float, the largest whole number may be the next one, which overflows.
-    above, below = data >= limits.max, data <= limits.min
-    stored = np.where(above | below, 0, data).astype(dtype)
-    stored[above], stored[below] = limits.max, limits.min
-    return stored
+def _read(path: str | Path) -> tuple[Grid, Any, np.ndarray]:
+    grid, _, header, stored = nifti.open_file(path, check_shape=nifti.accept_one_volume)
+    return grid, header, stored.read(0)
 
 
 def save(
     path: str | Path,
     data: np.ndarray,
-    like: _Placed,
-    dtype: np.dtype,
+    grid: Grid,
     *,
-    time_of: Any = None,
+    dtype: np.dtype | None = None,
+    header: Any = None,
 ) -> None:
-    """Write data on the grid of another image, whose header is kept, all at once.
+    """Write values on a grid, all at once.
 
     Args:
         path: ends in .nii.gz, .nii, .mgz or .mgh.
         data: [x, y, z], or [x, y, z, t].
-        like: the image whose grid this is.
-        dtype: of the file; see `as_stored`.
-        time_of: header that says how far apart the volumes of a series are.
+        grid: where they lie.
+        dtype: of the file; None is that of the data. See `voxels.cast`.
+        header: nibabel's, of the image whose values these are: what they mean, and how
+            far apart the volumes of a series are, is taken from it.
 
     Raises:
-        UserError: another ending, a folder that cannot be written to, or a shape that
-            the format has not got.
+        UserError: another ending, a folder that cannot be written to, or a shape or
+            values that the format cannot hold.
     """
     path = Path(path)
-    kind = _ENDINGS[ending_of(path)]
-    dtype = dtype_in(path, dtype)
-    if kind is nib.Nifti1Image and max(data.shape) > _LONGEST:
-        words = "×".join(map(str, data.shape))
-        raise errors.UserError(
-            f"{path} cannot hold {words} voxels: NIfTI counts to {_LONGEST} along an "
-            "axis; name an output that ends in .mgz, or a smaller reference."
-        )
-    header = _header(kind, like.header)
-    header.set_data_dtype(dtype)
-    header.set_data_shape(data.shape)
-    if data.ndim == 4 and time_of is not None:
-        _keep_time(header, time_of)
-    image = kind(as_stored(data, dtype), like.affine, header)
+    data = voxels.cast(data, stored_dtype(path, dtype or data.dtype, data))
+    image: nib.spatialimages.SpatialImage
+    if output_paths.is_mgh(path):
+        kind = nib.freesurfer.MGHImage
+        image = kind(data, grid.affine, _header(kind, header, data))
+    else:
+        if max(data.shape) > _LONGEST:
+            words = "×".join(map(str, data.shape))
+            raise errors.UserError(
+                f"{path} cannot hold {words} voxels: NIfTI counts to {_LONGEST} along "
+                "an axis; name an output that ends in .mgz, or a smaller reference."
+            )
+        image = to_nibabel(data, grid, header=header)
     try:
-        with atomic.replacing(path) as beside:
-            nib.save(image, beside)
+        with (
+            atomic.replacing(path) as beside,
+            gzip_files.open_output(beside) as stream,
+        ):
+            image.to_stream(stream)
     except OSError as error:
         raise errors.UserError(
             f"{path} cannot be written ({error.strerror}); name another place."
         ) from error
 
 
-def _header(kind: Any, like: Any) -> Any:
-    """A header for a kind of image, with what another one says of the same family."""
-    family = nib.Nifti1Header if kind is nib.Nifti1Image else kind.header_class
-    if not isinstance(like, family):
-        header = kind.header_class()
-        if family is nib.Nifti1Header:
-            header.set_xyzt_units("mm")
-        return header
-    like = like.copy()
-    like.set_data_shape((1, 1, 1))  # another kind may not have that of the other
-    header = kind.header_class.from_header(like)
-    if family is nib.Nifti1Header:
-        header["cal_max"] = header["cal_min"] = 0  # were the other image's brightness
-        header["vox_offset"] = 0  # wherever it was in the other's file
+def to_nibabel(data: np.ndarray, grid: Grid, *, header: Any = None) -> nib.Nifti1Image:
+    """Values on a grid as nibabel's image.
+
+    Args:
+        data: [x, y, z], or [x, y, z, t].
+        grid: where they lie.
+        header: as in `save`.
+    """
+    new_header = _header(nib.Nifti1Image, header, data)
+    result = nib.Nifti1Image(data, grid.affine, new_header)
+    headers.set_place(result.header, grid)
+    return result
+
+
+def stored_dtype(path: str | Path, dtype: np.dtype, data: np.ndarray) -> np.dtype:
+    """The type as which a file holds values: the one wanted, or one that is as exact.
+
+    FreeSurfer's files have only some types. Whole numbers become int32 there.
+
+    Raises:
+        UserError: they do not fit int32.
+    """
+    if not output_paths.is_mgh(path) or dtype in _MGH_TYPES:
+        return dtype
+    if dtype.kind == "f":
+        return np.dtype(np.float32)
+    limits, low, high = np.iinfo(np.int32), data.min().item(), data.max().item()
+    if low < limits.min or high > limits.max:
+        extreme = max(low, high, key=abs)
+        raise errors.UserError(
+            f"{path} cannot hold the value {extreme:.0f}: FreeSurfer's files have "
+            "whole numbers of 32 bits at most; name an output that ends in .nii.gz."
+        )
+    return np.dtype(np.int32)
+
+
+def _header(kind: Any, source: Any, data: np.ndarray) -> Any:
+    """A header for values whose own image had the header `source`."""
+    header = kind.header_class()
+    header.set_data_dtype(data.dtype)
+    header.set_data_shape(data.shape)
+    if source is not None:
+        for field in _MGH_MEANING if kind is nib.freesurfer.MGHImage else _MEANING:
+            if field in header and field in source:
+                header[field] = source[field]
+        if data.ndim == 4:
+            _keep_time(header, source)
     return header
 
 

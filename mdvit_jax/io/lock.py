@@ -1,18 +1,18 @@
 """A folder that one program at a time writes to."""
 
 import contextlib
-import os
+import errno
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+import filelock
+
 from mdvit_jax import errors
 
-try:
-    import fcntl
-except ImportError:  # on Windows two programs in one folder are not told
-    fcntl = None  # type: ignore[assignment]
-
 NAME = ".lock"  # a file in the folder, which is empty and stays
+
+_logger = logging.getLogger(__name__)
 
 
 class Taken(errors.UserError):
@@ -22,42 +22,33 @@ class Taken(errors.UserError):
 
 
 @contextlib.contextmanager
-def hold(folder: str | Path, otherwise: str) -> Iterator[None]:
+def hold(folder: str | Path, message: str) -> Iterator[None]:
     """Keep others that ask for it out of a folder while the block runs.
 
-    What is locked is the file `NAME` in it. The system ends that however the process
-    ends, so nothing that matters is left behind by a kill. Nobody is kept out where
-    that file cannot be made, or the file system of several machines has no locks.
+    The system unlocks it however the process ends, so a kill leaves nothing behind.
 
     Args:
-        folder: it is there.
-        otherwise: what a second one is told.
+        folder: an existing one.
+        message: of the error that a second program gets.
 
     Raises:
         Taken: another program is in the folder.
+        OSError: the file `NAME` cannot be made in it.
     """
-    if fcntl is None:
-        yield
-        return
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):
-            # The file stays: removed at the end, it might be one that a second program
-            # has opened and locks next, while a third one makes and locks another.
-            opened = _open(Path(folder) / NAME)
-            stack.callback(os.close, opened)
-            try:
-                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise Taken(otherwise) from error
-        yield
-
-
-def _open(path: Path) -> int:
-    """Open the file, which no child inherits; it is made if it is not there.
-
-    NFS locks among machines only what is open for writing, and no folder.
-    """
+    lock = filelock.FileLock(Path(folder) / NAME)
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except PermissionError:  # somebody else's; a local file system locks it like this
-        return os.open(path, os.O_RDONLY)
+        lock.acquire(blocking=False)
+    except filelock.Timeout as error:
+        raise Taken(message) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+        _logger.warning(
+            "%s is on a file system without locks; make sure that no other program "
+            "writes to it.",
+            folder,
+        )
+    try:
+        yield
+    finally:
+        lock.release()

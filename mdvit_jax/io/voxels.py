@@ -1,4 +1,4 @@
-"""Decoded voxels → float32 or int32, all finite."""
+"""Decoded voxels → finite numbers: integers as they are stored, floats, labels."""
 
 import logging
 from pathlib import Path
@@ -10,63 +10,79 @@ from mdvit_jax import errors
 _log = logging.getLogger(__name__)
 
 
-def as_image(values: np.ndarray) -> tuple[np.ndarray, int]:
-    """Values as float32, and how many of them were not finite and are 0 now."""
-    with np.errstate(over="ignore"):
-        return _finite(values.astype(np.float32))
-
-
-def as_scan(values: np.ndarray, path: str | Path) -> np.ndarray:
-    """Values as float32; a warning says how many were not finite.
-
-    Raises:
-        UserError: all of them are equal.
-    """
-    data, bad = as_image(values)
-    say_how_many(bad, path)
-    if data.min() == data.max():
-        raise errors.UserError(
-            f"{path} holds the value {data.flat[0]:g} everywhere, so there is nothing "
-            "to register in it; replace the file or leave the scan out."
-        )
-    return data
-
-
-def as_labels(values: np.ndarray, path: str | Path) -> tuple[np.ndarray, int]:
-    """Values as int32, and how many of them were not finite and are 0 now.
-
-    Raises:
-        UserError: one is not a whole number (to 1e-3) of 32 bits.
-    """
-    bad = 0
-    if values.dtype.kind == "f":
-        values, bad = _finite(values)
-        whole = np.rint(values)
-        if np.abs(values - whole).max() > 1e-3:
-            raise errors.UserError(
-                f"{path} holds values that are no whole numbers, so it is no label "
-                "map; name the file with the labels, resampled by nearest neighbour."
-            )
-        values = whole
-    limits, low, high = np.iinfo(np.int32), values.min().item(), values.max().item()
-    if low < limits.min or high > limits.max:
-        extreme = max(low, high, key=abs)
-        raise errors.UserError(
-            f"{path} holds the label {extreme:.0f}, which does not fit 32 bits; "
-            "renumber the labels."
-        )
-    return values.astype(np.int32), bad
-
-
-def _finite(values: np.ndarray) -> tuple[np.ndarray, int]:
+def replace_non_finite(values: np.ndarray) -> tuple[np.ndarray, int]:
+    """The values with 0 for NaN and infinity, and how many of these there were."""
+    with np.errstate(all="ignore"):
+        if values.dtype.kind != "f" or np.isfinite(values.sum(dtype=np.float64)):
+            return values, 0  # without an array of as many flags
     bad = ~np.isfinite(values)
     count = int(np.count_nonzero(bad))
     return np.where(bad, values.dtype.type(0), values) if count else values, count
 
 
-def say_how_many(bad: int, path: str | Path) -> None:
+def as_scan(values: np.ndarray, path: str | Path) -> np.ndarray:
+    """Integers as they are, others as finite float32; a warning counts the bad ones.
+
+    Raises:
+        UserError: all of them are equal.
+    """
+    with np.errstate(over="ignore"):
+        if values.dtype.kind not in "iu":
+            values = values.astype(np.float32, copy=False)
+    values, count = replace_non_finite(values)
+    warn_of_non_finite(count, path)
+    if values.min() == values.max():
+        raise errors.UserError(
+            f"{path} holds the value {values.flat[0]:g} everywhere, so there is "
+            "nothing to register in it; replace the file or leave the scan out."
+        )
+    return values
+
+
+def whole_numbers(values: np.ndarray, path: str | Path) -> np.ndarray:
+    """Finite values as integers: in their own type, or int32 for floats.
+
+    Raises:
+        UserError: a float is not a whole number (to 1e-3) of 32 bits.
+    """
+    if values.dtype.kind == "b":
+        return values.astype(np.uint8)
+    if values.dtype.kind != "f":
+        return values
+    whole = np.rint(values)
+    if np.abs(values - whole).max() > 1e-3:
+        raise errors.UserError(
+            f"{path} holds values that are not whole numbers, so it is no label map; "
+            "name the file with the labels, resampled by nearest neighbour."
+        )
+    extreme = max(whole.min().item(), whole.max().item(), key=abs)
+    if abs(extreme) >= 2**31:
+        raise errors.UserError(
+            f"{path} holds the label {extreme:.0f}, which does not fit 32 bits; "
+            "renumber the labels, or store them as integers."
+        )
+    return whole.astype(np.int32)
+
+
+def cast(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Values in a type; whole numbers are rounded to, and cut off at their limits."""
+    if dtype.kind not in "iu" or values.dtype == dtype:
+        return values.astype(dtype, copy=False)
+    limits = np.iinfo(dtype)
+    if values.dtype.kind == "f":
+        values = np.rint(values)
+    # As a float, the largest whole number may be the next one, which overflows.
+    above, below = values >= limits.max, values <= limits.min
+    result = np.where(above | below, 0, values).astype(dtype)
+    result[above], result[below] = limits.max, limits.min
+    return result
+
+
+def warn_of_non_finite(count: int, path: str | Path) -> None:
     """Warn of voxels that were not finite, if there were any."""
-    if bad:
+    if count:
         _log.warning(
-            "%s holds %d voxels that are NaN or infinite; they are set to 0.", path, bad
+            "%s holds %d voxels that are NaN or infinite; they are set to 0.",
+            path,
+            count,
         )

@@ -1,16 +1,27 @@
 """Local normalised cross-correlation, the baseline of the paper."""
 
+from __future__ import annotations
+
 import functools
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Num
+
 EPSILON = 1e-5  # in the denominator, as in the authors' program
 
 
-def ncc(fixed: Array, warped: Array, *, window: int = 7) -> Array:
+def ncc(
+    fixed: Num[Array | np.ndarray, "*batch x y z"],
+    warped: Num[Array | np.ndarray, "*batch x y z"],
+    *,
+    window: int = 7,
+) -> Float[Array, "*batch"]:
     """Dissimilarity 1 − mean(cc²), one value per pair.
 
     cc² is the squared correlation of the two images within the window about each
@@ -35,8 +46,7 @@ def ncc(fixed: Array, warped: Array, *, window: int = 7) -> Array:
     if window < 1 or window % 2 == 0:
         raise ValueError(f"the window is an odd number of voxels, not {window}")
     dtype = jnp.promote_types(jnp.promote_types(fixed.dtype, warped.dtype), jnp.float32)
-    fixed, warped = fixed.astype(dtype), warped.astype(dtype)
-    return _dissimilarity(window, fixed, warped)
+    return _dissimilarity(window, jnp.asarray(fixed, dtype), jnp.asarray(warped, dtype))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))

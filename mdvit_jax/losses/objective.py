@@ -1,22 +1,30 @@
 """The training objective: a loss summed over coarser and coarser copies (Eq. 3)."""
 
-from collections.abc import Callable, Sequence
+from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from mdvit_jax.geometry import pyramid
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Num
 
 Loss = Callable[[Array, Array], Array]
 
 
 def similarity_pyramid(
     loss: Loss | Sequence[Loss],
-    fixed: Array,
-    warped: Array,
+    fixed: Num[Array | np.ndarray, "*batch x y z"],
+    warped: Num[Array | np.ndarray, "*batch x y z"],
     *,
     levels: int = 3,
     pool: int = 5,
-) -> Array:
+) -> Float[Array, "*batch"]:
     """Σ over levels of loss(F_i, M_i) / 2^(L−i): 1 at full size, then ½, ¼, … (Eq. 3).
 
     Args:
@@ -39,8 +47,9 @@ def similarity_pyramid(
     losses = [loss] * levels if callable(loss) else list(loss)
     if len(losses) != levels:
         raise ValueError(f"{levels} levels need {levels} losses, not {len(losses)}")
+    fixed, warped = jnp.asarray(fixed), jnp.asarray(warped)
     total = losses[0](fixed, warped)
-    for level, of_level in enumerate(losses[1:], start=1):
+    for level, level_loss in enumerate(losses[1:], start=1):
         fixed, warped = (pyramid.pool(v, kernel=pool) for v in (fixed, warped))
-        total += of_level(fixed, warped) / 2**level
+        total += level_loss(fixed, warped) / 2**level
     return total

@@ -3,12 +3,18 @@
 Features are float32 [batch, x, y, z, channels]; a dtype is that of matrix products.
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from mdvit_jax import geometry
 from mdvit_jax.models.ops import attention, convolution, dense, dropout
+
+# Below it the slope of the GELU is less than a hundredth, and stays so further down.
+_GELU_OFF = -3.0
 
 
 def gelu(x: Array) -> Array:
@@ -106,13 +112,48 @@ class Block(nn.Module):
 
 
 class Head(nn.Module):
-    """Mean over positions → linear → ReLU → linear → tanh, in float32, no biases."""
+    """Mean over positions → linear → ReLU → linear → tanh, in float32, no biases.
+
+    The form of the authors' program. A unit whose ReLU is off for every pair learns no
+    more, and the mean forgets where a feature was.
+    """
 
     @nn.compact
-    def __call__(self, features: Array) -> Array:
-        """[batch, x, y, z, channels] → the 12 affine parameters [batch, 12]."""
+    def __call__(self, features: Array) -> tuple[Array, Array]:
+        """[batch, x, y, z, channels] → 12 affine parameters, and `active`.
+
+        `active`, bool [batch, units], says which hidden units pass a gradient on.
+        """
         width = features.shape[-1] // 2
         mean = features.mean((1, 2, 3), dtype=jnp.float32)
-        hidden = nn.Dense(width, use_bias=False, name="hidden")(mean)
-        twelve = nn.Dense(12, use_bias=False, name="parameters")(nn.relu(hidden))
-        return jnp.tanh(twelve)
+        # Accelerators round the factors of products unless told otherwise.
+        exact = functools.partial(nn.Dense, use_bias=False, precision="highest")
+        hidden = exact(width, name="hidden")(mean)
+        twelve = exact(12, name="parameters")(nn.relu(hidden))
+        return jnp.tanh(twelve), hidden > 0
+
+
+class MomentHead(nn.Module):
+    """Mean and first moments → linear → GELU → linear → tanh, in float32, with biases.
+
+    The first moment of a channel, the mean of its product with the normalised
+    coordinate along an axis, says where in the volume the channel is high: a shift, a
+    scale or a rotation is linear in it.
+    """
+
+    @nn.compact
+    def __call__(self, features: Array) -> tuple[Array, Array]:
+        """As `Head`; a GELU is off below `_GELU_OFF`."""
+        channels = features.shape[-1]
+        features = features.astype(jnp.promote_types(features.dtype, jnp.float32))
+        mean = features.mean((1, 2, 3))
+        moments = [mean]
+        for axis in range(3):
+            others = tuple(a for a in (1, 2, 3) if a != axis + 1)
+            profile = features.mean(others)  # [batch, n, channels]
+            centres = geometry.voxel_centres(profile.shape[1])
+            moments.append((profile * centres[:, None]).mean(1))
+        exact = functools.partial(nn.Dense, precision="highest")
+        hidden = exact(channels, name="hidden")(jnp.concatenate(moments, axis=-1))
+        twelve = exact(12, name="parameters")(gelu(hidden))
+        return jnp.tanh(twelve), hidden > _GELU_OFF

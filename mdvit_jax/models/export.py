@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import export as jax_export
 
+from mdvit_jax.geometry import forms
 from mdvit_jax.models import network
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -35,5 +36,6 @@ def exported(net: network.Network, params: network.Params, size: int) -> bytearr
         return net.from_centres(params, fixed, moving).matrix
 
     volume = jax.ShapeDtypeStruct((1, *[size] * 3), jnp.float32)
-    made = jax_export.export(jax.jit(estimate), platforms=PLATFORMS)(volume, volume)
+    with forms.tracing_for("cpu"):  # those of others may run nowhere else
+        made = jax_export.export(jax.jit(estimate), platforms=PLATFORMS)(volume, volume)
     return made.serialize()

@@ -26,11 +26,13 @@ class StageEstimate(NamedTuple):
     parameters: [batch, 12] in (-1, 1) (`geometry.affine_matrix`).
     matrix: [batch, 4, 4] `fixed_to_moving`, with the initial matrix in it.
     warped: [batch, x, y, z], the original moving volume through the matrix.
+    active: bool [batch, units], the hidden units of the head that pass a gradient on.
     """
 
     parameters: Array
     matrix: Array
     warped: Array
+    active: Array
 
 
 class AffineEstimate(NamedTuple):
@@ -44,6 +46,8 @@ class AffineEstimate(NamedTuple):
 
 # What `model.dilated_form` names, besides "none".
 DILATED_FORMS = {"channels": msda.ChannelMsda, "tokens": msda.TokenMsda}
+# What `model.head` names.
+HEADS = {"paper": blocks.Head, "moments": blocks.MomentHead}
 
 
 class Stage(nn.Module):
@@ -59,7 +63,7 @@ class Stage(nn.Module):
     def __call__(
         self, images: Array, carried: Array | None, dropout_keys: Array | None
     ):
-        """[batch, x, y, z, 2] (moving, fixed) → features and parameters [batch, 12]."""
+        """[batch, x, y, z, 2] (moving, fixed) → features, and what the head says."""
         config, dtype = self.config, jnp.dtype(self.config.compute_dtype)
         features = blocks.PatchEmbedding(
             config.embedding,
@@ -85,7 +89,7 @@ class Stage(nn.Module):
                 dtype,
                 name=f"block_{number}",
             )(features, dropout_keys)
-        return features, blocks.Head(name="head")(features)
+        return features, HEADS[config.head](name="head")(features)
 
 
 class MDViT(nn.Module):
@@ -114,23 +118,24 @@ class MDViT(nn.Module):
         for index, fixed_level in enumerate(fixed_levels):
             images = jnp.stack([warped, fixed_level], axis=-1)
             stage = Stage(config, index, name=f"stage_{index + 1}")
-            features, parameters = stage(images, carried, dropout_keys)
+            features, (parameters, active) = stage(images, carried, dropout_keys)
             level = moving_levels[min(index + 1, count - 1)]
             matrix = self._matrix(parameters, level, initial)
             warped = geometry.warp_affine(level, matrix)
-            stages.append(StageEstimate(parameters, matrix, warped))
+            stages.append(StageEstimate(parameters, matrix, warped, active))
             if index + 1 < count:
                 dtype = jnp.dtype(config.compute_dtype)
                 squeeze = blocks.Squeeze(dtype, name=f"squeeze_{index + 1}")
                 carried = squeeze(features)
-        return AffineEstimate(*stages[-1], tuple(stages))
+        return AffineEstimate(*stages[-1][:3], tuple(stages))
 
     def _matrix(self, parameters: Array, level: Array, initial: Array | None) -> Array:
         """The affine about the centre of mass of the moving volume as first moved."""
         centre = geometry.centre_of_mass(level)
         if initial is not None:
             point = jnp.concatenate([centre, jnp.ones_like(centre[:, :1])], axis=-1)
-            centre = jnp.linalg.solve(initial, point[..., None])[:, :3, 0]
+            centre = geometry.compose(geometry.invert(initial), point[..., None])
+            centre = centre[:, :3, 0]
         if self.config.torch_coordinates:
             matrix = torch_coordinates.affine_matrix(
                 parameters, centre, level.shape[1:]

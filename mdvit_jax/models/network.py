@@ -9,11 +9,13 @@ from jax import Array
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from mdvit_jax import errors, geometry
-from mdvit_jax.models import initial_weights, mdvit, msda
+from mdvit_jax.models import initial_weights, keymorph, mdvit, msda
 
 Params = dict[str, Any]
 
 _DILATED_FORMS = (*mdvit.DILATED_FORMS, "none")
+_MODULES: dict[str, Any] = {"mdvit": mdvit.MDViT, "keymorph": keymorph.KeyMorph}
+_HEADS = tuple(mdvit.HEADS)
 _COMPUTE_DTYPES = ("float32", "bfloat16")
 
 
@@ -21,7 +23,7 @@ _COMPUTE_DTYPES = ("float32", "bfloat16")
 class Network:
     """Fixed and moving volume → affine; `create` makes it from a configuration."""
 
-    module: mdvit.MDViT
+    module: mdvit.MDViT | keymorph.KeyMorph
 
     def init(self, key: Array, fixed: Array, moving: Array) -> Params:
         """Random parameters, a nested dict; nothing is computed with the volumes.
@@ -36,7 +38,8 @@ class Network:
         self._check_volumes(fixed, moving)
         init = functools.partial(self.module.init, initial=None, dropout_keys=None)
         shapes = jax.eval_shape(init, key, fixed, moving)
-        return initial_weights.draw(key, shapes["params"])
+        linear = self.module.config.linear_weights
+        return initial_weights.draw(key, shapes["params"], linear)
 
     def apply(
         self,
@@ -96,6 +99,8 @@ class Network:
                 f"must be a multiple of {spacing}; choose another data.size, 64 or 128 "
                 "for instance."
             )
+        if model.name != "mdvit":
+            return
         grid = [n // spacing for n in shape]
         smallest = 2 * max(model.dilations) - 1
         if model.dilated_form == "tokens" and min(grid) < smallest:
@@ -108,7 +113,7 @@ class Network:
     def _check_weights(self, params: Params, shape: tuple[int, ...]) -> None:
         """The token form's weights fit one number of tokens only."""
         model = self.module.config
-        if model.dilated_form != "tokens":
+        if model.name != "mdvit" or model.dilated_form != "tokens":
             return
         x, y, z = (n // token_spacing(model) for n in shape)
         needed = msda.joined_tokens((x, y, z), model.dilations)
@@ -129,16 +134,24 @@ def create(config: ConfigDict) -> Network:
         UserError: a value that no network can have.
     """
     model = FrozenConfigDict(config.model if "model" in config else config)
+    if model.name not in _MODULES:
+        raise errors.UserError(
+            f'model.name is "{model.name}"; choose {_choice(tuple(_MODULES))}.'
+        )
     if model.dilated_form not in _DILATED_FORMS:
         raise errors.UserError(
             f'model.dilated_form is "{model.dilated_form}"; choose '
             f"{_choice(_DILATED_FORMS)}."
         )
-    if model.compute_dtype not in _COMPUTE_DTYPES:
-        raise errors.UserError(
-            f'model.compute_dtype is "{model.compute_dtype}"; choose '
-            f"{_choice(_COMPUTE_DTYPES)}."
-        )
+    for setting, choices in (
+        ("compute_dtype", _COMPUTE_DTYPES),
+        ("head", _HEADS),
+        ("linear_weights", initial_weights.LINEAR),
+    ):
+        if model[setting] not in choices:
+            raise errors.UserError(
+                f'model.{setting} is "{model[setting]}"; choose {_choice(choices)}.'
+            )
     if model.embedding % model.heads:
         raise errors.UserError(
             f"model.embedding {model.embedding} cannot be shared out among "
@@ -158,11 +171,13 @@ def create(config: ConfigDict) -> Network:
             f"model.patches {model.patches} must be odd numbers, so that a patch has "
             "a voxel at its centre."
         )
-    return Network(mdvit.MDViT(model))
+    return Network(_MODULES[model.name](model))
 
 
 def token_spacing(model: FrozenConfigDict) -> int:
-    """Voxels of the full volume from one token to the next, along each axis."""
+    """Voxels of the full volume from one token (or place of a map) to the next."""
+    if model.name == "keymorph":
+        return 2 ** (len(model.channels) // 2)
     return model.strides[-1]
 
 

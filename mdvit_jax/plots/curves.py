@@ -1,7 +1,5 @@
 """Curves of a training run, as a matplotlib figure."""
 
-from __future__ import annotations
-
 import array
 import json
 from collections.abc import Iterator
@@ -15,8 +13,6 @@ from numpy.typing import NDArray
 from mdvit_jax import errors
 from mdvit_jax.plots import panels
 
-_FAINT = "#8b8d94"
-_FIRST, _SECOND = "#35d0ff", "#ffb347"  # apart for all common kinds of colour vision
 _BLOCKS = 1000  # more than an axis has pixels
 
 
@@ -24,30 +20,33 @@ def training_curves(path: str | Path) -> Figure:
     """Loss and validation DSC over the steps, from a run's JSON-lines metrics.
 
     Where a step occurs twice, as after a resumption, the later row counts. A last line
-    that was cut short, as by a killed run, is left out. UserError where the file cannot
-    be read or another line is not JSON.
+    that was cut short, as by a killed run, is ignored.
+
+    Raises:
+        UserError: the file cannot be read, or another line is not JSON.
     """
-    found = _series(Path(path), "loss", "validation_loss", "dsc", "dsc30")
-    figure = panels.figure(11.0, 4.2)
+    series = _read_series(Path(path), "loss", "validation_loss", "dsc", "dsc30")
+    figure = panels.create_figure(11.0, 4.2)
     left, right = figure.subplots(1, 2)
     figure.subplots_adjust(0.07, 0.13, 0.98, 0.91, wspace=0.16)
-    _curve_axis(left, "Loss")
-    _curve_axis(right, "Validation overlap of brain masks")
-    step, loss = found["loss"]
+    _style_axis(left, "Loss")
+    _style_axis(right, "Validation overlap of brain masks")
+    step, loss = series["loss"]
     smooth = max(1, len(loss) // 40)
-    drawn = _thinned(step, loss)
-    left.plot(*drawn, color=_FAINT, lw=0.8, alpha=0.6, label="training")
+    left.plot(
+        *_thin(step, loss), color=panels.FAINT, lw=0.8, alpha=0.6, label="training"
+    )
     if smooth > 1:
         label = f"training, mean of {smooth} rows"
-        drawn = _thinned(*_running_mean(step, loss, smooth))
-        left.plot(*drawn, color=_FIRST, lw=1.8, label=label)
-    checked = (
-        (left, "validation_loss", "validation", _SECOND),
-        (right, "dsc", "DSC", _FIRST),
-        (right, "dsc30", "DSC30 (lowest 30 %)", _SECOND),
+        mean = _thin(*_running_mean(step, loss, smooth))
+        left.plot(*mean, color=panels.FIRST, lw=1.8, label=label)
+    validation = (
+        (left, "validation_loss", "validation", panels.SECOND),
+        (right, "dsc", "DSC", panels.FIRST),
+        (right, "dsc30", "DSC30 (lowest 30 %)", panels.SECOND),
     )
-    for axis, key, label, colour in checked:
-        step, value = found[key]
+    for axis, key, label, colour in validation:
+        step, value = series[key]
         if len(step):
             axis.plot(step, value, "o-", color=colour, lw=1.6, ms=3.5, label=label)
     for axis in (left, right):
@@ -58,25 +57,25 @@ def training_curves(path: str | Path) -> Figure:
             0.5,
             0.5,
             "no validation yet",
-            color=_FAINT,
+            color=panels.FAINT,
             ha="center",
             transform=right.transAxes,
         )
     return figure
 
 
-def _curve_axis(axis: Axes, title: str) -> None:
+def _style_axis(axis: Axes, title: str) -> None:
     axis.set_facecolor(panels.PAPER)
     axis.set_title(title, color=panels.TEXT, fontsize=11, loc="left")
     axis.set_xlabel("step", color=panels.TEXT, fontsize=9)
-    axis.tick_params(colors=_FAINT, labelsize=8)
+    axis.tick_params(colors=panels.FAINT, labelsize=8)
     axis.grid(color="#2a2c33", lw=0.6)
     for side, spine in axis.spines.items():
         spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(_FAINT)
+        spine.set_color(panels.FAINT)
 
 
-def _rows(path: Path) -> Iterator[dict]:
+def _read_rows(path: Path) -> Iterator[dict]:
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
@@ -96,28 +95,30 @@ def _rows(path: Path) -> Iterator[dict]:
         ) from error
 
 
-def _series(path: Path, *keys: str) -> dict[str, tuple[NDArray, NDArray]]:
-    """Of each key the steps in order and its finite or not finite values, [n] each.
+def _read_series(path: Path, *keys: str) -> dict[str, tuple[NDArray, NDArray]]:
+    """Key → its steps in order and its values, finite or not, [n] each.
 
-    A long run has many rows: none is kept but for its numbers.
+    A long run has many rows: only these numbers are kept.
     """
     steps, values = ({key: array.array("d") for key in keys} for _ in range(2))
-    for row in _rows(path):
+    for row in _read_rows(path):
         for key in keys:
             if row.get(key) is not None:
                 steps[key].append(row["step"])
                 values[key].append(row[key])
-    return {key: _later(np.array(steps[key]), np.array(values[key])) for key in keys}
+    return {
+        key: _last_rows(np.array(steps[key]), np.array(values[key])) for key in keys
+    }
 
 
-def _later(step: NDArray, value: NDArray) -> tuple[NDArray, NDArray]:
+def _last_rows(step: NDArray, value: NDArray) -> tuple[NDArray, NDArray]:
     """Each step once, with the last of its values."""
     once, last = np.unique(step[::-1], return_index=True)
     return once, value[::-1][last]
 
 
-def _thinned(step: NDArray, value: NDArray) -> tuple[NDArray, NDArray]:
-    """The lowest and the highest of each block of neighbours: they look the same."""
+def _thin(step: NDArray, value: NDArray) -> tuple[NDArray, NDArray]:
+    """The lowest and highest of each block of neighbours: the plot looks the same."""
     size = -(-len(step) // _BLOCKS)
     if size <= 2:
         return step, value

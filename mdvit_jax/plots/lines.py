@@ -1,9 +1,9 @@
 """Plots in the paper's form: lines with a band (Figs. 3, 4, 6), grouped bars (Fig. 5).
 
-Light paper, to be printed. What is drawn has its colour, mark and dashes by its place
-in the mapping, so a method looks the same in all plots that list the methods in the
-same order; marks and dashes tell it without colours. A value that is not finite is left
-out: a line has a gap there, and a bar is of the others.
+On white, to be printed. A method has its colour, mark and dashes by its place in the
+mapping, so it looks the same in all plots that list the methods in the same order;
+marks and dashes distinguish it without colours. A value that is not finite is left out:
+a line has a gap there, and a bar shows the mean of the others.
 """
 
 from collections.abc import Mapping, Sequence
@@ -68,25 +68,25 @@ def lines(
 
     Args:
         series: name → x, mean, and what the band spans to either side, [n] each.
-        reference: where a dashed level line is drawn.
+        reference: height of a dashed level line.
         x_ticks: where x has its ticks.
-        log_x, log_y: whether equal factors, not equal steps, are equally far apart.
+        log_x, log_y: whether the axis is logarithmic.
     """
     figure = _figure(6.4, 3.7, title)
     axis = figure.subplots()
-    _lines(axis, series)
+    _draw_lines(axis, series)
     if reference is not None:
         look: dict[str, Any] = {"color": _TEXT, "ls": "--", "lw": 1.0, "zorder": 1.5}
         axis.axhline(reference, label="reference", **look)
-    for wanted, set_scale, own in (
+    for logarithmic, set_scale, ticks in (
         (log_x, axis.set_xscale, axis.xaxis),
         (log_y, axis.set_yscale, axis.yaxis),
     ):
-        if wanted:
+        if logarithmic:
             set_scale("log")
-            own.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-            own.set_major_formatter(ticker.FormatStrFormatter("%g"))
-            own.set_minor_locator(ticker.NullLocator())
+            ticks.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            ticks.set_major_formatter(ticker.FormatStrFormatter("%g"))
+            ticks.set_minor_locator(ticker.NullLocator())
     if x_ticks is not None:
         axis.set_xticks(x_ticks, labels=[f"{x:g}" for x in x_ticks])
     axis.set_xlabel(x_name)
@@ -106,7 +106,7 @@ def rotation_lines(panels: Mapping[str, Series], *, title: str, y_name: str) -> 
     figure = _figure(3.1 * len(panels) + 0.4, 3.2, title)
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axis, (name, series) in zip(axes, panels.items(), strict=True):
-        _lines(axis, series)
+        _draw_lines(axis, series)
         axis.set_title(name)
         axis.set_xlim(-8, 368)
         axis.set_xticks(range(0, 361, 90))
@@ -126,8 +126,8 @@ def grouped_bars(
 ) -> Figure:
     """Bars of the mean with ± standard deviation (divisor n), in groups along x.
 
-    Where a whole group has no values, "lacking" is written under its name; where only
-    some bars of a group have none, a cross is in their place.
+    Where a whole group has no values, "no value" stands under its name; where only some
+    bars of a group have none, a cross is in their place.
 
     Args:
         groups: such as regions.
@@ -136,18 +136,18 @@ def grouped_bars(
     slots = len(groups) * (len(values) + 1)
     figure = _figure(float(np.clip(1.4 + 0.11 * slots, 6.4, 11.0)), 3.7, title)
     axis = figure.subplots()
-    _paper(axis)
+    _style_axis(axis)
     axis.grid(visible=False, axis="x")
     wide = 0.84 / max(len(values), 1)
-    found = np.zeros(len(groups), bool)
+    has_values = np.zeros(len(groups), bool)
     gaps: list[float] = []
-    shown: list[Artist | Container] = []
+    handles: list[Artist | Container] = []
     for place, (name, own) in enumerate(values.items()):
         finite = [_finite(group) for group in own]
         if len(finite) != len(groups):
             raise ValueError(f"{name} has {len(finite)} groups, not {len(groups)}.")
         has = np.array([group.size > 0 for group in finite], bool)
-        found |= has
+        has_values |= has
         x = np.arange(len(groups)) + (place - (len(values) - 1) / 2) * wide
         gaps += x[~has].tolist()
         means = [group.mean() if group.size else np.nan for group in finite]
@@ -164,8 +164,8 @@ def grouped_bars(
             error_kw={"elinewidth": 0.8, "ecolor": _TEXT, "capsize": min(2, 9 * wide)},
             label=name,
         )
-        shown.append(bars)
-    below = ["" if any_value else "\nlacking" for any_value in found]
+        handles.append(bars)
+    below = ["" if has_value else "\nno value" for has_value in has_values]
     # A word a line: names of three words would run into each other.
     names = [group.replace(" ", "\n") for group in groups]
     labels = [name + note for name, note in zip(names, below, strict=True)]
@@ -174,18 +174,18 @@ def grouped_bars(
     axis.set_xlim(-0.6, len(groups) - 0.4)
     axis.set_ylabel(y_name)
     # A cross on the axis, so that a missing bar is not read as a zero.
-    crosses = [x for x in gaps if found[round(x)]]
+    crosses = [x for x in gaps if has_values[round(x)]]
     if crosses:
         low = np.full(len(crosses), 0.02)
         level = axis.get_xaxis_transform()
         look: dict[str, Any] = {"color": _TEXT, "markersize": 3.5, "label": "no value"}
-        shown += axis.plot(crosses, low, "x", transform=level, **look)
-    _legend(figure, shown)
+        handles += axis.plot(crosses, low, "x", transform=level, **look)
+    _legend(figure, handles)
     return figure
 
 
 def _figure(width: float, height: float, title: str) -> Figure:
-    """An empty one, in inches, without pyplot and its state."""
+    """An empty figure, in inches, without pyplot and its state."""
     margins = ConstrainedLayoutEngine(w_pad=0.09, h_pad=0.07)
     figure = Figure((width, height), dpi=_DPI, facecolor="white", layout=margins)
     FigureCanvasAgg(figure)
@@ -193,15 +193,15 @@ def _figure(width: float, height: float, title: str) -> Figure:
     return figure
 
 
-def _paper(axis: Axes) -> None:
+def _style_axis(axis: Axes) -> None:
     axis.set_facecolor("white")
     axis.grid(color=_GRID, linewidth=0.6)
     axis.tick_params(color=_FAINT, labelcolor=_TEXT, labelsize=8.5)
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _lines(axis: Axes, series: Series) -> None:
-    _paper(axis)
+def _draw_lines(axis: Axes, series: Series) -> None:
+    _style_axis(axis)
     for place, (name, curve) in enumerate(series.items()):
         x, mean, band = (np.asarray(values, float) for values in curve)
         colour = _COLOURS[place % len(_COLOURS)]

@@ -1,26 +1,151 @@
-"""What all pictures share: dark paper without pyplot, slices in grey, checkerboards.
+"""What the pictures of scans share: dark panels in a grid, edges, a checkerboard.
 
-Figures are drawn without pyplot, so that they neither need a display nor leave state
-behind in a long run.
+A panel shows a slice `[up, right]` in the neurological convention: the person's left is
+on the left, anterior is up (axial) or right (sagittal), superior is up. Figures are
+made without pyplot, so they need no display and leave no state behind in a long run.
 """
 
+import io
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
 import numpy as np
+from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy import ndimage
 
-PAPER, TEXT = "#101114", "#e8e8ea"
+from mdvit_jax.io import atomic
+
+PAPER, TEXT, FAINT = "#101114", "#e8e8ea", "#a2a4ac"
+FIRST, SECOND = "#35d0ff", "#ffb347"  # apart for all common kinds of colour vision
+EDGES = "#ff7a45"  # for lines within the grey of the brain
+CONVENTION = "The person's left is on the left (neurological)."
+_WARM = np.array([1.0, 0.79, 0.50])  # tint of the second image in a checkerboard
+_SQUARES = 8  # of the checkerboard, along the longest side
+_GAP, _FOOT, _LINE = 0.05, 0.30, 0.24  # inches
 
 
-def figure(width: float, height: float) -> Figure:
-    """An empty one, in inches."""
-    blank = Figure(figsize=(width, height), dpi=110, facecolor=PAPER)
-    FigureCanvasAgg(blank)
-    return blank
+class Plane(NamedTuple):
+    """A plane of the head.
+
+    Attributes:
+        name: in pictures.
+        axis: of the volume [x, y, z] that it cuts.
+        letters: at the left, right, top and bottom of its slices.
+    """
+
+    name: str
+    axis: int
+    letters: str
 
 
-def show(axis: Axes, picture: np.ndarray) -> None:
-    """A slice [up, right] in [0, 1] in grey, or [up, right, RGB]."""
+PLANES = (
+    Plane("Axial", 2, "LRAP"),
+    Plane("Coronal", 1, "LRSI"),
+    Plane("Sagittal", 0, "PASI"),
+)
+
+
+class Line(NamedTuple):
+    """A line of text below the title; wrapped where the figure is too narrow."""
+
+    text: str
+    colour: str = FAINT
+    size: float = 9.0
+    weight: str = "normal"
+
+
+def create_figure(width: float, height: float) -> Figure:
+    """An empty figure; width and height in inches."""
+    figure = Figure(figsize=(width, height), dpi=110, facecolor=PAPER)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Write the figure (PNG, PDF, … by the suffix); a reader never sees half a file."""
+    path = Path(path) if isinstance(path, str) else path  # it may be one of a bucket
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = io.BytesIO()
+    figure.savefig(
+        written,
+        format=path.suffix[1:] or "png",
+        dpi="figure",
+        facecolor=figure.get_facecolor(),
+    )
+    atomic.write_bytes(path, written.getvalue())
+
+
+def panel_grid(
+    widths: Sequence[float],
+    heights: Sequence[float],
+    *,
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[str],
+    note: str,
+    lines: Sequence[Line] = (),
+) -> tuple[Figure, list[list[Axes]]]:
+    """A figure of black panels, `[row][column]`.
+
+    Args:
+        widths, heights: of the columns and rows, in inches.
+        title: set smaller where it is too long.
+        columns, rows: names above and beside the panels.
+        note: below the panels.
+        lines: between the title and the panels.
+    """
+    left = 0.34 + 0.18 * max(name.count("\n") for name in rows)
+    width = left + sum(widths) + _GAP * len(widths)
+    # A letter is about 0.65 of its size wide.
+    points = 72 * (width - 0.3) / 0.65
+    head = [Line(title, TEXT, min(12.0, points / max(len(title), 1)), "bold")]
+    for line in lines:
+        wrapped = textwrap.wrap(line.text, int(points / line.size))
+        head += [line._replace(text=part) for part in wrapped]
+    top = _LINE * len(head) + 0.40
+    height = top + sum(heights) + _GAP * len(heights) + _FOOT
+    figure = create_figure(width, height)
+
+    def write(x: float, y: float, text: str, **style) -> None:
+        # Names may hold a $, which is no formula.
+        figure.text(x / width, y / height, text, va="center", parse_math=False, **style)
+
+    for number, line in enumerate(head):
+        style = {"color": line.colour, "fontsize": line.size, "weight": line.weight}
+        write(0.15, height - 0.22 - _LINE * number, line.text, **style)
+    write(0.15, 0.14, note, color=FAINT, fontsize=8)
+    begins = left + np.cumsum([0.0, *(wide + _GAP for wide in widths)])
+    for begin, wide, name in zip(begins, widths, columns, strict=False):
+        style = {"color": TEXT, "fontsize": 10, "ha": "center"}
+        write(begin + wide / 2, height - top + 0.14, name, **style)
+    axes, upper = [], height - top
+    for tall, name in zip(heights, rows, strict=True):
+        lower = upper - tall
+        style = {"color": TEXT, "fontsize": 10, "ha": "center", "rotation": 90}
+        write(left / 2, (lower + upper) / 2, name, **style)
+        axes.append(
+            [
+                figure.add_axes(
+                    (begin / width, lower / height, wide / width, tall / height),
+                    facecolor="black",
+                )
+                for begin, wide in zip(begins, widths, strict=False)
+            ]
+        )
+        upper = lower - _GAP
+    for axis in figure.axes:
+        axis.set_axis_off()
+    return figure, axes
+
+
+def show_slice(axis: Axes, picture: NDArray) -> None:
+    """Show a slice [up, right] in [0, 1] in grey, or [up, right, RGB]."""
     axis.imshow(
         picture,
         cmap="gray",
@@ -32,16 +157,46 @@ def show(axis: Axes, picture: np.ndarray) -> None:
     )
 
 
-def checkerboard(
-    fixed: np.ndarray, moved: np.ndarray, *, side: int, tint: np.ndarray
-) -> np.ndarray:
-    """[up, right, RGB]: squares of the fixed slice in grey and of the moved one tinted.
+def show_checkerboard(axis: Axes, fixed: NDArray, moved: NDArray) -> None:
+    """Show squares of the fixed slice in grey and of the moved one in orange.
 
     Args:
         fixed, moved: [up, right], in [0, 1].
-        side: of a square, in pixels.
-        tint: RGB in [0, 1].
     """
-    up, right = np.indices(fixed.shape) // max(side, 1)
+    side = max(max(fixed.shape) // _SQUARES, 1)
+    up, right = np.indices(fixed.shape) // side
     odd = ((up + right) % 2 == 1)[..., None]
-    return np.where(odd, moved[..., None] * tint, fixed[..., None] * np.ones(3))
+    board = np.where(odd, moved[..., None] * _WARM, fixed[..., None] * np.ones(3))
+    show_slice(axis, board)
+
+
+def draw_letters(axis: Axes, letters: str) -> None:
+    """Letters of directions at the left, right, top and bottom of a panel."""
+    places = (0.03, 0.5), (0.97, 0.5), (0.5, 0.965), (0.5, 0.035)
+    for letter, (x, y) in zip(letters, places, strict=True):
+        axis.text(
+            *(x, y, letter),
+            color=TEXT,
+            fontsize=9,
+            weight="bold",
+            ha="center",
+            va="center",
+            transform=axis.transAxes,
+            path_effects=[patheffects.withStroke(linewidth=2, foreground="black")],
+        )
+
+
+def draw_edges(axis: Axes, picture: NDArray) -> None:
+    """Draw the edges of a slice [up, right] by Marr and Hildreth.
+
+    They are the zero crossings of the Laplacian where the slice is steep.
+    """
+    scale = 0.6 + max(picture.shape) / 128  # pixels: finer slices have finer noise
+    curvature = ndimage.gaussian_laplace(picture, scale)
+    steepness = ndimage.gaussian_gradient_magnitude(picture, scale)
+    # Of what is no flat background, so that the outline does not decide alone.
+    uneven = steepness[steepness > 0.02 * steepness.max()]
+    steep = steepness > (0.6 * np.median(uneven) if uneven.size else np.inf)
+    if steep.any() and curvature.min() < 0 < curvature.max():
+        shown = np.ma.masked_where(~steep, curvature)
+        axis.contour(shown, levels=[0.0], colors=EDGES, linewidths=0.9)

@@ -122,8 +122,8 @@ def _end_at_faces(weight: np.ndarray, inside: np.ndarray) -> None:
     """Let nothing count beyond a face of the volume that cuts the foreground off."""
     for axis in range(3):
         for end in (0, -1):
-            face = np.moveaxis(weight, axis, 0)[end]  # a view
-            face *= ~np.moveaxis(inside, axis, 0)[end]
+            face = (slice(None),) * axis + (end,)
+            weight[face] *= ~inside[face]
 
 
 def _radius(inside: np.ndarray, affine: np.ndarray, centre: np.ndarray) -> float:

@@ -1,4 +1,3 @@
-# ruff: noqa: F722 (jaxtyping's shapes)
 """Affine alignment of two images of any contrast by Gauss-Newton steps.
 
 Around every voxel the fixed image is taken to be a linear function of the moving one,
@@ -17,15 +16,20 @@ their own, `outline`, whose weight falls from coarse to fine.
 Positions are in voxels from the centre of the cube, matrices are [3, 4].
 """
 
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Float, Int
 
 from mdvit_jax.registration import sampling
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 _EPSILON = 0.01  # deviation, as a part of the image's range, below which all is noise
 _EPSILON_OUTLINE = 0.1
@@ -33,6 +37,9 @@ _SMALL = 1e-3
 _WHOLLY_INSIDE = 0.999
 _SLOWEST = 0.8  # ratio of the lengths of two steps that is made up for
 _LONGEST = 0.15  # of the foreground's radius, in one step
+
+# Accelerators round the factors of a plain `@` to fewer bits.
+_multiply = functools.partial(jnp.matmul, precision="highest")
 
 
 class Level(NamedTuple):
@@ -103,7 +110,7 @@ class NormalEquations(NamedTuple):
     """
 
     hessian: Float[Array, "12 12"]
-    gradient: Float[Array, "12"]
+    gradient: Float[Array, " 12"]
     correlation: Float[Array, ""]
     outline: Float[Array, ""]
     overlap: Float[Array, ""]
@@ -260,15 +267,15 @@ def damped_step(
         directions: in which the linear part may change, see `generators`.
         radius: of the foreground in voxels, in which shifts are measured.
     """
-    turn = jnp.einsum("kij,jl->kil", directions, matrix[:, :3])
+    turn = _multiply(directions, matrix[:, :3])
     turn = jnp.pad(turn, ((0, 0), (0, 0), (0, 1)))
     shift = radius * jnp.eye(12)[3::4].reshape(3, 3, 4)
     basis = jnp.concatenate([turn, shift]).reshape(-1, 12)
-    reduced = basis @ system.hessian @ basis.T
+    reduced = _multiply(_multiply(basis, system.hessian), basis.T)
     damped = reduced + jnp.diag(1e-4 * jnp.diag(reduced) + 1e-6)
-    increment = jnp.linalg.solve(damped, basis @ system.gradient)
+    increment = jnp.linalg.solve(damped, _multiply(basis, system.gradient))
     # Between two people steps shrink slowly: go as far as their sum will come to.
-    ratio = (increment @ last) / (last @ last + 1e-12)
+    ratio = _multiply(increment, last) / (_multiply(last, last) + 1e-12)
     increment /= 1 - jnp.clip(ratio, 0, _SLOWEST)
     length = radius * jnp.linalg.norm(increment)
     return increment * jnp.minimum(1, _LONGEST * radius / (length + _SMALL))
@@ -285,15 +292,17 @@ def apply_increment(
             shift, three in voxels.
     """
     directions = generators(dof)
-    change = jnp.tensordot(increment[: len(directions)], directions, 1)
+    change = jnp.tensordot(
+        increment[: len(directions)], directions, 1, precision="highest"
+    )
     identity = jnp.eye(3)
     if dof == "affine":
-        linear = (identity + change) @ matrix[:, :3]
+        linear = _multiply(identity + change, matrix[:, :3])
     else:
         half = (change - change.T) / 4
         # Cayley's transform: exactly a rotation.
         turn = jnp.linalg.solve(identity - half, identity + half)
-        linear = (1 + jnp.trace(change) / 3) * turn @ matrix[:, :3]
+        linear = _multiply((1 + jnp.trace(change) / 3) * turn, matrix[:, :3])
     shift = matrix[:, 3:] + increment[len(directions) :, None]
     return jnp.concatenate([linear, shift], axis=1)
 

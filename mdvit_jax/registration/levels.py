@@ -92,8 +92,8 @@ def build_pair(fixed: Foreground, moving: Foreground) -> Pair:
         both = threads.map(lambda image: _pyramid(image, voxel), (fixed, moving))
         cubes = dict(zip(SIZES, zip(*both, strict=True), strict=True))
     points = {
-        size: (_points(still, _SHARE[size]), _points(moved, _SHARE[size]))
-        for size, (still, moved) in cubes.items()
+        size: (_points(fixed_cube, _SHARE[size]), _points(moving_cube, _SHARE[size]))
+        for size, (fixed_cube, moving_cube) in cubes.items()
     }
     return Pair(fixed, moving, voxel, cubes, points)
 

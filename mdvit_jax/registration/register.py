@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from mdvit_jax import errors, transforms
-from mdvit_jax.io import coerce
-from mdvit_jax.io import image as images
+from mdvit_jax.io import coerce, image, labels
+from mdvit_jax.io.image import Image
 from mdvit_jax.registration import (
     CONTRASTS,
     DOF,
@@ -22,7 +22,7 @@ from mdvit_jax.registration import (
     similarity_metrics,
 )
 from mdvit_jax.registration.foreground import Foreground, segment_foreground
-from mdvit_jax.transforms import decompose, resample
+from mdvit_jax.transforms.resampling import background_value
 
 _log = logging.getLogger(__name__)
 
@@ -48,10 +48,10 @@ class Registration:
     quality: quality.Quality
     before: similarity_metrics.Measures
     after: similarity_metrics.Measures
-    components: decompose.Parts
+    components: transforms.Components
     alignment: search.Alignment | None
-    fixed: images.Image
-    moving: images.Image
+    fixed: Image
+    moving: Image
     pair: levels.Pair
 
     def __repr__(self) -> str:
@@ -66,9 +66,72 @@ class Registration:
 
     @functools.cached_property
     def warped(self) -> np.ndarray:
-        """The moving image on the fixed image's grid, [x, y, z] float32, linear."""
-        return resample.resample(
-            self.moving.data, self.moving.affine, self.matrix, self.fixed.grid
+        """The moving image on the fixed image's grid, [x, y, z] float32, linear.
+
+        Outside of the moving image it has the value of that image's background.
+        """
+        return self._resampled(np.dtype(np.float32))
+
+    def save(
+        self,
+        path: str | Path,
+        *,
+        interpolation: str = "linear",
+        fill: float | str = "auto",
+    ) -> None:
+        """Write the moving image on the fixed image's grid, in its own number type.
+
+        Args:
+            path: ends in .nii.gz, .nii, .mgz or .mgh; a file that is there is replaced.
+            interpolation: "linear", "nearest", "cubic" or "lanczos".
+            fill: value outside of the moving image; "auto" is its background's.
+
+        Raises:
+            UserError: another ending, or a folder that cannot be written to.
+        """
+        data = self._resampled(
+            self.moving.dtype, interpolation=interpolation, fill=fill
+        )
+        image.save(path, data, self.fixed.grid, header=self.moving.header)
+
+    def save_transform(self, path: str | Path, *, format: str | None = None) -> None:
+        """Write the transform, fixed → moving; see `transforms.write`.
+
+        Args:
+            path: its ending says the format: .tfm, .lta, .x5 or .txt; .mat needs one.
+            format: one of `transforms.FORMATS`.
+
+        Raises:
+            UserError: no known format, or a folder that cannot be written to.
+        """
+        transforms.write(
+            path,
+            self.matrix,
+            fixed=self.fixed.grid,
+            moving=self.moving.grid,
+            format=format,
+        )
+
+    def to_nibabel(self) -> Any:
+        """The moving image on the fixed image's grid as a `nibabel.Nifti1Image`."""
+        return image.to_nibabel(self.warped, self.fixed.grid, header=self.moving.header)
+
+    def _resampled(
+        self,
+        dtype: np.dtype,
+        *,
+        interpolation: str = "linear",
+        fill: float | str = "auto",
+    ) -> np.ndarray:
+        data = self.moving.data
+        return transforms.resample(
+            data,
+            self.moving.affine,
+            self.matrix,
+            self.fixed.grid,
+            interpolation=interpolation,
+            fill=background_value(data) if fill == "auto" else float(fill),
+            dtype=dtype,
         )
 
 
@@ -129,7 +192,7 @@ def register(
         )
     with ThreadPoolExecutor() as threads:  # decompression works beside itself
         names = "the fixed image", "the moving image"
-        both = list(threads.map(coerce.image, (fixed, moving), names))
+        both = list(threads.map(coerce.to_image, (fixed, moving), names))
         masks, forced = (fixed_mask, moving_mask), (force, force)
         foregrounds = list(threads.map(_segment, both, masks, names, forced))
     if not all(foreground.clean for foreground in foregrounds):
@@ -158,7 +221,7 @@ def register(
         quality.assess(matrix, after, alignment, dof=dof),
         similarity_metrics.measure(pair, np.eye(4)),
         after,
-        decompose.decompose(matrix, pair.fixed.centre),
+        transforms.decompose(matrix, pair.fixed.centre),
         alignment,
         both[0],
         both[1],
@@ -166,13 +229,13 @@ def register(
     )
 
 
-def _segment(image: images.Image, mask, name: str, force: bool) -> Foreground:
+def _segment(image: Image, mask, name: str, force: bool) -> Foreground:
     name = image.path or name
     if not force:
         _refuse_labels(image, name)
     weight = None
     if mask is not None:
-        weight = coerce.mask(mask, image, name)
+        weight = coerce.to_mask(mask, image, name)
     foreground = segment_foreground(image.data, image.affine, mask=weight, name=name)
     _log.debug(
         "%s: %s voxels of %s mm, %s; its foreground reaches %.0f mm from its centre.",
@@ -185,8 +248,8 @@ def _segment(image: images.Image, mask, name: str, force: bool) -> Foreground:
     return foreground
 
 
-def _refuse_labels(image: images.Image, name: str) -> None:
-    count = coerce.labels_in(image.data, image.dtype)
+def _refuse_labels(image: Image, name: str) -> None:
+    count = labels.count_labels(image.data)
     if count:
         raise errors.UserError(
             f"{name} looks like a label map or a mask ({count} whole numbers in "

@@ -1,50 +1,47 @@
-"""Fig. 4 of the paper: the DSC when the moving scan is turned by any angle."""
+"""Fig. 4 of the paper: the DSC when the moving scan is rotated by any angle."""
 
 import numpy as np
+import pandas as pd
 
 from mdvit_jax.plots import lines
-from mdvit_jax.studies import cases, changes, tables
-from mdvit_jax.studies.case import Case, by, count_pairs
-from mdvit_jax.studies.section import Section, Table
+from mdvit_jax.studies import perturbations, tables
+from mdvit_jax.studies.compute import Setting, compute_records
+from mdvit_jax.studies.record import count_pairs
+from mdvit_jax.studies.report.section import Section, Table
 
 DEGREES = tuple(range(0, 361, 30))
 AXES = ("x", "y", "z")
 
 
-def run(setting: cases.Setting) -> tuple[Section, list[Case]]:
-    """Networks and `register` on moving scans turned about each axis."""
+def compute(setting: Setting) -> pd.DataFrame:
+    """Networks and `register` on moving scans rotated about each axis."""
     methods = *setting.networks, *setting.classical
-    turns = {(a, d): changes.rotation(a, d) for a in AXES for d in DEGREES}
-    different = list({turn.name: turn for turn in turns.values()}.values())
-    found = cases.run(setting, methods, different)
+    rotations = [perturbations.rotation(a, d) for a in AXES for d in DEGREES]
+    once = list({rotation.name: rotation for rotation in rotations}.values())
+    return compute_records(setting, methods, once)
+
+
+def report(setting: Setting, records: pd.DataFrame) -> Section:
+    """Mean DSC over the angle, for each axis."""
+    del setting
     panels: dict[str, dict] = {f"about {axis}": {} for axis in AXES}
     rows = []
-    for (method,), own in by(found, "method"):
-        of_change = {change: of for (change,), of in by(own, "change")}
+    for method, own in records.groupby("method", sort=False):
+        groups = own.groupby("perturbation")["dsc"]
+        means, spreads = groups.mean(), groups.std(ddof=0)
         for axis in AXES:
-            of_angles = [
-                np.array([case.dsc for case in of_change[turns[axis, d].name]])
-                for d in DEGREES
-            ]
-            mean = np.array([np.nanmean(values) for values in of_angles])
-            spread = np.array([np.nanstd(values) for values in of_angles])
+            names = [perturbations.rotation(axis, d).name for d in DEGREES]
+            mean, spread = means[names].to_numpy(), spreads[names].to_numpy()
             panels[f"about {axis}"][method] = (np.array(DEGREES), mean, spread)
-            texts = [f"{value:.3f}" for value in mean]
-            rows.append((f"{method}, about {axis}", *texts))
+            rows.append((f"{method}, about {axis}", *(f"{v:.3f}" for v in mean)))
     text = (
-        f"Mean DSC of {count_pairs(found)} when the moving scan is turned about the "
+        f"Mean DSC of {count_pairs(records)} when the moving scan is rotated about the "
         "centre of its grid (paper, Fig. 4); x to the right, y to the front, z up. "
         "Bands: standard deviation over pairs."
     )
-    table = Table(
-        ("Method, axis", *(f"{degrees}°" for degrees in DEGREES)),
-        rows,
-        tables.left_out(found),
-    )
+    heads = ("Method, axis", *(f"{degrees}°" for degrees in DEGREES))
+    table = Table(heads, rows, note=tables.exclusions(records))
     figure = lines.rotation_lines(
-        panels, title="DSC of turned moving scans", y_name="DSC"
+        panels, title="DSC of rotated moving scans", y_name="DSC"
     )
-    section = Section(
-        "rotation", "Fig. 4: rotation", text, [table], {"rotation": figure}
-    )
-    return section, found
+    return Section("Fig. 4: rotation", text, [table], {"rotation": figure})

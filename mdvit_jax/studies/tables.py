@@ -1,15 +1,15 @@
-"""Cases as the rows of a table: means, deviations, and what was left out."""
+"""Records as the rows of a report's tables: means, deviations, and what is excluded."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 
 from mdvit_jax.evaluation import metrics
-from mdvit_jax.studies.case import Case, by
-from mdvit_jax.studies.section import Table, ranked
+from mdvit_jax.studies.record import dice_column
+from mdvit_jax.studies.report.section import Table, mark_ranks
 
-# Attribute of a case, head of the column, digits, whether lower is better.
+# Column of the records, head, digits, whether lower is better.
 _COLUMNS = (
     ("dsc", "DSC↑", 3, False),
     ("dsc30", "DSC30↑", 3, False),
@@ -18,96 +18,111 @@ _COLUMNS = (
 )
 
 
-def overlap(
-    found: Sequence[Case], unit: str, *, names: dict[str, str] | None = None
+def overlap_table(
+    records: pd.DataFrame, unit: str, *, names: Mapping[str, str] | None = None
 ) -> Table:
     """The paper's Table 1, a row for each method.
 
     Args:
-        found: cases of the methods.
+        records: of any methods.
         unit: of the Hausdorff distance.
         names: method → name of its row, where that is another.
     """
-    groups = [(method, rows) for (method,), rows in by(found, "method")]
-    columns = [[(names or {}).get(method, method) for method, _ in groups]]
-    for attribute, _, digits, lower in _COLUMNS:
-        of_rows = [_values(rows, attribute) for _, rows in groups]
-        means = [float(np.mean(v)) if v.size else None for v in of_rows]
-        texts = [plus_minus(values, digits) for values in of_rows]
-        columns.append(ranked(means, texts, lower_is_better=lower, digits=digits))
-    seconds = [_values(rows, "seconds") for _, rows in groups]
-    columns.append([f"{np.mean(v):.2f}" if v.size else "–" for v in seconds])
+    groups = dict(iter(records.groupby("method", sort=False)))
+    columns = [[(names or {}).get(method, method) for method in groups]]
+    for column, _, digits, lower in _COLUMNS:
+        if column == "dsc30":
+            values = [metrics.lowest30(finite(g["dsc"])) for g in groups.values()]
+        else:
+            values = [finite(group[column]) for group in groups.values()]
+        columns.append(_ranked_means(values, digits=digits, lower_is_better=lower))
+    seconds = [finite(group["seconds"]) for group in groups.values()]
+    columns.append([f"{v.mean():.2f}" if v.size else "–" for v in seconds])
     heads = [head.format(unit=unit) for _, head, _, _ in _COLUMNS]
     rows = list(zip(*columns, strict=True))
-    return Table(("Method", *heads, "Seconds"), rows, left_out(found))
+    return Table(("Method", *heads, "Seconds"), rows, note=exclusions(records))
 
 
-def regions(
-    found: Sequence[Case], compared: Sequence[str], lacking: Sequence[str] = ()
+def region_table(
+    records: pd.DataFrame, regions: Sequence[str], missing: Sequence[str] = ()
 ) -> Table:
-    """Dice of the regions, a row for each, and their mean.
+    """Dice of the regions, a row for each, and their mean; a column for each method.
 
     Args:
-        found: cases of the methods.
-        compared: names of the regions that have numbers.
-        lacking: names of those that the labels do not draw.
+        records: of any methods.
+        regions: that have numbers.
+        missing: regions that the labels do not draw.
     """
-    groups = [(method, rows) for (method,), rows in by(found, "method")]
+    records = with_dice_columns(records, regions)
+    groups = dict(iter(records.groupby("method", sort=False)))
+    columns = [dice_column(region) for region in regions]
 
-    def row(head: str, of_case) -> tuple[str, ...]:
-        values = [np.array([of_case(c) for c in rows], float) for _, rows in groups]
-        values = [v[np.isfinite(v)] for v in values]
-        means = [float(v.mean()) if v.size else None for v in values]
-        texts = [plus_minus(v, 3) for v in values]
-        return head, *ranked(means, texts, lower_is_better=False, digits=3)
+    def row(head: str, values: Sequence[np.ndarray]) -> tuple[str, ...]:
+        return head, *_ranked_means(values, digits=3, lower_is_better=False)
 
-    body = [row(name, lambda c, n=name: c.regions.get(n, np.nan)) for name in compared]
-    body += [(name, *["lacking"] * len(groups)) for name in lacking]
-    body.append(row("mean of the regions", _mean_region))
-    heads = "Region", *(method for method, _ in groups)
-    return Table(heads, body, "Dice, left and right joined.")
-
-
-def _mean_region(case: Case) -> float:
-    finite = [value for value in case.regions.values() if math.isfinite(value)]
-    return sum(finite) / len(finite) if finite else math.nan
+    rows = [
+        row(region, [finite(group[column]) for group in groups.values()])
+        for region, column in zip(regions, columns, strict=True)
+    ]
+    rows += [(region, *["not drawn"] * len(groups)) for region in missing]
+    means = [finite(group[columns].mean(axis=1)) for group in groups.values()]
+    rows.append(row("mean of the regions", means))
+    return Table(("Region", *groups), rows, note="Dice, left and right joined.")
 
 
-def plus_minus(values: np.ndarray, digits: int) -> str:
-    """`mean ± std`, or a dash of nothing."""
+def with_dice_columns(records: pd.DataFrame, regions: Sequence[str]) -> pd.DataFrame:
+    """The records with a column for each region: NaN where no case has a value."""
+    names = [*records.columns, *(dice_column(region) for region in regions)]
+    return records.reindex(columns=list(dict.fromkeys(names)))
+
+
+def finite(column: pd.Series) -> np.ndarray:
+    """The finite values of a column."""
+    values = column.to_numpy(np.float64)
+    return values[np.isfinite(values)]
+
+
+def mean_std(values: np.ndarray, digits: int) -> str:
+    """`mean ± standard deviation` (divisor n), or a dash without values."""
     if not values.size:
         return "–"
     return f"{values.mean():.{digits}f} ± {values.std():.{digits}f}"
 
 
-def left_out(found: Sequence[Case]) -> str:
-    """A sentence for each method and each number that could not be averaged."""
-    notes = []
-    for (method,), rows in by(found, "method"):
-        failed = [case for case in rows if case.error]
-        if failed:
-            notes.append(
-                f"{method} failed in {len(failed)} of {len(rows)} cases, which are "
-                f"left out (the first: {failed[0].error})."
+def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard error over the first axis; NaN without values."""
+    if not len(values):
+        nothing = np.full(values.shape[1:], np.nan)
+        return nothing, nothing
+    spread = values.std(axis=0, ddof=1) if len(values) > 1 else 0 * values[0]
+    return values.mean(axis=0), spread / np.sqrt(len(values))
+
+
+def exclusions(records: pd.DataFrame) -> str:
+    """A sentence for each method and score of which cases are not in the means."""
+    sentences = []
+    for method, group in records.groupby("method", sort=False):
+        failed = group[group["error"] != ""]
+        if len(failed):
+            sentences.append(
+                f"{method} failed in {len(failed)} of {len(group)} cases, which are "
+                f"excluded (the first: {failed['error'].iloc[0]})."
             )
-        for attribute, name in (("dsc", "DSC"), ("hd95", "HD95")):
-            strange = [
-                case
-                for case in rows
-                if not case.error and not math.isfinite(getattr(case, attribute))
-            ]
-            if strange:
-                pairs = ", ".join(f"{c.moving} to {c.fixed}" for c in strange[:3])
-                notes.append(
-                    f"{method}: {name} is no number in {len(strange)} of {len(rows)} "
-                    f"cases, which are left out of its mean ({pairs}"
-                    f"{', …' if len(strange) > 3 else ''})."
+        for column, name in (("dsc", "DSC"), ("hd95", "HD95")):
+            odd = group[(group["error"] == "") & ~np.isfinite(group[column])]
+            if len(odd):
+                pairs = [f"{m} to {f}" for m, f in odd[["moving", "fixed"]].to_numpy()]
+                names = ", ".join(pairs[:3]) + (", …" if len(pairs) > 3 else "")
+                sentences.append(
+                    f"{method}: {name} is not a number in {len(odd)} of {len(group)} "
+                    f"cases, which are excluded from its mean ({names})."
                 )
-    return " ".join(notes)
+    return " ".join(sentences)
 
 
-def _values(rows: Sequence[Case], attribute: str) -> np.ndarray:
-    if attribute == "dsc30":
-        return metrics.lowest30(_values(rows, "dsc"))
-    values = np.array([getattr(case, attribute) for case in rows], np.float64)
-    return values[np.isfinite(values)]
+def _ranked_means(
+    values: Sequence[np.ndarray], *, digits: int, lower_is_better: bool
+) -> list[str]:
+    means = [float(v.mean()) if v.size else None for v in values]
+    texts = [mean_std(v, digits) for v in values]
+    return mark_ranks(means, texts, lower_is_better=lower_is_better, digits=digits)

@@ -1,64 +1,74 @@
-"""Appendix B of the paper: training steps in a second with NTG and with NCC."""
+"""Appendix B of the paper: training steps a second with NTG and with NCC."""
 
 import time
+from collections.abc import Iterator
 
 import jax
 import ml_collections
 import numpy as np
+import pandas as pd
 
 from mdvit_jax import models
-from mdvit_jax.data import conform, pairs, store
-from mdvit_jax.studies import cases
-from mdvit_jax.studies.case import Case
-from mdvit_jax.studies.section import Section, Table
+from mdvit_jax.data import conform, dataset, pairs
+from mdvit_jax.studies.compute import Setting
+from mdvit_jax.studies.report.section import Section, Table
 from mdvit_jax.training import optimizer, sharding, step
 
-_ROUNDS, _STEPS = 5, 4  # in turn, so that what else the machine does falls on both
+_ROUNDS, _STEPS = 5, 4  # rounds alternate, so that other load falls on both losses
 
 
-def run(setting: cases.Setting) -> tuple[Section, list[Case]]:
-    """The configured network's training step with both losses, in one process."""
+def compute(setting: Setting) -> pd.DataFrame:
+    """The configured network's training step with both losses, in one process.
+
+    Returns:
+        A row for each loss and round: `loss`, `round`, `seconds` of a step. Round 0 is
+        the first step, with its compilation.
+    """
     config = setting.config
     fixed, moving = _batch(config, setting.template)
-    runs = {name: _steps(config, name, fixed, moving) for name in ("ntg", "ncc")}
-    seconds = {name: next(run) for name, run in runs.items()}
-    compiled = dict(seconds)
-    found: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(_ROUNDS):
-        for name, run in runs.items():
-            found[name].append(next(run) / _STEPS)
-    middle = {name: float(np.median(times)) for name, times in found.items()}
-    ratio = middle["ncc"] / middle["ntg"]
+    timers = {name: _time_steps(config, name, fixed, moving) for name in ("ntg", "ncc")}
+    rows = [
+        (loss.upper(), number, next(timer))
+        for number in range(_ROUNDS + 1)
+        for loss, timer in timers.items()
+    ]
+    return pd.DataFrame(rows, columns=["loss", "round", "seconds"])
+
+
+def report(setting: Setting, records: pd.DataFrame) -> Section:
+    """Steps a second with either loss, and their ratio."""
+    config = setting.config
+    first = records[records["round"] == 0].set_index("loss")["seconds"]
+    groups = records[records["round"] > 0].groupby("loss", sort=False)["seconds"]
+    median = groups.median()
     rows: list[tuple[str, ...]] = [
         (
-            name.upper(),
-            f"{1 / middle[name]:.2f}",
-            f"{middle[name]:.3f}",
-            f"{min(times):.3f} to {max(times):.3f}",
-            f"{compiled[name]:.1f}",
+            loss,
+            f"{1 / median[loss]:.2f}",
+            f"{median[loss]:.3f}",
+            f"{seconds.min():.3f} to {seconds.max():.3f}",
+            f"{first[loss]:.1f}",
         )
-        for name, times in found.items()
+        for loss, seconds in groups
     ]
-    device = jax.devices()[0]
     text = (
         f"Training steps of this configuration's network ({config.data.size}³, batch "
-        f"{config.optim.batch}) with NTG and with NCC, compiled, in turn in one "
-        f"process on {jax.device_count()} × {device.device_kind}; data are in memory. "
-        f"The median of {_ROUNDS} rounds of {_STEPS} steps. A step with NCC takes "
-        f"{ratio:.2f} times as long as one with NTG; in the paper (Appendix B: C2FViT, "
-        "50,000 steps, 602.6 and 542.9 minutes) 1.11 times."
+        f"{config.optim.batch}) with NTG and with NCC, compiled, alternating in one "
+        f"process on {jax.device_count()} × {jax.devices()[0].device_kind}; data are "
+        f"in memory. The median of {_ROUNDS} rounds of {_STEPS} steps. A step with NCC "
+        f"takes {median['NCC'] / median['NTG']:.2f} times as long as one with NTG; in "
+        "the paper (Appendix B: C2FViT, 50,000 steps, 602.6 and 542.9 minutes) 1.11 "
+        "times."
     )
     heads = ("Loss", "steps/s", "seconds a step", "range", "seconds of the first step")
-    section = Section(
-        "timing", "Appendix B: training time", text, [Table(heads, rows)], {}
-    )
-    return section, []
+    return Section("Appendix B: training time", text, [Table(heads, rows)])
 
 
 def _batch(
     config: ml_collections.ConfigDict, template: conform.Conformed | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    scans = store.open_part(config, "train")
+    """Fixed and moving images of the first training step, [batch, x, y, z]."""
+    scans = dataset.open_part(config, "train")
     drawn = pairs.draw(
         config.seed, 0, config.optim.batch, scans.persons, config.data.task
     )
@@ -68,12 +78,15 @@ def _batch(
         assert scan is not None  # the template was loaded for its task
         return np.asarray(scan.image, np.float32)
 
-    one, other = (np.stack([image(i) for i in column]) for column in drawn.T.tolist())
-    return one, other
+    columns = drawn.T.tolist()
+    fixed, moving = (np.stack([image(i) for i in column]) for column in columns)
+    return fixed, moving
 
 
-def _steps(config: ml_collections.ConfigDict, loss: str, fixed, moving):
-    """Yields the seconds of the first step, then of `_STEPS` further ones each time."""
+def _time_steps(
+    config: ml_collections.ConfigDict, loss: str, fixed: np.ndarray, moving: np.ndarray
+) -> Iterator[float]:
+    """Yield the seconds of the first step, then those of a step in each round."""
     config = step.with_loss(config, loss)
     mesh = sharding.create_mesh(config.optim.batch)
     network = models.create(config)
@@ -90,5 +103,5 @@ def _steps(config: ml_collections.ConfigDict, loss: str, fixed, moving):
         for _ in range(count):
             state, measured = make_step(state, *pair)
         jax.block_until_ready(measured)
-        yield time.perf_counter() - start
+        yield (time.perf_counter() - start) / count
         count = _STEPS

@@ -1,12 +1,18 @@
-"""Random flips, rotations and contrasts of a pair, on the device (paper 3.1)."""
+"""The paper's random flips and rotations of a pair, on the device (3.1), and gammas.
+
+Both scans are moved alike, so that the affine between them stays what it was; what
+changes it is in `examples`.
+"""
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 from jax import Array
 
-from mdvit_jax import geometry
+from mdvit_jax import errors, geometry
+from mdvit_jax.training import random_affine
 
 
 class Augmentation(NamedTuple):
@@ -17,12 +23,38 @@ class Augmentation(NamedTuple):
         rotate: probability of a rotation about x.
         degrees: the angle is uniform in ± this.
         gamma: the moving image is raised to exp(uniform in ± this); 0 leaves it.
+        same: probability that the moving scan is the fixed one.
+        mirror: probability that a scan is mirrored, left for right.
+        deform: standard deviation of a deformation of the moving scan, in mm.
+        contrast: probability that the network sees a scan in other intensities.
+        affine: the random affine of each scan.
     """
 
     flip: float
     rotate: float
     degrees: float
     gamma: float
+    same: float
+    mirror: float
+    deform: float
+    contrast: float
+    affine: random_affine.RandomAffine
+
+
+def settings(config: ml_collections.ConfigDict) -> Augmentation:
+    """What `config.augment` says.
+
+    Raises:
+        UserError: scans for random affines that are none.
+    """
+    values = config.to_dict()
+    affine = random_affine.RandomAffine(**values.pop("affine"))
+    if affine.which not in random_affine.WHICH:
+        raise errors.UserError(
+            f'augment.affine.which is "{affine.which}"; choose "none", "moving" or '
+            '"both".'
+        )
+    return Augmentation(**values, affine=affine)
 
 
 def random_matrix(key: Array, settings: Augmentation) -> Array:
@@ -60,9 +92,13 @@ def augment(
     if settings.flip or settings.rotate:
         matrices = jax.vmap(lambda k: random_matrix(k, settings))(keys[:, 0])
         fixed, moving = (geometry.warp_affine(v, matrices) for v in (fixed, moving))
-    if settings.gamma:
-        exponents = jax.vmap(
-            lambda k: jnp.exp(settings.gamma * jax.random.uniform(k, minval=-1))
-        )(keys[:, 1])
-        moving = jnp.clip(moving, 0, 1) ** exponents[:, None, None, None]
-    return fixed, moving
+    change = jax.vmap(lambda k, v: change_gamma(k, v, settings))
+    return fixed, change(keys[:, 1], moving)
+
+
+def change_gamma(key: Array, moving: Array, settings: Augmentation) -> Array:
+    """The moving image [n, n, n] to the power of a random gamma."""
+    if not settings.gamma:
+        return moving
+    exponent = jnp.exp(settings.gamma * jax.random.uniform(key, minval=-1))
+    return jnp.clip(moving, 0, 1) ** exponent

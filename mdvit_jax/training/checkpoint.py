@@ -1,174 +1,149 @@
-"""Checkpoints of a run, saved in the background, and restored on whatever devices.
+"""A run's checkpoints, `WORKDIR/checkpoints/STEP`, on a disk or in a bucket (gs://…).
 
-The newest `checkpoint.keep` ones are kept, and the one with the best validation DSC.
+Orbax writes them in the background. On a disk each has SHA256SUMS once it is complete
+(`io.sums`); the objects of a bucket are written whole, and their checksums are the
+service's. Beside them there may be
+
+- STEP.orbax-checkpoint-tmp, a save that was killed: removed when the run goes on; in a
+  bucket, which cannot rename, a folder STEP without commit_success.txt;
+- STEP.damaged, which could not be used and was set aside. Nothing reads it.
 """
 
 import concurrent.futures
 import contextlib
-import functools
 import logging
-import math
-from collections.abc import Iterator, Mapping
+import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint.experimental.v1 as ocp
-from jax.experimental import multihost_utils
+from etils import epath
 
 from mdvit_jax import errors
-from mdvit_jax.training import distributed, folders, lean_orbax, one_folder, save_errors
+from mdvit_jax.io import bucket, sums
+from mdvit_jax.training import distributed, metrics_log
 from mdvit_jax.training.step import TrainState
 
-_POLICIES = ocp.training.preservation_policies
+_COMMITTED = "commit_success.txt"  # Orbax's last object of a checkpoint in a bucket
+_UNFINISHED = ".orbax-checkpoint-tmp"  # Orbax's ending of a folder until it is complete
 
 _logger = logging.getLogger(__name__)
 
 
-class Checkpoints:
+class Checkpoints(contextlib.AbstractContextManager):
     """The checkpoints of one run; its `with` block ends when the last is written."""
 
-    def __init__(self, workdir: str | Path, *, keep: int | None):
+    def __init__(self, workdir: epath.PathLike, *, keep: int | None):
         """Open those of the run in `workdir`.
 
         Args:
             workdir: the run's folder.
-            keep: how many of the newest are kept, besides the best; what a killed save
-                left behind is removed. None is for reading only: nothing is removed or
-                renamed, as another process may be saving there.
-
-        Raises:
-            OSError: the folder cannot be made.
+            keep: how many of the newest are kept, besides the one with the best
+                validation DSC; what a killed save left behind is removed. None is for
+                reading only: nothing is removed or renamed.
         """
-        self._folders = folders.Folders(workdir)
+        self._workdir = epath.Path(workdir)
+        self._in_bucket = bucket.in_bucket(workdir)
+        absolute = self._workdir if self._in_bucket else self._workdir.resolve()
+        self.root = absolute / "checkpoints"
         self._keep = keep
-        self._threads = concurrent.futures.ThreadPoolExecutor(max_workers=1)
-        self._sealing: concurrent.futures.Future[None] | None = None
+        self._thread = concurrent.futures.ThreadPoolExecutor(max_workers=1)
+        self._saving: concurrent.futures.Future[None] | None = None
         self._last: int | None = None  # the step that is being saved, or was last
-        self._ending = contextlib.ExitStack()
-        self._ending.callback(self._threads.shutdown)
         if keep is not None:
-            if _is_first_process():
-                self._folders.tidy()
-            _wait_for_all_processes()
-
-    def __enter__(self) -> "Checkpoints":
-        """Return itself."""
-        return self
+            if jax.process_index() == 0:
+                self._remove_unfinished_saves()
+            distributed.wait_for_all("the folder of checkpoints is tidy")
 
     def __exit__(self, kind, error, traceback) -> None:
-        """Wait for the save in progress; its errors are raised here at the latest.
+        """Wait for the save in progress, unless another process is gone."""
+        if not distributed.lost(error):
+            with self._thread:
+                self.wait()
 
-        With another process gone it would wait in vain, and the run is over.
-        """
-        if distributed.lost(error):
-            return
-        with self._ending:
-            self._settle()
+    def steps(self) -> list[int]:
+        """The steps that were saved completely, in rising order."""
+        folders = [f for f in self._entries() if _is_step(f.name)]
+        return sorted(int(f.name) for f in folders if self._is_complete(f))
 
     @property
     def latest(self) -> int | None:
         """The newest step that was saved, or is being saved."""
         last = [] if self._last is None else [self._last]
-        return max(self._folders.steps() + last, default=None)
+        return max(self.steps() + last, default=None)
 
     @property
     def best(self) -> int | None:
-        """The step with the highest validation DSC; the newest one if none has any.
-
-        Raises:
-            UserError: what a checkpoint says about its DSC is damaged.
-        """
-        with self._refused_in_a_sentence():
-            scores = {step: self._folders.score(step) for step in self._folders.steps()}
-        scored = [(score, step) for step, score in scores.items() if score is not None]
+        """The saved step with the highest validation DSC; without any, the newest."""
+        scores = metrics_log.scores(self._workdir)
+        scored = [(scores[step], step) for step in self.steps() if step in scores]
         return max(scored)[1] if scored else self.latest
 
-    def scored(self, step: int) -> bool:
-        """Whether a saved step has its validation DSC."""
-        return self._folders.score(step) is not None
-
-    def save(
-        self, step: int, state: TrainState, *, metrics: Mapping[str, float] | None
-    ) -> None:
+    def save(self, step: int, state: TrainState) -> None:
         """Begin to save in the background, once the save before has ended.
 
         Args:
             step: number of updates that were made.
             state: it is copied first, so that the next step may have its buffers.
-            metrics: of the validation at this step, or None.
 
         Raises:
-            UserError: this save or the one before cannot be written.
+            OSError: this save or the one before cannot be written.
         """
-        self._settle()
-        scored = metrics is not None and math.isfinite(metrics[folders.BY])
+        self.wait()
         state = jax.tree.map(lambda array: array.copy(), state)
-        with self._unwritable_told(step):
-            if step in (saved.step for saved in self._checkpointer.checkpoints):
-                if _is_first_process():
-                    self._folders.replace(step)
-                _wait_for_all_processes()
-                self._checkpointer.reload()
-            saving = self._checkpointer.save_checkpointables_async(
-                step,
+        with _raise_system_errors():
+            saving = ocp.save_checkpointables_async(
+                self._folder(step),
                 {"params": state.params, "progress": (state.step, state.optimizer)},
-                force=True,
-                metrics=dict(metrics) if metrics is not None and scored else None,
             )
-        assert saving is not None  # it is forced
         self._last = step
-        self._sealing = self._threads.submit(self._seal, step, saving)
+        self._saving = self._thread.submit(self._finish, step, saving)
 
-    def resume(self, like: TrainState) -> tuple[TrainState, int] | None:
+    def wait(self) -> None:
+        """Wait for the save in progress; its errors are raised here."""
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            saving.result()
+
+    def restore(self, like: TrainState) -> tuple[TrainState, int] | None:
         """The newest state that can be used, and its step; None if none was saved.
 
         Those that cannot be used are set aside, each with a warning.
 
         Args:
-            like: it is placed on devices as this one is.
+            like: the state is placed on devices as this one is.
 
         Raises:
-            UserError: there are checkpoints, but none that can be used, or not all
-                processes see them.
+            UserError: there are checkpoints, but none that can be used.
         """
-        found, unusable = None, {}
-        for step in reversed(one_folder.agreed_steps(self._folders)):
+        form = {"params": like.params, "progress": (like.step, like.optimizer)}
+        damaged: dict[int, str] = {}
+        while (step := self._broadcast_newest(damaged)) >= 0:
             try:
-                self._folders.score(step)  # Orbax reads those of all when it is opened
-                if found is None:
-                    found = self._state(step, like), step
-            except folders.Unusable as error:
-                unusable[step] = error.why
-        # None can be loaded while another process is gone, which is told here.
-        _wait_for_all_processes()
-        if found is None and unusable:
-            reasons = "; ".join(f"{step}: {why}" for step, why in unusable.items())
+                loaded = ocp.load_checkpointables(self._folder(step), form)
+            except Exception as error:
+                damaged[step] = distributed.first_line(error)
+            if distributed.all_agree(step not in damaged):
+                break
+            damaged.setdefault(step, "another process cannot read it")
+        if step < 0 and distributed.broadcast(len(damaged)):
+            reasons = "; ".join(f"{step}: {why}" for step, why in damaged.items())
             raise errors.UserError(
-                f"None of the checkpoints in {self._folders.root} can be used "
-                f"({reasons}); bring one of them back from a copy, or train anew in "
-                "another folder with --config.workdir."
+                f"None of the checkpoints in {self.root} can be used "
+                f"({reasons or 'process 0 says why'}); bring one of them back from a "
+                "copy, or train anew in another folder with --config.workdir."
             )
-        for step, why in unusable.items():
-            _logger.warning(
-                "The checkpoint %s is damaged (%s); it is set aside as %s.",
-                self._folders.of(step),
-                why,
-                self._folders.of(step, ".damaged").name,
-            )
-            if _is_first_process():
-                self._folders.set_aside(step)
-        _wait_for_all_processes()
-        return found
-
-    def load(self, step: int, like: TrainState) -> TrainState:
-        """The state saved at `step`, placed on devices as `like` is.
-
-        Raises:
-            UserError: what was saved is of another form, or damaged.
-        """
-        with self._refused_in_a_sentence():
-            return self._state(step, like)
+        if jax.process_index() == 0:
+            for number, why in damaged.items():
+                self._set_aside(number, why)
+        distributed.wait_for_all("damaged checkpoints are set aside")
+        if step < 0:
+            return None
+        count, optimizer = loaded["progress"]
+        return TrainState(count, loaded["params"], optimizer), step
 
     def load_params(self, step: int, like) -> Any:
         """The parameters saved at `step`, placed on devices as `like` is.
@@ -178,98 +153,90 @@ class Checkpoints:
             like: tree of arrays, or of their shapes with sharding.
 
         Raises:
-            UserError: what was saved is of another form, or damaged.
+            UserError: what was saved is of another network, or damaged.
         """
-        with self._refused_in_a_sentence():
-            return self._load(step, {"params": like})["params"]
-
-    @functools.cached_property
-    def _checkpointer(self) -> ocp.training.Checkpointer:
-        """Orbax's, which writes and chooses what is kept; reading needs none."""
-        save_errors.tell_once()
-        lean_orbax.use()
-        checkpointer = ocp.training.Checkpointer(
-            self._folders.root,
-            preservation_policy=_POLICIES.AnyPreservationPolicy(
-                [
-                    _POLICIES.LatestN(self._keep),
-                    _POLICIES.BestN(
-                        get_metric_fn=lambda metrics: metrics[folders.BY],
-                        n=1,
-                        keep_checkpoints_without_metrics=False,
-                    ),
-                ]
-            ),
+        folder, reason = self._folder(step), self._damage(step)
+        if reason is None:
+            try:
+                return ocp.load_checkpointables(folder, {"params": like})["params"]
+            except Exception as error:
+                reason = distributed.first_line(error)
+        raise errors.UserError(
+            f"The checkpoint {folder} cannot be used ({reason}); it is damaged or of "
+            "another model. Remove its folder to use the one before."
         )
-        # Orbax, too, would ask JAX for a notice of preemption, by the step it saves.
-        # JAX goes by the newest number it was asked by: a notice that came then would
-        # be for a question that `Interrupt.ends` never asks.
-        checkpointer._manager.reached_preemption = lambda step: False
-        self._ending.callback(_close, checkpointer)
-        return checkpointer
 
-    def _seal(self, step: int, saving: ocp.AsyncResponse) -> None:
-        """Wait for a save and write its sums; in a thread, while training goes on."""
-        with self._unwritable_told(step):
+    def _folder(self, step: int) -> epath.Path:
+        return self.root / str(step)
+
+    def _entries(self) -> list[epath.Path]:
+        return sorted(self.root.iterdir()) if self.root.exists() else []
+
+    def _is_complete(self, folder: epath.Path) -> bool:
+        return not self._in_bucket or (folder / _COMMITTED).exists()
+
+    def _damage(self, step: int) -> str | None:
+        return None if self._in_bucket else sums.damage(Path(self._folder(step)))
+
+    def _broadcast_newest(self, damaged: dict[int, str]) -> int:
+        """The newest step whose files are as they were written; -1 if there is none.
+
+        Process 0 looks at the files for all, and adds those that are not to `damaged`.
+        """
+        newest = -1
+        if jax.process_index() == 0:
+            for step in reversed(self.steps()):
+                if step not in damaged:
+                    if (reason := self._damage(step)) is None:
+                        newest = step
+                        break
+                    damaged[step] = reason
+        return distributed.broadcast(newest)
+
+    def _finish(self, step: int, saving: ocp.AsyncResponse) -> None:
+        """Wait for a save, write its sums, remove old ones; while training goes on."""
+        with _raise_system_errors():
             saving.result()
-            if _is_first_process():
-                self._folders.seal(step)
+            if jax.process_index() != 0:
+                return
+            if not self._in_bucket:
+                sums.write(Path(self._folder(step)))
+            if self._keep is not None:
+                best = self.best
+                for old in self.steps()[: -self._keep]:
+                    if old != best:
+                        self._folder(old).rmtree()
 
-    def _settle(self) -> None:
-        sealing, self._sealing = self._sealing, None
-        if sealing is not None:
-            sealing.result()
+    def _remove_unfinished_saves(self) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        for path in self._entries():
+            uncommitted = _is_step(path.name) and not self._is_complete(path)
+            if uncommitted or path.name.endswith(_UNFINISHED):
+                _logger.warning("%s: removed the unfinished save.", path)
+                path.rmtree()
 
-    def _state(self, step: int, like: TrainState) -> TrainState:
-        form = {"params": like.params, "progress": (like.step, like.optimizer)}
-        found = self._load(step, form)
-        count, optimizer = found["progress"]
-        return like._replace(step=count, params=found["params"], optimizer=optimizer)
-
-    def _load(self, step: int, form: dict) -> dict:
-        self._folders.check(step)
-        path = self._folders.of(step)
-        try:
-            return ocp.load_checkpointables(path, form)
-        except Exception as error:
-            raise folders.Unusable(path, save_errors.reason(error)) from error
-
-    @contextlib.contextmanager
-    def _refused_in_a_sentence(self) -> Iterator[None]:
-        try:
-            yield
-        except folders.Unusable as error:
-            raise errors.UserError(
-                f"The checkpoint {error.folder} cannot be used ({error.why}); it is "
-                "damaged or of another model. Remove its folder to use the one before."
-            ) from error
-
-    @contextlib.contextmanager
-    def _unwritable_told(self, step: int) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # TensorStore has its own for a full disk
-            if distributed.lost(error) and save_errors.number(error) is None:
-                raise
-            kept = [f"step {n}" for n in self._folders.steps()[-1:]] or ["none so far"]
-            raise errors.UserError(
-                f"Step {step} cannot be saved in {self._folders.root} "
-                f"({save_errors.reason(error)}); the newest checkpoint ({kept[0]}) is "
-                "intact. Free space or see to the permissions; the same command goes "
-                "on from there."
-            ) from error
+    def _set_aside(self, step: int, reason: str) -> None:
+        aside = self.root / f"{step}.damaged"
+        _logger.warning(
+            "The checkpoint %s is damaged (%s); it is set aside as %s.",
+            *(self._folder(step), reason, aside.name),
+        )
+        if aside.exists():  # of an earlier time
+            aside.rmtree() if aside.is_dir() else aside.unlink()
+        self._folder(step).rename(aside)
 
 
-def _close(checkpointer: ocp.training.Checkpointer) -> None:
-    """Close it; what a save has raised was raised before, and here once more."""
-    with contextlib.suppress(Exception):
-        checkpointer.close()
+def _is_step(name: str) -> bool:
+    return name.isdecimal() and name == str(int(name))  # and not 0013
 
 
-def _wait_for_all_processes() -> None:
-    multihost_utils.sync_global_devices("mdvit_jax checkpoints")
-
-
-def _is_first_process() -> bool:
-    """Whether this is the process that renames and removes for all."""
-    return jax.process_index() == 0
+@contextlib.contextmanager
+def _raise_system_errors() -> Iterator[None]:
+    """Raise as an OSError what TensorStore says, for one, of a full disk."""
+    try:
+        yield
+    except Exception as error:
+        if (match := re.search(r"os_error_code='(\d+)'", str(error))) is None:
+            raise
+        number = int(match[1])
+        raise OSError(number, os.strerror(number)) from error

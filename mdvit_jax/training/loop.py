@@ -1,46 +1,47 @@
-"""A training run from its configuration: where it starts, its steps, what it leaves.
+"""A training run from its configuration, in the order in which it happens.
 
-The run's folder (`config.workdir`) holds config.json, scans.json, metrics.jsonl,
-curves.png, validation/ with a picture for each validation, checkpoints/, and .lock,
-which keeps a second run out. Started again with the same configuration, a run goes on
-after its newest checkpoint, on whatever devices.
+The run's folder (`config.workdir`, on a disk or in a bucket) holds config.json,
+scans.json, metrics.jsonl, curves.png, validation/ with a picture for each validation,
+checkpoints/, and .lock, which keeps a second run out. Started again with the same
+configuration, a run goes on after its newest checkpoint, on whatever devices, and ends
+with the same bits: a step's pairs and its random numbers depend on the step alone.
 
 Of several processes each trains on its own pairs; all validate, and the first one
 writes all but its share of the checkpoints.
 """
 
 import contextlib
+import functools
 import gc
 import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
-from jax.experimental import multihost_utils
+from etils import epath
 
 from mdvit_jax import config as configuration
-from mdvit_jax import errors, models
-from mdvit_jax.data import loading, pairs, pipeline, template
+from mdvit_jax import errors
+from mdvit_jax.data import dataset, pipeline, skipped_scans
+from mdvit_jax.data.scan import LoadingError
 from mdvit_jax.evaluation import scoring
-from mdvit_jax.plots import curves
-from mdvit_jax.plots import pairs as figures
+from mdvit_jax.io import bucket
+from mdvit_jax.plots import curves, panels
 from mdvit_jax.training import (
     checkpoint,
-    left_out,
+    distributed,
     metrics_log,
     monitor,
-    one_folder,
-    optimizer,
     preemption,
     progress,
+    resume,
     scans,
+    setup,
     sharding,
-    start,
     step,
     validation,
-    watchdog,
 )
 
 
@@ -53,182 +54,172 @@ def train(config: ml_collections.ConfigDict) -> int:
             to; what was saved before stays. Before a scan that cannot be read ends the
             run, its state is saved.
     """
-    workdir, leads = Path(config.workdir), jax.process_index() == 0
+    workdir = bucket.open_folder(config.workdir)
+    writes = jax.process_index() == 0
     with contextlib.ExitStack() as stack:
-        # Left last: a save is watched, and no second signal cuts it short.
-        stop = stack.enter_context(preemption.Interrupt())
-        watch = stack.enter_context(watchdog.Watchdog(config.stall_after))
-        watch.waits_for("the list of scans")
-        start.check_same_run(config, workdir)
+        # Left last, so that no second signal cuts the last save short.
+        signals = stack.enter_context(preemption.Preemption())
 
-        # Data: the scans of both parts, and the fixed list of validation pairs.
-        training, held_out = scans.open_parts(config, workdir)
-        fixed_template = None
-        if config.data.task == "template":
-            fixed_template, _ = template.load(config.data)
-        cases = pairs.cases(held_out.persons, config.data.task, config.seed)
-        cases = cases[: config.validation.cases or None].tolist()
-        pairs.check(training.persons, config.data.task)
-        watch.waits_for("the other processes")
-        start.check_processes_agree(config, (training, held_out))
+        # Refuse what cannot be trained before anything is written.
+        resume.check_same_run(config, workdir)
+        run = setup.create(config, workdir)
+        train_step = step.create_step(config, run.network, run.optimizer, run.mesh)
 
-        # Model, optimiser, and the step, compiled once.
-        mesh = sharding.create_mesh(
-            config.optim.batch,
-            model=config.mesh.model,
-            accumulate=config.optim.accumulate,
+        # Restore: the newest checkpoint, another run's parameters, or the seed's.
+        stack.enter_context(errors.explain_write_errors(workdir))
+        stack.enter_context(resume.hold_folder(workdir))
+        progressed = stack.enter_context(
+            progress.dump_when_stalled(workdir, config.stall_after)
         )
-        part, parts = sharding.rows_of_process(mesh)
-        left_out.check(config, parts)
-        network = models.create(config)
-        shapes = start.parameter_shapes(config, network)
-        descent = optimizer.create(config.optim, shapes)
-        train_step = step.create_step(config, network, descent, mesh)
-        validate = validation.create(config, network)
-
-        stack.enter_context(errors.unwritable_told(workdir))
-        stack.enter_context(one_folder.only_run_in(workdir))
-        start.check_same_run(config, workdir)  # another one may have begun and ended
-        watch.waits_for("the newest checkpoint")
+        resume.check_same_run(config, workdir)  # another one may have begun and ended
         saved = stack.enter_context(
             checkpoint.Checkpoints(workdir, keep=config.checkpoint.keep)
         )
-        state, first = start.first_state(config, network, descent, mesh, saved)
-
-        def due(done: int) -> bool:
-            last = done == config.optim.steps
-            return last or done % config.validation.every == 0
-
-        # A signal may have ended the run between a step and its validation, or a kill
-        # between the row of the validation and the save of its score.
-        noted = metrics_log.validated(workdir, first)
-        behind = first > 0 and due(first) and not (noted and saved.scored(first))
-        behind = bool(multihost_utils.broadcast_one_to_all(np.array(behind)))
-        if first >= config.optim.steps and not behind:
-            if leads:
-                print(
-                    f"{workdir} has all its {config.optim.steps} steps; nothing to "
-                    "train."
-                )
+        state, done = resume.restore_or_create(config, run, saved)
+        # A signal may have ended the run between a step and its validation.
+        validated = distributed.broadcast(metrics_log.is_validated(workdir, done))
+        unvalidated = done > 0 and validation_is_due(config, done) and not validated
+        if done >= config.optim.steps and not unvalidated:
+            if writes:
+                print(f"{workdir} has all its {done} steps; nothing to train.")
             return 0
-        if leads:
-            configuration.save(config, workdir)
-            scans.save(workdir, training, held_out)
-        one_folder.check_one_folder(workdir, first)
         record = None
-        if leads:
+        if writes:
+            configuration.save(config, workdir)
+            scans.save(workdir, run.training, run.held_out)
             record = stack.enter_context(
-                metrics_log.MetricsLog(workdir, from_step=first)
+                metrics_log.MetricsLog(workdir, from_step=done)
             )
+
+        # Batches: a function of the step alone, loaded ahead.
         batches = stack.enter_context(
             contextlib.closing(
                 pipeline.batches(
-                    training,
-                    fixed_template,
-                    persons=training.persons,
+                    dataset.InMemory(run.training)
+                    if config.data.in_memory
+                    else run.training,
+                    run.template,
+                    persons=run.training.persons,
                     seed=config.seed,
                     task=config.data.task,
-                    first_step=first,
+                    first_step=done,
                     steps=config.optim.steps,
                     batch=config.optim.batch,
-                    process_index=part,
-                    process_count=parts,
+                    process_index=run.part,
+                    process_count=run.parts,
                     workers=config.data.workers,
                     skip_unreadable=config.data.skip_unreadable,
                 )
             )
         )
-        bar = stack.enter_context(contextlib.closing(progress.Progress(first, config)))
-        read = monitor.Readings(mesh, training.subjects, saved, record, bar)
+        bar = stack.enter_context(contextlib.closing(progress.Progress(done, config)))
+        metrics = monitor.MetricsMonitor(
+            run.mesh, run.training.subjects, saved, record, bar
+        )
+        validate = functools.partial(
+            _validate, workdir, run, validation.create(config, run.network)
+        )
 
-        def save(done: int, scores: dict[str, float] | None) -> None:
-            """Save the state, of a step whose rows are on the disk then."""
-            if record is not None:
-                record.sync()
-            saved.save(done, state, metrics=scores)
+        stopping = signals.should_stop()
+        try:
+            if unvalidated and not stopping:
+                stopping = not validate(state.params, done, signals, bar, record)
+            steps = skipped_scans.warn(batches, run.training.subjects)
+            for batch in steps if not stopping else ():
+                # Step: begins here, and runs while the next lines do.
+                bar.batch_arrived(batch["loaded"], metrics.pending_loss)
+                fixed = sharding.to_devices(run.mesh, batch["fixed"])
+                moving = sharding.to_devices(run.mesh, batch["moving"])
+                state, measured = train_step(state, fixed, moving)
+                done = batch["step"] + 1
+                progressed()
 
-        @contextlib.contextmanager
-        def saving_first() -> Iterator[None]:
-            """Save the state before a scan that cannot be read ends the run."""
-            try:
-                yield
-            except errors.UserError as error:
-                told = str(error)
-                # Of several processes the others do not come to this save.
-                if done > 0 and jax.process_count() == 1:
-                    read.settle()
-                    if done != saved.latest:
-                        save(done, None)
-                    told += f" Step {done} is saved; the same command goes on from it."
-                raise errors.UserError(told) from error
+                # Log: what the step before measured.
+                used = np.stack([batch["fixed_index"], batch["moving_index"]], axis=1)
+                metrics.push(done, measured, used)
 
-        def training_batches() -> Iterator[loading.Batch]:
-            with saving_first():
-                yield from left_out.told(batches, training.subjects)
+                # Stop? Only this answer counts until the next step, in all processes.
+                stopping = signals.should_stop()
+                validates = validation_is_due(config, done)
+                if not (stopping or validates or done % config.checkpoint.every == 0):
+                    continue
+                metrics.flush()
 
-        def validate_and_save(done: int) -> bool:
-            """Validate if it is due, and save; False: a signal came before that."""
-            scores: dict[str, float] | None = None
-            going_on = stop.received is None
-            if going_on and due(done):
-                watch.waits_for(f"the validation after step {done}")
-                named = scoring.pairs_of(cases, held_out, fixed_template)
-                params = sharding.on_one_device(mesh, state.params)
-                with saving_first():
-                    found = validate(params, named, stop.ends)
-                going_on = found is not None
-                if found is not None:
-                    scores, picture = found
-                    bar.validated(scores["dsc"])
-                    if record is not None:
-                        if done > first or not noted:
-                            record.write(done, scores)
-                        name = f"{done:07d}.png"
-                        figures.save(picture, workdir / "validation" / name)
-                        drawn = curves.training_curves(record.path)
-                        figures.save(drawn, workdir / "curves.png")
-                        # Figures refer to themselves, tens of MB each; among the many
-                        # objects of JAX Python by itself looks for them too rarely.
-                        gc.collect()
-            watch.waits_for(f"the save of step {done}")
-            save(done, scores)
-            watch.waits_for(f"the scans of step {done + 1}")
-            return going_on
+                # Validate.
+                if validates and not stopping:
+                    stopping = not validate(state.params, done, signals, bar, record)
 
-        done = first
-        going_on = stop.received is None
-        if going_on and behind:
-            going_on = validate_and_save(first)
-        watch.waits_for(f"the scans of step {first + 1}")
-        for batch in training_batches() if going_on else ():
-            bar.scans_came(batch["loaded"], read.newest)
-            fixed, moving = (
-                sharding.to_devices(mesh, batch[name]) for name in ("fixed", "moving")
-            )
-            watch.waits_for(f"the start of step {done + 1}")
-            state, measured = train_step(state, fixed, moving)
-            watch.waits_for(f"the devices at step {done}")
-            done = batch["step"] + 1
-            used = np.stack([batch["fixed_index"], batch["moving_index"]], axis=1)
-            read.take(done, measured, used)
-            watch.waits_for(f"the scans of step {done + 1}")
-            ends = stop.ends()
-            if ends or due(done) or done % config.checkpoint.every == 0:
-                watch.waits_for(f"the devices at step {done}")
-                read.settle()
-                going_on = validate_and_save(done)
-            if not going_on:  # not `stop.received`: that may be newer than the save
-                break
-        late_scans = bar.late_scans()
-        watch.waits_for(f"the save of step {done}")
-    if leads and late_scans:
-        print(late_scans, file=sys.stderr)
-    if going_on:
+                # Save: in the background, once the rows so far are on the disk.
+                _save(saved, record, done, state)
+                progressed()
+                if stopping:
+                    break
+        except LoadingError as error:
+            # Of several processes the others do not come to this save.
+            if not done or jax.process_count() > 1:
+                raise
+            metrics.flush()
+            if done != saved.latest:
+                _save(saved, record, done, state)
+            raise errors.UserError(
+                f"{error} Step {done} is saved; the same command goes on from it."
+            ) from error
+        loading = bar.summarise_loading()
+    # Stop: all is saved here.
+    if writes and loading:
+        print(loading, file=sys.stderr)
+    if not stopping:
         return 0
-    if leads:
-        behind_it = f"Saved step {done}" if done else "No step was made yet"
+    if writes:
+        saved_steps = f"Saved step {done}" if done else "No step was made yet"
         print(
-            f"{behind_it} in {workdir}; the same command goes on from there.",
+            f"{saved_steps} in {workdir}; the same command goes on from there.",
             file=sys.stderr,
         )
-    return stop.exit_code
+    return signals.exit_code
+
+
+def validation_is_due(config: ml_collections.ConfigDict, done: int) -> bool:
+    """Whether a run validates once so many steps are done."""
+    return done == config.optim.steps or done % config.validation.every == 0
+
+
+def _validate(
+    workdir: epath.Path,
+    run: setup.Setup,
+    validate: Callable,
+    params: Any,
+    done: int,
+    signals: preemption.Preemption,
+    bar: progress.Progress,
+    record: metrics_log.MetricsLog | None,
+) -> bool:
+    """Validate, record and draw; False if a signal came before the end."""
+    pairs = scoring.load_pairs(run.cases, run.held_out, run.template)
+    params = sharding.on_one_device(run.mesh, params)
+    result = validate(params, pairs, signals.should_stop)
+    if result is None:
+        return False
+    scores, picture = result
+    bar.show_validation(scores["dsc"])
+    if record is not None:
+        record.write(done, scores)
+        panels.save_figure(picture, workdir / "validation" / f"{done:07d}.png")
+        panels.save_figure(curves.training_curves(record.path), workdir / "curves.png")
+        # Figures refer to themselves, tens of MB each; among the many objects of JAX
+        # Python by itself looks for them too rarely.
+        del result, picture
+        gc.collect()
+    return True
+
+
+def _save(
+    saved: checkpoint.Checkpoints,
+    record: metrics_log.MetricsLog | None,
+    done: int,
+    state: step.TrainState,
+) -> None:
+    """Save the state of a step, whose rows are on the disk then."""
+    if record is not None:
+        record.sync()
+    saved.save(done, state)

@@ -16,8 +16,8 @@ from mdvit_jax.training import checkpoint, metrics_log, progress, sharding, step
 _SILENT = 100  # steps in a row without any gradient after which a network is given up
 
 
-class Readings:
-    """Takes what each step measured, and reads what the step before did."""
+class MetricsMonitor:
+    """Keeps what each step measured while the next one runs, and then reads it."""
 
     def __init__(
         self,
@@ -41,37 +41,37 @@ class Readings:
         self._saved = saved
         self._record = record
         self._bar = bar
-        self._newest: tuple[int, step.Measurements, np.ndarray] | None = None
+        self._pending: tuple[int, step.Measurements, np.ndarray] | None = None
         self._silent = 0
 
     @property
-    def newest(self) -> jax.Array | None:
+    def pending_loss(self) -> jax.Array | None:
         """The losses of the step that is not read yet; None: all are."""
-        return None if self._newest is None else self._newest[1].loss
+        return None if self._pending is None else self._pending[1].loss
 
-    def take(self, done: int, measured: step.Measurements, used: np.ndarray) -> None:
+    def push(self, done: int, measured: step.Measurements, used: np.ndarray) -> None:
         """Read the step before, and keep this one for later.
 
         Args:
-            done: the steps that are behind the run with this one.
+            done: the number of steps that are done, with this one.
             measured: what it gives; the devices may still be at it.
             used: this process's pairs in it, [rows, 2] (fixed, moving).
 
         Raises:
-            UserError: as `settle`, which raises it in all processes alike.
+            UserError: as `flush`, which raises it in all processes alike.
         """
-        self.settle()
-        self._newest = done, measured, used
+        self.flush()
+        self._pending = done, measured, used
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Read the step that is not read yet, if there is one.
 
         Raises:
             UserError: its loss is not finite, or the network no longer learns.
         """
-        if self._newest is None:
+        if self._pending is None:
             return
-        (done, measured, used), self._newest = self._newest, None
+        (done, measured, used), self._pending = self._pending, None
         loss, norm = np.asarray(measured.loss), float(measured.gradient_norm)
         self._check_finite(done, loss, norm, used)
         self._check_learning(done, norm)
@@ -79,7 +79,7 @@ class Readings:
             lr = float(measured.learning_rate)
             row = {"loss": float(loss.mean()), "gradient_norm": norm, "lr": lr}
             self._record.write(done, row)
-        self._bar.stepped(loss)
+        self._bar.show_step(loss)
 
     def _check_finite(self, done: int, loss, norm: float, used: np.ndarray) -> None:
         bad = ~np.isfinite(loss)
@@ -112,5 +112,5 @@ class Readings:
 
     def _pair_name(self, fixed: int, moving: int) -> str:
         template = fixed == pairs.TEMPLATE
-        of_fixed = "the template" if template else self._subjects[fixed]
-        return f"{self._subjects[moving]} to {of_fixed}"
+        fixed_name = "the template" if template else self._subjects[fixed]
+        return f"{self._subjects[moving]} to {fixed_name}"

@@ -12,21 +12,52 @@ from mdvit_jax import errors
 
 
 def learning_rate(optim: ml_collections.ConfigDict) -> optax.Schedule:
-    """Number of updates that were made → learning rate of the next; a staircase.
+    """Number of updates that were made → learning rate of the next.
+
+    A staircase, or a cosine that ends at 0 with the run: over all of it, or after a
+    constant rate over its last `optim.cooldown` steps. Before either, over
+    `optim.warmup` steps, a straight rise from 0.
 
     Args:
         optim: `config.optim`.
+
+    Raises:
+        UserError: a schedule that is none, or does not fit into the run.
     """
-    return optax.exponential_decay(
-        optim.lr, optim.decay_every, optim.decay_factor, staircase=True
+    if optim.schedule == "staircase":
+        schedule = optax.exponential_decay(
+            optim.lr, optim.decay_every, optim.decay_factor, staircase=True
+        )
+    elif optim.schedule == "cosine":
+        after = optim.steps - optim.warmup
+        falling = optim.cooldown or after
+        if not 0 < falling <= after:
+            raise errors.UserError(
+                f"optim.warmup {optim.warmup} and optim.cooldown {optim.cooldown} do "
+                f"not fit into {optim.steps} optim.steps; shorten them."
+            )
+        fall = optax.cosine_decay_schedule(optim.lr, falling)
+        level = optax.constant_schedule(optim.lr)
+        schedule = optax.join_schedules([level, fall], [after - falling])
+    else:
+        raise errors.UserError(
+            f'optim.schedule is "{optim.schedule}"; choose "staircase" or "cosine".'
+        )
+    if not optim.warmup:
+        return schedule
+    # The first step is made with a part of the rate, not with 0.
+    rise = optax.linear_schedule(
+        optim.lr / optim.warmup, optim.lr, max(optim.warmup - 1, 1)
     )
+    return optax.join_schedules([rise, schedule], [optim.warmup])
 
 
 def create(optim: ml_collections.ConfigDict, params) -> optax.GradientTransformation:
     """Adam with AMSGrad as the authors use it.
 
-    In this order: the gradient is clipped by value, L2 weight decay is added to it
-    (coupled, as in PyTorch's Adam), AMSGrad scales it, `learning_rate` is applied.
+    In this order: the gradient is clipped by its norm, then by value, L2 weight decay
+    is added to it (coupled, as in PyTorch's Adam), AMSGrad scales it, `learning_rate`
+    is applied.
     As in PyTorch, the bias of the second moment is corrected after its maximum is taken
     (Optax by itself does so before: the first, noisy gradients would slow all steps).
     Frozen parameters get no update, and no state is kept for them.
@@ -43,7 +74,9 @@ def create(optim: ml_collections.ConfigDict, params) -> optax.GradientTransforma
         first, second, eps=optim.epsilon, bias_correction_nu=False
     )
     correction = optax.scale_by_schedule(lambda t: jnp.sqrt(1 - second ** (t + 1.0)))
+    by_norm = [optax.clip_by_global_norm(optim.clip_norm)] if optim.clip_norm else []
     chain = optax.chain(
+        *by_norm,
         optax.clip(optim.clip),
         optax.add_decayed_weights(optim.weight_decay),
         amsgrad,

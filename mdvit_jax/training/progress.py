@@ -1,15 +1,26 @@
-"""What a run shows as it goes: pairs/s, time left, loss, DSC, and how scans keep up."""
+"""What a run shows as it goes: pairs/s, time left, loss, DSC, and how scans keep up.
+
+And where it stands, should it stall.
+"""
 
 import collections
+import contextlib
+import faulthandler
+import socket
 import sys
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
 import tqdm
+from etils import epath
 from jax.experimental import multihost_utils
+
+from mdvit_jax.io import bucket
 
 _MUCH = 0.1  # share of steps that began late from which the run says what helps
 _SHOWN = 100  # steps, the newest, whose share the bar shows
@@ -45,14 +56,14 @@ class Progress:
         """Leave the bar as it is."""
         self._bar.close()
 
-    def scans_came(self, loaded: float, before: Any | None) -> None:
+    def batch_arrived(self, loaded: float, before: Any | None) -> None:
         """A batch was taken for the next step.
 
         Args:
             loaded: when it was ready, by the clock of `time.monotonic`.
-            before: an array that the step before gives, by which a late batch is told.
-                None: there is none. Validation and saves end with the devices at rest:
-                the step after says nothing.
+            before: an array that the step before gives: if it is ready, this batch is
+                late. None: the devices were at rest, after a validation or a save,
+                and the batch is not counted.
         """
         # It lay ready, and is one of the queue, as each of these was taken.
         self._queue.add(sum(taken >= loaded for taken in self._taken))
@@ -60,47 +71,47 @@ class Progress:
         if before is not None:
             self._late.add(before.is_ready())
 
-    def stepped(self, loss: np.ndarray) -> None:
+    def show_step(self, loss: np.ndarray) -> None:
         """A step is over, with these losses, one a pair."""
         self._bar.set_description(f"loss {loss.mean():.4f}", refresh=False)
         self._annotate()
         self._bar.update(len(loss))
 
-    def validated(self, dsc: float) -> None:
+    def show_validation(self, dsc: float) -> None:
         """A validation is over, with this mean DSC."""
         self._dsc = f"DSC {dsc:.3f}"
         self._annotate()
 
-    def late_scans(self) -> str:
+    def summarise_loading(self) -> str:
         """A sentence for the end of a run, with advice where loading was too slow.
 
-        All processes must ask together; it is of the one that waited most, as the
-        others then wait for it.
+        All processes must call it together; it is about the one that waited most, as
+        the others then wait for it.
         """
         counts = np.array([self._late.sum, self._late.count, self._queue.mean])
         if jax.process_count() > 1:
-            of_all = multihost_utils.process_allgather(counts)
-            counts = of_all[of_all[:, 0].argmax()]
+            counts_of_all = multihost_utils.process_allgather(counts)
+            counts = counts_of_all[counts_of_all[:, 0].argmax()]
         late, steps, ready = counts.tolist()
         if not steps:
             return ""
-        told = f"The devices waited for scans before {late:.0f} of {steps:.0f} steps"
+        text = f"The devices waited for scans before {late:.0f} of {steps:.0f} steps"
         if self._workers:
-            told += f", with {ready:.1f} batches ready on average"
+            text += f", with {ready:.1f} batches ready on average"
         if late <= _MUCH * steps:
-            return told + "."
+            return text + "."
         if self._workers and ready >= 1:
             return (
-                f"{told}: it is handing them over that took longer than a step, which "
+                f"{text}: it is handing them over that took longer than a step, which "
                 "data.workers=0 does without."
             )
-        told += "; a prepared data.cache makes loading faster, and "
+        text += "; a prepared data.cache makes loading faster, and "
         if self._workers:
             return (
-                f"{told}another number than {self._workers} of data.workers may (0 if "
+                f"{text}another number than {self._workers} of data.workers may (0 if "
                 "reading takes milliseconds)."
             )
-        return f"{told}data.workers may, if reading takes longer than milliseconds."
+        return f"{text}data.workers may, if reading takes longer than milliseconds."
 
     def _annotate(self) -> None:
         late = f"late scans {self._late.newest:.0%}" if self._late.count else ""
@@ -128,3 +139,39 @@ class _Counts:
     @property
     def newest(self) -> float:
         return sum(self._newest) / max(1, len(self._newest))
+
+
+@contextlib.contextmanager
+def dump_when_stalled(
+    workdir: epath.Path, seconds: float
+) -> Iterator[Callable[[], None]]:
+    """Write where every thread stands, each time that there is no progress for long.
+
+    It goes into `WORKDIR/stalled-HOST-PROCESS.txt`, or to stderr where that is a
+    bucket. Nothing is ended: what is slow may still come.
+
+    Args:
+        workdir: the run's folder.
+        seconds: how long.
+
+    Yields:
+        A function to call whenever there is progress.
+    """
+    name = f"stalled-{socket.gethostname()}-{jax.process_index()}.txt"
+    if bucket.in_bucket(workdir):
+        file: Any = contextlib.nullcontext(sys.stderr)
+    else:
+        file = (Path(workdir) / name).open("a", encoding="utf-8")
+    with file as opened:
+
+        def progressed() -> None:
+            faulthandler.dump_traceback_later(seconds, repeat=True, file=opened)
+
+        progressed()
+        try:
+            yield progressed
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+    path = Path(workdir) / name
+    if path.exists() and not path.stat().st_size:
+        path.unlink()

@@ -9,9 +9,10 @@ import json
 from pathlib import Path
 
 import ml_collections
+from etils import epath
 
 from mdvit_jax import errors
-from mdvit_jax.data import cohort, store
+from mdvit_jax.data import cohort, dataset
 from mdvit_jax.data.scan import Scan
 from mdvit_jax.io import atomic
 
@@ -19,22 +20,22 @@ _PARTS = ("train", "validation")
 
 
 def open_parts(
-    config: ml_collections.ConfigDict, workdir: Path
-) -> tuple[store.Store, store.Store]:
+    config: ml_collections.ConfigDict, workdir: epath.Path
+) -> tuple[dataset.ScanDataset, dataset.ScanDataset]:
     """The scans for training and for validation, as the run began with them.
 
     One that the cohort does not have any more keeps its place, and cannot be read.
     Those that the cohort has got since stay out.
 
     Raises:
-        UserError: as `store.open_part`; or the run's list of scans is damaged.
+        UserError: as `dataset.open_part`; or the run's list of scans is damaged.
     """
     if not (workdir / "scans.json").exists():
-        training, held_out = (store.open_part(config, part) for part in _PARTS)
+        training, held_out = (dataset.open_part(config, part) for part in _PARTS)
         return training, held_out
     now = {scan.subject: scan for scan in cohort.read(config)}
     training, held_out = (
-        store.open_part(
+        dataset.open_part(
             config,
             part,
             [now.get(s.subject, s)._replace(person=s.person) for s in begun_with],
@@ -44,7 +45,9 @@ def open_parts(
     return training, held_out
 
 
-def save(workdir: Path, training: store.Store, held_out: store.Store) -> None:
+def save(
+    workdir: epath.Path, training: dataset.ScanDataset, held_out: dataset.ScanDataset
+) -> None:
     """Write down what a run begins with; of a run that goes on, nothing changes."""
     if (workdir / "scans.json").exists():
         return
@@ -55,7 +58,7 @@ def save(workdir: Path, training: store.Store, held_out: store.Store) -> None:
     atomic.write_text(workdir / "scans.json", json.dumps(parts, indent=1) + "\n")
 
 
-def _saved(workdir: Path) -> dict[str, list[Scan]]:
+def _saved(workdir: epath.Path) -> dict[str, list[Scan]]:
     path = workdir / "scans.json"
     try:
         parts = json.loads(path.read_text(encoding="utf-8"))

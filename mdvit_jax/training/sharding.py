@@ -61,7 +61,7 @@ def by_pair(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(DATA))
 
 
-def of_state(mesh: Mesh, shapes: Any) -> Any:
+def state_sharding(mesh: Mesh, shapes: Any) -> Any:
     """The tree of shardings for a training state, or a part of it.
 
     Raises:

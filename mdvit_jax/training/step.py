@@ -13,7 +13,13 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from mdvit_jax import errors, losses, models
-from mdvit_jax.training import augment, sharding
+from mdvit_jax.training import (
+    augment,
+    examples,
+    sharding,
+    stage_loss,
+    synthetic_pairs,
+)
 from mdvit_jax.training.optimizer import learning_rate
 
 
@@ -71,7 +77,7 @@ def create_state(
 ) -> TrainState:
     """The state before the first step, drawn from `config.seed`, on all devices."""
     create = _initial(config, network, optimizer)
-    placed = sharding.of_state(mesh, jax.eval_shape(create))
+    placed = sharding.state_sharding(mesh, jax.eval_shape(create))
     return jax.jit(create, out_shardings=placed)()
 
 
@@ -96,13 +102,18 @@ def create_step(
     seed, the step and the row alone, so that a resumed run draws what an unbroken one
     does, on whatever devices. The network starts from the centres of mass laid on each
     other, as in the paper.
+
+    With `config.synthesis.pairs` the label maps are read, and held by each device.
+
+    Raises:
+        UserError: label maps that cannot be used.
     """
     gradient_of = _gradient(config, network, mesh)
     rate = learning_rate(config.optim)
 
-    def step(state: TrainState, fixed: Array, moving: Array):
+    def step(state: TrainState, fixed: Array, moving: Array, heads=None):
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-        gradient, of_pairs = gradient_of(state.params, key, fixed, moving)
+        gradient, of_pairs = gradient_of(state.params, key, fixed, moving, heads)
         updates, optimizer_state = optimizer.update(
             gradient, state.optimizer, state.params
         )
@@ -112,41 +123,70 @@ def create_step(
 
     copied, shared = sharding.replicated(mesh), sharding.by_pair(mesh)
     shapes = jax.eval_shape(_initial(config, network, optimizer))
-    placed = sharding.of_state(mesh, shapes)
-    return jax.jit(
+    placed = sharding.state_sharding(mesh, shapes)
+    synthetic = bool(config.synthesis.pairs)
+    compiled = jax.jit(
         step,
-        in_shardings=(placed, shared, shared),
+        in_shardings=(placed, shared, shared, *[copied] * synthetic),
         out_shardings=(placed, copied),
         donate_argnums=0,
     )
+    if not synthetic:
+        return compiled
+    heads = jax.device_put(synthetic_pairs.read_heads(config, "train"), copied)
+    return lambda state, fixed, moving: compiled(state, fixed, moving, heads)
 
 
 def _gradient(config, network: models.Network, mesh: Mesh) -> Callable:
-    """(params, key, fixed, moving) → mean gradient of all pairs, and their losses.
+    """(params, key, fixed, moving, heads) → mean gradient, and the loss of each row.
+
+    A row is the pair of a batch and, if there are heads, the synthetic ones beside it.
 
     Each device works on its own pairs, one micro-step after the other, and they meet
     once, to add up the gradients: nothing that is as large as a volume or its features
     travels. Left to the compiler, loops over pairs would gather all of them first.
     """
-    loss_of_pairs = objective(config.loss)
-    augmentation = augment.Augmentation(**config.augment.to_dict())
+    similarity = objective(config.loss)
+    augmentation = augment.settings(config.augment)
+    recipe = synthetic_pairs.recipe(config)
+    field_of_view = config.data.field_of_view
     batch, parts = config.optim.batch, config.optim.accumulate
     divided = mesh.shape[sharding.DATA] > 1
 
-    def micro_step(params, keys: tuple[Array, Array], fixed: Array, moving: Array):
+    def micro_step(params, heads, keys: tuple[Array, Array], fixed, moving):
         augment_keys, dropout_keys = keys
-        fixed, moving = augment.augment(augment_keys, fixed, moving, augmentation)
+        rows = len(fixed)
+        shown = examples.make(augment_keys, fixed, moving, augmentation, field_of_view)
+        if heads is not None:
+            synthetic_keys = jax.vmap(jax.random.fold_in, (0, None))(
+                augment_keys[:, 0], 2
+            )
+            synthetic = jax.vmap(lambda k: synthetic_pairs.make(k, heads, recipe))(
+                synthetic_keys
+            )
+            shown = examples.join(shown, synthetic)
+            dropout_keys = jax.vmap(
+                lambda k: jax.random.split(k, len(shown.fixed) // rows)
+            )(dropout_keys).reshape(-1)
 
         def total_loss(params):
             estimate = network.from_centres(
-                params, fixed, moving, dropout_keys=dropout_keys
+                params, shown.fixed, shown.moving, dropout_keys=dropout_keys
             )
-            of_pairs = loss_of_pairs(fixed, estimate.warped)
-            return of_pairs.sum() / batch, of_pairs
+            of_pairs = stage_loss.of_pairs(
+                shown,
+                estimate,
+                similarity,
+                known=config.loss.known,
+                deep=config.loss.deep,
+                field_of_view=field_of_view,
+            )
+            of_rows = of_pairs.reshape(rows, -1).mean(1)
+            return of_rows.sum() / batch, of_rows
 
         return jax.grad(total_loss, has_aux=True)(params)
 
-    def of_device(params, key: Array, fixed: Array, moving: Array):
+    def of_device(params, key: Array, fixed: Array, moving: Array, heads):
         rows = len(fixed)
         first = jax.lax.axis_index(sharding.DATA) * rows if divided else 0
         # Of all pairs, so that a pair's keys do not depend on which device has it.
@@ -159,11 +199,11 @@ def _gradient(config, network: models.Network, mesh: Mesh) -> Callable:
             lambda k: jax.lax.dynamic_slice_in_dim(k, first, rows), keys
         )
         if parts == 1:
-            gradient, losses = micro_step(params, keys, fixed, moving)
+            gradient, losses = micro_step(params, heads, keys, fixed, moving)
         else:
 
             def add(total, part):
-                gradient, losses = micro_step(params, *part)
+                gradient, losses = micro_step(params, heads, *part)
                 return jax.tree.map(jnp.add, total, gradient), losses
 
             in_parts = jax.tree.map(
@@ -191,7 +231,7 @@ def _gradient(config, network: models.Network, mesh: Mesh) -> Callable:
     return jax.shard_map(
         of_device,
         mesh=mesh,
-        in_specs=(P(), P(), P(sharding.DATA), P(sharding.DATA)),
+        in_specs=(P(), P(), P(sharding.DATA), P(sharding.DATA), P()),
         out_specs=P(),
         axis_names={sharding.DATA},
         check_vma=False,

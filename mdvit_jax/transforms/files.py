@@ -1,5 +1,6 @@
 """Read and write a transform, by the file's ending and what is in it."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,23 @@ import numpy as np
 from mdvit_jax import errors
 from mdvit_jax.io import atomic
 from mdvit_jax.io.grid import Grid
-from mdvit_jax.transforms import fsl, itk, lta, text, x5
+from mdvit_jax.transforms import displacement, fsl, hdf5, itk, lta, text
+from mdvit_jax.transforms.displacement import DisplacementField
+from mdvit_jax.transforms.itk import Chain
 
 FORMATS = ("itk", "fsl", "lta", "x5", "text")
 _BY_ENDING = {".tfm": "itk", ".lta": "lta", ".x5": "x5", ".txt": "text"}
 _LARGEST = 1 << 24  # bytes; an affine takes a few hundred
+_LARGE_FORMATS = (".h5", ".hdf5", ".tfm")  # may hold displacement fields
+# Words in the files of other programs.
+_OTHER_PROGRAMS = {
+    '(Transform "': "a parameter file of elastix",
+    "MNI Transform File": "a transform of MINC (.xfm)",
+    "3dvolreg matrices": "a matrix of AFNI (.aff12.1D)",
+    "3dAllineate matrices": "a matrix of AFNI (.aff12.1D)",
+}
+
+_log = logging.getLogger(__name__)
 
 
 def read(
@@ -21,15 +34,16 @@ def read(
     moving: Grid | None = None,
     format: str | None = None,
 ) -> np.ndarray:
-    """The transform in a file, whose format is told from its contents.
+    """The transform in a file, whose format is recognised by its contents.
 
     Args:
-        path: of the file.
+        path: of the file. Several affines in it, as in a composite of ITK's, are
+            multiplied.
         fixed: grid of the fixed image. An FSL matrix means nothing without both grids;
             the other formats do not need them.
         moving: grid of the moving image.
-        format: "fsl" or "text" for a file of 4×4 numbers, in which nothing says what
-            they are; None takes them for FSL's where the ending is .mat.
+        format: "fsl" or "text" for a file of 4×4 numbers, which does not say what they
+            are; None takes them for FSL's where the ending is .mat.
 
     Returns:
         4×4 float64 `fixed_to_moving`, world RAS+ mm.
@@ -38,26 +52,53 @@ def read(
         UserError: no such file, one that is damaged or holds no affine, or a matrix
             that is not finite, not affine, or flattens space.
     """
-    path = Path(path)
-    try:
-        if path.stat().st_size > _LARGEST:
+    matrix = np.eye(4)
+    for transform in read_chain(path, fixed=fixed, moving=moving, format=format):
+        if isinstance(transform, DisplacementField):
             raise errors.UserError(
-                f"{path} is too large for an affine transform; a deformation field "
-                "cannot be used."
+                f"{path} holds a displacement field, which only `mdvit apply` can use; "
+                "give an affine transform."
             )
+        matrix = transform @ matrix
+    return matrix
+
+
+def read_chain(
+    path: str | Path,
+    *,
+    fixed: Grid | None = None,
+    moving: Grid | None = None,
+    format: str | None = None,
+) -> Chain:
+    """All transforms in a file, displacement fields among them.
+
+    Args and raises: as in `read`.
+
+    Returns:
+        4×4 matrices and displacement fields, world RAS+ mm; the first one is applied to
+        a point of the fixed image first.
+    """
+    path = Path(path)
+    if path.name.lower().endswith(displacement.ENDINGS):
+        return [displacement.read(path)]
+    try:
+        if path.stat().st_size > _LARGEST and path.suffix.lower() not in _LARGE_FORMATS:
+            raise errors.UserError(f"{path} is too large for an affine transform.")
         content = path.read_bytes()
     except OSError as error:
         raise errors.UserError(
             f"{path} cannot be read ({error.strerror}); name a transform file."
         ) from error
     try:
-        matrix = _decode(path, content, fixed, moving, format)
+        chain = _decode(path, content, fixed, moving, format)
     except (ValueError, KeyError, IndexError, TypeError, OverflowError) as error:
         raise errors.UserError(
             f"{path} holds no affine transform that can be read ({error}); give an "
-            "ITK (.tfm, .mat), FSL (.mat), FreeSurfer (.lta), X5 or 4×4 text file."
+            "ITK (.tfm, .mat, .h5), FSL (.mat), FreeSurfer (.lta), X5 or 4×4 text file."
         ) from error
-    return _checked(matrix, str(path))
+    return [
+        t if isinstance(t, DisplacementField) else _checked(t, str(path)) for t in chain
+    ]
 
 
 def write(
@@ -83,7 +124,7 @@ def write(
     """
     path = Path(path)
     matrix = _checked(fixed_to_moving, "The transform")
-    format = format or format_of(path)
+    format = format or format_of_ending(path)
     if format in ("fsl", "lta") and (fixed is None or moving is None):
         raise errors.UserError(
             f"{path}: the format {format} needs the grids of both images; name the "
@@ -99,8 +140,8 @@ def write(
         ) from error
 
 
-def format_of(path: str | Path) -> str:
-    """What the ending says; a UserError if that is nothing or not one thing."""
+def format_of_ending(path: str | Path) -> str:
+    """The format by the ending; a UserError if the ending does not say it."""
     path = Path(path)
     ending = path.suffix.lower()
     if ending == ".mat":
@@ -118,13 +159,17 @@ def format_of(path: str | Path) -> str:
 
 def _encode(format: str, ending: str, matrix, fixed, moving) -> bytes:
     if format == "itk":
-        return itk.binary(matrix) if ending == ".mat" else itk.text(matrix).encode()
+        return (
+            itk.encode_binary(matrix)
+            if ending == ".mat"
+            else itk.encode_text(matrix).encode()
+        )
     if format == "fsl":
         return text.encode(fsl.from_world(matrix, fixed, moving)).encode()
     if format == "lta":
         return lta.text(matrix, fixed, moving).encode()
     if format == "x5":
-        return x5.encode(matrix)
+        return hdf5.encode_x5(matrix)
     if format == "text":
         return text.encode(matrix).encode()
     raise errors.UserError(
@@ -132,25 +177,56 @@ def _encode(format: str, ending: str, matrix, fixed, moving) -> bytes:
     )
 
 
-def _decode(path: Path, content: bytes, fixed, moving, format) -> np.ndarray:
-    if x5.is_one(content):
-        return x5.decode(content)
+def _decode(path: Path, content: bytes, fixed, moving, format) -> Chain:
+    if hdf5.is_hdf5(content):
+        return hdf5.decode(content)
     if itk.is_binary(content):
-        return itk.from_binary(content)
-    words = content.decode("utf-8")  # a UnicodeDecodeError is a ValueError
+        return itk.decode_binary(content)
+    words = _decode_text(content)
+    for start, program in _OTHER_PROGRAMS.items():
+        if start in words:
+            raise ValueError(f"it is {program}, which is not supported")
     if itk.is_text(words):
-        return itk.from_text(words)
-    if lta.is_one(words):
-        return lta.from_text(words)
+        return itk.decode_text(words)
+    if lta.is_lta(words):
+        return [lta.from_text(words)]
     matrix = text.decode(words)
     if format != "fsl" and (format == "text" or path.suffix.lower() != ".mat"):
-        return matrix
+        return [matrix]
     if fixed is None or moving is None:
         raise errors.UserError(
             f"{path} holds an FSL matrix, which needs the grids of both images; name "
-            "the fixed and the moving image."
+            "the fixed and the moving image (in mdvit apply, after the file: "
+            ":fixed=IMAGE:moving=IMAGE). If it is not FSL's but in world RAS+ mm, as "
+            'greedy and ITK-SNAP write it, name the format "text".'
         )
-    return fsl.to_world(_checked(matrix, str(path)), fixed, moving)
+    result = fsl.to_world(_checked(matrix, str(path)), fixed, moving)
+    if format is None:
+        apart = not _meets(result, fixed, moving) and _meets(matrix, fixed, moving)
+        _log.log(
+            logging.WARNING if apart else logging.INFO,
+            "%s is taken for FSL's%s; for a matrix in world RAS+ mm, as greedy and "
+            'ITK-SNAP write it, name the format "text".',
+            path,
+            ", by which the two images do not meet" if apart else "",
+        )
+    return [result]
+
+
+def _meets(matrix: np.ndarray, fixed: Grid, moving: Grid) -> bool:
+    """Whether the centre of the fixed grid lies in the moving one."""
+    centre = np.append((np.array(fixed.shape) - 1) / 2, 1)
+    at = np.linalg.inv(moving.affine) @ matrix @ fixed.affine @ centre
+    return bool((at[:3] > -0.5).all() and (at[:3] < np.array(moving.shape) - 0.5).all())
+
+
+def _decode_text(content: bytes) -> str:
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16").lstrip("\ufeff")
+    if b"\0" in content or content.startswith(b"MATLAB"):
+        kind = "MATLAB 7.3's" if content.startswith(b"MATLAB") else "of no known kind"
+        raise ValueError(f"it is binary, {kind}")
+    return content.decode("utf-8", errors="replace").lstrip("\ufeff")
 
 
 def _checked(matrix: np.ndarray, what: str) -> np.ndarray:

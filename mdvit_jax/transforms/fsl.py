@@ -1,8 +1,9 @@
 """FSL's matrices (FLIRT): moving → fixed, in the scaled voxels of both images.
 
-FSL's coordinates are voxel indices times voxel sizes; where the file's first axis runs
-with the right-hand rule (a positive determinant of voxel → world), that axis is counted
-from its other end ("radiological" order).
+FSL's coordinates are voxel indices times the voxel sizes of the header (pixdim), even
+where these are not those of its affine. Where the file's first axis runs with the
+right-hand rule (a positive determinant of voxel → world), that axis is counted from its
+other end ("radiological" order).
 """
 
 import numpy as np
@@ -25,7 +26,8 @@ def to_world(matrix: np.ndarray, fixed: Grid, moving: Grid) -> np.ndarray:
 
 def _to_world(grid: Grid) -> np.ndarray:
     """FSL's coordinates of an image → world RAS+ mm."""
-    scale = np.diag([*1 / grid.voxel_sizes, 1.0])  # to voxel indices
+    sizes = grid.voxel_sizes if grid.pixdim is None else grid.pixdim
+    scale = np.diag([*1 / sizes, 1.0])  # to voxel indices
     if np.linalg.det(grid.affine[:3, :3]) > 0:
         flip = np.diag([-1.0, 1, 1, 1])
         flip[0, 3] = grid.shape[0] - 1

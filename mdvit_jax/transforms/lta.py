@@ -26,9 +26,9 @@ def text(fixed_to_moving: np.ndarray, fixed: Grid, moving: Grid) -> str:
     )
 
 
-def is_one(text: str) -> bool:
+def is_lta(text: str) -> bool:
     """Whether this is the text of an .lta file."""
-    return re.search(r"^\s*type\s*=", text, re.M) is not None and "volume info" in text
+    return all(re.search(rf"^\s*{n}\s*=", text, re.M) for n in ("type", "nxforms"))
 
 
 def from_text(text: str) -> np.ndarray:
@@ -36,10 +36,10 @@ def from_text(text: str) -> np.ndarray:
     kind = int(_field(text, "type", 1)[0])
     if int(_field(text, "nxforms", 1)[0]) != 1:
         raise ValueError("it holds more than one transform")
-    found = re.search(r"^1 4 4\s*\n((?:.*\n){4})", text, re.M)
-    if found is None:
+    block = re.search(r"^1 4 4\s*\n((?:.*\n){4})", text + "\n", re.M)
+    if block is None:
         raise ValueError("its matrix is missing")
-    matrix = np.array(found[1].split(), np.float64).reshape(4, 4)
+    matrix = np.array(block[1].split(), np.float64).reshape(4, 4)
     if kind == _VOXELS:
         source, target = (_to_world(text, name) for name in ("src", "dst"))
         matrix = target @ matrix @ np.linalg.inv(source)
@@ -50,8 +50,8 @@ def from_text(text: str) -> np.ndarray:
 
 def _to_world(text: str, which: str) -> np.ndarray:
     """Voxel indices → world RAS+ mm of the grid "src" or "dst"."""
-    _, found, info = text.partition(f"{which} volume info")
-    if not found or int(_field(info, "valid", 1)[0]) != 1:
+    _, heading, info = text.partition(f"{which} volume info")
+    if not heading or int(_field(info, "valid", 1)[0]) != 1:
         raise ValueError(f"the grid of its {which} volume is missing")
     sizes, shape = _field(info, "voxelsize", 3), _field(info, "volume", 3)
     axes = np.stack([_field(info, name, 3) for name in ("xras", "yras", "zras")], 1)
@@ -63,18 +63,20 @@ def _to_world(text: str, which: str) -> np.ndarray:
 
 def _field(text: str, name: str, count: int) -> np.ndarray:
     """The numbers of the first line `name = …`."""
-    found = re.search(rf"^\s*{name}\s*=\s*([^#\n]*)", text, re.M)
-    if found is None or len(found[1].split()) != count:
+    line = re.search(rf"^\s*{name}\s*=\s*([^#\n]*)", text, re.M)
+    if line is None or len(line[1].split()) != count:
         raise ValueError(f"its {name} is missing")
-    return np.array(found[1].split(), np.float64)
+    return np.array(line[1].split(), np.float64)
 
 
 def _info(grid: Grid) -> str:
     centre = grid.affine[:3, 3] + grid.affine[:3, :3] @ (np.array(grid.shape) / 2)
     axes = (grid.affine[:3, :3] / grid.voxel_sizes).T
     file = os.path.abspath(grid.file) if grid.file else ""
-    # FreeSurfer and nitransforms read one word; "unknown" is FreeSurfer's for none.
-    file = file if re.fullmatch(r"[^\s#]+", file) else "unknown"
+    # FreeSurfer and nitransforms read one word of text; "unknown" is FreeSurfer's for
+    # none.
+    is_text = file == file.encode("utf-8", errors="replace").decode()
+    file = file if is_text and re.fullmatch(r"[^\s#]+", file) else "unknown"
     lines = ["valid = 1  # volume info valid", f"filename = {file}"]
     lines.append("volume = " + " ".join(str(n) for n in grid.shape))
     lines.append("voxelsize = " + numbers(grid.voxel_sizes))

@@ -1,8 +1,5 @@
 """A plain 4×4 of numbers: fixed → moving, world RAS+ mm; FSL writes its own so too."""
 
-import io
-import warnings
-
 import numpy as np
 
 
@@ -12,15 +9,30 @@ def encode(matrix: np.ndarray) -> str:
 
 
 def decode(text: str) -> np.ndarray:
-    """Four lines as 4×4; ValueError if there is something else."""
-    with warnings.catch_warnings(action="ignore"):  # that there are no numbers
-        matrix = np.loadtxt(io.StringIO(text), ndmin=2)
-    if matrix.shape != (4, 4):
-        rows, columns = matrix.shape
-        raise ValueError(f"it is {rows}×{columns}, not 4×4")
-    return matrix
+    """Sixteen numbers in four lines as 4×4, between blanks, commas or semicolons.
+
+    A number may be one of C99 in hexadecimal (0x1.8p+1), and a "#" begins a comment.
+
+    Raises:
+        ValueError: the text is something else.
+    """
+    rows = []
+    for line in text.splitlines():
+        words = line.partition("#")[0].replace(",", " ").replace(";", " ").split()
+        if words:
+            rows.append([_number(word) for word in words])
+    if len(rows) != 4 or any(len(row) != 4 for row in rows):
+        lengths = "×".join(str(n) for n in sorted({len(row) for row in rows})) or "0"
+        raise ValueError(f"it has {len(rows)} rows of {lengths} numbers and is not 4×4")
+    return np.array(rows)
 
 
 def numbers(values: np.ndarray) -> str:
     """17 digits bring the same float64 back."""
     return " ".join(f"{v:.17g}" for v in values)
+
+
+def _number(word: str) -> float:
+    if "0x" in word.lower():
+        return float.fromhex(word)
+    return float(word)

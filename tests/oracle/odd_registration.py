@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 
 from mdvit_jax import __main__, transforms
-from mdvit_jax.transforms import resample
+from mdvit_jax.transforms.resampling import background_value
 from oracle import damage, heads
 
 SHAPE, AFFINE = heads.grid(24, 8.0)
@@ -143,10 +143,16 @@ def assert_right(paths, written: Path, role: str) -> None:
         found, where = seen(written / file)
         assert found.shape == fixed.shape + data.shape[3:]
         assert np.allclose(where, affine, rtol=1e-4, atol=1e-3)
-        order = 0 if name == "also-labels" else 1
+        interpolation = "nearest" if name == "also-labels" else "linear"
+        background = background_value(data[(..., *[0] * (data.ndim - 3))])
         for index in np.ndindex(data.shape[3:]):
-            right = resample.resample(
-                data[(..., *index)], place, matrix, grid, order=order
+            right = transforms.resample(
+                data[(..., *index)],
+                place,
+                matrix,
+                grid,
+                interpolation=interpolation,
+                fill=0 if name == "also-labels" else background,
             )
             off = np.abs(found[(..., *index)] - right)
             # Rounded to whole numbers, or cut off at their limits.

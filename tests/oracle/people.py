@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mdvit_jax import config as configuration
-from mdvit_jax.data import cache, cohort, store
+from mdvit_jax.data import cache, cohort, dataset
 
 _DEFAULT = Path(__file__).resolve().parents[2] / "configs/default.py"
 _SMALL = {
@@ -27,4 +27,4 @@ def fill(config) -> None:
     """Conform all scans of a cohort into its cache, in this process."""
     Path(config.data.cache).mkdir(exist_ok=True)
     for scan in cohort.read(config):
-        cache.write(scan, store.make(scan, config), config)
+        cache.write(scan, dataset.conform_scan(scan, config), config)

@@ -7,13 +7,13 @@ import numpy as np
 
 from mdvit_jax import config as configuration
 from mdvit_jax import models
-from mdvit_jax.training import checkpoint, optimizer, sharding, start, step
+from mdvit_jax.training import checkpoint, optimizer, pretrained, sharding, step
 
 
 def first_state(config):
     """The network of a configuration, and its state before the first step."""
     network = models.create(config)
-    shapes = start.parameter_shapes(config, network)
+    shapes = pretrained.parameter_shapes(config, network)
     descent = optimizer.create(config.optim, shapes)
     mesh = sharding.create_mesh(config.optim.batch)
     return network, step.create_state(config, network, descent, mesh)
@@ -25,15 +25,17 @@ def untrained(config):
     Path(config.workdir).mkdir()
     configuration.save(config, Path(config.workdir))
     with checkpoint.Checkpoints(config.workdir, keep=None) as saved:
-        saved.save(1, jax.block_until_ready(state), metrics={"dsc": 0.5})
+        saved.save(1, jax.block_until_ready(state))
     return network, state.params
 
 
 def newest_checkpoint(workdir):
-    """Its step and its state, the optimiser's too."""
+    """Its step and its state, the optimiser's too; it must be undamaged."""
     _, like = first_state(configuration.saved(workdir))
     with checkpoint.Checkpoints(workdir, keep=None) as saved:
-        return saved.latest, saved.load(saved.latest, like)
+        state, newest = saved.restore(like)
+        assert newest == saved.latest
+    return newest, state
 
 
 def final_bytes(workdir):

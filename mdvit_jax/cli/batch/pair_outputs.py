@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from mdvit_jax import errors, transforms
+from mdvit_jax import errors
 from mdvit_jax.cli.batch.pairs_csv import Row
-from mdvit_jax.io import image as images
 from mdvit_jax.io import lock
-from mdvit_jax.transforms import apply
+from mdvit_jax.io.series import Series
+from mdvit_jax.transforms import application
 
 if TYPE_CHECKING:  # it brings JAX, which --help need not wait for
     from mdvit_jax.registration.register import Registration
@@ -50,7 +50,7 @@ class Outputs(NamedTuple):
         return tuple(path for path in self if path is not None)
 
 
-def of(row: Row, folder: Path, options: Options) -> Outputs:
+def name_outputs(row: Row, folder: Path, options: Options) -> Outputs:
     """The outputs of a pair."""
     return Outputs(
         folder / (row.name + _ENDINGS[options.format]),
@@ -61,7 +61,7 @@ def of(row: Row, folder: Path, options: Options) -> Outputs:
 
 
 def write(
-    outputs: Outputs, found: Registration, labels: images.Series | None, options
+    outputs: Outputs, result: Registration, labels: Series | None, options: Options
 ) -> None:
     """Write all of them.
 
@@ -71,24 +71,19 @@ def write(
     Raises:
         UserError: one of them cannot be written.
     """
-    fixed, moving = found.fixed, found.moving
-    transforms.write(
-        outputs.transform,
-        found.matrix,
-        fixed=fixed.grid,
-        moving=moving.grid,
-        format=options.format,
-    )
+    result.save_transform(outputs.transform, format=options.format)
     if outputs.image:
-        images.save(outputs.image, found.warped, fixed, moving.dtype)
+        result.save(outputs.image)
     if outputs.labels and labels:
-        apply.write(outputs.labels, labels, found.matrix, like=fixed, labels=True)
+        application.write_resampled(
+            outputs.labels, labels, result.matrix, result.fixed.grid, labels=True
+        )
     if outputs.picture:
         from mdvit_jax.registration import qc  # it brings matplotlib
 
         title = f"{outputs.picture.stem}, {options.dof}"
         try:
-            qc.save(outputs.picture, found, title=title)
+            qc.save(outputs.picture, result, title=title)
         except OSError as error:
             raise errors.UserError(
                 f"{outputs.picture} cannot be written ({error.strerror}); free or "
@@ -97,10 +92,10 @@ def write(
 
 
 def check(rows: Sequence[Row], folder: Path, options: Options) -> None:
-    """See beforehand that no input would be written over; a UserError if one would."""
+    """Raise a UserError if an input would be written over."""
     read = {path.resolve() for row in rows for path in row.files}
     for row in rows:
-        for output in of(row, folder, options).files:
+        for output in name_outputs(row, folder, options).files:
             if output.resolve() in read:
                 raise errors.UserError(
                     f"{output} would be written over an image of the same name that is "
@@ -109,9 +104,9 @@ def check(rows: Sequence[Row], folder: Path, options: Options) -> None:
 
 
 def check_new(rows: Sequence[Row], folder: Path, options: Options) -> None:
-    """A UserError if a file that no batch wrote would be replaced."""
+    """Raise a UserError if a file that no batch wrote would be replaced."""
     for row in rows:
-        for output in of(row, folder, options).files:
+        for output in name_outputs(row, folder, options).files:
             if os.path.exists(output):  # False of a name that is too long
                 raise errors.UserError(
                     f"{output} is there, but no results.csv of a batch that wrote it; "
@@ -120,7 +115,7 @@ def check_new(rows: Sequence[Row], folder: Path, options: Options) -> None:
 
 
 @contextlib.contextmanager
-def only_batch_in(folder: Path) -> Iterator[None]:
+def hold_folder(folder: Path) -> Iterator[None]:
     """Make the folder, and keep another batch out of it while the block runs.
 
     Raises:

@@ -37,8 +37,8 @@ COLUMNS = (
 Result = Mapping[str, str]
 
 
-def of_registration(
-    row: Row, found: Registration, seconds: float, inputs: str
+def describe_registration(
+    row: Row, registration: Registration, seconds: float, inputs: str
 ) -> Result:
     """The result of a pair that was registered.
 
@@ -46,21 +46,27 @@ def of_registration(
         seconds: from reading its images to writing its outputs.
         inputs: of `fingerprint`.
     """
-    numbers = {"rotation_degrees": found.components.angle, "seconds": seconds}
-    for when, measures in (("before", found.before), ("after", found.after)):
+    numbers = {"rotation_degrees": registration.components.angle, "seconds": seconds}
+    for when, measures in (
+        ("before", registration.before),
+        ("after", registration.after),
+    ):
         for name, value in measures._asdict().items():
             numbers[f"{name}_{when}"] = value
     for axis, scale, shift in zip(
-        "xyz", found.components.scale, found.components.translation, strict=True
+        "xyz",
+        registration.components.scale,
+        registration.components.translation,
+        strict=True,
     ):
         numbers[f"scale_{axis}"] = scale
         numbers[f"translation_{axis}_mm"] = shift
     cells = {name: f"{float(value):.5g}" for name, value in numbers.items()}
-    status, reasons = found.quality
+    status, reasons = registration.quality
     return _result(row, status, "; ".join(reasons), inputs, **cells)
 
 
-def of_error(row: Row, sentence: str, inputs: str) -> Result:
+def describe_error(row: Row, sentence: str, inputs: str) -> Result:
     """The result of a pair that could not be registered."""
     return _result(row, ERROR, sentence, inputs)
 
@@ -72,15 +78,15 @@ def _result(row: Row, status: str, reasons: str, inputs: str, **cells: str) -> R
 
 
 def fingerprint(row: Row, options: Mapping[str, object]) -> str:
-    """Another one when an input file or an option is another.
+    """A digest that changes with the input files and the options.
 
     A file that is written anew has another size or time.
     """
     files = []
     for path in row.files:
         try:
-            found = path.stat()
-            files.append([str(path.absolute()), found.st_size, found.st_mtime_ns])
+            status = path.stat()
+            files.append([str(path.absolute()), status.st_size, status.st_mtime_ns])
         except OSError:
             files.append([str(path.absolute()), None, None])
     roles = [path is not None for path in row[1:]]
@@ -104,7 +110,7 @@ def read(path: Path) -> dict[str, Result]:
         raise errors.UserError(
             f"{path} cannot be read ({error}); move it away, or name another --output."
         ) from error
-    if set(table.fieldnames or ()) != set(COLUMNS) or not all(map(_is_one, rows)):
+    if set(table.fieldnames or ()) != set(COLUMNS) or not all(map(_is_result, rows)):
         raise errors.UserError(
             f"{path} was not written by this version of mdvit batch; move it away, or "
             "name another --output."
@@ -112,7 +118,7 @@ def read(path: Path) -> dict[str, Result]:
     return {row["name"]: row for row in rows}
 
 
-def _is_one(row: Mapping[str | None, str | None]) -> bool:
+def _is_result(row: Mapping[str | None, str | None]) -> bool:
     """Whether a row of a file is a result."""
     if set(row) != set(COLUMNS) or None in row.values():
         return False
@@ -132,7 +138,10 @@ def write(path: Path, results: Iterable[Result]) -> None:
     try:
         with (
             atomic.replacing(path) as beside,
-            beside.open("w", newline="", encoding="utf-8") as file,
+            # A file name may hold bytes that are not UTF-8.
+            beside.open(
+                "w", newline="", encoding="utf-8", errors="backslashreplace"
+            ) as file,
         ):
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()

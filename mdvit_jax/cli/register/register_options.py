@@ -1,14 +1,16 @@
 """The options of `mdvit register`, and what can be known to be wrong beforehand."""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
-from mdvit_jax import errors, transforms
-from mdvit_jax.cli import parser as command_line
-from mdvit_jax.cli.register import register_outputs
-from mdvit_jax.io import image
-from mdvit_jax.registration import CONTRASTS, DOF
+from mdvit_jax import errors
+from mdvit_jax.cli.option_values import (
+    CONTRASTS,
+    DOF,
+    FORMATS,
+    INTERPOLATIONS,
+    fill_value,
+)
 
 _USAGE = "mdvit register --fixed IMAGE --moving IMAGE [options]"
 _DESCRIPTION = """\
@@ -47,14 +49,11 @@ exit code:
 """
 
 
-def parse(words: Sequence[str]) -> argparse.Namespace:
-    """The options; of `also` and `also_labels`, pairs of input and output.
-
-    Raises:
-        UserError: what could not be written afterwards, or would overwrite an input.
-    """
-    parser = argparse.ArgumentParser(
-        prog="mdvit register",
+def add_parser(subparsers) -> None:
+    """Add the command with its options."""
+    parser = subparsers.add_parser(
+        "register",
+        help="align two images of any contrast and orientation",
         usage=_USAGE,
         description=_DESCRIPTION,
         epilog=_EPILOG,
@@ -68,19 +67,37 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     loud.add_argument(
         "-q", "--quiet", action="store_true", help="print warnings and errors only"
     )
-    options = command_line.parse(parser, words)
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    check(options)
+    # Imported here: it brings JAX, for which --help and a mistake need not wait.
+    from mdvit_jax.cli.register import run_register
+
+    return run_register.run_register(options)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Complete the options: `also` and `also_labels` become pairs of input and output.
+
+    Raises:
+        UserError: what could not be written afterwards, or would overwrite an input.
+    """
+    from mdvit_jax.cli.register import register_outputs
+
     for name in ("also", "also_labels"):
-        given = [
-            _carried(pair, options.output, name) for pair in getattr(options, name)
+        files = [
+            _complete_pair(pair, options.output, name)
+            for pair in getattr(options, name)
         ]
-        setattr(options, name, given)
+        setattr(options, name, files)
     if options.checkpoint and options.init:
         raise errors.UserError(
             "--checkpoint and --init both say where to start; leave one of them out."
         )
     options.init = options.init or "com"
     register_outputs.check(options)
-    return options
 
 
 def _add_images(group) -> None:
@@ -119,7 +136,7 @@ def _add_outputs(group) -> None:
     add("--inverse", metavar="FILE", help="likewise, moving to fixed")
     add(
         "--transform-format",
-        choices=transforms.FORMATS,
+        choices=FORMATS,
         help="format of both, whatever their endings (FSL and ITK share .mat)",
     )
     add(
@@ -127,6 +144,21 @@ def _add_outputs(group) -> None:
         metavar="IMAGE",
         help="the moving image with its own voxels, bit by bit, and a new sform that "
         "lays it into the fixed image's space (.nii.gz, .nii)",
+    )
+    add(
+        "--interpolation",
+        choices=INTERPOLATIONS,
+        default="linear",
+        help="of --output and --also (default: linear); cubic and lanczos keep edges "
+        "sharper and may overshoot",
+    )
+    add(
+        "--fill",
+        metavar="auto|VALUE",
+        default="auto",
+        type=fill_value,
+        help="their value outside of the image; auto (the default): that of its "
+        "background, such as -1024 in CT",
     )
     also = "; written to OUTPUT, or beside --output as NAME_warped; may be repeated"
     add(
@@ -191,22 +223,24 @@ def _add_alignment(group) -> None:
     add("--seed", type=int, default=0, metavar="N", help="of the starts (default 0)")
 
 
-def _carried(given: list[str], beside: str | None, name: str) -> tuple[str, str]:
+def _complete_pair(files: list[str], beside: str | None, name: str) -> tuple[str, str]:
     """What goes along, and where to."""
     flag = f"--{name.replace('_', '-')}"
-    if len(given) == 2:
-        return given[0], given[1]
-    if len(given) > 2:
+    if len(files) == 2:
+        return files[0], files[1]
+    if len(files) > 2:
         raise errors.UserError(
-            f"{flag} takes an image and its output, not {len(given)} files; write "
+            f"{flag} takes an image and its output, not {len(files)} files; write "
             f"{flag} again for each image."
         )
     if beside is None:
         raise errors.UserError(
-            f"{flag} {given[0]} has no output; name it: {flag} {given[0]} OUTPUT."
+            f"{flag} {files[0]} has no output; name it: {flag} {files[0]} OUTPUT."
         )
-    file = Path(given[0]).name
-    ending = image.ending_of(beside)
+    file = Path(files[0]).name
+    from mdvit_jax.io import output_paths
+
+    ending = output_paths.image_ending(beside)
     stem = file.removesuffix(".gz")
     stem = stem[: stem.rfind(".")] if "." in stem else stem
-    return given[0], str(Path(beside).parent / f"{stem}_warped{ending}")
+    return files[0], str(Path(beside).parent / f"{stem}_warped{ending}")

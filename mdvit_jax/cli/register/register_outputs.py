@@ -8,47 +8,47 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from mdvit_jax import errors, transforms
-from mdvit_jax.io import atomic, image
+from mdvit_jax.io import atomic, output_paths
 
 _log = logging.getLogger(__name__)
 
 
-def inputs_of(options: argparse.Namespace) -> dict[str, str]:
+def list_inputs(options: argparse.Namespace) -> dict[str, str]:
     """What is read, by the option that names it."""
-    found = {
+    result = {
         "--fixed": options.fixed,
         "--moving": options.moving,
         "--fixed-mask": options.fixed_mask,
         "--moving-mask": options.moving_mask,
         "--init": None if options.init in ("com", "identity") else options.init,
     }
-    for flag, pairs in _carried_of(options):
-        found |= {f"{flag} {i + 1}": pair[0] for i, pair in enumerate(pairs)}
-    return {flag: path for flag, path in found.items() if path}
+    for flag, pairs in _additional_images(options):
+        result |= {f"{flag} {i + 1}": pair[0] for i, pair in enumerate(pairs)}
+    return {flag: path for flag, path in result.items() if path}
 
 
-def outputs_of(options: argparse.Namespace) -> dict[str, str]:
+def list_outputs(options: argparse.Namespace) -> dict[str, str]:
     """What is written, by the option that names it."""
-    found = {
+    result = {
         "--output": options.output,
         "--transform": options.transform,
         "--inverse": options.inverse,
         "--header-only": options.header_only,
     }
-    for flag, pairs in _carried_of(options):
-        found |= {f"{flag} {i + 1}": pair[1] for i, pair in enumerate(pairs)}
-    found |= {"--qc": options.qc, "--report": options.report}
-    return {flag: path for flag, path in found.items() if path}
+    for flag, pairs in _additional_images(options):
+        result |= {f"{flag} {i + 1}": pair[1] for i, pair in enumerate(pairs)}
+    result |= {"--qc": options.qc, "--report": options.report}
+    return {flag: path for flag, path in result.items() if path}
 
 
 def check(options: argparse.Namespace) -> None:
-    """See beforehand whether all outputs can be written.
+    """Check before computing that all outputs can be written.
 
     Raises:
         UserError: there is none, an ending or a folder is wrong, an output is also
             read, is named twice, or is there already.
     """
-    outputs, inputs = outputs_of(options), inputs_of(options)
+    outputs, inputs = list_outputs(options), list_inputs(options)
     if not outputs:
         raise errors.UserError(
             "there is nothing to write; name an output, such as --output or "
@@ -63,12 +63,12 @@ def check(options: argparse.Namespace) -> None:
         elif flag in ("--qc", "--report"):
             _check_ending(flag, path, (".png" if flag == "--qc" else ".json",))
         else:
-            image.ending_of(path)
-        image.check_place(path)
-        image.check_not_read(path, inputs.values())
-        image.check_new(path, options.overwrite)
+            output_paths.image_ending(path)
+        output_paths.check_writable(path)
+        output_paths.check_not_input(path, inputs.values())
+        output_paths.check_new(path, options.overwrite)
     for (flag, path), (other_flag, other) in itertools.combinations(outputs.items(), 2):
-        if image.same_file(path, other):
+        if output_paths.same_file(path, other):
             raise errors.UserError(
                 f"{flag} and {other_flag} both name {path}; name two files."
             )
@@ -97,7 +97,7 @@ def write_all(writers: Mapping[str, Callable[[Path], object]]) -> None:
         ) from error
 
 
-def _carried_of(options) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+def _additional_images(options) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     yield "--also", options.also
     yield "--also-labels", options.also_labels
 
@@ -108,7 +108,7 @@ def _check_format(flag: str, path: str) -> None:
             f"{path}: both ITK and FSL have files .mat; add --transform-format itk or "
             "fsl."
         )
-    transforms.format_of(path)
+    transforms.format_of_ending(path)
 
 
 def _check_ending(flag: str, path: str, endings: tuple[str, ...]) -> None:

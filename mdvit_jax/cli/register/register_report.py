@@ -1,4 +1,4 @@
-"""What a registration found, on what, by which versions: one JSON file."""
+"""The result of a registration, its inputs and versions: one JSON file."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 import mdvit_jax
-from mdvit_jax.io import atomic, nifti
+from mdvit_jax.io import atomic, gzip_files
 from mdvit_jax.io.grid import Grid
 from mdvit_jax.registration.register import Registration
 
@@ -47,10 +47,9 @@ def report(
         seconds: that the registration took.
     """
     grids = {"--fixed": result.fixed.grid, "--moving": result.moving.grid}
-    components, found = result.components._asdict(), result.alignment
-    alignment = None
-    if found is not None:
-        alignment = found._asdict()
+    components = result.components._asdict()
+    alignment = result.alignment and result.alignment._asdict()
+    if alignment:
         del alignment["matrix"]
     content = {
         "quality": result.quality._asdict(),
@@ -84,20 +83,21 @@ def write(path: str | Path, content: Mapping[str, Any]) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     # Rows of numbers on one line; no string holds a line break.
     text = re.sub(r"\[\s+([-+.,\d\se]+?)\s+\]", _on_one_line, text)
-    atomic.write_text(path, text + "\n")
+    # Bytes of file names that are not UTF-8 become JSON's escapes.
+    atomic.write_text(path, text + "\n", errors="backslashreplace")
 
 
 def _file(path: str, grid: Grid | None) -> dict[str, Any]:
     """Of a pair of files, the checksum is that of the voxels."""
     pair = path.lower().endswith((".hdr", ".img", ".hdr.gz", ".img.gz"))
-    with open(nifti.files(path)[-1] if pair else path, "rb") as file:
-        found = {
+    with open(gzip_files.image_files(path)[-1] if pair else path, "rb") as file:
+        description = {
             "path": path,
             "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
         }
     if grid is None:
-        return found
-    return found | {"shape": grid.shape, "voxel_sizes": grid.voxel_sizes}
+        return description
+    return description | {"shape": grid.shape, "voxel_sizes": grid.voxel_sizes}
 
 
 def _on_one_line(numbers: re.Match) -> str:

@@ -3,6 +3,7 @@
 import argparse
 import functools
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,57 +12,56 @@ from typing import Any
 import numpy as np
 
 from mdvit_jax import transforms
+from mdvit_jax.cli import startup
 from mdvit_jax.cli.register import register_outputs
-from mdvit_jax.io import coerce, nifti, reheader
-from mdvit_jax.io import image as images
+from mdvit_jax.io import image, reheader, series
 from mdvit_jax.registration import quality
 from mdvit_jax.registration.register import Registration, register
-from mdvit_jax.transforms import apply
+from mdvit_jax.transforms import application
 
 FAILED = 3  # exit code
 _TURNED = 25.0  # degrees, from which on an orientation is another one
 _log = logging.getLogger(__name__)
-# Run, fixed and moving, their names → an object with `matrix` and `network`.
-Network = Callable[[str, Sequence[nifti.Volume], tuple[str, str]], Any]
 
 
-def run(options: argparse.Namespace, words: Sequence[str], network: Network) -> int:
+def run_register(options: argparse.Namespace) -> int:
     """Register, write the outputs, print a summary.
 
     Args:
-        options: of `arguments.parse`.
-        words: the command line that they come from.
-        network: what --checkpoint asks, which this part of the package does not know.
+        options: those that `register_options.check` has completed.
 
     Returns:
         The exit code: 0, or `FAILED` where the verdict is.
     """
+    startup.start()
+    level = logging.DEBUG if options.verbose else logging.INFO
+    logging.getLogger("mdvit_jax").setLevel(logging.WARNING if options.quiet else level)
     begin = time.perf_counter()
     if options.header_only:
         reheader.check(options.moving)
     cure = "use --also-labels, or --force if it is an image"
-    carried = [
-        (output, False, images.open_series(image))
+    additional = [
+        (output, False, series.open_series(path))
         if options.force
-        else (output, False, coerce.series(image, cure=cure))
-        for image, output in options.also
+        else (output, False, series.open_continuous_series(path, cure=cure))
+        for path, output in options.also
     ]
-    carried += [
-        (output, True, images.open_series(image, labels=True))
-        for image, output in options.also_labels
+    additional += [
+        (output, True, series.open_series(path, labels=True))
+        for path, output in options.also_labels
     ]
-    result, details = _registered(options, network)
+    result, details = _registered(options)
     seconds = time.perf_counter() - begin
     _log.debug("Registered after %.2f s.", seconds)
-    writers = _writers(options, result, carried)
+    writers = _writers(options, result, additional)
     if options.report:
         from mdvit_jax.cli.register import register_report
 
         content = register_report.report(
             result,
-            command=["mdvit", "register", *words],
-            inputs=register_outputs.inputs_of(options),
-            outputs=register_outputs.outputs_of(options),
+            command=options.command_line,
+            inputs=register_outputs.list_inputs(options),
+            outputs=register_outputs.list_outputs(options),
             options=details,
             seconds=seconds,
         )
@@ -70,15 +70,15 @@ def run(options: argparse.Namespace, words: Sequence[str], network: Network) -> 
         )
     register_outputs.write_all(writers)
     if options.quiet and result.quality.reasons:
-        told = "; ".join(result.quality.reasons)
-        _log.warning("%s: %s, as %s.", options.moving, result.quality.status, told)
+        reasons = "; ".join(result.quality.reasons)
+        _log.warning("%s: %s, as %s.", options.moving, result.quality.status, reasons)
     if not options.quiet:
         seconds = time.perf_counter() - begin
-        print(summary(result, options, list(writers), seconds))
+        print(summarise(result, options, list(writers), seconds))
     return FAILED if result.quality.status == quality.FAILED else 0
 
 
-def _registered(options, network: Network) -> tuple[Registration, dict[str, Any]]:
+def _registered(options) -> tuple[Registration, dict[str, Any]]:
     """The result, and the options that led to it."""
     details = {
         name: getattr(options, name)
@@ -86,11 +86,14 @@ def _registered(options, network: Network) -> tuple[Registration, dict[str, Any]
     }
     fixed, moving, init = options.fixed, options.moving, options.init
     if options.checkpoint:
-        fixed, moving = images.load(fixed), images.load(moving)
-        volumes = [nifti.Volume(image.data, image.affine) for image in (fixed, moving)]
-        found = network(options.checkpoint, volumes, (options.fixed, options.moving))
-        _log.debug("Starting from %s.", found.network)
-        init, details["init"] = found.matrix, found.network
+        # Imported here: flax and orbax take seconds, and only --checkpoint needs them.
+        from mdvit_jax.training import pretrained
+
+        fixed, moving = image.load(fixed), image.load(moving)
+        names = options.fixed, options.moving
+        start = pretrained.estimate(options.checkpoint, (fixed, moving), names)
+        _log.debug("Starting from %s.", start.network)
+        init, details["init"] = start.matrix, start.network
     result = register(
         fixed,
         moving,
@@ -106,16 +109,14 @@ def _registered(options, network: Network) -> tuple[Registration, dict[str, Any]
     return result, details
 
 
-def _writers(options, result: Registration, carried) -> dict[str, Any]:
+def _writers(options, result: Registration, additional) -> dict[str, Any]:
     """What writes each output, by its path."""
     writers: dict[str, Callable[[Path], object]] = {}
     fixed, moving = result.fixed, result.moving
-
-    def warped(path: Path, image: images.Image = moving) -> None:
-        images.save(path, result.warped, fixed, image.dtype)
-
     if options.output:
-        writers[options.output] = warped
+        writers[options.output] = functools.partial(
+            result.save, interpolation=options.interpolation, fill=options.fill
+        )
     for path, matrix, one, other in (
         (options.transform, result.matrix, fixed, moving),
         (options.inverse, result.inverse, moving, fixed),
@@ -133,27 +134,31 @@ def _writers(options, result: Registration, carried) -> dict[str, Any]:
             reheader.write,
             moving=options.moving,
             affine=result.inverse @ moving.affine,
-            like=fixed.header,
+            space=fixed.grid.space,
         )
-    for output, labels, series in carried:
+    for output, is_labels, additional_series in additional:
         writers[output] = functools.partial(
-            apply.write,
-            series=series,
+            application.write_resampled,
+            series=additional_series,
             fixed_to_moving=result.matrix,
-            like=fixed,
-            labels=labels,
+            grid=fixed.grid,
+            labels=is_labels,
+            interpolation=None if is_labels else options.interpolation,
+            fill="auto" if is_labels else options.fill,
         )
     if options.qc:
         from mdvit_jax.registration import qc
 
-        title = f"{Path(options.moving).name} on {Path(options.fixed).name}"
+        names = (Path(path).name for path in (options.moving, options.fixed))
+        # Bytes that are not UTF-8 have no letters.
+        title = os.fsencode(" on ".join(names)).decode("utf-8", "replace")
         writers[options.qc] = functools.partial(
             qc.save, result=result, title=f"{title}, {options.dof}"
         )
     return writers
 
 
-def summary(
+def summarise(
     result: Registration,
     options: argparse.Namespace,
     written: Sequence[str],
@@ -166,7 +171,6 @@ def summary(
         f"{options.dof if options.refine else 'not refined'}, {seconds:.1f} s"
     ]
     lines += [f"  because {reason}" for reason in result.quality.reasons]
-    found = result.alignment
     rows = {
         "local correlation": f"{before.correlation:.3f} → {after.correlation:.3f}",
         "soft overlap": f"{before.overlap:.3f} → {after.overlap:.3f}",
@@ -177,11 +181,11 @@ def summary(
         "scale": f"moving {_triple(parts.scale, '.4f')} times as large (x, y, z)",
         "shear": f"{_triple(parts.shear, '.4f')} (xy, xz, yz)",
     }
-    if found is not None and found.searched:
+    if result.alignment and result.alignment.searched:
         rows["orientation"] = (
             "all were searched, and the header's fits best"
             if parts.angle < _TURNED
-            else f"the header's did not fit; found {parts.angle:.0f}° from it"
+            else f"the header's did not fit; turned {parts.angle:.0f}° from it"
         )
     for number, path in enumerate(written):
         rows["written" + " " * number] = path

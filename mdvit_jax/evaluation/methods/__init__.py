@@ -1,29 +1,34 @@
-"""What can align a pair of conformed scans, one file for each.
+"""What can align a pair of scans, one file for each method.
 
-To add a method, write a file like `simpleitk.py`, whose `create()` makes a `Method`,
-and name the file in `CLASSICAL`. What it needs is imported when it is asked for.
+To add a classical method, write a file like `simpleitk.py` (`NAME`, `describe` and
+`align_images`), and name it in `CLASSICAL`. The packages that it needs are imported
+only when it is used.
 """
 
 from mdvit_jax.evaluation.methods.method import (
     CLASSICAL,
-    Align,
+    AlignImages,
+    AlignScans,
     Method,
+    align_conformed,
     classical,
-    missing,
-    of_world,
+    import_classical,
+    missing_package,
 )
 from mdvit_jax.evaluation.methods.simple import centres_of_mass, initial
 from mdvit_jax.evaluation.methods.trained_network import aligner, network
 
 __all__ = [
     "CLASSICAL",
-    "Align",
+    "AlignImages",
+    "AlignScans",
     "Method",
+    "align_conformed",
     "aligner",
     "centres_of_mass",
     "classical",
+    "import_classical",
     "initial",
-    "missing",
+    "missing_package",
     "network",
-    "of_world",
 ]

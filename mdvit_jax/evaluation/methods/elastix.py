@@ -1,7 +1,7 @@
 """Elastix (itk-elastix): its default parameter maps, rigid and then affine.
 
-It starts from the centres of mass, as ANTs does: by itself it would start from the
-headers, and gives up where two images are far apart in the world.
+It starts from the centres of mass, as ANTs does: its default is to start from the
+headers, with which it gives up where two images are far apart in the world.
 """
 
 from importlib import metadata
@@ -11,18 +11,18 @@ import itk
 import numpy as np
 
 from mdvit_jax.evaluation.methods import itk_grid
-from mdvit_jax.evaluation.methods.method import Method, of_world
-from mdvit_jax.io import nifti
+from mdvit_jax.io.image import Image
+
+NAME = "Elastix"
 
 
-def create() -> Method:
-    """The row of Elastix."""
+def describe() -> str:
+    """Version and settings."""
     version = metadata.version("itk-elastix")
-    settings = "default rigid and affine, centres of gravity"
-    return Method("Elastix", of_world(find), f"itk-elastix {version}, {settings}")
+    return f"itk-elastix {version}, default rigid and affine, centres of gravity"
 
 
-def find(fixed: nifti.Volume, moving: nifti.Volume) -> np.ndarray:
+def align_images(fixed: Image, moving: Image) -> np.ndarray:
     """4×4 `fixed_to_moving`, world RAS+ mm.
 
     Raises:
@@ -34,19 +34,19 @@ def find(fixed: nifti.Volume, moving: nifti.Volume) -> np.ndarray:
     rigid["AutomaticTransformInitializationMethod"] = ["CenterOfGravity"]
     parameters.AddParameterMap(rigid)
     parameters.AddParameterMap(parameters.GetDefaultParameterMap("affine"))
-    method = itk.ElastixRegistrationMethod.New(image(fixed), image(moving))
+    method = itk.ElastixRegistrationMethod.New(to_itk(fixed), to_itk(moving))
     method.SetParameterObject(parameters)
     method.SetLogToConsole(False)
     method.Update()
-    found = method.ConvertToItkTransform(method.GetCombinationTransform())
-    return itk_grid.matrix_of(found.TransformPoint)
+    transform = method.ConvertToItkTransform(method.GetCombinationTransform())
+    return itk_grid.affine_matrix(transform.TransformPoint)
 
 
-def image(volume: nifti.Volume) -> Any:
-    """As an `itk.Image` of float32; UserError: its axes are not at right angles."""
-    origin, spacing, direction = itk_grid.geometry(volume.affine)
+def to_itk(image: Image) -> Any:
+    """The image as an `itk.Image`, float32; raises as `align_images` does."""
+    origin, spacing, direction = itk_grid.itk_geometry(image.affine)
     # NumPy's first axis is ITK's last one.
-    result = itk.image_from_array(np.ascontiguousarray(volume.data.T, np.float32))
+    result = itk.image_from_array(np.ascontiguousarray(image.data.T, np.float32))
     result.SetOrigin(origin.tolist())
     result.SetSpacing(spacing.tolist())
     result.SetDirection(itk.matrix_from_array(direction))

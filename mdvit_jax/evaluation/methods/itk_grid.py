@@ -1,4 +1,7 @@
-"""Where ITK's programs (ANTs, Elastix, SimpleITK) see an image: in LPS+ mm."""
+"""The grid and the affine of an image as ITK (ANTs, Elastix, SimpleITK) has them.
+
+ITK's world is LPS+ mm, ours RAS+ mm.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -11,8 +14,11 @@ _TO_LPS = np.diag([-1.0, -1, 1, 1])  # its own inverse
 _RIGHT_ANGLES = 1e-4
 
 
-def geometry(affine: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Voxel indices → world RAS+ mm (4×4) in ITK's terms.
+def itk_geometry(affine: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Origin, spacing and direction of a grid.
+
+    Args:
+        affine: 4×4, voxel indices → world RAS+ mm.
 
     Returns:
         origin [3], LPS+ mm, of the first voxel's centre; spacing [3] in mm; direction
@@ -32,8 +38,10 @@ def geometry(affine: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return lps[:3, 3], spacing, direction
 
 
-def matrix_of(transform: Callable[[Sequence[float]], Sequence[float]]) -> np.ndarray:
-    """The 4×4 in RAS+ mm of a function of points in LPS+ mm that is an affine."""
+def affine_matrix(
+    transform: Callable[[Sequence[float]], Sequence[float]],
+) -> np.ndarray:
+    """4×4 in RAS+ mm of an affine that is a function of points in LPS+ mm."""
     origin = np.array(transform([0.0, 0, 0]))
     far = 100.0  # mm; a longer step loses less to rounding
     ends = np.array([transform(step) for step in (far * np.eye(3)).tolist()])

@@ -1,4 +1,4 @@
-"""What registration starts from: nothing, and the centres of mass."""
+"""What registration starts from: no alignment, and the centres of mass."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ def initial() -> Method:
 
 
 def centres_of_mass() -> Method:
-    """The centres of mass laid on each other: the start of learnt registration."""
+    """The centres of mass laid on each other: where the networks start."""
     shift = jax.jit(geometry.centre_shift)
 
     def align(fixed: conform.Conformed, moving: conform.Conformed) -> np.ndarray:

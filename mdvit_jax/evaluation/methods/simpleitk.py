@@ -4,20 +4,24 @@ import numpy as np
 import SimpleITK as sitk
 
 from mdvit_jax.evaluation.methods import itk_grid
-from mdvit_jax.evaluation.methods.method import Method, of_world
-from mdvit_jax.io import nifti
+from mdvit_jax.io.image import Image
+
+NAME = "SimpleITK"
 
 
-def create() -> Method:
-    """The row of SimpleITK."""
-    identity = f"SimpleITK {sitk.__version__}, Mattes 32, levels 4 2, conjugate, serial"
-    return Method("SimpleITK", of_world(find), identity)
+def describe() -> str:
+    """Version and settings."""
+    return f"SimpleITK {sitk.__version__}, Mattes 32, levels 4 2, conjugate, serial"
 
 
-def find(fixed: nifti.Volume, moving: nifti.Volume) -> np.ndarray:
-    """4×4 `fixed_to_moving`, world RAS+ mm; UserError: axes not at right angles."""
+def align_images(fixed: Image, moving: Image) -> np.ndarray:
+    """4×4 `fixed_to_moving`, world RAS+ mm.
+
+    Raises:
+        UserError: the axes of an image are not at right angles.
+    """
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # more sum in any order
-    pair = image(fixed), image(moving)
+    pair = to_itk(fixed), to_itk(moving)
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(32)
     # Plain gradient descent runs away on the finer level, or stops short.
@@ -27,14 +31,14 @@ def find(fixed: nifti.Volume, moving: nifti.Volume) -> np.ndarray:
     method.SetSmoothingSigmasPerLevel([4, 2])
     start = sitk.CenteredTransformInitializer(*pair, sitk.AffineTransform(3))
     method.SetInitialTransform(start)
-    return itk_grid.matrix_of(method.Execute(*pair).TransformPoint)
+    return itk_grid.affine_matrix(method.Execute(*pair).TransformPoint)
 
 
-def image(volume: nifti.Volume) -> sitk.Image:
-    """As SimpleITK has it, float32, whose axes are in the opposite order of NumPy's."""
-    result = sitk.GetImageFromArray(np.asarray(volume.data, np.float32).T)
-    origin, spacing, direction = (n.ravel() for n in itk_grid.geometry(volume.affine))
+def to_itk(image: Image) -> sitk.Image:
+    """The image as SimpleITK has it, float32; its axes are in the opposite order."""
+    result = sitk.GetImageFromArray(np.asarray(image.data, np.float32).T)
+    origin, spacing, direction = itk_grid.itk_geometry(image.affine)
     result.SetOrigin(origin)
     result.SetSpacing(spacing)
-    result.SetDirection(direction)
+    result.SetDirection(direction.ravel())
     return result

@@ -8,37 +8,35 @@ import numpy as np
 
 from mdvit_jax import models
 from mdvit_jax.data import conform
-from mdvit_jax.evaluation.methods.method import Align, Method
+from mdvit_jax.evaluation.methods.method import AlignScans, Method
 
 
 def network(name: str, model: models.Network, params, *, about: str) -> Method:
-    """A network with its parameters, as a row.
+    """A network with its parameters, as a method.
 
     Args:
-        name: what the row is called.
+        name: of the row.
         model: the network.
-        params: its parameters.
-        about: where it comes from, and what it is; its parameters are told besides.
+        params: its parameters; a digest of them goes into the method's identity.
+        about: where it comes from, and what it is.
     """
-
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         digest.update(jax.tree_util.keystr(path).encode())
         digest.update(np.asarray(leaf).tobytes())
-    return Method(
-        name, aligner(model, params), f"{about}, parameters {digest.hexdigest()[:12]}"
-    )
+    identity = f"{about}, parameters {digest.hexdigest()[:12]}"
+    return Method(name, aligner(model, params), identity)
 
 
-def aligner(model: models.Network, params) -> Align:
-    """What a network with its parameters makes of a pair."""
+def aligner(model: models.Network, params) -> AlignScans:
+    """A function that aligns a pair of scans by a network, compiled."""
 
     @jax.jit
     def estimate(fixed, moving):
         return model.from_centres(params, fixed, moving).matrix
 
     def align(fixed: conform.Conformed, moving: conform.Conformed) -> np.ndarray:
-        pair = (jnp.asarray(scan.image)[None] for scan in (fixed, moving))
-        return np.asarray(estimate(*pair)[0])
+        images = (jnp.asarray(scan.image)[None] for scan in (fixed, moving))
+        return np.asarray(estimate(*images)[0])
 
     return align

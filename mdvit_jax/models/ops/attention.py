@@ -1,38 +1,81 @@
 """Multi-head self-attention over all positions of a feature volume.
 
-softmax(Q Kᵀ / √d) V, computed block by block: the scores of a block of queries stay
-in the processor's cache and are never kept; the backward pass computes them again.
+softmax(Q Kᵀ / √d) V, whose scores, tokens² of them, are never kept: the backward pass
+computes them again. A CPU works on one block of them at a time, which stays in its
+cache; on GPUs of NVIDIA cuDNN does the same within one kernel.
 """
+
+import functools
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from mdvit_jax.geometry import forms
 from mdvit_jax.models.ops import dense, dropout
 
-# How many queries (backward: keys) are worked on at a time on a CPU. With 4,096 tokens
-# and 2 heads of 128 on two cores: forward 0.12 s, whole 0.24 s; forward and gradient
-# 0.49 s, by automatic differentiation of the whole 0.72 s. Blocks of 128 to 512 differ
-# by a tenth. Accelerators take all tokens and all heads at once.
-CPU_BLOCK = 256
+# How many queries (backward: keys) the form "blocks" works on at a time. With 4,096
+# tokens and 2 heads of 128 on two cores: forward 0.12 s, whole 0.24 s; forward and
+# gradient 0.49 s, by automatic differentiation of the whole 0.72 s. Blocks of 128 to
+# 512 differ by a tenth.
+BLOCK = 256
 
 
-@jax.custom_vjp
-def attend(query: Array, key: Array, value: Array) -> Array:
+FORMS = ("reference", "blocks", "whole", "cudnn")
+
+
+def attend(query: Array, key: Array, value: Array, *, form: str = "auto") -> Array:
     """softmax(Q Kᵀ / √d) V, [batch, heads, tokens, d] each.
 
     Scores, softmax and sums are float32 whatever the dtype.
+
+    Args:
+        form: "reference" is JAX's own, whose gradient keeps the scores; "blocks" works
+            on `BLOCK` queries of one head at a time, "whole" on all tokens and heads at
+            once; "cudnn" is for 16-bit factors on GPUs of NVIDIA. "auto" takes the
+            fastest of them on the platform, "whole" where that has no kernel for the
+            factors (`geometry.forms`).
     """
-    return _attend_forward(query, key, value)[0]
+    chosen = forms.choose_form("attention", form, FORMS)
+    if form == "auto" and chosen == "cudnn" and not _fits_cudnn(query):
+        chosen = "whole"
+    if chosen == "reference":
+        return _by_jax(query, key, value, "xla")
+    if chosen == "cudnn":
+        return _by_jax(query, key, value, "cudnn")
+    return _attend(chosen == "blocks", query, key, value)
 
 
-def _attend_forward(query: Array, key: Array, value: Array):
-    attended, normaliser = _over_heads(_attend_one, query, key, value)
+def _fits_cudnn(query: Array) -> bool:
+    """Whether cuDNN has a kernel for such heads, and this machine a device for it."""
+    tokens, width = query.shape[-2:]
+    if query.dtype.itemsize != 2 or tokens % 2 or width % 8 or width > 128:
+        return False
+    if forms.platform() != "cuda" or jax.default_backend() != "gpu":
+        return False
+    return float(jax.devices()[0].compute_capability) >= 8.0
+
+
+def _by_jax(query: Array, key: Array, value: Array, implementation) -> Array:
+    heads_third = (array.transpose(0, 2, 1, 3) for array in (query, key, value))
+    attended = jax.nn.dot_product_attention(*heads_third, implementation=implementation)
+    return attended.transpose(0, 2, 1, 3)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _attend(in_blocks: bool, query: Array, key: Array, value: Array) -> Array:
+    return _attend_forward(in_blocks, query, key, value)[0]
+
+
+def _attend_forward(in_blocks: bool, query: Array, key: Array, value: Array):
+    attended, normaliser = _over_heads(in_blocks, _attend_one, query, key, value)
     return attended, (query, key, value, attended, normaliser)
 
 
-def _attend_one(query: Array, key: Array, value: Array) -> tuple[Array, Array]:
+def _attend_one(
+    block: int, query: Array, key: Array, value: Array
+) -> tuple[Array, Array]:
     """One head, [tokens, d] each → the result and log Σ exp(scores) of each query."""
     scale = query.shape[-1] ** -0.5
 
@@ -44,18 +87,21 @@ def _attend_one(query: Array, key: Array, value: Array) -> tuple[Array, Array]:
         attended = dense.contract(weights.astype(value.dtype), value, 1, 0) / total
         return attended.astype(value.dtype), (largest + jnp.log(total))[:, 0]
 
-    return _over_blocks(attend_block, query)
-
-
-def _attend_backward(residuals, gradient: Array):
-    query, key, value, attended, normaliser = residuals
-    drift = (gradient * attended).sum(-1, dtype=dense.wide(gradient))
-    return _over_heads(
-        _attend_one_backward, query, key, value, normaliser, gradient, drift
+    blocks = query.reshape(-1, block, query.shape[-1])
+    return jax.tree.map(
+        lambda out: out.reshape(len(query), *out.shape[2:]),
+        lax.map(attend_block, blocks),
     )
 
 
-def _attend_one_backward(query, key, value, normaliser, gradient, drift):
+def _attend_backward(in_blocks: bool, residuals, gradient: Array):
+    query, key, value, attended, normaliser = residuals
+    drift = (gradient * attended).sum(-1, dtype=dense.wide(gradient))
+    arrays = query, key, value, normaliser, gradient, drift
+    return _over_heads(in_blocks, _attend_one_backward, *arrays)
+
+
+def _attend_one_backward(block, query, key, value, normaliser, gradient, drift):
     """With P the weights, G the gradient and D = Σ G · attended of each query:
 
     dV = Pᵀ G,   dS = P (G Vᵀ − D),   dQ = dS K / √d,   dK = dSᵀ Q / √d.
@@ -75,8 +121,7 @@ def _attend_one_backward(query, key, value, normaliser, gradient, drift):
         of_keys = dense.contract(of_scores, query, 1, 0)
         return of_query, (of_keys.astype(key.dtype), of_values.astype(value.dtype))
 
-    tokens = len(key)
-    blocks = tuple(x.reshape(-1, _block(tokens), x.shape[-1]) for x in (key, value))
+    blocks = tuple(x.reshape(-1, block, x.shape[-1]) for x in (key, value))
     start = jnp.zeros(query.shape[::-1], dense.wide(query))
     of_query, (of_key, of_value) = lax.scan(of_block, start, blocks)
     return (
@@ -86,31 +131,21 @@ def _attend_one_backward(query, key, value, normaliser, gradient, drift):
     )
 
 
-attend.defvjp(_attend_forward, _attend_backward)
+_attend.defvjp(_attend_forward, _attend_backward)
 
 
-def _block(tokens: int) -> int:
-    """The largest part of the tokens, up to a block, that divides them evenly."""
-    if jax.default_backend() != "cpu":
-        return tokens
-    return max(n for n in range(1, CPU_BLOCK + 1) if tokens % n == 0)
+def _over_heads(in_blocks: bool, function, *arrays: Array):
+    """Apply to each head of each batch element: in turn if in blocks, else all at once.
 
-
-def _over_blocks(function, rows: Array):
-    blocks = rows.reshape(-1, _block(len(rows)), *rows.shape[1:])
-    return jax.tree.map(
-        lambda out: out.reshape(len(rows), *out.shape[2:]), lax.map(function, blocks)
-    )
-
-
-def _over_heads(function, *arrays: Array):
-    """Apply to each head of each batch element: in turn on a CPU, else all at once."""
-    batch, heads = arrays[0].shape[:2]
+    The function gets the number of tokens in a block, which divides all evenly.
+    """
+    batch, heads, tokens = arrays[0].shape[:3]
     merged = [a.reshape(batch * heads, *a.shape[2:]) for a in arrays]
-    if jax.default_backend() == "cpu":
-        results = lax.map(lambda of_head: function(*of_head), merged)
+    if in_blocks:
+        block = max(n for n in range(1, BLOCK + 1) if tokens % n == 0)
+        results = lax.map(lambda of_head: function(block, *of_head), merged)
     else:
-        results = jax.vmap(function)(*merged)
+        results = jax.vmap(functools.partial(function, tokens))(*merged)
     return jax.tree.map(lambda r: r.reshape(batch, heads, *r.shape[1:]), results)
 
 

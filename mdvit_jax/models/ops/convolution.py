@@ -1,8 +1,9 @@
-"""The convolutions that XLA's own operation does slowly, in forms that are fast.
+"""The network's convolutions, by XLA's own operation or in forms that are faster.
 
 Features are `[batch, x, y, z, channels]`. As everywhere in deep learning a kernel is
-not flipped. Measured on two CPU cores; `tests` hold them against
-`lax.conv_general_dilated`.
+not flipped. Each takes a `form`: "reference" is `lax.conv_general_dilated`, against
+which the tests hold the others; "auto" is the platform's fastest (`geometry.forms`).
+The times below were measured on two CPU cores.
 """
 
 import functools
@@ -12,29 +13,46 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from mdvit_jax.geometry import forms
 from mdvit_jax.models.ops import dense
 
 _DIMENSIONS = ("NXYZC", "XYZIO", "NXYZC")
 
 
 def depthwise(
-    features: Array, kernel: Array, *, dilation: int = 1, padding: int | None = None
+    features: Array,
+    kernel: Array,
+    *,
+    dilation: int = 1,
+    padding: int | None = None,
+    form: str = "auto",
 ) -> Array:
-    """Each channel filtered with its own 3×3×3 kernel, as 27 shifted multiply-adds.
+    """Each channel filtered with its own 3×3×3 kernel.
 
     Args:
         features: [batch, x, y, z, channels].
         kernel: [3, 3, 3, channels].
         dilation: distance between taps in voxels.
         padding: zeros before and after each axis; None keeps the size (= dilation).
+        form: "reference", "slices" (27 shifted multiply-adds) or "auto".
 
     Returns:
         [batch, x + 2·(padding − dilation), …, channels].
 
-    At 16³ × 256 channels this takes 5 ms, `feature_group_count` 720 ms.
+    At 16³ × 256 channels the slices take 5 ms, `feature_group_count` 720 ms.
     """
-    return _depthwise(
-        dilation, dilation if padding is None else padding, features, kernel
+    padding = dilation if padding is None else padding
+    form = forms.choose_form("depthwise", form, ("reference", "slices"))
+    if form == "slices":
+        return _depthwise(dilation, padding, features, kernel)
+    return lax.conv_general_dilated(
+        features,
+        kernel[:, :, :, None],
+        (1, 1, 1),
+        [(padding, padding)] * 3,
+        rhs_dilation=(dilation,) * 3,
+        dimension_numbers=_DIMENSIONS,
+        feature_group_count=features.shape[-1],
     )
 
 
@@ -59,7 +77,7 @@ def _depthwise_backward(dilation: int, padding: int, residuals, gradient: Array)
     of_features = _depthwise(
         dilation, 2 * dilation - padding, gradient, kernel[::-1, ::-1, ::-1]
     )
-    correlate = _correlate_rows if jax.default_backend() == "cpu" else _correlate
+    correlate = KERNEL_GRADIENTS[forms.fastest("depthwise gradient")]
     of_kernel = correlate(_pad(features, padding), gradient, dilation)
     return of_features, of_kernel.astype(kernel.dtype)
 
@@ -105,6 +123,9 @@ def _correlate_rows(padded: Array, gradient: Array, dilation: int) -> Array:
     return jnp.stack([total.sum(2) for total in totals], axis=2)
 
 
+KERNEL_GRADIENTS = {"rows": _correlate_rows, "sums": _correlate}
+
+
 def _pad(features: Array, padding: int) -> Array:
     """Zeros about each axis; a negative number takes positions away."""
     widths = [(0, 0, 0), *[(padding, padding, 0)] * 3, (0, 0, 0)]
@@ -117,22 +138,26 @@ def _shifted(padded: Array, tap: tuple[int, ...], dilation: int, shape) -> Array
     return lax.slice(padded, start, stop)
 
 
-def same(dtype: jnp.dtype, features: Array, kernel: Array) -> Array:
+def same(
+    dtype: jnp.dtype, features: Array, kernel: Array, *, form: str = "auto"
+) -> Array:
     """Dense 3×3×3 convolution that keeps the size, with factors of a dtype.
 
     Args:
         dtype: of the factors (`dense`).
         features: [batch, x, y, z, in].
         kernel: [3, 3, 3, in, out].
+        form: "reference", whose result is rounded to the dtype, too; "taps", the sum
+            of 27 matrix products in float32, one tap at a time; or "auto".
 
     Returns:
         [batch, x, y, z, out].
 
-    On accelerators the result is rounded to the dtype, too. On a CPU it is the sum of
-    27 matrix products, one tap at a time, in float32. At 16³ × 256 channels on one core
-    that takes 0.48 s in float32 and 0.13 s in bfloat16, XLA's convolution 0.61 s.
+    At 16³ × 256 channels on one core the taps take 0.48 s in float32 and 0.13 s in
+    bfloat16, XLA's convolution 0.61 s.
     """
-    if jax.default_backend() == "cpu":
+    form = forms.choose_form("dense convolution", form, ("reference", "taps"))
+    if form == "taps":
         return _same(dtype, features, kernel)
     factors = features.astype(dtype), kernel.astype(dtype)
     convolved = lax.conv_general_dilated(
@@ -182,12 +207,15 @@ def _tap(padded: Array, tap: Array, shape: tuple[int, ...]) -> Array:
     return lax.dynamic_slice(padded, start, shape).reshape(-1, shape[-1])
 
 
-def strided(features: Array, kernel: Array, *, stride: int) -> Array:
+def strided(
+    features: Array, kernel: Array, *, stride: int, form: str = "auto"
+) -> Array:
     """Convolution with a stride, zeros about the volume as wide as half the kernel.
 
     Args:
         features: [batch, x, y, z, in], sizes that the stride divides.
         kernel: [k, k, k, in, out], k odd.
+        form: "reference", "blocks" or "auto".
 
     Returns:
         [batch, x/stride, y/stride, z/stride, out].
@@ -199,6 +227,15 @@ def strided(features: Array, kernel: Array, *, stride: int) -> Array:
     """
     batch, *sizes, channels = features.shape
     half = kernel.shape[0] // 2
+    form = forms.choose_form("strided convolution", form, ("reference", "blocks"))
+    if form == "reference":
+        return lax.conv_general_dilated(
+            features,
+            kernel,
+            (stride,) * 3,
+            [(half, half)] * 3,
+            dimension_numbers=_DIMENSIONS,
+        )
     before, after = -(-half // stride), half // stride
     window = before + after + 1
     padded = jnp.pad(

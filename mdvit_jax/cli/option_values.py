@@ -1,0 +1,23 @@
+"""The values that options may have, without the modules that compute with them.
+
+The help of a command is printed before anything heavy is imported.
+"""
+
+from mdvit_jax import errors
+from mdvit_jax.registration import CONTRASTS, DOF
+
+FORMATS = ("itk", "fsl", "lta", "x5", "text")  # `transforms.FORMATS`
+# `transforms.resampling.INTERPOLATIONS`
+INTERPOLATIONS = ("linear", "nearest", "cubic", "lanczos")
+
+__all__ = ["CONTRASTS", "DOF", "FORMATS", "INTERPOLATIONS", "fill_value"]
+
+
+def fill_value(word: str) -> float | str:
+    """The value of --fill: "auto" or a number."""
+    try:
+        return word if word == "auto" else float(word)
+    except ValueError as error:
+        raise errors.UserError(
+            f'--fill is "{word}"; write auto or a number, such as --fill=-1024.'
+        ) from error

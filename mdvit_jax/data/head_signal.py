@@ -1,0 +1,81 @@
+"""The signal of a head before any scanner: tissues, texture, lesions, at any points."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from mdvit_jax import geometry
+from mdvit_jax.data import acquisition, head_shape, label_maps, smooth_fields, tissues
+from mdvit_jax.data.head_shape import Person, Shift
+from mdvit_jax.data.label_maps import Head
+from mdvit_jax.data.scan_draw import Draw
+
+_BLOB = 8.0  # mm, about the size of lobules of fat and of patches of texture
+_EDGE = 0.7  # mm over which a lesion fades
+_DEEP = 5.0  # mm below the surface of the brain, where lesions have their centres
+
+
+def tissue_signal(key: Array, head: Head, draw: Draw) -> Array:
+    """The brightness of each voxel of the label map: mean, texture, fat in between."""
+    labels = jnp.asarray(head.labels, jnp.int32)
+    white = jax.random.normal(key, labels.shape)
+    # Seen coarsely: blobs, of variance 1 again. A power of two divides all shapes.
+    voxel = label_maps.FIELD[0] / labels.shape[0]
+    blob = 2 ** max(1, round(math.log2(_BLOB / voxel)))
+    blobs = blob**1.5 * acquisition.block_mean(white, (blob, blob, blob))
+    blobs = jax.image.resize(blobs, labels.shape, "linear")
+    tissue = jnp.asarray(tissues.TISSUE_OF_LABEL)
+    is_soft = tissue == tissues.SOFT_TISSUE
+    excess = jnp.where(is_soft, draw.fat - draw.means[tissues.SOFT_TISSUE], 0)
+    signal = draw.means[tissue][labels]
+    signal += excess[labels] * jax.nn.sigmoid(6 * (blobs - 0.2))
+    signal += draw.texture[tissue][labels] * (0.5 * white + blobs)
+    return jnp.maximum(signal, 0)
+
+
+def standard_brain(head: Head) -> tuple[Array, Array]:
+    """The brain in the standard contrast, and the depth below its surface in mm."""
+    depth = jnp.asarray(head.depth, jnp.float32) * label_maps.DEPTH_STEP
+    brain = jnp.asarray(tissues.STANDARD)[jnp.asarray(head.labels, jnp.int32)]
+    return jnp.where(depth > 0, brain, 0), depth
+
+
+def sample(channels, head: Head, person: Person, shift: Shift, from_image, axes):
+    """Channels of the label map at the samples of the image, by linear interpolation.
+
+    A sample at q shows the map's point side · (p + u(p)), where p = from_image · q.
+    """
+    side = jnp.append(head_shape.side(person), 1.0)
+    to_voxel = jnp.linalg.inv(jnp.asarray(head.to_mm)) * side
+    with_affine = geometry.homogeneous(jnp.eye(3) + shift.linear, shift.offset)
+    matrix = geometry.compose(to_voxel, with_affine, from_image)
+    waves = shift.waves._replace(
+        amplitudes=geometry.compose(to_voxel[:3, :3], shift.waves.amplitudes)
+    )
+    moved = smooth_fields.on_grid(waves, from_image, axes)
+    positions = [
+        p + u
+        for p, u in zip(smooth_fields.transform_grid(matrix, axes), moved, strict=True)
+    ]
+    outside = (0.0, 0.0, -127 * label_maps.DEPTH_STEP)
+    return acquisition.interpolate(channels, positions, outside)
+
+
+def add_lesions(signal, depth, position, head, person, draw: Draw) -> Array:
+    """Ellipsoids of another brightness about points within the brain."""
+    points, deep = head_shape.scattered_points(head, person)
+    count = jnp.cumsum(deep > _DEEP)
+    chosen = jnp.searchsorted(count, draw.lesion_place * count[-1], side="right")
+    for centre, radius, mean in zip(
+        points[chosen], draw.lesion_radius, draw.lesion_mean, strict=True
+    ):
+        exists = radius.max() > 0
+        width = jnp.where(exists, radius, 1)
+        square = sum(
+            ((p - c) / w) ** 2 for p, c, w in zip(position, centre, width, strict=True)
+        )
+        share = jax.nn.sigmoid((1 - jnp.sqrt(square)) * width.min() / _EDGE)
+        signal += jnp.where(exists & (depth > -1), share, 0) * (mean - signal)
+    return signal

@@ -1,0 +1,68 @@
+"""Which form of an operation is taken on a platform: one table for all.
+
+The forms of an operation compute the same. Where there is one, "reference" is the
+definition in JAX's own words; "auto" takes the platform's row of the table.
+`python -m benchmarks.forms`, `benchmarks.losses` and `benchmarks.warp` time the forms
+side by side, forward and with their gradients.
+"""
+
+import contextlib
+from collections.abc import Collection, Iterator
+
+import jax
+from jax.extend import backend
+
+# Operation → platform → form; "" is every platform that is not named. The CPU's are
+# measured, the TPU's warp counted by its compiler (docs/performance.md). Else XLA's own
+# operations and NVIDIA's are taken on accelerators, but for those of one row.
+FASTEST = {
+    "warp": {"tpu": "blocks", "": "gather"},
+    "sobel": {"": "slices"},
+    "attention": {"cpu": "blocks", "cuda": "cudnn", "": "whole"},
+    "depthwise": {"": "slices"},
+    "depthwise gradient": {"cpu": "rows", "": "sums"},
+    "dense convolution": {"cpu": "taps", "": "reference"},
+    "strided convolution": {"": "blocks"},
+}
+
+_tracing_for: list[str] = []
+
+
+def choose_form(operation: str, form: str, forms: Collection[str]) -> str:
+    """The form itself, or the platform's for "auto".
+
+    Raises:
+        ValueError: the operation has no such form.
+    """
+    if form == "auto":
+        return fastest(operation)
+    if form not in forms:
+        names = ", ".join(f'"{name}"' for name in ("auto", *forms))
+        raise ValueError(f'form is one of {names}, not "{form}"')
+    return form
+
+
+def fastest(operation: str) -> str:
+    """The form that an operation takes on the platform that is traced for."""
+    forms = FASTEST[operation]
+    return forms.get(platform(), forms[""])
+
+
+def platform() -> str:
+    """What programs are traced for: "cpu", "cuda", "rocm", "tpu" or another."""
+    if _tracing_for:
+        return _tracing_for[-1]
+    name = jax.default_backend()
+    if name != "gpu":
+        return name
+    return "rocm" if "rocm" in backend.get_backend().platform_version else "cuda"
+
+
+@contextlib.contextmanager
+def tracing_for(platform: str) -> Iterator[None]:
+    """Trace for a platform that this machine need not have, to compile for it here."""
+    _tracing_for.append(platform)
+    try:
+        yield
+    finally:
+        _tracing_for.pop()

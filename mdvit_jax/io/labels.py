@@ -1,0 +1,58 @@
+"""Whether an image is a label map, whose values are names and not brightness."""
+
+import numpy as np
+
+_FEWEST_VOXELS = 1000  # below which nothing can be said
+_ENOUGH_VOXELS = 1 << 24  # of which a sample of lines is looked at
+_FEW = 8  # labels that may be numbered in the order in which they touch
+_SAME = 0.6  # part of the neighbours that have one value, as in patches
+_MOSTLY_SAME = 0.85  # likewise, whatever the others have
+_OFTEN_SAME = 0.25  # likewise, as in a ribbon of thin patches, if the others have
+_STEPS = 2  # or more of the image's values between them
+
+
+def count_labels(data: np.ndarray) -> int:
+    """How many values an image has that looks like a label map or a mask; else 0.
+
+    Args:
+        data: [x, y, z], finite; floating-point labels are whole numbers, too.
+    """
+    if data.size < _FEWEST_VOXELS or not _whole(data[::8, ::8, ::8]):
+        return 0
+    step = int(np.ceil(np.sqrt(data.size / _ENOUGH_VOXELS)))
+    lines = data[:, ::step, ::step]
+    some = lines[::2, ::2, ::2]
+    if not _whole(some):
+        return 0
+    values, counts = np.unique(some, return_counts=True)
+    if len(values) <= 2:
+        return len(values)
+    # The background, and what an image is padded with, are patches of any image.
+    background = values[np.argsort(counts)[-2 if len(values) > _FEW else -1 :]]
+    return len(values) if _in_patches(lines, values, background) else 0
+
+
+def _whole(values: np.ndarray) -> bool:
+    return values.dtype.kind in "iub" or bool((values == np.rint(values)).all())
+
+
+def _in_patches(data: np.ndarray, values: np.ndarray, background: np.ndarray) -> bool:
+    """Whether neighbours off the background mostly have one value, or unrelated ones.
+
+    An image of little noise has neighbours of one value, too, but the others of them
+    are only a step or two apart, whereas the names of regions that touch are unlike.
+    """
+    one, other = data[:-1], data[1:]
+    inside = np.ones(one.shape, bool)
+    for value in background:
+        inside &= (one != value) & (other != value)
+    one, other = one[inside], other[inside]
+    if not one.size:
+        return False
+    same = one == other
+    if len(values) <= _FEW or same.mean() > _MOSTLY_SAME:
+        return bool(same.mean() > _SAME)
+    if same.mean() < _OFTEN_SAME:
+        return False
+    steps = [np.searchsorted(values, part[~same]) for part in (one, other)]
+    return bool(np.median(np.abs(steps[0] - steps[1])) > _STEPS)

@@ -1,0 +1,123 @@
+"""KeyMorph: the affine between two volumes, in closed form from keypoints of each.
+
+Yu et al. (MIDL 2022), Wang et al. (MedIA 2025). One convolutional network looks at each
+volume alone; its last channels are heat maps, and a keypoint is the centre of mass of
+its map. The affine is the one that takes the fixed volume's keypoints nearest to the
+moving one's, each pair weighted by how strong its maps are. The keypoints turn with the
+volume as far as the network has learned to, so that any orientation takes one pass.
+
+    A = Q W Pᵀ (P W Pᵀ)⁻¹      P fixed (homogeneous), Q moving, W weights
+
+Instance norm, as batch statistics do not go with pure functions of a pair.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+from ml_collections import FrozenConfigDict
+
+from mdvit_jax import geometry
+from mdvit_jax.models.mdvit import AffineEstimate, StageEstimate
+from mdvit_jax.models.ops import convolution
+
+_RIDGE = 1e-5  # keeps the normal equations solvable where keypoints lie in one plane
+
+
+class Detector(nn.Module):
+    """A volume → keypoints and their weights."""
+
+    config: FrozenConfigDict
+
+    @nn.compact
+    def __call__(self, volume: Array) -> tuple[Array, Array]:
+        """[batch, x, y, z] → normalised [batch, points, 3] and weights [batch, points].
+
+        A 2×2×2 pooling follows every second convolution, but for the last layer, which
+        makes the maps.
+        """
+        config, dtype = self.config, jnp.dtype(self.config.compute_dtype)
+        features = volume[..., None]
+        for number, channels in enumerate(config.channels):
+            layer = Convolution(channels, dtype, False, name=f"convolution_{number}")
+            features = nn.relu(normalise(layer(features)))
+            if number % 2:
+                features = nn.max_pool(features, (2, 2, 2), strides=(2, 2, 2))
+        maps = Convolution(config.keypoints, dtype, True, name="keypoints")(features)
+        maps = jnp.moveaxis(nn.relu(maps), -1, 1)  # [batch, points, x, y, z]
+        return geometry.centre_of_mass(maps), maps.sum((-3, -2, -1))
+
+
+class Convolution(nn.Module):
+    """Dense 3×3×3 convolution that keeps the size; instance norms take a bias away."""
+
+    channels: int
+    dtype: jnp.dtype
+    use_bias: bool
+
+    @nn.compact
+    def __call__(self, features: Array) -> Array:
+        """[batch, x, y, z, in] → [batch, x, y, z, channels]."""
+        shape = (3, 3, 3, features.shape[-1], self.channels)
+        kernel = self.param("kernel", nn.initializers.zeros, shape)
+        convolved = convolution.same(self.dtype, features, kernel)
+        if self.use_bias:
+            convolved += self.param("bias", nn.initializers.zeros, (self.channels,))
+        return convolved
+
+
+def normalise(features: Array) -> Array:
+    """Mean 0 and variance 1 of each channel of each volume (instance norm)."""
+    mean = features.mean((1, 2, 3), keepdims=True)
+    variance = ((features - mean) ** 2).mean((1, 2, 3), keepdims=True)
+    return (features - mean) * jax.lax.rsqrt(variance + 1e-5)
+
+
+def fit_affine(fixed: Array, moving: Array, weights: Array) -> Array:
+    """`fixed_to_moving` by weighted least squares, [*batch, 4, 4].
+
+    Args:
+        fixed, moving: [*batch, points, 3].
+        weights: [*batch, points], not negative, of which any multiple does the same.
+    """
+    total = weights.sum(-1, keepdims=True)
+    weights = weights / jnp.where(total > 0, total, 1)
+    points = jnp.concatenate([fixed, jnp.ones_like(fixed[..., :1])], axis=-1)
+    weighted = jnp.swapaxes(points * weights[..., None], -1, -2)
+    normal = jnp.matmul(weighted, points, precision="highest")
+    # Towards the shift between the two, where the points say nothing else.
+    ridge = _RIDGE * jnp.eye(4)
+    right = jnp.matmul(weighted, moving - fixed, precision="highest")
+    change = jnp.swapaxes(jnp.linalg.solve(normal + ridge, right), -1, -2)
+    identity = jnp.eye(3, dtype=change.dtype)
+    return geometry.homogeneous(change[..., :3] + identity, change[..., 3])
+
+
+class KeyMorph(nn.Module):
+    """The detector on both volumes, and the affine between their keypoints."""
+
+    config: FrozenConfigDict
+
+    @nn.compact
+    def __call__(
+        self,
+        fixed: Array,
+        moving: Array,
+        initial: Array | None,
+        dropout_keys: Array | None,
+    ) -> AffineEstimate:
+        """As `network.Network.apply`; there is one stage, and no dropout."""
+        del dropout_keys
+        detect = Detector(self.config, name="detector")
+        seen = moving if initial is None else geometry.warp_affine(moving, initial)
+        # One after the other: the volumes are two of a batch to the network.
+        points, strengths = detect(jnp.concatenate([fixed, seen]))
+        count = len(fixed)
+        weights = strengths[:count] * strengths[count:]
+        matrix = fit_affine(points[:count], points[count:], weights)
+        if initial is not None:
+            matrix = geometry.compose(initial, matrix)
+        warped = geometry.warp_affine(moving, matrix)
+        twelve = matrix[:, :3].reshape(count, 12)
+        stage = StageEstimate(twelve, matrix, warped, weights > 0)
+        return AffineEstimate(twelve, matrix, warped, (stage,))

@@ -1,0 +1,105 @@
+"""Weights of a network in one safetensors file, with the model of its configuration.
+
+A tensor is called after its path, "stage_1/head/hidden/kernel". The file's metadata
+hold `model` (JSON, `config.model`), `size` and `field_of_view` of the volumes that it
+learned from, and `about`, in words.
+"""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from mdvit_jax import errors
+from mdvit_jax.models import network
+
+
+class Weights(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        network: made from the model part of its configuration.
+        params: float32, nested.
+        size: voxels along each axis of the volumes.
+        field_of_view: in mm along each axis.
+        about: where they come from.
+    """
+
+    network: network.Network
+    params: network.Params
+    size: int
+    field_of_view: float
+    about: str
+
+
+def save(
+    path: str | Path,
+    params: network.Params,
+    config: ml_collections.ConfigDict,
+    about: str,
+    dtype: str = "float16",
+) -> None:
+    """Write the parameters of a run's network.
+
+    Args:
+        path: of the file.
+        params: nested dict.
+        config: the run's configuration; of it `model` and the grid are kept.
+        about: a sentence.
+        dtype: "float16" halves the file; a weight is rounded by a two-thousandth.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    metadata = {
+        "model": json.dumps(config.model.to_dict()),
+        "size": str(config.data.size),
+        "field_of_view": str(config.data.field_of_view),
+        "about": about,
+    }
+    save_file(dict(_flat(params, dtype)), path, metadata)
+
+
+def load(path: str | Path) -> Weights:
+    """Read the weights that `save` wrote.
+
+    Raises:
+        UserError: there is no such file, or it is none of weights.
+    """
+    params: network.Params = {}
+    try:
+        with safe_open(path, "numpy") as file:
+            metadata = file.metadata()
+            values = json.loads(metadata["model"])
+            for name in file.keys():  # noqa: SIM118, it is no dict
+                *groups, last = name.split("/")
+                group = params
+                for part in groups:
+                    group = group.setdefault(part, {})
+                group[last] = jnp.asarray(file.get_tensor(name), jnp.float32)
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return Weights(
+            network.create(ml_collections.ConfigDict(values)),
+            params,
+            int(metadata["size"]),
+            float(metadata["field_of_view"]),
+            metadata["about"],
+        )
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise errors.UserError(
+            f"{path} is no file of a network's weights ({error}); name one that "
+            "`mdvit export` wrote as .safetensors."
+        ) from error
+
+
+def _flat(params, dtype: str, prefix: str = ""):
+    for name, value in params.items():
+        if isinstance(value, dict):
+            yield from _flat(value, dtype, f"{prefix}{name}/")
+        else:
+            yield f"{prefix}{name}", np.ascontiguousarray(np.asarray(value, dtype))

@@ -1,0 +1,1 @@
+"""Sections of tables and figures, as Markdown and as one web page."""

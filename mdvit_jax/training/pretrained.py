@@ -1,0 +1,176 @@
+"""Networks as their training left them: to evaluate, register with, or start from."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from jax.sharding import SingleDeviceSharding
+
+from mdvit_jax import config as configuration
+from mdvit_jax import errors, geometry, models
+from mdvit_jax.data import conform
+from mdvit_jax.evaluation import methods
+from mdvit_jax.io.image import Image
+from mdvit_jax.models import import_torch
+from mdvit_jax.training import checkpoint
+
+# What decides who trains and who tests, of one cohort.
+_DECIDE_THE_SPLIT = ("seed", "data.split", "data.person", "data.same_person")
+
+
+class Trained(NamedTuple):
+    """A trained network, what to call it, and where its parameters come from."""
+
+    name: str
+    network: models.Network
+    params: Any
+    origin: str
+
+
+def trained_network(run: str | Path, *, newest: bool = False) -> Trained:
+    """The network of a run with the parameters of its best checkpoint, or the newest.
+
+    Raises:
+        UserError: no such run, or no checkpoint in it.
+    """
+    config = configuration.saved(run)
+    network = models.create(config)
+    place = SingleDeviceSharding(jax.local_devices()[0])
+    like = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        parameter_shapes(config, network),
+    )
+    params, step = load_best_params(run, like, newest=newest)
+    name = f"{_architecture(config)} ({config.loss.name.upper()})"
+    if config.optim.start_from:
+        name += ", fine-tuned"
+    return Trained(name, network, params, f"step {step}")
+
+
+def imported_network(config: ml_collections.ConfigDict, weights: Path) -> Trained:
+    """The network of `config.model` with the weights that PyTorch wrote.
+
+    The first axis of a volume, x in RAS+, is PyTorch's depth, as in programs that hand
+    over arrays as nibabel reads them. Whom the network learned from is not known here.
+
+    Raises:
+        UserError: a file that holds no weights, or those of another network.
+    """
+    model = ml_collections.ConfigDict(config.model.to_dict())
+    model.torch_coordinates = True
+    params = import_torch.load(weights, model)
+    origin = "weights of PyTorch, trained on people who are not known"
+    name = f"{_architecture(config)} (PyTorch)"
+    return Trained(name, models.create(model), params, origin)
+
+
+class Estimate(NamedTuple):
+    """What a network says of a pair of scans.
+
+    Attributes:
+        matrix: 4×4 float64 fixed → moving, world RAS+ mm.
+        network: what it is called, and after how many steps of training.
+    """
+
+    matrix: np.ndarray
+    network: str
+
+
+def estimate(
+    run: str | Path, pair: Sequence[Image], names: tuple[str, str]
+) -> Estimate:
+    """Align two skull-stripped scans by the network of a run, on its own grid.
+
+    Args:
+        run: folder that training wrote.
+        pair: the fixed and the moving scan.
+        names: of the two, in messages.
+
+    Raises:
+        UserError: no such run, no checkpoint in it, or a scan that it cannot take.
+    """
+    trained = trained_network(run)
+    data = configuration.saved(run).data
+    scans = [
+        conform.conform(
+            volume, None, None,
+            size=data.size, field_of_view=data.field_of_view, name=name,
+        )
+        for volume, name in zip(pair, names, strict=True)
+    ]  # fmt: skip
+    fixed, moving = (
+        geometry.normalised_to_world(scan.image.shape, scan.to_world) for scan in scans
+    )
+    normalised = methods.aligner(trained.network, trained.params)(*scans)
+    matrix = geometry.in_world(normalised, fixed=fixed, moving=moving)
+    return Estimate(matrix, f"{trained.name}, {trained.origin}")
+
+
+def load_best_params(run: str | Path, like, *, newest: bool = False) -> tuple[Any, int]:
+    """Parameters of a run's best checkpoint by validation DSC, and its step.
+
+    Args:
+        run: folder that training wrote.
+        like: tree of arrays, or of their shapes with sharding, to be placed as.
+        newest: take the newest checkpoint instead.
+
+    Raises:
+        UserError: no such run, no checkpoint in it, or a damaged one.
+    """
+    configuration.saved(run)
+    with checkpoint.Checkpoints(run, keep=None) as saved:
+        if (best := saved.latest if newest else saved.best) is None:
+            raise errors.UserError(
+                f"{run} holds no checkpoint yet; train it first, or name another run."
+            )
+        return saved.load_params(best, like), best
+
+
+def parameter_shapes(config: ml_collections.ConfigDict, network: models.Network):
+    """The tree of a network's parameters as shapes; nothing is computed."""
+    volume = jax.ShapeDtypeStruct((1, *[config.data.size] * 3), jnp.float32)
+    return jax.eval_shape(network.init, jax.random.key(0), volume, volume)
+
+
+def check_held_out(config: ml_collections.ConfigDict, run: str | Path) -> None:
+    """Raise a UserError if the cohort that trained a run is now split otherwise.
+
+    People whom the network learned from would be among those that test it.
+    """
+    before = configuration.saved(run)
+    if any(before.data[name] != config.data[name] for name in ("layout", "root")):
+        return
+    changes = describe_changes(
+        before,
+        config,
+        lambda name: name in _DECIDE_THE_SPLIT or name.startswith("data.synthetic."),
+    )
+    if changes:
+        raise errors.UserError(
+            f"{run} was trained with {changes}, so that people it learned from may be "
+            "among those to be tested; evaluate it with the values it was trained with."
+        )
+
+
+def describe_changes(before, now, matters: Callable[[str], bool]) -> str:
+    """The values of some names that differ, in words; empty if none does.
+
+    Args:
+        before, now: configurations.
+        matters: whether a difference in this dotted name counts.
+    """
+    return ", ".join(
+        f"{name} {old!r} (now {new!r})"
+        for name, (old, new) in configuration.differences(before, now).items()
+        if matters(name)
+    )
+
+
+def _architecture(config: ml_collections.ConfigDict) -> str:
+    if config.model.name == "keymorph":
+        return "KeyMorph"
+    return "C2FViT" if config.model.dilated_form == "none" else "MDViT"

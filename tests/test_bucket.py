@@ -1,0 +1,112 @@
+"""A run's folder in a bucket, held by an emulator of Google Cloud Storage."""
+
+import os
+
+import jax
+import numpy as np
+import pytest
+from etils import epath
+
+from mdvit_jax import config as configuration
+from mdvit_jax import errors
+from mdvit_jax.training import checkpoint, loop, metrics_log, pretrained
+from oracle.run import final_bytes
+from recorded_run import free_port
+from test_checkpoint import resume, save, write_scores
+from test_loop import signal_when
+from test_survival import TINY, config
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+emulator = pytest.importorskip("gcp_storage_emulator.server")
+pytest.importorskip("gcsfs")
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    """The address of an empty bucket, for epath (gcsfs) and for TensorStore."""
+    address = "127.0.0.1", free_port()
+    url = "http://{}:{}".format(*address)
+    settings = {
+        "STORAGE_EMULATOR_HOST": url,
+        "TENSORSTORE_GCS_HTTP_URL": url,
+        "GOOGLE_AUTH_TOKEN_FOR_TESTING": "none",
+        "NO_GCE_CHECK": "true",
+        "no_proxy": "127.0.0.1",
+    }
+    server = emulator.create_server(*address, in_memory=True, default_bucket="bucket")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        server.start()
+        yield "gs://bucket"
+        server.stop()
+
+
+@pytest.fixture
+def workdir(bucket, request):
+    return epath.Path(bucket) / request.node.name
+
+
+def test_checkpoints_in_a_bucket(workdir, caplog):
+    save(workdir, 1, 2, 3)
+    (workdir / "checkpoints/3/params/_METADATA").write_text("")
+    (workdir / "checkpoints/4/params/d").mkdir(parents=True)
+    (workdir / "checkpoints/4/params/d/0").write_text("a save that was killed")
+    with checkpoint.Checkpoints(workdir, keep=None) as saved:
+        assert saved.steps() == [1, 2, 3]
+    caplog.clear()
+    assert resume(workdir) == 2
+    unfinished, damaged = (
+        record.getMessage()
+        for record in caplog.records
+        if record.name.startswith("mdvit_jax")
+    )
+    assert "checkpoints/4: removed the unfinished save" in unfinished
+    assert "3.damaged" in damaged
+    write_scores(workdir, s1=0.9)
+    save(workdir, 5, 6, keep=1)
+    names = sorted(path.name for path in (workdir / "checkpoints").iterdir())
+    assert names == ["1", "3.damaged", "6"]
+    with checkpoint.Checkpoints(workdir, keep=None) as saved:
+        assert (saved.best, saved.latest) == (1, 6)
+
+
+def test_a_run_in_a_bucket_is_the_run_on_a_disk(workdir, tmp_path, monkeypatch):
+    """Stopped in the middle, started again, and evaluated."""
+    settings = TINY | {"optim.steps": "8", "validation.every": "4"}
+    assert loop.train(config(tmp_path / "disk", settings)) == 0
+    signal_when(
+        monkeypatch, metrics_log.MetricsLog, "write", lambda _, step, __: step == 4
+    )
+    assert loop.train(config(workdir, settings)) == 143
+    monkeypatch.undo()
+    assert loop.train(config(workdir, settings)) == 0
+    record = (tmp_path / "disk/metrics.jsonl").read_text()
+    assert (workdir / "metrics.jsonl").read_text() == record
+    assert final_bytes(workdir) == final_bytes(tmp_path / "disk")
+    names = {path.name for path in (tmp_path / "disk").iterdir()}
+    others = {path.name for path in workdir.iterdir()}
+    assert others == names - {".lock", "tensorboard"}
+    assert (workdir / "curves.png").read_bytes()[1:4] == b"PNG"
+    assert sorted(path.name for path in (workdir / "validation").iterdir()) == [
+        "0000004.png",
+        "0000008.png",
+    ]
+    trained = [
+        pretrained.trained_network(run)
+        for run in (os.fspath(workdir), tmp_path / "disk")
+    ]
+    assert trained[0].origin == trained[1].origin
+    jax.tree.map(np.testing.assert_array_equal, trained[0].params, trained[1].params)
+    with pytest.raises(errors.UserError, match=r"holds a run with optim.lr"):
+        loop.train(config(workdir, settings | {"optim.lr": "1"}))
+
+
+@pytest.mark.parametrize("folder", ["s3://bucket/run", "nowhere://bucket/run"])
+def test_a_bucket_that_cannot_be_opened_is_one_sentence(folder):
+    """Without the package of its service, or of no service."""
+    with pytest.raises(errors.UserError, match=rf"^The bucket of {folder} cannot be"):
+        loop.train(config(folder, TINY))
+    with pytest.raises(errors.UserError, match=rf"^The bucket of {folder} cannot be"):
+        configuration.saved(folder)

@@ -1,0 +1,177 @@
+"""Configurations: overrides, what people mistype, and the record of a run."""
+
+import glob
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mdvit_jax import config, errors
+from mdvit_jax.cli import parser
+
+ROOT = Path(__file__).resolve().parents[1]
+DEFAULT = ROOT / "configs/default.py"
+
+
+@pytest.mark.parametrize("path", sorted(glob.glob(str(ROOT / "configs/[!_]*.py"))))
+def test_every_file_loads_and_names_no_new_value(path):
+    default, settings = config.load(DEFAULT), config.load(path)
+    assert {name for name, _ in config.leaves(settings)} == {
+        name for name, _ in config.leaves(default)
+    }
+    assert settings.is_locked
+
+
+def test_overrides_have_the_type_of_the_file():
+    settings = config.load(
+        DEFAULT,
+        {
+            "optim.steps": "200_000",
+            "optim.batch": "4",
+            "optim.lr": "1",
+            "model.remat": "True",
+            "data.root": "12",
+            "data.split": "[10, 2, 3]",
+            "data.same_person": "[['1003', '1023']]",
+            "optim.trained": "'msda'",
+        },
+    )
+    assert settings.optim.steps == 200_000 and isinstance(settings.optim.steps, int)
+    assert settings.optim.batch == 4
+    assert settings.optim.lr == 1.0 and isinstance(settings.optim.lr, float)
+    assert settings.model.remat is True
+    assert settings.data.root == "12"
+    assert settings.data.split == (10, 2, 3)
+    assert settings.data.same_person == (("1003", "1023"),)
+    assert settings.optim.trained == ("msda",)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("optim.lrr", "optim.lr"),
+        ("optim.rl", "optim.lr"),
+        ("validation", "validation."),
+        ("steps", "optim.steps"),
+        ("data.spilt", "data.split"),
+        ("model.dilated_from", "model.dilated_form"),
+    ],
+)
+def test_a_mistyped_name_suggests_the_right_one(name, meant):
+    with pytest.raises(errors.UserError, match=f"did you mean --config.{meant}"):
+        config.load(DEFAULT, {name: "1"})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("optim.steps", "many"),
+        ("optim.steps", "1.5"),
+        ("optim.steps", "inf"),
+        ("optim.lr", "small"),
+        ("model.remat", "perhaps"),
+    ],
+)
+def test_a_wrong_value_is_named(name, text):
+    with pytest.raises(errors.UserError, match=rf"^--config.{name}={text} is not"):
+        config.load(DEFAULT, {name: text})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("seed", "-1"),
+        ("optim.batch", "0"),
+        ("optim.lr", "nan"),
+        ("model.depth", "-1"),
+        ("validation.every", "0"),
+    ],
+)
+def test_a_value_that_is_too_small_is_named(name, text):
+    with pytest.raises(errors.UserError, match=f"{name} is {text}; it must be"):
+        config.load(DEFAULT, {name: text})
+
+
+def test_an_override_without_a_value_does_not_swallow_the_next():
+    for words in (["--config.workdir", "--config.seed=3"], ["--config.workdir"]):
+        with pytest.raises(errors.UserError, match="config.workdir needs a value"):
+            config.load(DEFAULT, words)
+
+
+def test_overrides_stand_anywhere_on_a_command_line():
+    """A value with a space is no value of an option that takes several."""
+    command = parser.Parser()
+    command.add_config()
+    command.add_argument("--note", nargs="+")
+    words = ["--config.optim.lr=3e-4", "--config", str(DEFAULT), "--note", "x", "y"]
+    options = command.parse_args([*words, "--config.data.split=(4, 2, 1)"])
+    settings = config.load(options.config, options.overrides)
+    assert options.note == ["x", "y"]
+    assert settings.optim.lr == 3e-4 and settings.data.split == (4, 2, 1)
+    assert command.parse_args(words[1:3]).overrides == ()
+
+
+def test_missing_and_broken_files(tmp_path):
+    with pytest.raises(errors.UserError, match=r"does not exist; beside it .*adni"):
+        config.load(ROOT / "configs/adnii.py")
+    with pytest.raises(errors.UserError) as caught:
+        config.load(ROOT / "configs/adnii.py")
+    assert "__init__" not in str(caught.value)
+    broken = tmp_path / "broken.py"
+    broken.write_text("def get_config():\n    return 1 / 0\n")
+    with pytest.raises(errors.UserError, match=r"broken.py cannot be used \(ZeroDiv"):
+        config.load(broken)
+
+
+def test_what_is_saved_comes_back(tmp_path):
+    settings = config.load(DEFAULT, {"data.same_person": "(('a', 'b'), ('c',))"})
+    config.save(settings, tmp_path)
+    restored = config.saved(tmp_path)
+    assert config.differences(settings, restored) == {}
+    other = config.load(DEFAULT, {"optim.lr": "3e-4"})
+    assert config.differences(restored, other) == {
+        "data.same_person": ((("a", "b"), ("c",)), ()),
+        "optim.lr": (1e-4, 3e-4),
+    }
+    with pytest.raises(errors.UserError, match="not the folder of a run"):
+        config.saved(tmp_path / "none")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", '{"train": 3}', '{"data": 1}', "\xff"])
+def test_a_damaged_copy_in_a_run_is_reported(tmp_path, text):
+    (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(errors.UserError, match="config.json is missing or damaged"):
+        config.saved(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["train.py"], ["eval.py", "--checkpoint", "x"], ["-m", "mdvit_jax", "prepare"]],
+)
+def test_a_mistake_is_one_sentence_in_every_program(command):
+    program = [sys.executable, *command, "--config", "configs/oasis.py"]
+    run = subprocess.run(
+        [*program, "--config.optim.stepz=3"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert run.returncode == 2
+    assert run.stderr.startswith("error: --config.optim.stepz names no value")
+    assert run.stderr.count("\n") == 1 and run.stdout == ""
+
+
+@pytest.mark.parametrize("program", ["train.py", "eval.py"])
+def test_programs_explain_themselves(run_python, program):
+    """At once, without JAX."""
+    run = run_python(f"""
+import runpy, sys
+sys.modules["jax"] = sys.modules["numpy"] = None  # importing them raises ImportError
+sys.argv = ["{program}", "--help"]
+runpy.run_path("{program}", run_name="__main__")
+""")
+    for words in (
+        f"python {program} --config configs/quickstart.py",
+        "--config.GROUP.NAME=VALUE",
+        "configs/default.py",
+        "Exit codes:",
+    ):
+        assert words in run.stdout

@@ -1,0 +1,151 @@
+"""What runs on a GPU or a TPU is lowered for them here, where there are none.
+
+Lowering finds what a platform has no rule for, and types that it does not know; no
+compiler runs. And products that make coordinates say that they are not to be rounded.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax import export, lax
+
+from configs import default
+from mdvit_jax import geometry, losses, models
+from mdvit_jax.geometry import forms, warp
+from mdvit_jax.losses import sobel
+from mdvit_jax.registration import gauss_newton
+from mdvit_jax.training import optimizer, sharding, step
+
+# Platforms whose forms are the same: but for attention by cuDNN, which has to be there.
+FAMILIES = [("cuda", "rocm"), ("tpu",)]
+
+
+def array(*shape: int, dtype=jnp.float32) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def small_config(dtype: str, dilated_form: str = "channels"):
+    config = default.get_config()
+    config.data.size = 40
+    config.model.update(embedding=16, depth=1, compute_dtype=dtype)
+    config.model.dilated_form = dilated_form
+    return config
+
+
+def training_step(dtype: str, dilated_form: str = "channels"):
+    """The jitted step and the shapes of what it takes."""
+    config = small_config(dtype, dilated_form)
+    mesh = sharding.create_mesh(config.optim.batch)
+    network = models.create(config)
+    volume = array(1, *[config.data.size] * 3)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), volume, volume)
+    descent = optimizer.create(config.optim, shapes)
+    create = functools.partial(step.create_state, config, network, descent, mesh)
+    train = step.create_step(config, network, descent, mesh)
+    return train, (jax.eval_shape(create), volume, volume)
+
+
+def forward(dtype: str):
+    config = small_config(dtype)
+    network, volume = models.create(config), array(1, *[config.data.size] * 3)
+    params = jax.eval_shape(network.init, jax.random.key(0), volume, volume)
+    return network.from_centres, (params, volume, volume)
+
+
+def gradient(function, *shapes, to: int):
+    """The function and the gradient of its sum to one of its inputs."""
+    total = lambda *inputs: function(*inputs).sum()  # noqa: E731
+    return jax.value_and_grad(total, argnums=to), shapes
+
+
+def ntg(form: str):
+    loss = functools.partial(losses.ntg, stride=4, form=form)
+    pyramid = functools.partial(losses.similarity_pyramid, loss)
+    return gradient(pyramid, array(2, 24, 20, 28), array(2, 24, 20, 28), to=1)
+
+
+def ncc():
+    return gradient(losses.ncc, array(2, 9, 8, 7), array(2, 9, 8, 7), to=1)
+
+
+def warped(form: str, to: int):
+    function = functools.partial(geometry.warp_affine, form=form)
+    return gradient(function, array(2, 9, 8, 7), array(2, 4, 4), to=to)
+
+
+def nearest():
+    labels = array(9, 8, 7, dtype=jnp.int32)
+    return functools.partial(geometry.warp_affine, order=0), (labels, array(4, 4))
+
+
+def level(size: int, dof: str, starts: int = 0):
+    """Registration at one size of the pyramid, from one start or several."""
+    cube = array(size, size, size)
+    image = gauss_newton.Level(cube, cube, cube)
+    align = functools.partial(gauss_newton.align, dof=dof)
+    start = array(3, 4)
+    if starts:
+        align = jax.vmap(align, (None, None, None, 0, None, None, None))
+        start = array(starts, 3, 4)
+    points, steps = array(size**2, dtype=jnp.int32), array(dtype=jnp.int32)
+    return align, (image, image, points, start, array(), steps, array())
+
+
+PROGRAMS = {
+    "step, float32": lambda: training_step("float32"),
+    "step, bfloat16": lambda: training_step("bfloat16"),
+    "step, tokens": lambda: training_step("bfloat16", "tokens"),
+    "forward, float32": lambda: forward("float32"),
+    "forward, bfloat16": lambda: forward("bfloat16"),
+    **{f"ntg, {form}": functools.partial(ntg, form) for form in sobel.FORMS},
+    "ncc": ncc,
+    **{f"warp, {f}": functools.partial(warped, f, to=1) for f in warp.FORMS},
+    **{f"warp, {f}, to image": functools.partial(warped, f, to=0) for f in warp.FORMS},
+    "warp of labels": nearest,
+    "registration, affine": lambda: level(12, "affine"),
+    "registration, similarity, several": lambda: level(12, "similarity", starts=3),
+    "registration, rigid": lambda: level(24, "rigid"),
+}
+
+
+@pytest.mark.parametrize("platforms", FAMILIES, ids="-".join)
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_it_is_lowered_for(name, platforms):
+    if "blocks" in name and "tpu" not in platforms:
+        pytest.skip("this form is for TPUs")
+    with forms.tracing_for(platforms[-1]):
+        function, shapes = PROGRAMS[name]()
+        lowered = export.export(jax.jit(function), platforms=platforms)(*shapes)
+    assert lowered.platforms == platforms
+    assert ("tpu_custom_call" in lowered.mlir_module()) == (
+        platforms == ("tpu",) and name.startswith(("step", "forward", "warp, blocks"))
+    )
+
+
+def equations(program):
+    """All equations of a jaxpr and of the jaxprs within it."""
+    for equation in program.eqns:
+        yield equation
+        for value in jax.tree.leaves(
+            list(equation.params.values()), is_leaf=lambda v: hasattr(v, "eqns")
+        ):
+            if hasattr(value, "eqns"):
+                yield from equations(value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n for n in PROGRAMS if not n.startswith(("step", "forward", "warp, blocks"))],
+)
+def test_no_product_is_rounded(name):
+    """An accelerator rounds factors to 8 or 11 bits unless it is told not to.
+
+    The blocks of the TPU are exact in 8 bits.
+    """
+    function, shapes = PROGRAMS[name]()
+    for equation in equations(jax.make_jaxpr(function)(*shapes)):
+        if equation.primitive.name in ("dot_general", "conv_general_dilated"):
+            highest = (lax.Precision.HIGHEST,) * 2
+            assert equation.params["precision"] == highest, equation.source_info

@@ -1,0 +1,38 @@
+"""Scans that cannot be read are named once, and never by some processes only."""
+
+import logging
+
+import jax
+import pytest
+
+from mdvit_jax import config, errors
+from mdvit_jax.data import skipped_scans
+from mdvit_jax.training import setup
+from recorded_run import ROOT
+
+
+def test_each_scan_is_named_once_and_counted(caplog):
+    # As `distributed.join` does in all processes but the first.
+    caplog.set_level(logging.ERROR, "mdvit_jax")
+    caplog.handler.setLevel(logging.NOTSET)
+    batches = [{"unreadable": known} for known in ({}, {2: "C."}, {2: "D.", 0: "A."})]
+    assert list(skipped_scans.warn(iter(batches), ("s0", "s1", "s2"))) == batches
+    assert [record.getMessage() for record in caplog.records] == [
+        "s2 cannot be read and is left out, 1 of 3 scans so far: C.",
+        "s0 cannot be read and is left out, 2 of 3 scans so far: A.",
+    ]
+
+
+def test_processes_that_share_pairs_leave_none_out(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 4)
+    configs = [
+        config.load(
+            ROOT / "configs/default.py",
+            {"data.skip_unreadable": value, "mesh.model": "2"},
+        )
+        for value in ("false", "true")
+    ]
+    setup.check_skipping(configs[0], 2)
+    setup.check_skipping(configs[1], 4)
+    with pytest.raises(errors.UserError, match="4 processes load the same 2 parts"):
+        setup.check_skipping(configs[1], 2)

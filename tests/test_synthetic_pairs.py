@@ -1,0 +1,97 @@
+"""Synthetic pairs within the training step: their truth, and what it depends on."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import default
+from mdvit_jax import errors, geometry, models
+from mdvit_jax.data import head_file, label_maps
+from mdvit_jax.training import optimizer, sharding, step, synthetic_pairs
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def heads_file(tmp_path_factory):
+    """Three heads, of which the second is a wider one and the third is held out."""
+    head = label_maps.mni152_head(voxel=6.0)
+    wide = head._replace(
+        to_mm=np.diag([1.1, 1, 1, 1]).astype("f4") @ head.to_mm,
+        landmarks=head.landmarks * np.array([1.1, 1, 1], np.float32),
+    )
+    heads = label_maps.Head(*map(np.stack, zip(head, wide, head, strict=True)))
+    path = tmp_path_factory.mktemp("heads") / "heads.npz"
+    head_file.write(path, heads)
+    return path
+
+
+def configuration(heads_file):
+    config = default.get_config()
+    config.data.size = SIZE
+    config.model.update({"embedding": 8, "depth": 1, "dilations": (2,)})
+    config.model.update({"patches": (3, 7), "strides": (2, 4)})
+    config.loss.update({"stride": 1, "known": 0.05, "deep": 0.3})
+    config.augment.update({"flip": 0.0, "rotate": 0.0})
+    config.synthesis.update(
+        {"heads": str(heads_file), "held_out": 1, "pairs": 2, "oversample": 1}
+    )
+    return config
+
+
+def test_the_truth_takes_the_moving_brain_to_the_fixed_one(heads_file):
+    config = configuration(heads_file)
+    config.synthesis.update({"pairs": 12, "same_head": 0.5})
+    heads = synthetic_pairs.read_heads(config, "train")
+    assert len(heads.labels) == 2
+    recipe = synthetic_pairs.recipe(config)
+    made = jax.jit(lambda key: synthetic_pairs.make(key, heads, recipe))(
+        jax.random.key(1)
+    )
+    assert made.fixed.shape == (24, SIZE, SIZE, SIZE)
+    assert (made.known == 1).all()
+    assert 0 < (np.asarray(made.slack) == 0).sum() < 24
+    warped = geometry.warp_affine(made.moving_target, made.truth)
+    after, before = (
+        np.abs(np.asarray(v) - made.fixed_target).mean((1, 2, 3))
+        for v in (warped, made.moving_target)
+    )
+    assert np.median(after / before) < 0.5
+    assert (after < before).mean() > 0.9
+    # The second half is the first one the other way round.
+    np.testing.assert_array_equal(made.fixed[:12], made.moving[12:])
+    both = geometry.compose(made.truth[:12], made.truth[12:])
+    np.testing.assert_allclose(both, np.tile(np.eye(4), (12, 1, 1)), atol=1e-4)
+
+
+def test_a_step_with_synthetic_pairs_is_the_same_each_time(heads_file):
+    config = configuration(heads_file)
+    config.optim.batch = 2
+    mesh = sharding.create_mesh(config.optim.batch)
+    network = models.create(config)
+    volume = jax.ShapeDtypeStruct((1, SIZE, SIZE, SIZE), jnp.float32)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), volume, volume)
+    descent = optimizer.create(config.optim, shapes)
+    state = step.create_state(config, network, descent, mesh)
+    train_step = step.create_step(config, network, descent, mesh)
+    scans = np.random.default_rng(0).random((2, 2, SIZE, SIZE, SIZE), np.float32)
+    start = jax.tree.map(np.array, state)
+    results = [train_step(jax.tree.map(jnp.array, start), *scans) for _ in range(2)]
+    for one, other in zip(*map(jax.tree.leaves, results), strict=True):
+        assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
+    loss = np.asarray(results[0][1].loss)
+    assert loss.shape == (2,) and np.isfinite(loss).all()
+    assert float(results[0][1].gradient_norm) > 0
+
+
+def test_no_label_map_is_left(heads_file, tmp_path):
+    config = configuration(heads_file)
+    config.synthesis.held_out = 3
+    with pytest.raises(errors.UserError, match="none is left for train"):
+        synthetic_pairs.read_heads(config, "train")
+    config.synthesis.heads = str(tmp_path)
+    with pytest.raises(errors.UserError, match="0 label maps"):
+        synthetic_pairs.read_heads(config, "train")

@@ -1,0 +1,263 @@
+"""What a step learns from: the truth is true, and each change does what it says."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from configs import default
+from mdvit_jax import errors, geometry, losses, models
+from mdvit_jax.training import (
+    augment,
+    deformation,
+    examples,
+    known_affines,
+    random_affine,
+    recolour,
+    stage_loss,
+)
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+N = 24
+FIELD = 256.0
+NONE = augment.settings(default.get_config().augment)._replace(flip=0.0, rotate=0.0)
+AFFINE = random_affine.RandomAffine("both", (30.0,), 1.2, 0.1, 15.0)
+
+
+def blobs(count: int, seed: int = 0) -> np.ndarray:
+    """Smooth lopsided blobs in [0, 1], away from the border, [count, N, N, N]."""
+    noise = np.random.default_rng(seed).random((count, N, N, N))
+    smooth = ndimage.gaussian_filter(noise, (0, 2, 2, 2))
+    smooth = (smooth - smooth.min()) / np.ptp(smooth)
+    x = np.linspace(-1, 1, N)
+    ball = (x[:, None, None] - 0.1) ** 2 + (x[:, None] * 1.3) ** 2 + x**2 < 0.16
+    return (smooth * ndimage.gaussian_filter(ball.astype(float), 1)).astype("f4")
+
+
+def make(settings, fixed, moving, seed=0):
+    keys = jax.random.split(jax.random.key(seed), (len(fixed), 2))
+    return examples.make(keys, fixed, moving, settings, FIELD)
+
+
+def test_the_known_truth_takes_the_moving_scan_back_to_the_fixed_one():
+    scans = blobs(6)
+    settings = NONE._replace(same=1.0, affine=AFFINE, mirror=0.5)
+    made = make(settings, scans, blobs(6, seed=1))
+    assert (made.known == 1).all()
+    back = geometry.warp_affine(made.moving_target, made.truth)
+    apart = np.abs(np.asarray(back) - made.fixed_target).mean((1, 2, 3))
+    before = np.abs(np.asarray(made.moving_target - made.fixed_target)).mean((1, 2, 3))
+    assert (apart < 0.2 * before).all()
+
+
+def test_of_two_people_nothing_is_known_and_only_the_named_scan_moves():
+    fixed, moving = blobs(2), blobs(2, seed=1)
+    settings = NONE._replace(affine=AFFINE._replace(which="moving"))
+    made = make(settings, fixed, moving)
+    assert (made.known == 0).all()
+    np.testing.assert_allclose(made.fixed, fixed, atol=1e-6)
+    assert (np.abs(made.moving - moving).max((1, 2, 3)) > 0.05).all()
+    assert made.moving_target is made.moving
+
+
+def test_the_network_sees_other_intensities_than_the_loss():
+    scans = blobs(8)
+    made = make(NONE._replace(contrast=1.0), scans, blobs(8, seed=1))
+    np.testing.assert_allclose(made.fixed_target, scans, atol=1e-6)
+    assert np.abs(made.fixed - made.fixed_target).max() > 0.1
+    assert float(made.fixed.min()) >= 0 and float(made.fixed.max()) <= 1
+    assert (np.asarray(made.fixed)[scans == 0] == 0).all()
+
+
+def test_a_mirrored_scan_is_reversed_from_left_to_right():
+    scans = blobs(2)
+    made = make(NONE._replace(mirror=1.0), scans, scans)
+    np.testing.assert_allclose(made.fixed, scans[:, ::-1], atol=1e-5)
+
+
+def test_without_our_changes_the_pair_is_that_of_the_paper_bit_for_bit():
+    settings = NONE._replace(flip=0.5, rotate=0.5, gamma=0.3)
+    fixed, moving = blobs(2), blobs(2, seed=1)
+    keys = jax.random.split(jax.random.key(3), (2, 2))
+    made = examples.make(keys, fixed, moving, settings, FIELD)
+    expected = augment.augment(keys, fixed, moving, settings)
+    np.testing.assert_array_equal(made.fixed, expected[0])
+    np.testing.assert_array_equal(made.moving, expected[1])
+
+
+def test_random_affines_are_within_their_limits():
+    centre = jnp.array([0.1, -0.2, 0.05])
+    draw = jax.vmap(lambda key: random_affine.draw(key, AFFINE, centre, FIELD))
+    matrices = np.asarray(draw(jax.random.split(jax.random.key(0), 500)), np.float64)
+    at_centre = matrices[:, :3, :3] @ np.asarray(centre) + matrices[:, :3, 3]
+    shift = (at_centre - np.asarray(centre)) * FIELD / 2
+    assert 14 < np.abs(shift).max() < 15.001
+    assert 1 < np.linalg.svd(matrices[:, :3, :3])[1].max() < 1.2 * 1.2
+    rigid = AFFINE._replace(scale=1.0, shear=0.0, degrees=(20.0, 90.0))
+    draw = jax.vmap(lambda key: random_affine.draw(key, rigid, centre, FIELD))
+    linear = np.asarray(draw(jax.random.split(jax.random.key(1), 500)))[:, :3, :3]
+    np.testing.assert_allclose(
+        linear @ linear.transpose(0, 2, 1), np.tile(np.eye(3), (500, 1, 1)), atol=1e-5
+    )
+    traces = linear.trace(axis1=1, axis2=2)
+    angles = np.rad2deg(np.arccos(np.clip((traces - 1) / 2, -1, 1)))
+    assert 85 < angles.max() < 90.01
+    # Half within 20°, and 20 of 90 of the other half.
+    assert (angles < 20).mean() == pytest.approx(0.5 + 0.5 * 20 / 90, abs=0.07)
+
+
+def test_the_rotation_is_that_of_scipy():
+    from scipy.spatial.transform import Rotation
+
+    axis, angle = np.array([0.36, -0.48, 0.8]), 1.1
+    found = random_affine.rotation(jnp.asarray(axis), jnp.asarray(angle))
+    expected = Rotation.from_rotvec(angle * axis).as_matrix()
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_a_deformation_has_its_size_and_no_affine_part():
+    shape = (20, 22, 24)
+    draw = jax.vmap(lambda key: deformation.draw(key, shape, 0.02))
+    fields = np.asarray(draw(jax.random.split(jax.random.key(0), 24)), np.float64)
+    axes = [np.asarray(geometry.voxel_centres(n)) for n in shape]
+    x, y, z = np.meshgrid(*axes, indexing="ij")
+    inside = x**2 + y**2 + z**2 < 0.65**2
+    design = np.stack([np.ones_like(x), x, y, z], axis=-1)[inside]
+    values = fields[..., inside].reshape(-1, len(design)).T
+    affine = design @ np.linalg.lstsq(design, values, rcond=None)[0]
+    assert affine.std() < 0.1 * values.std()
+    assert np.sqrt((values**2).mean()) == pytest.approx(0.02, rel=0.1)
+    assert np.abs(np.diff(fields, axis=-1)).max() < 0.05  # in 256 mm / 24 a step
+
+
+def test_a_deformed_warp_is_that_of_scipy():
+    volume = blobs(1)[0][:, :20, 2:]
+    key = jax.random.key(1)
+    displacement = deformation.draw(key, volume.shape, 0.05)
+    matrix = random_affine.draw(key, AFFINE, jnp.zeros(3), FIELD)
+    found = examples.warp_deformed(jnp.asarray(volume), matrix, displacement)
+    axes = [(2 * np.arange(n) + 1) / n - 1 for n in volume.shape]
+    points = np.stack(np.meshgrid(*axes, indexing="ij")) + displacement
+    points = np.einsum("ab,bxyz->axyz", matrix[:3, :3], points)
+    points += np.asarray(matrix)[:3, 3, None, None, None]
+    size = np.array(volume.shape)[:, None, None, None]
+    indices = ((points + 1) * size - 1) / 2
+    oracle = ndimage.map_coordinates(volume, indices, order=1, mode="grid-constant")
+    np.testing.assert_allclose(found, oracle, atol=1e-4)
+    still = examples.warp_deformed(jnp.asarray(volume), matrix, 0 * displacement)
+    plain = geometry.warp_affine(volume, matrix)
+    np.testing.assert_allclose(still, plain, atol=1e-5)
+
+
+def test_a_curve_is_interpolated_between_its_knots():
+    curve = np.random.default_rng(0).random((2, 8)).astype("f4")
+    image = np.linspace(0.05, 1, 64, dtype="f4").reshape(1, 4, 4, 4).repeat(2, axis=0)
+    found = recolour.apply_curve(jnp.asarray(curve), jnp.asarray(image))
+    for one, of_one in zip(np.asarray(found), curve, strict=True):
+        expected = np.interp(image[0], np.linspace(0, 1, 8), of_one)
+        np.testing.assert_allclose(one, expected, atol=1e-5)
+
+
+def test_curves_are_of_any_form():
+    draw = jax.vmap(recolour.draw_curve)
+    curves = np.asarray(draw(jax.random.split(jax.random.key(0), 400)))
+    assert curves.min() >= 0 and curves.max() <= 1
+    slopes = curves[:, -1] - curves[:, 0]
+    assert (slopes < -0.3).mean() > 0.15 and (slopes > 0.3).mean() > 0.15
+
+
+def test_the_mapped_distance_is_the_mean_over_the_points():
+    weights = np.random.default_rng(0).random((2, 8, 16, 24)).astype("f4")
+    draw = lambda k: random_affine.draw(k, AFFINE, jnp.zeros(3), FIELD)  # noqa: E731
+    one, other = (draw(jax.random.key(k)) for k in (1, 2))
+    found = losses.mapped_distance(
+        jnp.stack([one, one]), jnp.stack([other, one]), weights
+    )
+    cells = weights.reshape(2, 8, 1, 8, 2, 8, 3).mean(axis=(2, 4, 6))
+    centres = (2 * np.arange(8) + 1) / 8 - 1
+    points = np.stack([*np.meshgrid(centres, centres, centres, indexing="ij"),
+                       np.ones((8, 8, 8))], axis=-1)  # fmt: skip
+    apart = np.linalg.norm(points @ np.asarray(one - other)[:3].T, axis=-1)
+    expected = (apart * cells[0]).sum() / cells[0].sum()
+    assert float(found[0]) == pytest.approx(expected, abs=2e-3)
+    assert float(found[1]) == 0.0
+    gradient = jax.grad(lambda m: losses.mapped_distance(m, one, weights[0]))
+    assert (gradient(one) == 0).all()
+    assert jnp.isfinite(gradient(other)).all() and jnp.abs(gradient(other)).max() > 0
+    nothing = jax.grad(lambda m: losses.mapped_distance(m, one, 0 * weights[0]))
+    assert (nothing(other) == 0).all()
+
+
+def test_the_distance_over_a_mask_is_that_of_a_loop():
+    mask = np.zeros((3, 4, 5), "u1")
+    mask[0, 1, 2] = mask[2, 3, 4] = mask[1, 0, 0] = 1
+    matrix = np.asarray(
+        random_affine.draw(jax.random.key(4), AFFINE, jnp.zeros(3), FIELD)
+    )
+    apart = []
+    for index in np.argwhere(mask):
+        point = np.append((2 * index + 1) / np.array(mask.shape) - 1, 1)
+        apart.append(np.linalg.norm((matrix @ point - point)[:3]))
+    found = known_affines.distance_over(jnp.asarray(mask), matrix, jnp.eye(4))
+    assert float(found) == pytest.approx(np.mean(apart), rel=1e-5)
+
+
+def test_the_inverse_of_an_affine():
+    draw = jax.vmap(lambda k: random_affine.draw(k, AFFINE, jnp.zeros(3), FIELD))
+    matrices = draw(jax.random.split(jax.random.key(0), 20))
+    found = np.asarray(geometry.invert(matrices))
+    np.testing.assert_allclose(found, np.linalg.inv(matrices), atol=1e-5)
+    assert (found[:, 3] == [0, 0, 0, 1]).all()
+
+
+def test_the_loss_of_an_estimate_sums_its_parts():
+    """By hand, of an estimate whose matrices are known; with and without the parts."""
+    fixed, moving = jnp.asarray(blobs(2)), jnp.asarray(blobs(2, seed=1))
+    draw = jax.vmap(lambda k: random_affine.draw(k, AFFINE, jnp.zeros(3), FIELD))
+    first, last, truth = (
+        draw(jax.random.split(jax.random.key(k), 2)) for k in range(3)
+    )
+    nothing = jnp.zeros((2, 12)), jnp.zeros((2, 1), bool)
+    stages = tuple(
+        models.StageEstimate(
+            nothing[0], matrix, geometry.warp_affine(volume, matrix), nothing[1]
+        )
+        for matrix, volume in ((first, geometry.halve(moving)), (last, moving))
+    )
+    estimate = models.AffineEstimate(nothing[0], last, stages[-1].warped, stages)
+    known = jnp.array([1.0, 0.0])
+    slack = jnp.array([3.0, 0.0])
+    shown = examples.Examples(fixed, moving, fixed, moving, truth, known, slack)
+    similarity = lambda f, w: losses.ntg(f, w)  # noqa: E731
+    half = geometry.halve(fixed)
+
+    def at(matrix, fixed, moving):
+        apart = losses.mapped_distance(matrix, truth, shown.fixed_target) * FIELD / 2
+        ntg = losses.ntg(fixed, geometry.warp_affine(moving, matrix))
+        return ntg, ntg + 0.05 * known * (apart - slack)
+
+    alone, with_known = at(last, fixed, moving)
+    _, of_first = at(first, half, geometry.halve(moving))
+    plain = stage_loss.of_pairs(
+        shown, estimate, similarity, known=0.0, deep=0.0, field_of_view=FIELD
+    )
+    np.testing.assert_allclose(plain, alone, rtol=1e-5)
+    whole = {"known": 0.05, "deep": 0.3, "field_of_view": FIELD}
+    found = stage_loss.of_pairs(shown, estimate, similarity, **whole)
+    np.testing.assert_allclose(found, with_known + 0.3 * of_first, rtol=1e-5)
+    # What the network saw does not matter where the loss has images of its own.
+    shown = shown._replace(moving=1 - moving, fixed=1 - fixed)
+    estimate = estimate._replace(
+        stages=tuple(s._replace(warped=1 - s.warped) for s in stages)
+    )
+    again = stage_loss.of_pairs(shown, estimate, similarity, **whole)
+    np.testing.assert_allclose(again, found, rtol=1e-5)
+
+
+def test_scans_for_random_affines_that_are_none_are_refused():
+    config = default.get_config().augment
+    config.affine.which = "all"
+    with pytest.raises(errors.UserError, match='augment.affine.which is "all"'):
+        augment.settings(config)

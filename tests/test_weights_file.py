@@ -1,0 +1,69 @@
+"""Weights and heads in files: what is written is what is read."""
+
+import jax
+import numpy as np
+import pytest
+
+from configs import default
+from mdvit_jax import errors, models
+from mdvit_jax.data import head_file, label_maps
+from mdvit_jax.models import weights_file
+
+
+def made():
+    config = default.get_config()
+    config.model.update({"embedding": 8, "depth": 1, "head": "moments"})
+    config.data.size = 16
+    network = models.create(config)
+    volume = jax.ShapeDtypeStruct((1, 16, 16, 16), np.float32)
+    return config, network.init(jax.random.key(0), volume, volume)
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [("float32", 0), ("float16", 6e-4)])
+def test_weights_come_back(tmp_path, dtype, rtol):
+    config, params = made()
+    path = tmp_path / "network.safetensors"
+    weights_file.save(path, params, config, "of a test", dtype)
+    back = weights_file.load(path)
+    assert (back.size, back.field_of_view, back.about) == (16, 256.0, "of a test")
+    assert back.network == models.create(config)
+    assert jax.tree.structure(back.params) == jax.tree.structure(params)
+    for one, other in zip(*map(jax.tree.leaves, (back.params, params)), strict=True):
+        assert one.dtype == np.float32
+        np.testing.assert_allclose(one, other, rtol=rtol, atol=1e-7 * bool(rtol))
+
+
+def test_half_as_large_in_half_precision(tmp_path):
+    config, params = made()
+    sizes = []
+    for dtype in ("float32", "float16"):
+        weights_file.save(tmp_path / dtype, params, config, "", dtype)
+        sizes.append((tmp_path / dtype).stat().st_size)
+    assert sizes[1] < 0.55 * sizes[0]
+
+
+def test_a_file_of_something_else_is_refused(tmp_path):
+    path = tmp_path / "network.safetensors"
+    for content in (None, b"", b"no weights at all"):
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(errors.UserError, match="no file of a network's weights"):
+            weights_file.load(path)
+
+
+def test_heads_come_back(tmp_path):
+    random = np.random.default_rng(0)
+    heads = label_maps.Head(
+        random.integers(0, 50, (2, 4, 5, 6), np.uint8),
+        random.integers(-127, 127, (2, 4, 5, 6), np.int8),
+        random.random((2, 4, 4), np.float32),
+        random.random((2, 83, 3), np.float32),
+    )
+    path = tmp_path / "folder" / "heads.npz"
+    head_file.write(path, heads)
+    for one, other in zip(head_file.read(path), heads, strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert one.dtype == other.dtype
+    path.write_bytes(b"PK")
+    with pytest.raises(errors.UserError, match="no file of heads"):
+        head_file.read(path)
