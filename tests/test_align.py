@@ -223,15 +223,15 @@ def test_a_person_scanned_twice(real_data):
 def coarse_brain(real_data):
     """A real brain at 2 mm, with a sharp border."""
     scan = scans.person(2)
-    brain = cases.coarser(scan.image, 2.0)
+    brain = cases.resample_coarser(scan.image, 2.0)
     mask = scans.image(scan.mask.astype(np.float32), scan.image.affine)
-    inside = cases.coarser(mask, 2.0).data >= 0.5
+    inside = cases.resample_coarser(mask, 2.0).data >= 0.5
     return brain._replace(data=brain.data * inside)
 
 
 def moved_linearly(image, truth):
     """What interpolation widens by half a voxel, and darkens there."""
-    data = resample.resample(image.data, image.affine, np.linalg.inv(truth), image.grid)
+    data = resample(image.data, image.affine, np.linalg.inv(truth), image.grid)
     return data, image.affine
 
 
@@ -248,7 +248,7 @@ def test_an_interpolated_brain_has_no_other_size(coarse_brain):
     at = brain_points(coarse_brain)
     turn = Rotation.from_euler("xyz", [8, -5, 12], degrees=True).as_matrix()
     linear = turn @ np.diag([1.05, 0.97, 1.03])
-    truth = cases.about(at.mean(0), linear, [6.0, -9, 4])
+    truth = cases.affine_about(at.mean(0), linear, [6.0, -9, 4])
     moving = moved_linearly(coarse_brain, truth)
     found = register(coarse_brain, moving)
     assert mean_error(found.matrix, truth, at) < 0.1
@@ -286,7 +286,7 @@ def test_two_contrasts_of_a_whole_head_agree_from_two_starts(real_data):
     answers = []
     for axis, shift in (([0.6, 0, 0.8], [12, -16, 0]), ([0, -0.8, 0.6], [0, 16, -12])):
         turn = Rotation.from_rotvec(np.radians(15) * np.array(axis)).as_matrix()
-        start = cases.about(about, turn, shift)
+        start = cases.affine_about(about, turn, shift)
         found = register(one, other, dof="rigid", init=start)
         assert found.quality.status != "failed"
         answers.append(found.matrix)
