@@ -68,7 +68,8 @@ def segment(data: np.ndarray, mask: np.ndarray | None = None) -> Segmentation:
         darkest = np.percentile(dark, 25) if dark.size else 0.0
         clean = dark.size < _NOISY * bright.size or darkest < _FAINT * tissue
         noise = 0.0 if clean else _NOISE * float(darkest)
-        inside = contrast > min(max((_CUT if clean else _DARK) * tissue, noise), middle)
+        cut = max((_CUT if clean else _DARK) * tissue, noise)
+        inside = contrast > max(min(cut, middle), 0)
         if not clean:
             # Noise that is brighter stands alone.
             inside = ndimage.binary_opening(inside)
@@ -114,7 +115,9 @@ def _ends_in_a_jump(
     """
     if not inside.any():
         return False
-    (box,) = ndimage.find_objects(inside.astype(np.uint8))
+    (tight,) = ndimage.find_objects(inside.astype(np.uint8))
+    # With a voxel of background, where the volume does not end.
+    box = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in tight)
     inside, contrast = inside[box], contrast[box]
     if mask is not None:
         inside = inside | ~mask[box]
