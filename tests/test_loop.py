@@ -1,7 +1,6 @@
 """A training run as a whole: resumed, interrupted, fine-tuned, refused."""
 
 import contextlib
-import faulthandler
 import json
 import logging
 import os
@@ -563,7 +562,6 @@ def test_a_stall_is_written_down_with_the_line_and_progress_is_not(tmp_path):
         wait_until_written(tmp_path)
     (dump,) = tmp_path.glob("stalled-*-0.txt")
     assert "in wait_until_written" in dump.read_text()
-    faulthandler.cancel_dump_traceback_later()
 
 
 def wait_until_written(folder):

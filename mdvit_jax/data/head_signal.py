@@ -52,7 +52,9 @@ def sample(channels, head: Head, person: Person, shift: Shift, from_image, axes)
     with_affine = geometry.homogeneous(jnp.eye(3) + shift.linear, shift.offset)
     matrix = geometry.compose(to_voxel, with_affine, from_image)
     waves = shift.waves._replace(
-        amplitudes=geometry.compose(to_voxel[:3, :3], shift.waves.amplitudes)
+        amplitudes=jnp.matmul(
+            to_voxel[:3, :3], shift.waves.amplitudes, precision="highest"
+        )
     )
     moved = smooth_fields.on_grid(waves, from_image, axes)
     positions = [

@@ -40,20 +40,27 @@ class Segmentation(NamedTuple):
     padding: np.ndarray | None
 
 
-def segment(data: np.ndarray) -> Segmentation:
-    """Segment the object of a scan [x, y, z] of finite values.
+def segment(data: np.ndarray, mask: np.ndarray | None = None) -> Segmentation:
+    """Segment the object of a scan.
 
     The object has another brightness than the background, which may be the brightest:
     it is taken to lie at the faces of the volume.
+
+    Args:
+        data: [x, y, z], finite.
+        mask: [x, y, z] bool, where the values can be trusted; None is everywhere.
     """
     data = data.astype(np.float32, copy=False)
     contrast = np.abs(data - _background(data))
-    some = contrast[::2, ::2, ::2] if min(data.shape) > 16 else contrast
+    step = 2 if min(data.shape) > 16 else 1  # for speed
+    some = contrast[::step, ::step, ::step]
+    if mask is not None:
+        some = some[mask[::step, ::step, ::step]]
     middle = otsu_threshold(some)
     bright = some[some > middle]
     tissue = float(np.median(bright)) if bright.size else 0.0
     inside = contrast > 0
-    clean = sharp = _ends_in_a_jump(inside, contrast, tissue)
+    clean = sharp = _ends_in_a_jump(inside, contrast, tissue, mask)
     padding = None
     if not sharp:
         dark = some[(some > 0) & (some <= middle)]
@@ -61,7 +68,8 @@ def segment(data: np.ndarray) -> Segmentation:
         darkest = np.percentile(dark, 25) if dark.size else 0.0
         clean = dark.size < _NOISY * bright.size or darkest < _FAINT * tissue
         noise = 0.0 if clean else _NOISE * float(darkest)
-        inside = contrast > min(max((_CUT if clean else _DARK) * tissue, noise), middle)
+        cut = max((_CUT if clean else _DARK) * tissue, noise)
+        inside = contrast > max(min(cut, middle), 0)
         if not clean:
             # Noise that is brighter stands alone.
             inside = ndimage.binary_opening(inside)
@@ -98,26 +106,35 @@ def _background(data: np.ndarray) -> float:
     return float(value)
 
 
-def _ends_in_a_jump(inside: np.ndarray, contrast: np.ndarray, tissue: float) -> bool:
+def _ends_in_a_jump(
+    inside: np.ndarray, contrast: np.ndarray, tissue: float, mask: np.ndarray | None
+) -> bool:
     """Whether the border of an object is tissue: no ramp, no ringing and no noise.
 
     The ranks that this rests on are the same after any change of contrast.
     """
     if not inside.any():
         return False
-    (box,) = ndimage.find_objects(inside.astype(np.uint8))
+    (tight,) = ndimage.find_objects(inside.astype(np.uint8))
+    # With a voxel of background, where the volume does not end.
+    box = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in tight)
     inside, contrast = inside[box], contrast[box]
+    if mask is not None:
+        inside = inside | ~mask[box]
     rings = [inside]
     while len(rings) < 4:
         rings.append(ndimage.binary_erosion(rings[-1], border_value=1))
-    border, deeper = (contrast[a & ~b] for a, b in (rings[:2], rings[2:]))
+    border, deeper = rings[0] & ~rings[1], rings[2] & ~rings[3]
+    if mask is not None:
+        border, deeper = border & mask[box], deeper & mask[box]
+    pairs = border[:-1] & inside[1:]
+    neighbours = contrast[:-1][pairs], contrast[1:][pairs]
+    border, deeper = contrast[border], contrast[deeper]
     if not border.size or not deeper.size:
         return bool(border.size)
     # How often a voxel of the border is darker than one two voxels deeper.
     darker = np.searchsorted(np.sort(border), deeper).mean() / border.size
     nearly_empty = np.mean(border < _EMPTY * tissue)
-    pairs = rings[0][:-1] & ~rings[1][:-1] & rings[0][1:]
-    neighbours = contrast[:-1][pairs], contrast[1:][pairs]
     alike = stats.spearmanr(*neighbours).statistic
     return darker < _RAMP and nearly_empty < _RINGING and alike > _SMOOTH
 

@@ -168,7 +168,7 @@ def pose_matrix(draw: Draw) -> Array:
     shear = jnp.eye(3).at[jnp.triu_indices(3, 1)].set(draw.shear)
     linear = geometry.compose(rotation, shear) * draw.scale
     turn = jnp.asarray(scan_draw.TURNS)[draw.turn]
-    offset = geometry.compose(turn, draw.translation[:, None])[:, 0]
+    offset = (turn * draw.translation).sum(-1)
     return geometry.homogeneous(geometry.compose(turn, linear), offset)
 
 

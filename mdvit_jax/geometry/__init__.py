@@ -11,6 +11,7 @@ from mdvit_jax.geometry.affine import (
     compose,
     homogeneous,
     invert,
+    map_point,
     translation_matrix,
 )
 from mdvit_jax.geometry.coordinates import (
@@ -32,6 +33,7 @@ __all__ = [
     "image_pyramid",
     "in_world",
     "invert",
+    "map_point",
     "normalised_to_world",
     "pool",
     "translation_matrix",

@@ -96,6 +96,13 @@ def invert(matrix: Float[Array, "*batch 4 4"]) -> Float[Array, "*batch 4 4"]:
     return homogeneous(inverse, -_apply(inverse, offset))
 
 
+def map_point(
+    matrix: Float[Array, "*batch 4 4"], point: Float[Array, "*batch 3"]
+) -> Float[Array, "*batch 3"]:
+    """Where an affine matrix takes a point."""
+    return _apply(matrix[..., :3, :3], point) + matrix[..., :3, 3]
+
+
 def translation_matrix(offset: Float[Array, "*batch 3"]) -> Float[Array, "*batch 4 4"]:
     """[*batch, 3] → the [*batch, 4, 4] matrix that adds `offset` to a point."""
     linear = jnp.broadcast_to(jnp.eye(3, dtype=offset.dtype), (*offset.shape, 3))

@@ -133,10 +133,7 @@ class MDViT(nn.Module):
         """The affine about the centre of mass of the moving volume as first moved."""
         centre = geometry.centre_of_mass(level)
         if initial is not None:
-            point = jnp.concatenate([centre, jnp.ones_like(centre[:, :1])], axis=-1)
-            inverse = geometry.invert(initial)
-            centre = jnp.matmul(inverse, point[..., None], precision="highest")
-            centre = centre[:, :3, 0]
+            centre = geometry.map_point(geometry.invert(initial), centre)
         if self.config.torch_coordinates:
             matrix = torch_coordinates.affine_matrix(
                 parameters, centre, level.shape[1:]

@@ -11,6 +11,9 @@ from mdvit_jax.data import segmentation
 
 _MARGIN = 2  # voxels of the file kept around the foreground, where there are any
 _SKULL = 5.0  # mm; bone is as dark as air, and what is twice as thin is closed
+# Of a mask's voxels; one that has more of them in the object was drawn along it, as a
+# mask of the brain is, and one of all but a lesion is not.
+_DRAWN = 0.7
 _FEWEST = 64  # voxels
 _THINNEST = 4  # voxels
 
@@ -61,13 +64,16 @@ def segment_foreground(
     order = nib.orientations.io_orientation(affine)
     affine = affine @ nib.orientations.inv_ornt_aff(order, data.shape)
     data = np.ascontiguousarray(nib.orientations.apply_orientation(data, order))
-    inside, clean, padding = segmentation.segment(data)
+    if mask is not None:
+        mask = nib.orientations.apply_orientation(mask, order)
+    inside, clean, padding = segmentation.segment(data, mask)
     if not clean:
         inside = _close(inside, np.linalg.norm(affine[:3, :3], axis=0))
     weight = np.ones(data.shape, np.float32)
     counted = inside
     if mask is not None:
-        mask = nib.orientations.apply_orientation(mask, order)
+        if np.count_nonzero(inside & mask) > _DRAWN * np.count_nonzero(mask):
+            inside = inside | mask
         weight *= mask
         counted = inside & mask
     if padding is not None:

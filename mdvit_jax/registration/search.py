@@ -21,6 +21,7 @@ _SPREAD = 8.0, 6.0  # degrees and mm, deviation of the starts around the start
 # starts come to one place, and where they do not. People in one orientation have 0.1 to
 # 0.5, and agree; of wrong orientations hardly any start agrees with another.
 _FITS, _FITS_ALONE, _AGREE = 0.1, 0.5, 0.6
+_EQUAL = 0.005  # scores that differ by less are equal
 _ONE_SIZE = 0.02  # two scans of one head differ by less
 _APART = 25.0  # degrees between answers that are two
 _OUTLINE = {12: 1.0, 24: 1.0, 48: 1.0, 96: 0.4}  # weight; the interior is more exact
@@ -68,9 +69,12 @@ def align(
     """
     requested, dof = dof, "similarity" if dof == "rigid" else dof
     begin = pair.to_voxels(start, 24)
-    near = fit(pair, 24, _perturb(begin, seed, pair.voxel * 4), dof=dof)
+    starts = _perturb(begin, seed, pair.voxel * 4)
+    if search:
+        starts[1] = pair.to_voxels(np.eye(4), 24)  # two scans of one session
+    near = fit(pair, 24, starts, dof=dof)
     answers, scores = near.matrix, _score(near)
-    best = answers[np.argmax(scores)]
+    best = answers[_first_best(scores)]
     reach = pair.fixed.radius / (4 * pair.voxel)
     agreement = float(np.mean([_distance(m, best, reach) < 1 for m in answers]))
     enough = _FITS if agreement > _AGREE else _FITS_ALONE
@@ -83,7 +87,7 @@ def align(
         wide = fit(pair, 24, _finer(coarse.matrix[order]), dof=dof)
         answers = np.concatenate([answers, wide.matrix])
         scores = np.concatenate([scores, _score(wide)])
-        best = answers[np.argmax(scores)]
+        best = answers[_first_best(scores)]
     score, runner_up = float(scores.max()), _runner_up(answers, scores)
     for size in (48, 96):
         best = fit(pair, size, _finer(best), dof=dof).matrix
@@ -92,7 +96,8 @@ def align(
         best = best / np.array([scale, scale, scale, 1])
         if abs(scale - 1) < _ONE_SIZE:
             best = fit(pair, 96, best, dof="rigid").matrix
-    return Alignment(pair.to_world(best, 96), agreement, searched, score, runner_up)
+    matrix = _best_of(pair, (pair.to_world(best, 96), start, np.eye(4)))
+    return Alignment(matrix, agreement, searched, score, runner_up)
 
 
 def fit(
@@ -148,6 +153,20 @@ def _perturb(begin: np.ndarray, seed: int, voxel: float) -> np.ndarray:
     turns[0], shifts[0] = np.eye(3), 0
     linear = turns @ begin[:, :3]
     return np.concatenate([linear, (begin[:, 3] + shifts)[:, :, None]], axis=2)
+
+
+def _first_best(scores: np.ndarray) -> int:
+    """The first start that is as good as any, so that chance does not decide."""
+    return int(np.argmax(scores >= scores.max() - _EQUAL))
+
+
+def _best_of(pair: levels.Pair, matrices: tuple[np.ndarray, ...]) -> np.ndarray:
+    """The first of some matrices, unless another one is better at 48³."""
+    scores = []
+    for matrix in matrices:
+        judged = fit(pair, 48, pair.to_voxels(matrix, 48), dof="affine", steps=0)
+        scores.append(_score(gauss_newton.Fit(*(part[None] for part in judged)))[0])
+    return matrices[_first_best(np.array(scores))]
 
 
 def _score(fit: gauss_newton.Fit) -> np.ndarray:

@@ -90,8 +90,8 @@ def _one_pair(keys, fixed, moving, settings, field_of_view) -> Examples:
         matrix = geometry.compose(left_right, alike)
         if not has_affine:
             return matrix
-        centre = jnp.append(geometry.centre_of_mass(scan), 1)[:, None]
-        centre = geometry.compose(geometry.invert(matrix), centre)[:3, 0]
+        centre = geometry.centre_of_mass(scan)
+        centre = geometry.map_point(geometry.invert(matrix), centre)
         own = random_affine.draw(key, settings.affine, centre, field_of_view)
         return geometry.compose(matrix, own)
 

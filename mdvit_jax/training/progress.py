@@ -8,6 +8,7 @@ import contextlib
 import faulthandler
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -157,21 +158,30 @@ def dump_when_stalled(
     Yields:
         A function to call whenever there is progress.
     """
+    progressed, ended = threading.Event(), threading.Event()
     name = f"stalled-{socket.gethostname()}-{jax.process_index()}.txt"
     if bucket.in_bucket(workdir):
-        file: Any = contextlib.nullcontext(sys.stderr)
+        opened: Any = contextlib.nullcontext(sys.__stderr__)
     else:
-        file = (Path(workdir) / name).open("a", encoding="utf-8")
-    with file as opened:
+        opened = (Path(workdir) / name).open("a", encoding="utf-8")
+    with opened as file:
 
-        def progressed() -> None:
-            faulthandler.dump_traceback_later(seconds, repeat=True, file=opened)
+        def watch() -> None:
+            while not ended.is_set():
+                if not progressed.wait(seconds):
+                    # Not `dump_traceback_later`: it does not hold the interpreter's
+                    # lock, and ends a program whose other threads go on by SIGSEGV.
+                    faulthandler.dump_traceback(file, all_threads=True)
+                progressed.clear()
 
-        progressed()
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
         try:
-            yield progressed
+            yield progressed.set
         finally:
-            faulthandler.cancel_dump_traceback_later()
+            ended.set()
+            progressed.set()
+            thread.join()
     path = Path(workdir) / name
     if path.exists() and not path.stat().st_size:
         path.unlink()

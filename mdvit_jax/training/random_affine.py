@@ -56,7 +56,7 @@ def draw(
     )
     offset = settings.shift * jax.random.uniform(shift, (3,), minval=-1)
     offset = offset / (field_of_view / 2) + centre
-    offset -= geometry.compose(linear, centre[:, None])[:, 0]
+    offset -= (linear * centre).sum(-1)
     return geometry.homogeneous(linear, offset)
 
 
