@@ -15,9 +15,7 @@ _logger.setLevel(logging.WARNING)
 def warn(
     batches: Iterable[loading.Batch], subjects: Sequence[str]
 ) -> Iterator[loading.Batch]:
-    """The batches; warn of each scan that is left out for the first time.
-
-    Of several processes each warns of the pairs that it loads.
+    """The batches; warn of each scan that this process leaves out for the first time.
 
     Args:
         batches: whose `unreadable` names scans by index, in whichever worker they were.
