@@ -34,12 +34,13 @@ def small_config(dtype: str, dilated_form: str = "channels"):
     return config
 
 
-def training_step(dtype: str, dilated_form: str = "channels"):
+def training_step(dtype: str, dilated_form: str = "channels", batch: int = 1):
     """The jitted step and the shapes of what it takes."""
     config = small_config(dtype, dilated_form)
+    config.optim.batch = batch
     mesh = sharding.create_mesh(config.optim.batch)
     network = models.create(config)
-    volume = array(1, *[config.data.size] * 3)
+    volume = array(batch, *[config.data.size] * 3)
     shapes = jax.eval_shape(network.init, jax.random.key(0), volume, volume)
     descent = optimizer.create(config.optim, shapes)
     create = functools.partial(step.create_state, config, network, descent, mesh)
@@ -122,6 +123,26 @@ def test_it_is_lowered_for(name, platforms):
     assert ("tpu_custom_call" in lowered.mlir_module()) == (
         platforms == ("tpu",) and name.startswith(("step", "forward", "warp, blocks"))
     )
+
+
+def test_a_step_on_two_devices_is_lowered_for_tpus(run_python):
+    """The compiler shares no kernel of ours out; each device runs it for its pair."""
+    program = """
+import sys
+import jax
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 2)
+from jax import export
+from mdvit_jax.geometry import forms
+sys.path.insert(0, "tests")
+import test_lowering
+with forms.tracing_for("tpu"):
+    step, shapes = test_lowering.training_step("bfloat16", batch=2)
+    lowered = export.export(step, platforms=["tpu"])(*shapes)
+assert "tpu_custom_call" in lowered.mlir_module()
+print(lowered.nr_devices)
+"""
+    assert run_python(program).stdout == "2\n"
 
 
 def equations(program):
