@@ -136,7 +136,7 @@ def _head(source: image.Image, name: str, voxel: float) -> Head:
     to_world, fine = downsample.grid(
         source.data.shape, source.affine, size=size, field_of_view=largest
     )
-    index = np.full(max(int(source.data.max()), 0) + 1, tissues.index_of(507))
+    index = np.full(max(int(source.data.max()), 0) + 1, tissues.label_index(507))
     for position, number in enumerate(tissues.NUMBERS):
         index[number : number + 1] = position
     compact = image.from_array(index[source.data].astype(np.uint8), source.affine)

@@ -101,6 +101,6 @@ STANDARD = np.where(
 ).astype(np.float32)
 
 
-def index_of(number: int) -> int:
+def label_index(number: int) -> int:
     """The index of a label's number in `NUMBERS`."""
     return int(np.flatnonzero(number == NUMBERS)[0])

@@ -49,12 +49,12 @@ def image_files(path: str | Path) -> tuple[Path, ...]:
         return (path,)
     stem = path.name[: -len(ending)]
     header, voxels = (
-        _one_of(path.with_name(stem + part), path) for part in (".hdr", ".img")
+        _existing_file(path.with_name(stem + part), path) for part in (".hdr", ".img")
     )
     return header, voxels
 
 
-def _one_of(file: Path, path: Path) -> Path:
+def _existing_file(file: Path, path: Path) -> Path:
     gzipped = file.with_name(file.name + ".gz")
     for candidate in (file, gzipped) if path.suffix != ".gz" else (gzipped, file):
         if candidate.exists():

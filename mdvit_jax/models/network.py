@@ -117,10 +117,10 @@ class Network:
             return
         x, y, z = (n // token_spacing(model) for n in shape)
         needed = msda.joined_tokens((x, y, z), model.dilations)
-        found = params["stage_1"]["msda"]["compress"]["kernel"].shape[1:]
-        if found != needed:
+        fits = params["stage_1"]["msda"]["compress"]["kernel"].shape[1:]
+        if fits != needed:
             raise errors.UserError(
-                f"The weights bring {found[0]} tokens to {found[1]}, but volumes of "
+                f"The weights bring {fits[0]} tokens to {present[1]}, but volumes of "
                 f"{_by(shape)} voxels have {needed[0]} and {needed[1]}: with "
                 'model.dilated_form "tokens" a network takes one size only; use '
                 "volumes of the size it was made for."

@@ -88,7 +88,10 @@ def summary(errors: list[np.ndarray], active: list[np.ndarray]) -> dict[str, flo
         errors: [count, stages] of each scan.
         active: bool [units] of each scan.
     """
-    of_stages = np.concatenate(errors).mean(axis=0)
-    rows = {f"known_mm_stage_{i}": float(value) for i, value in enumerate(of_stages, 1)}
+    stage_distances = np.concatenate(errors).mean(axis=0)
+    rows = {
+        f"known_mm_stage_{i}": float(value)
+        for i, value in enumerate(stage_distances, 1)
+    }
     silent = float(1 - np.any(active, axis=0).mean())
-    return {"known_mm": float(of_stages[-1]), **rows, "silent_units": silent}
+    return {"known_mm": float(stage_distances[-1]), **rows, "silent_units": silent}
