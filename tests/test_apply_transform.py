@@ -229,7 +229,7 @@ def test_a_chain_with_an_fsl_matrix_says_what_it_needs(folder, capsys):
     assert "after the file: :fixed=IMAGE:moving=IMAGE" in message
 
 
-def test_a_missing_input_is_reported_before_an_existing_output(folder, capsys):
+def test_a_missing_input_leaves_an_existing_output_in_place(folder, capsys):
     (folder / "w.nii").write_bytes(b"old")
     words = ["--transform", "no.tfm", *WARP, "--output", "w.nii"]
     assert run(folder, words) == 2

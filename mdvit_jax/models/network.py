@@ -120,7 +120,7 @@ class Network:
         fits = params["stage_1"]["msda"]["compress"]["kernel"].shape[1:]
         if fits != needed:
             raise errors.UserError(
-                f"The weights bring {fits[0]} tokens to {present[1]}, but volumes of "
+                f"The weights bring {fits[0]} tokens to {fits[1]}, but volumes of "
                 f"{_by(shape)} voxels have {needed[0]} and {needed[1]}: with "
                 'model.dilated_form "tokens" a network takes one size only; use '
                 "volumes of the size it was made for."
