@@ -9,7 +9,7 @@ centres of mass. `--data` holds ds002748/, oasis1_malf/ and synthseg_labels/. Wi
 The truth between two people is the answer of `register` at 2 mm, kept in --answers.
 
 same20    one person, an affine of ±20° about each axis, ±15 %, shear 0.1, 15 mm
-inter20   the same between two people; inter0: two people as they are
+inter20   the same between two people; inter0: two people, not moved
 inter90   the same, but 20° to 90° about any axis; turned: 90° to 180°
 heads     a synthetic whole head to the brain of another scan of the person
 """

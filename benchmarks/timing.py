@@ -1,7 +1,7 @@
 """Forms of one computation, timed beside each other, and the report of a benchmark.
 
 The forms take turns within one run, so that a busy machine slows them alike; the
-minimum is the time, and the median tells how busy the machine was.
+minimum is the time, and the median shows how busy the machine was.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Train as long as a machine is lent: the learning rate falls when time gets short.
+"""Train for a fixed time: the learning rate falls towards its end.
 
     PYTHONPATH=. python launch/train_for.py SECONDS RUN OUT --config FILE [OPTIONS]
 

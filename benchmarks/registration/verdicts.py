@@ -1,9 +1,9 @@
 """How good and bad registrations of real scans are judged: what the limits rest on.
 
-    MDVIT_DATA=… python -m benchmarks.registration.qualitys
+    MDVIT_DATA=… python -m benchmarks.registration.verdicts
 
 Good pairs are people of two cohorts on each other and on MNI152, with the contrast of
-the moving one as it is, at gamma 0.5 and 2 and inverted; bad ones are made on purpose.
+the moving one unchanged, at gamma 0.5 and 2 and inverted; bad ones are made on purpose.
 A line for each with what `registration.quality` looks at, then how many got which word.
 """
 

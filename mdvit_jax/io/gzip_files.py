@@ -1,7 +1,7 @@
-"""The files of an image: their names, and their bytes to the last.
+"""The files of an image: their names, and all of their bytes.
 
 nibabel leaves a gzip stream before the checksum and allocates whatever a header claims;
-here the stream is read to its end, and its length is held against the header first.
+here its length is first compared with the header, and it is read to its end.
 """
 
 import contextlib

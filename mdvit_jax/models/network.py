@@ -111,7 +111,7 @@ class Network:
             )
 
     def _check_weights(self, params: Params, shape: tuple[int, ...]) -> None:
-        """The token form's weights fit one number of tokens only."""
+        """UserError if the token form's weights need another size of volumes."""
         model = self.module.config
         if model.name != "mdvit" or model.dilated_form != "tokens":
             return

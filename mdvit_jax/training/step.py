@@ -32,7 +32,7 @@ class TrainState(NamedTuple):
 
 
 class Measurements(NamedTuple):
-    """What a step tells: the loss of each pair, [batch], and two numbers."""
+    """Of a step: the loss of each pair, [batch], gradient norm and learning rate."""
 
     loss: Array
     gradient_norm: Array

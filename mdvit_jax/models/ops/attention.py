@@ -140,7 +140,7 @@ _attend.defvjp(_attend_forward, _attend_backward)
 def _over_heads(in_blocks: bool, function, *arrays: Array):
     """Apply to each head of each batch element: in turn if in blocks, else all at once.
 
-    The function gets the number of tokens in a block, which divides all evenly.
+    The function gets the number of tokens in a block, which divides their number.
     """
     batch, heads, tokens = arrays[0].shape[:3]
     merged = [a.reshape(batch * heads, *a.shape[2:]) for a in arrays]
@@ -172,7 +172,7 @@ class Attention(nn.Module):
 
         attended = attend(project("query"), project("key"), project("value"))
         joined = attended.transpose(0, 2, 1, 3).reshape(features.shape)
-        # So that what comes back is in the dtype of the factors, too.
+        # So that the gradient arrives in the dtype of the factors, too.
         joined = joined.astype(features.dtype)
         projected = dense.Dense(channels, self.dtype, name="projection")(joined)
         return dropout.Dropout(self.dropout, name="dropout")(projected, dropout_keys)
