@@ -75,7 +75,7 @@ def _create_parser() -> parser.Parser:
         nargs="+",
         choices=_STUDIES,
         metavar="NAME",
-        help="of those below; with them come the classical methods",
+        help="names from the list below; the classical methods are evaluated too",
     )
     result.add_argument(
         "--methods",

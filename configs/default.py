@@ -203,8 +203,8 @@ def get_config() -> ml_collections.ConfigDict:
     affine.shift = 15.0
 
     synthesis = config.synthesis = ml_collections.ConfigDict()
-    # ours: the folder of the label maps of whole heads that synthetic scans are made
-    # of, or the file that launch/small_copy.py made of it, or "mni152".
+    # ours: the folder of label maps of whole heads from which synthetic scans are
+    # made, or the file that launch/small_copy.py makes from it, or "mni152".
     synthesis.heads = "mni152"
     # ours: the last so many maps, by name, are not for training.
     synthesis.held_out = 0
@@ -246,7 +246,7 @@ def get_config() -> ml_collections.ConfigDict:
     checkpoint = config.checkpoint = ml_collections.ConfigDict()
     # ours: steps from one checkpoint to the next.
     checkpoint.every = 500
-    # ours: how many of the newest are kept; the best by validation DSC is kept besides.
+    # ours: how many of the newest are kept; the best by validation DSC is kept too.
     checkpoint.keep = 2
 
     evaluation = config.evaluation = ml_collections.ConfigDict()

@@ -24,7 +24,7 @@ def add_parser(subparsers) -> None:
     parser.add_argument(
         "--newest", action="store_true", help="the newest checkpoint, not the best"
     )
-    parser.add_argument("--output", metavar="FILE", required=True, help="is written")
+    parser.add_argument("--output", metavar="FILE", required=True, help="the new file")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace an output that is there"
     )

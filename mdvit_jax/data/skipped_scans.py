@@ -8,17 +8,17 @@ import tqdm
 from mdvit_jax.data import loading
 
 _logger = logging.getLogger(__name__)
-# Of several processes all but the first are quiet; what one leaves out only it can say.
+# Not silenced in any process: each alone knows which of its scans it leaves out.
 _logger.setLevel(logging.WARNING)
 
 
 def warn(
     batches: Iterable[loading.Batch], subjects: Sequence[str]
 ) -> Iterator[loading.Batch]:
-    """The batches; warn of each scan that this process leaves out for the first time.
+    """The batches; warn of each scan that is left out for the first time.
 
     Args:
-        batches: whose `unreadable` names scans by index, in whichever worker they were.
+        batches: those of this process, whose `unreadable` names scans by index.
         subjects: the scans' names.
     """
     known: set[int] = set()

@@ -49,9 +49,9 @@ def save(
     Args:
         path: of the file.
         params: nested dict.
-        config: the run's configuration; of it `model` and the grid are kept.
+        config: the run's configuration; its `model` part and the grid are kept.
         about: a sentence.
-        dtype: "float16" halves the file; a weight is rounded by a two-thousandth.
+        dtype: "float16" halves the file; its relative rounding error is 1/2000.
 
     Raises:
         OSError: it cannot be written.
@@ -69,7 +69,7 @@ def load(path: str | Path) -> Weights:
     """Read the weights that `save` wrote.
 
     Raises:
-        UserError: there is no such file, or it is none of weights.
+        UserError: the file is missing, or holds no weights.
     """
     params: network.Params = {}
     try:

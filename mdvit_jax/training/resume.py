@@ -16,7 +16,7 @@ from mdvit_jax.training import checkpoint, distributed, pretrained, setup, step
 
 _logger = logging.getLogger(__name__)
 
-# What may differ when a run is resumed: where things lie, whether one may be lacking,
+# What may differ when a run is resumed: where files lie, whether scans may be missing,
 # how the work is shared out, and how long it goes on.
 _MAY_DIFFER = (
     *("workdir", "data.root", "data.cache", "data.workers", "data.skip_unreadable"),
