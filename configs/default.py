@@ -162,7 +162,8 @@ def get_config() -> ml_collections.ConfigDict:
     optim.epsilon = 1e-8
     # ours: only parameters whose path holds one of these patterns are trained; (): all.
     optim.trained = ()
-    # paper 3.1, fine-tuning: the run's folder whose best checkpoint is the start.
+    # paper 3.1, fine-tuning: the run's folder whose best checkpoint is the start; or
+    # "pretrained", the network of this package, whose model is configs/anything.py's.
     optim.start_from = ""
 
     mesh = config.mesh = ml_collections.ConfigDict()

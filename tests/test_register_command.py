@@ -476,6 +476,15 @@ def test_a_trained_network_gives_the_start(run, scans, here):
     assert apart(transforms.read("t.txt"), scans) < 0.3
 
 
+def test_the_network_of_the_package_gives_the_start(run, scans, here):
+    words = ["--checkpoint", "pretrained", "--transform", "t.txt", "--report", "r.json"]
+    assert run(*words, "--no-refine", "-q") in (0, 3)
+    assert apart(transforms.read("t.txt"), scans) < 8
+    report = json.loads((here / "r.json").read_text())
+    assert report["options"]["init"].startswith("MDViT (pretrained), step 8526")
+    assert report["options"]["checkpoint"] == "pretrained"
+
+
 MISTAKES = [
     ([], "nothing to write"),
     (["--output", "w.png"], "none of the endings"),

@@ -18,6 +18,9 @@ from safetensors.numpy import save_file
 from mdvit_jax import errors
 from mdvit_jax.models import network
 
+PRETRAINED = "pretrained"  # what commands call the network of `pretrained`
+_FILE = Path(__file__).parents[1] / "weights" / "mdvit.safetensors"
+
 
 class Weights(NamedTuple):
     """What a file holds.
@@ -35,6 +38,19 @@ class Weights(NamedTuple):
     size: int
     field_of_view: float
     about: str
+
+
+def pretrained() -> Weights:
+    """The trained network that comes with this package.
+
+    It takes volumes float32 [batch, 32, 32, 32] in [0, 1] of 8 mm, RAS+, background 0:
+
+        weights = models.pretrained()
+        estimate = weights.network.from_centres(weights.params, fixed, moving)
+
+    `mdvit_jax/weights/README.md` says what it learned from and how good it is.
+    """
+    return load(_FILE)
 
 
 def save(

@@ -212,7 +212,8 @@ def _add_alignment(group) -> None:
     add(
         "--checkpoint",
         metavar="RUN",
-        help="start from what a trained network says: folder that train.py wrote",
+        help="start from what a trained network says: folder that train.py wrote, or "
+        "pretrained, the network of this package",
     )
     add(
         "--refine",
