@@ -67,15 +67,16 @@ def _create_parser() -> parser.Parser:
         default=[],
         type=Path,
         help="folders that train.py wrote (workdir), of which the best checkpoint by "
-        "validation DSC is taken; or files of PyTorch weights (.npz, .pt, .pth) of the "
-        "authors' programs, whose network --config describes",
+        "validation DSC is taken; pretrained, the network of this package; or files of "
+        "PyTorch weights (.npz, .pt, .pth) of the authors' programs, whose network "
+        "--config describes",
     )
     result.add_argument(
         "--study",
         nargs="+",
         choices=_STUDIES,
         metavar="NAME",
-        help="of those below; with them come the classical methods",
+        help="names from the list below; the classical methods are evaluated too",
     )
     result.add_argument(
         "--methods",

@@ -31,7 +31,7 @@ def main() -> None:
     )
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128])
     parser.add_argument("--cohorts", type=int, nargs="+", default=[100, 1000, 3453])
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         print(
@@ -40,13 +40,13 @@ def main() -> None:
         )
         scans = Path(folder, "scans")
         write_scans(scans, count=4, size=256)
-        for size in given.sizes:
+        for size in arguments.sizes:
             print(pairs_row(scans, Path(folder, f"cache{size}"), size), flush=True)
         print(
             "\n| scans in the cohort | to open a run's part (s) | to draw a pair (µs) |"
             "\n|---|---|---|"
         )
-        for count in given.cohorts:
+        for count in arguments.cohorts:
             scans = Path(folder, f"cohort{count}")
             write_scans(scans, count=count, size=8)
             print(cohort_row(scans, Path(folder, f"tiny{count}")), flush=True)

@@ -39,14 +39,14 @@ def main() -> None:
     )
     parser.add_argument("--size", type=int, default=128, help="voxels along each axis")
     parser.add_argument("--repeats", type=int, default=5)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         scans = Path(folder, "scans")
         loading.write_scans(scans, count=4, size=256)
-        config = loading.configured(scans, Path(folder, "cache"), given.size)
-        print_scan(config, given.repeats)
-        print_pair(config, given.repeats)
+        config = loading.configured(scans, Path(folder, "cache"), arguments.size)
+        print_scan(config, arguments.repeats)
+        print_pair(config, arguments.repeats)
 
 
 def print_scan(config, repeats: int) -> None:
@@ -55,8 +55,8 @@ def print_scan(config, repeats: int) -> None:
     with cProfile.Profile() as profile:
         for _ in range(repeats):
             cache.write(scan, dataset.conform_scan(scan, config), config)
-    found = pstats.Stats(profile).stats  # type: ignore[attr-defined]
-    whole = sum(row[2] for row in found.values()) / repeats
+    calls = pstats.Stats(profile).stats  # type: ignore[attr-defined]
+    whole = sum(row[2] for row in calls.values()) / repeats
     packed = scan.image.read_bytes()
     values = image.load(scan.image).data
     brain = int(np.count_nonzero(values))
@@ -75,7 +75,7 @@ def print_scan(config, repeats: int) -> None:
     for name, (file, function) in _FUNCTIONS.items():
         seconds = sum(
             row[3]
-            for (path, _, called), row in found.items()
+            for (path, _, called), row in calls.items()
             if Path(path).name == file and called == function
         )
         seconds /= repeats
@@ -112,7 +112,7 @@ def print_pair(config, repeats: int) -> None:
         return timing.shortest(part, 10 * repeats)
 
     opening = shortest(lambda: [opened[0], opened[1]])
-    found = {
+    parts = {
         "draw the pair": shortest(
             lambda: pairs.draw(0, 1, 1, opened.persons, "reference")
         ),
@@ -122,11 +122,11 @@ def print_pair(config, repeats: int) -> None:
     whole = shortest(lambda: load(1))
     limits = {"copy their volumes": copying(2 * opened[0].image.nbytes, repeats)}
     print("| reading a pair | ms | share | limit (ms) |\n|---|---|---|---|")
-    for name, seconds in found.items():
+    for name, seconds in parts.items():
         limit = f" {1e3 * limits[name]:.2f}" if name in limits else ""
         share = f"{seconds / whole:.0%}"
         print(f"| {name} | {1e3 * seconds:.2f} | {share} |{limit} |")
-    rest = whole - sum(found.values())
+    rest = whole - sum(parts.values())
     print(f"| the rest: a batch of it | {1e3 * rest:.2f} | {rest / whole:.0%} | |")
     print(f"| the whole | {1e3 * whole:.2f} | | |")
 

@@ -9,7 +9,7 @@ centres of mass. `--data` holds ds002748/, oasis1_malf/ and synthseg_labels/. Wi
 The truth between two people is the answer of `register` at 2 mm, kept in --answers.
 
 same20    one person, an affine of ±20° about each axis, ±15 %, shear 0.1, 15 mm
-inter20   the same between two people; inter0: two people as they are
+inter20   the same between two people; inter0: two people, not moved
 inter90   the same, but 20° to 90° about any axis; turned: 90° to 180°
 heads     a synthetic whole head to the brain of another scan of the person
 """
@@ -153,12 +153,12 @@ def measure(weights, estimate, options) -> dict[str, list[float]]:
         ("same20", same), ("inter20", inter), ("inter0", plain),
         ("inter90", apart), ("turned", far),
     ):  # fmt: skip
-        rows[name] = errors_of(estimate, cases, field)
+        rows[name] = landmark_errors(estimate, cases, field)
     for name, change in CONTRASTS.items():
         changed = [case._replace(moving=change(case.moving)) for case in same]
-        rows[f"same20, {name}"] = errors_of(estimate, changed, field)
+        rows[f"same20, {name}"] = landmark_errors(estimate, changed, field)
     for name, cases in heads(options.data, people["synthseg_labels"], weights).items():
-        rows[name] = errors_of(estimate, cases, field)
+        rows[name] = landmark_errors(estimate, cases, field)
     return rows | overlaps(estimate, people["oasis1_malf"], labelled, weights, answers)
 
 
@@ -232,7 +232,7 @@ def pairs_as_they_are(names: Sequence[str], scans, answers, size: int) -> list[C
     return cases
 
 
-def errors_of(estimate, cases: Sequence[Case], field: float) -> list[float]:
+def landmark_errors(estimate, cases: Sequence[Case], field: float) -> list[float]:
     """Mean error in mm of the centres of mass, of one pass and of two."""
     batch = Case(*map(jnp.stack, zip(*cases, strict=True)))
     over = jax.vmap(known_affines.distance_over)

@@ -143,7 +143,7 @@ def parts(config, dtype: jnp.dtype, batch: int) -> dict[str, Part]:
     hidden = model.mlp_ratio * width
     volume = jnp.asarray(random.random((batch, size, size, size)), jnp.float32)
     ntg = functools.partial(losses.ntg, stride=config.loss.stride)
-    found = {
+    parts = {
         "attention, scores and sums": Part(
             attention.attend,
             tuple(heads),
@@ -180,14 +180,14 @@ def parts(config, dtype: jnp.dtype, batch: int) -> dict[str, Part]:
         images = normal(batch, edge, edge, edge, 2)
         layer = blocks.PatchEmbedding(width, patch, stride)
         gflop = 4 * rows * patch**3 * width / 1e9
-        found[f"patch embedding {level + 1}, {patch}³ / {stride}"] = Part(
+        parts[f"patch embedding {level + 1}, {patch}³ / {stride}"] = Part(
             *module(layer, images), 1, gflop
         )
     matrix = geometry.affine_matrix(jnp.full((batch, 12), 0.02))
-    found["warp"] = Part(
+    parts["warp"] = Part(
         geometry.warp_affine, (volume, matrix), stages, 0.0, learns=(1,)
     )
-    found["NTG pyramid"] = Part(
+    parts["NTG pyramid"] = Part(
         lambda fixed, warped: losses.similarity_pyramid(ntg, fixed, warped),
         (volume, volume[:, ::-1]),
         1,
@@ -196,7 +196,7 @@ def parts(config, dtype: jnp.dtype, batch: int) -> dict[str, Part]:
     )
     keys = jax.random.split(jax.random.key(0), (batch, 2))
     changes = augment.settings(config.augment)
-    found["augmentation"] = Part(
+    parts["augmentation"] = Part(
         lambda fixed, moving: augment.augment(keys, fixed, moving, changes),
         (volume, volume),
         1,
@@ -205,25 +205,25 @@ def parts(config, dtype: jnp.dtype, batch: int) -> dict[str, Part]:
     )
     params = models.create(config).init(jax.random.key(0), volume, volume)
     descent = optimizer.create(config.optim, params)
-    found["optimiser"] = Part(
+    parts["optimiser"] = Part(
         descent.update,
         (params, descent.init(params), params),
         1,
         0.0,
         learns=(),
     )
-    return found
+    return parts
 
 
 def with_gradient(part: Part) -> Callable:
     """The function and the gradient of the sum of its outputs, to what learns."""
 
     def run(*inputs):
-        def of_learning(*learning):
+        def run_part(*learning):
             changed = dict(zip(part.learns, learning, strict=True))
             return part.function(*(changed.get(i, x) for i, x in enumerate(inputs)))
 
-        value, pull = jax.vjp(of_learning, *(inputs[i] for i in part.learns))
+        value, pull = jax.vjp(run_part, *(inputs[i] for i in part.learns))
         return value, pull(jax.tree.map(jnp.ones_like, value))
 
     return run

@@ -25,15 +25,16 @@ def main() -> None:
     )
     parser.add_argument("--size", type=int, default=64, help="voxels along each axis")
     parser.add_argument("--repeats", type=int, default=2, help="the best counts")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
-    print(f"{given.size}³, one pair a device and step, {cores} cores")
+    print(f"{arguments.size}³, one pair a device and step, {cores} cores")
     print("| processes | devices | step (s) | pairs/s | relative to one device |")
     print("|---|---|---|---|---|", flush=True)
     alone = None
     for processes, devices in ((1, 1), (1, 2), (1, 4), (1, 8), (2, 2)):
         seconds = min(
-            together(given.size, processes, devices) for _ in range(given.repeats)
+            together(arguments.size, processes, devices)
+            for _ in range(arguments.repeats)
         )
         rate = devices / seconds
         alone = alone or rate

@@ -29,9 +29,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128])
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     print("| size | first start (s) | second start (s) |\n|---|---|---|", flush=True)
-    for size in given.sizes:
+    for size in arguments.sizes:
         with tempfile.TemporaryDirectory() as folder:
             settings = SETTINGS | {"data.size": str(size)}
             command = commands.prepared(Path(folder, "cache"), settings)

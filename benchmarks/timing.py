@@ -1,7 +1,7 @@
 """Forms of one computation, timed beside each other, and the report of a benchmark.
 
 The forms take turns within one run, so that a busy machine slows them alike; the
-minimum is the time, and the median tells how busy the machine was.
+minimum is the time, and the median shows how busy the machine was.
 """
 
 import argparse
@@ -186,19 +186,19 @@ def once(function: Callable, inputs: Sequence[Any]) -> float:
 
 def shortest(function: Callable, repeats: int) -> float:
     """The shortest of several runs of a function that is done when it returns."""
-    found = []
+    durations = []
     for _ in range(repeats):
         start = time.perf_counter()
         function()
-        found.append(time.perf_counter() - start)
-    return min(found)
+        durations.append(time.perf_counter() - start)
+    return min(durations)
 
 
 def peak_bytes() -> int:
     """The most memory that this process has had so far, on its device if that says."""
-    of_device = jax.local_devices()[0].memory_stats() or {}
-    if "peak_bytes_in_use" in of_device:
-        return of_device["peak_bytes_in_use"]
+    statistics = jax.local_devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in statistics:
+        return statistics["peak_bytes_in_use"]
     # ru_maxrss counts kilobytes, on macOS bytes.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (1 if sys.platform == "darwin" else 1024)

@@ -165,7 +165,7 @@ def ntg(fixed, warped):
     return difference / (energy + 1e-5)
 
 
-def loss_of(fixed, warped):
+def ntg_pyramid(fixed, warped):
     """NTG at three sizes with weights 1, ½ and ¼."""
     total = 0.0
     for weight in (1.0, 0.5, 0.25):
@@ -197,7 +197,7 @@ def measure(size: int, batch: int, dtype: str, fused: bool, device: str) -> dict
 
     def step():
         optimizer.zero_grad(set_to_none=True)
-        loss_of(fixed, forward()).backward()
+        ntg_pyramid(fixed, forward()).backward()
         nn.utils.clip_grad_value_(network.parameters(), 10.0)
         optimizer.step()
 

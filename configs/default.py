@@ -162,7 +162,8 @@ def get_config() -> ml_collections.ConfigDict:
     optim.epsilon = 1e-8
     # ours: only parameters whose path holds one of these patterns are trained; (): all.
     optim.trained = ()
-    # paper 3.1, fine-tuning: the run's folder whose best checkpoint is the start.
+    # paper 3.1, fine-tuning: the run's folder whose best checkpoint is the start; or
+    # "pretrained", the network of this package, whose model is configs/anything.py's.
     optim.start_from = ""
 
     mesh = config.mesh = ml_collections.ConfigDict()
@@ -203,8 +204,8 @@ def get_config() -> ml_collections.ConfigDict:
     affine.shift = 15.0
 
     synthesis = config.synthesis = ml_collections.ConfigDict()
-    # ours: the folder of the label maps of whole heads that synthetic scans are made
-    # of, or the file that launch/small_copy.py made of it, or "mni152".
+    # ours: the folder of label maps of whole heads from which synthetic scans are
+    # made, or the file that launch/small_copy.py makes from it, or "mni152".
     synthesis.heads = "mni152"
     # ours: the last so many maps, by name, are not for training.
     synthesis.held_out = 0
@@ -246,7 +247,7 @@ def get_config() -> ml_collections.ConfigDict:
     checkpoint = config.checkpoint = ml_collections.ConfigDict()
     # ours: steps from one checkpoint to the next.
     checkpoint.every = 500
-    # ours: how many of the newest are kept; the best by validation DSC is kept besides.
+    # ours: how many of the newest are kept; the best by validation DSC is kept too.
     checkpoint.keep = 2
 
     evaluation = config.evaluation = ml_collections.ConfigDict()

@@ -42,15 +42,15 @@ def main() -> int:
         copy = nibabel.nifti1.Nifti1Image(image, made.to_world)
         copy.header.set_xyzt_units("mm")
         nibabel.save(copy, folder / f"{scan.subject}_T1w.nii.gz")
-    told = [f"--config.data.layout=bids --config.data.root={folder}"]
+    flags = [f"--config.data.layout=bids --config.data.root={folder}"]
     if config.synthesis.pairs:
         path = options.output / "heads.npz"
         paths = sorted(Path(config.synthesis.heads).expanduser().glob("*.nii*"))
         head_file.write(
             path, label_maps.read_heads(paths, voxel=config.synthesis.voxel)
         )
-        told.append(f"--config.synthesis.heads={path}")
-    print(" ".join(told))
+        flags.append(f"--config.synthesis.heads={path}")
+    print(" ".join(flags))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Train as long as a machine is lent: the learning rate falls when time gets short.
+"""Train for a fixed time: the learning rate falls towards its end.
 
     PYTHONPATH=. python launch/train_for.py SECONDS RUN OUT --config FILE [OPTIONS]
 
@@ -36,8 +36,8 @@ def main() -> int:
 
     # Both numbers are changed when the run is resumed.
     level = [*command, "--config.optim.steps=100000000", "--config.optim.cooldown=1"]
-    with (out / "train.txt").open("w") as told:
-        process = _start(level, told)
+    with (out / "train.txt").open("w") as log:
+        process = _start(level, log)
         while (steps := _steps(run)) < 20 and process.poll() is None and left() > 0:
             time.sleep(0.5)
         setup, first_steps = seconds - left(), steps
@@ -54,7 +54,7 @@ def main() -> int:
         if process.returncode == 128 + signal.SIGTERM and more > 0:
             falling = [f"--config.optim.steps={done + more}"]
             falling.append(f"--config.optim.cooldown={more}")
-            process = _start([*command, *falling], told)
+            process = _start([*command, *falling], log)
             try:
                 process.wait(max(left() - _END / 2, 1))
             except subprocess.TimeoutExpired:
@@ -69,9 +69,9 @@ def main() -> int:
     return process.returncode
 
 
-def _start(command: list[str], told) -> subprocess.Popen:
+def _start(command: list[str], log) -> subprocess.Popen:
     return subprocess.Popen(
-        command, stdout=told, stderr=subprocess.STDOUT, env={**os.environ}
+        command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ}
     )
 
 

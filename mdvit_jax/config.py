@@ -24,7 +24,7 @@ from mdvit_jax.io import atomic, bucket
 _PREFIX = "--config."
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number"}
 
-# The smallest value of those that would fail late, or without a word, below it.
+# The least value of settings that would otherwise fail late, or silently.
 _LEAST = {
     "seed": 0,
     "data.size": 1,

@@ -41,10 +41,10 @@ def test_matrix_equals_the_product(seed):
 @given(parameters=parameter_sets, centre=st.tuples(*[st.floats(-1, 1, width=32)] * 3))
 def test_matrix_equals_the_product_in_double_precision(parameters, centre):
     with jax.enable_x64(True):
-        found = geometry.affine_matrix(
+        result = geometry.affine_matrix(
             jnp.asarray(parameters, float), centre=jnp.asarray(centre, float)
         )
-    assert found == pytest.approx(affine.matrix(parameters, centre), abs=1e-13)
+    assert result == pytest.approx(affine.matrix(parameters, centre), abs=1e-13)
 
 
 def test_each_parameter_has_its_place():
@@ -150,11 +150,11 @@ def test_centre_of_mass_equals_scipy():
     volumes = np.stack([images.smooth(s) ** 4 for s in range(4)]).reshape(
         2, 2, *images.SHAPE
     )
-    found = np.asarray(geometry.centre_of_mass(volumes))
+    centre = np.asarray(geometry.centre_of_mass(volumes))
     for index in np.ndindex(2, 2):
         voxel = ndimage.center_of_mass(volumes[index].astype(float))
         expected = (2 * np.array(voxel) + 1) / images.SHAPE - 1
-        assert found[index] == pytest.approx(expected, abs=1e-6)
+        assert centre[index] == pytest.approx(expected, abs=1e-6)
 
 
 def test_centre_of_mass_of_one_voxel_and_of_mirror_images():

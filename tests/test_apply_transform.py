@@ -32,14 +32,14 @@ def to_sitk(data: np.ndarray, matrix: np.ndarray) -> sitk.Image:
 def peer(data, matrix, transform, target: transforms.Grid, interpolator, folder):
     transforms.write(folder / "peer.tfm", transform)
     reference = to_sitk(np.zeros(target.shape, np.float32), target.affine)
-    found = sitk.Resample(
+    warped = sitk.Resample(
         to_sitk(data, matrix),
         reference,
         sitk.ReadTransform(str(folder / "peer.tfm")),
         interpolator,
         0.0,
     )
-    return sitk.GetArrayFromImage(found).transpose(2, 1, 0)
+    return sitk.GetArrayFromImage(warped).transpose(2, 1, 0)
 
 
 def volume(shape, dtype=np.float32):
@@ -51,19 +51,19 @@ def test_resampling_is_that_of_simpleitk(tmp_path, fixed, moving):
     fixed, moving = GRIDS[fixed], GRIDS[moving]
     data = volume(moving.shape)
     expected = peer(data, moving.affine, NEAR, fixed, sitk.sitkLinear, tmp_path)
-    found = transforms.resample(data, moving.affine, NEAR, fixed)
+    warped = transforms.resample(data, moving.affine, NEAR, fixed)
     assert (expected > 0).mean() > 0.05, "the images must meet"
-    assert found.shape == fixed.shape and found.dtype == np.float32
-    assert np.abs(found - expected).max() < 0.01  # of 200: ITK steps in float32
+    assert warped.shape == fixed.shape and warped.dtype == np.float32
+    assert np.abs(warped - expected).max() < 0.01  # of 200: ITK steps in float32
     labels = data.astype(np.int32)
     expected = peer(
         labels, moving.affine, NEAR, fixed, sitk.sitkNearestNeighbor, tmp_path
     )
-    found = transforms.resample(
+    warped = transforms.resample(
         labels, moving.affine, NEAR, fixed, interpolation="nearest"
     )
-    assert (found != expected).mean() < 1e-3  # half-way between two voxels
-    assert np.isin(found, [0, *np.unique(labels)]).all()
+    assert (warped != expected).mean() < 1e-3  # half-way between two voxels
+    assert np.isin(warped, [0, *np.unique(labels)]).all()
 
 
 def test_the_identity_changes_nothing():
@@ -98,18 +98,18 @@ def test_header_and_type_are_kept(tmp_path, ending, dtype):
     arguments = ["--transform", "t.tfm", "--moving", "moving.nii.gz"]
     arguments += ["--reference", "fixed.nii.gz", "--output", out.name]
     assert run(tmp_path, arguments) == 0
-    found = nib.load(out)
-    assert np.allclose(found.affine, fixed.affine, atol=1e-4)
+    saved = nib.load(out)
+    assert np.allclose(saved.affine, fixed.affine, atol=1e-4)
     as_mgh = ending == ".mgz" and dtype == np.uint16  # which mgh has not
-    assert found.get_data_dtype().newbyteorder("=") == (np.int32 if as_mgh else dtype)
+    assert saved.get_data_dtype().newbyteorder("=") == (np.int32 if as_mgh else dtype)
     if ending != ".mgz":
-        assert int(found.header["sform_code"]) == 4
-        assert found.header.get_xyzt_units() == ("mm", "unknown")
+        assert int(saved.header["sform_code"]) == 4
+        assert saved.header.get_xyzt_units() == ("mm", "unknown")
     expected = transforms.resample(
         data.astype(np.float32), moving.affine, NEAR, fixed
     )  # fmt: skip
     exact = dtype == np.float32
-    assert np.abs(found.get_fdata() - expected).max() <= (1e-3 if exact else 0.501)
+    assert np.abs(saved.get_fdata() - expected).max() <= (1e-3 if exact else 0.501)
 
 
 def run(folder, arguments):
@@ -229,7 +229,7 @@ def test_a_chain_with_an_fsl_matrix_says_what_it_needs(folder, capsys):
     assert "after the file: :fixed=IMAGE:moving=IMAGE" in message
 
 
-def test_a_missing_input_is_told_where_the_output_is_there_already(folder, capsys):
+def test_a_missing_input_leaves_an_existing_output_in_place(folder, capsys):
     (folder / "w.nii").write_bytes(b"old")
     words = ["--transform", "no.tfm", *WARP, "--output", "w.nii"]
     assert run(folder, words) == 2
@@ -243,9 +243,9 @@ def test_labels_stay_labels(folder):
     words = ["--transform", "a.tfm", "--labels", "--moving", "moving_labels.nii.gz"]
     words += ["--reference", "fixed.nii.gz", "--output", "w.nii.gz"]
     assert run(folder, words) == 0
-    found = nib.load(folder / "w.nii.gz")
-    assert found.get_data_dtype() == np.int16
-    assert set(np.unique(found.get_fdata())) <= {0, 1, 2, 3}
+    saved = nib.load(folder / "w.nii.gz")
+    assert saved.get_data_dtype() == np.int16
+    assert set(np.unique(saved.get_fdata())) <= {0, 1, 2, 3}
 
 
 def patches(path, dtype, values=(0, 7, 9, 200)):
@@ -262,8 +262,8 @@ def test_a_label_map_is_not_mixed_by_accident(folder, capsys, dtype):
     words = ["--transform", "a.tfm", "--moving", "p.nii", "--reference"]
     words += ["fixed.nii.gz", "--output", "w.nii", "--overwrite"]
     assert run(folder, words) == 2
-    told = capsys.readouterr().err
-    assert "p.nii looks like a label map" in told and told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert "p.nii looks like a label map" in message and message.count("\n") == 1
     assert not (folder / "w.nii").exists()
     for option in (["--labels"], ["--interpolation", "linear"]):
         assert run(folder, [*words, *option]) == 0
@@ -274,12 +274,12 @@ def test_a_label_map_is_not_mixed_by_accident(folder, capsys, dtype):
 def test_an_image_of_grey_values_is_no_label_map(folder, capsys):
     words = ["--transform", "a.tfm", "--labels", *WARP, "--output", "w.nii"]
     assert run(folder, words) == 2
-    told = capsys.readouterr().err
-    assert "moving.nii.gz holds values that are not whole" in told
-    assert told.count("\n") == 1 and not (folder / "w.nii").exists()
+    message = capsys.readouterr().err
+    assert "moving.nii.gz holds values that are not whole" in message
+    assert message.count("\n") == 1 and not (folder / "w.nii").exists()
 
 
-def test_an_empty_result_is_told(folder, caplog, capsys):
+def test_an_empty_result_is_warned_about(folder, caplog, capsys):
     far = np.eye(4)
     far[:3, 3] = 900
     transforms.write(folder / "far.tfm", far)
@@ -295,11 +295,11 @@ def test_an_empty_result_is_told(folder, caplog, capsys):
 
 def one_hot(labels, matrix, of, target):
     """The weight of every label at every voxel, {label: [x, y, z]}."""
-    found = {}
+    result = {}
     for label in np.unique([0, *np.unique(labels)]):
         indicator = (labels == label).astype(np.float64)
-        found[label] = transforms.resample(indicator, of.affine, matrix, target)
-    return found
+        result[label] = transforms.resample(indicator, of.affine, matrix, target)
+    return result
 
 
 @pytest.mark.parametrize(("fixed", "moving"), PAIRS)
@@ -315,36 +315,36 @@ def test_linear_labels_are_the_dense_one_hot_form_and_simpleitk(
     ordered = np.sort(stack, axis=0)
     inside = stack.sum(axis=0) > 0.5
     clear = inside & (ordered[-1] - ordered[-2] > 2e-6)
-    found = transforms.resample_labels(labels, moving.affine, NEAR, fixed)
-    assert found.shape == fixed.shape and found.dtype == np.int32
+    warped = transforms.resample_labels(labels, moving.affine, NEAR, fixed)
+    assert warped.shape == fixed.shape and warped.dtype == np.int32
     assert clear.sum() > 300
-    assert (found == names[stack.argmax(axis=0)])[clear].all()
-    assert (found[~inside] == 0).all()
-    chosen = np.take_along_axis(stack, np.searchsorted(names, found)[None], axis=0)[0]
+    assert (warped == names[stack.argmax(axis=0)])[clear].all()
+    assert (warped[~inside] == 0).all()
+    chosen = np.take_along_axis(stack, np.searchsorted(names, warped)[None], axis=0)[0]
     assert (chosen > ordered[-1] - 2e-6)[inside].all()
     nearest = transforms.resample(
         labels, moving.affine, NEAR, fixed, interpolation="nearest"
     )
-    assert (found != nearest)[inside].mean() > 0.005
+    assert (warped != nearest)[inside].mean() > 0.005
     kind = sitk.sitkLabelLinear
     expected = peer(labels, moving.affine, NEAR, fixed, kind, tmp_path)
-    assert (found != expected).mean() < 1e-3  # labels of equal weight
+    assert (warped != expected).mean() < 1e-3  # labels of equal weight
 
 
 @pytest.mark.parametrize("shape", [(7, 5, 6), (7, 1, 6), (1, 5, 1), (1, 1, 1)])
 def test_linear_labels_under_the_identity_are_the_same(shape):
     labels = np.random.default_rng(2).integers(-4, 90, shape).astype(np.int32)
     grid = transforms.Grid(shape, GRIDS["oblique"].affine)
-    found = transforms.resample_labels(labels, grid.affine, np.eye(4), grid)
-    assert (found == labels).all()
+    warped = transforms.resample_labels(labels, grid.affine, np.eye(4), grid)
+    assert (warped == labels).all()
 
 
 def test_of_two_labels_of_equal_weight_the_smaller_wins():
     labels = np.array([5, 3, 0, 8], np.int32).reshape(4, 1, 1)
     grid, half = transforms.Grid((4, 1, 1), np.eye(4)), np.eye(4)
     half[0, 3] = 0.5
-    found = transforms.resample_labels(labels, np.eye(4), half, grid)
-    assert found.ravel().tolist() == [3, 0, 0, 8]  # the last is at the edge of its box
+    warped = transforms.resample_labels(labels, np.eye(4), half, grid)
+    assert warped.ravel().tolist() == [3, 0, 0, 8]  # the last is at the edge of its box
 
 
 def test_there_are_no_new_labels_through_any_transform():
@@ -355,8 +355,8 @@ def test_there_are_no_new_labels_through_any_transform():
         labels = random.choice(random.integers(-(2**31), 2**31, 4), shape)
         labels = labels.astype(np.int32)
         of = GRIDS["radiological"]
-        found = transforms.resample_labels(labels, of.affine, affine(seed), target)
-        assert np.isin(found, [0, *np.unique(labels)]).all()
+        warped = transforms.resample_labels(labels, of.affine, affine(seed), target)
+        assert np.isin(warped, [0, *np.unique(labels)]).all()
 
 
 def save_series(path, grid, count, dtype=np.int16, *, step=2.5, units=("mm", "sec")):
@@ -379,17 +379,17 @@ def test_a_series_goes_volume_by_volume(folder, units, dtype):
     data = save_series(folder / "moving.nii.gz", moving, 5, dtype, units=units)
     words = ["--transform", "a.tfm", *WARP, "--output", "w.nii.gz"]
     assert run(folder, words) == 0
-    found = nib.load(folder / "w.nii.gz")
-    assert found.shape == (*fixed.shape, 5) and found.get_data_dtype() == dtype
-    assert np.allclose(found.affine, fixed.affine, atol=1e-4)
-    assert found.header.get_zooms()[3] == 2.5 and found.header["toffset"] == 0.75
-    assert found.header.get_xyzt_units() == ("mm", units[1])
+    saved = nib.load(folder / "w.nii.gz")
+    assert saved.shape == (*fixed.shape, 5) and saved.get_data_dtype() == dtype
+    assert np.allclose(saved.affine, fixed.affine, atol=1e-4)
+    assert saved.header.get_zooms()[3] == 2.5 and saved.header["toffset"] == 0.75
+    assert saved.header.get_xyzt_units() == ("mm", units[1])
     for t in range(5):
         expected = transforms.resample(
             data[..., t].astype(np.float32), moving.affine, NEAR, fixed
         )
         exact = np.issubdtype(dtype, np.floating)
-        off = np.abs(found.get_fdata()[..., t] - expected).max()
+        off = np.abs(saved.get_fdata()[..., t] - expected).max()
         assert off <= (1e-3 if exact else 0.501)
 
 
@@ -401,15 +401,15 @@ def test_a_series_of_label_maps(folder, interpolation, ending):
     words = ["--transform", "a.tfm", "--labels", "--interpolation", interpolation]
     words += ["--moving", f"m{ending}", "--reference", "fixed.nii.gz"]
     assert run(folder, [*words, "--output", "w.nii.gz"]) == 0
-    found = nib.load(folder / "w.nii.gz")
-    assert found.get_data_dtype() == np.uint8 and found.shape[3] == 3
+    saved = nib.load(folder / "w.nii.gz")
+    assert saved.get_data_dtype() == np.uint8 and saved.shape[3] == 3
     for t in range(3):
         arguments = data[..., t], GRIDS["radiological"].affine, NEAR, GRIDS["oblique"]
         if interpolation == "linear":
             expected = transforms.resample_labels(*arguments)
         else:
             expected = transforms.resample(*arguments, interpolation="nearest")
-        assert (found.get_fdata()[..., t] == expected).all() and expected.any()
+        assert (saved.get_fdata()[..., t] == expected).all() and expected.any()
 
 
 @pytest.mark.parametrize(("unit", "step"), [("sec", 2500), ("msec", 2.5)])
@@ -478,9 +478,9 @@ def test_a_larger_image_takes_four_times_as_much_memory(folder, ending, interpol
 def test_whole_numbers_are_cut_off_at_their_limits(dtype):
     limits = np.iinfo(dtype)
     far = np.array([-1e30, -0.6, 3.5, 4.5, 1e30, limits.max], np.float32)
-    found = voxels.cast(far, np.dtype(dtype))
+    result = voxels.cast(far, np.dtype(dtype))
     low = max(-1, limits.min)
-    assert found.tolist() == [limits.min, low, 4, 4, limits.max, limits.max]
+    assert result.tolist() == [limits.min, low, 4, 4, limits.max, limits.max]
 
 
 def test_an_image_by_the_nearest_voxel(folder):
@@ -506,8 +506,8 @@ def test_mistakes_get_one_sentence(folder, capsys, words, why):
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
     (folder / "d.nii").mkdir()
     assert run(folder, [*words, *WARP]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("error: ") and why in told and told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and why in message and message.count("\n") == 1
     (folder / "d.nii").rmdir()
     assert before == {p.name: p.read_bytes() for p in folder.iterdir()}
 
@@ -517,8 +517,10 @@ def test_a_folder_that_cannot_be_written_to(folder, capsys, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root can everywhere
     words = ["--transform", "a.tfm", *WARP, "--output", "w.nii"]
     assert run(folder, words) == 2
-    told = capsys.readouterr().err
-    assert "nothing can be written to the folder" in told and told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert (
+        "nothing can be written to the folder" in message and message.count("\n") == 1
+    )
     assert before == sorted(folder.iterdir())
 
 
@@ -534,7 +536,7 @@ def test_a_full_disk_leaves_the_old_output(folder, capsys, monkeypatch, ending):
         monkeypatch.setattr(kind, "to_stream", full)
     words = ["--transform", "a.tfm", *WARP, "--output", f"w{ending}", "--overwrite"]
     assert run(folder, words) == 2
-    told = capsys.readouterr().err
-    assert "No space left on device" in told and told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert "No space left on device" in message and message.count("\n") == 1
     assert (folder / f"w{ending}").read_bytes() == b"old"
     assert before == sorted(folder.iterdir())

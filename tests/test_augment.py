@@ -24,9 +24,9 @@ def volumes(count=1, seed=0) -> np.ndarray:
 
 def test_nothing_is_changed_when_nothing_is_asked_for():
     fixed, moving = volumes(2), volumes(2, seed=1)
-    found = augment.augment(keys(0, 2), fixed, moving, NONE)
-    np.testing.assert_array_equal(found[0], fixed)
-    np.testing.assert_array_equal(found[1], moving)
+    result = augment.augment(keys(0, 2), fixed, moving, NONE)
+    np.testing.assert_array_equal(result[0], fixed)
+    np.testing.assert_array_equal(result[1], moving)
 
 
 def test_a_flip_reverses_one_axis_exactly_and_each_axis_has_its_turn():
@@ -59,7 +59,7 @@ def test_a_rotation_turns_about_x_within_its_limits():
 def test_the_rotation_is_that_of_scipy():
     volume = ndimage.gaussian_filter(volumes()[0], 1.5)
     matrix = augment.random_matrix(jax.random.key(5), NONE._replace(rotate=1.0))
-    found = geometry.warp_affine(jnp.asarray(volume), matrix)
+    warped = geometry.warp_affine(jnp.asarray(volume), matrix)
     angle = np.rad2deg(np.arctan2(matrix[2, 1], matrix[1, 1]))
     assert abs(angle) > 3
     cosine, sine = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
@@ -68,7 +68,7 @@ def test_the_rotation_is_that_of_scipy():
     oracle = ndimage.affine_transform(
         volume, turn, middle - turn @ middle, order=1, mode="grid-constant"
     )
-    np.testing.assert_allclose(found, oracle, atol=1e-4)
+    np.testing.assert_allclose(warped, oracle, atol=1e-4)
 
 
 def test_both_happen_with_their_probability():
@@ -87,9 +87,9 @@ def test_labels_follow_the_image():
     labels = np.zeros((1, N, N, N), np.int32)
     labels[0, 2:5, 3:9, 6:11] = 1035
     settings, image = NONE._replace(flip=1.0, rotate=1.0), (labels > 0).astype("f4")
-    of_pairs = keys(4, 1)
-    moved, _ = augment.augment(of_pairs, image, image, settings)
-    matrix = augment.random_matrix(of_pairs[0, 0], settings)
+    pair_keys = keys(4, 1)
+    moved, _ = augment.augment(pair_keys, image, image, settings)
+    matrix = augment.random_matrix(pair_keys[0, 0], settings)
     warped = np.asarray(geometry.warp_affine(labels[0], matrix, order=0))
     assert set(np.unique(warped)) == {0, 1035} and warped.dtype == np.int32
     assert ((warped > 0) == (np.asarray(moved[0]) > 0.5)).mean() > 0.98

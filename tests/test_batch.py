@@ -47,7 +47,7 @@ def quick(monkeypatch):
     """A registration that reads and checks its images but aligns nothing."""
     calls = []
 
-    def found(fixed, moving, *, dof, fixed_mask, moving_mask):
+    def check_only(fixed, moving, *, dof, fixed_mask, moving_mask):
         calls.append((moving.name, dof, fixed_mask and fixed_mask.name))
         if moving.name == "bug.nii":
             raise ZeroDivisionError("a\nbug")
@@ -68,7 +68,7 @@ def quick(monkeypatch):
             None,
         )
 
-    monkeypatch.setattr(register, "register", found)
+    monkeypatch.setattr(register, "register", check_only)
     return calls
 
 
@@ -90,8 +90,8 @@ def table(folder):
 
 
 def files(folder):
-    found = {path.name for path in (folder / "r").iterdir()}
-    return sorted(found - {lock.NAME})
+    result = {path.name for path in (folder / "r").iterdir()}
+    return sorted(result - {lock.NAME})
 
 
 GOOD = "moving,fixed,age\nscans/anna.nii.gz,fixed.nii.gz,70\n"
@@ -104,11 +104,11 @@ def test_pairs_are_registered(folder, capsys):
     text += "fixed.nii.gz;scans/anna.nii.gz;masked;mask.nii.gz\n"
     text += "fixed.nii.gz;flat.nii;flat\n"
     assert run(folder, text, "--qc") == 1
-    told, progress = capsys.readouterr()
+    output, progress = capsys.readouterr()
     lines = [line.rpartition(", ")[0] for line in progress.splitlines()]
     assert lines == ["1/3 a b: ok", "2/3 masked: ok", "3/3 flat: error"]
-    assert told.startswith("3 pairs: 2 ok, 1 error.\n") and "flat (error): " in told
-    assert str(folder / "r/results.csv") in told
+    assert output.startswith("3 pairs: 2 ok, 1 error.\n") and "flat (error): " in output
+    assert str(folder / "r/results.csv") in output
     names = ["a b.png", "a b.tfm", "a b_labels.nii.gz", "a b_warped.nii.gz"]
     names += ["masked.png", "masked.tfm", "masked_warped.nii.gz"]
     assert files(folder) == [*names, "results.csv"]
@@ -135,10 +135,10 @@ def test_bad_rows_stop_nothing(folder, quick, capsys):
     text = "fixed,moving\nfixed.nii.gz,broken.nii.gz\nno.nii,scans/anna.nii.gz\n"
     text += "fixed.nii.gz,bug.nii\nfixed.nii.gz,scans/bert.nii.gz\n"
     assert run(folder, text) == 1
-    told = capsys.readouterr()
-    assert told.out.startswith("4 pairs: 1 failed, 3 error.")
-    assert "bert (failed): not alike" in told.out
-    assert "Traceback" in told.err and "ZeroDivisionError" in told.err
+    output = capsys.readouterr()
+    assert output.out.startswith("4 pairs: 1 failed, 3 error.")
+    assert "bert (failed): not alike" in output.out
+    assert "Traceback" in output.err and "ZeroDivisionError" in output.err
     rows = table(folder)
     assert [*rows] == ["broken", "anna", "bug", "bert"]
     assert "broken.nii.gz" in rows["broken"]["reasons"]
@@ -235,10 +235,10 @@ def test_transforms_only_in_another_format(folder, quick, format, ending):
         ('fixed,moving\n"a,b\n', "cannot be read as a CSV file"),
     ],
 )
-def test_a_wrong_csv_is_told_in_a_sentence(folder, quick, capsys, text, why):
+def test_a_wrong_csv_is_refused_in_a_sentence(folder, quick, capsys, text, why):
     assert run(folder, text) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("error: ") and why in told and told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and why in message and message.count("\n") == 1
     assert not (folder / "r").exists() and not quick
 
 
@@ -260,15 +260,15 @@ def test_a_folder_whose_name_is_not_utf_8(folder, quick):
 def test_a_csv_that_is_not_there(folder, capsys):
     words = ["--pairs", str(folder / "no.csv"), "--output", str(folder / "r")]
     assert __main__.main(["batch", *words]) == 2
-    told = capsys.readouterr().err
-    assert "no.csv cannot be read (No such file" in told and told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert "no.csv cannot be read (No such file" in message and message.count("\n") == 1
 
 
 def test_a_second_batch_in_the_folder_is_refused(folder, quick, capsys):
     with pair_outputs.hold_folder(folder / "r"):
         assert run(folder, GOOD) == lock.Taken.exit_code
-    told = capsys.readouterr().err
-    assert "another mdvit batch is writing to" in told and told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert "another mdvit batch is writing to" in message and message.count("\n") == 1
     assert not quick and not files(folder)
     assert run(folder, GOOD) == 0
 
@@ -308,7 +308,7 @@ def test_a_full_disk_ends_the_batch(folder, quick, capsys, monkeypatch):
         raise errors.UserError("results.csv cannot be written (No space).")
 
     monkeypatch.setattr(run_batch.results_csv, "write", full)
-    assert run(folder, BOTH) == 2 and not quick  # told before it computes
+    assert run(folder, BOTH) == 2 and not quick  # refused before it computes
     assert "No space" in capsys.readouterr().err
 
 

@@ -21,16 +21,16 @@ def test_all_ways_to_give_an_image(tmp_path, data):
     file = nib.Nifti1Image(data, GRID.affine)
     path = tmp_path / "a.nii.gz"
     nib.save(file, path)
-    given = [path, str(path), file, nib.load(path), (data, GRID.affine)]
-    given += [
+    arguments = [path, str(path), file, nib.load(path), (data, GRID.affine)]
+    arguments += [
         coerce.to_image(path, "it"),
         (data.astype(np.float64), GRID.affine.tolist()),
     ]
-    given += [
+    arguments += [
         nib.MGHImage(data, GRID.affine),
         nib.Nifti1Image(data[..., None], GRID.affine),
     ]
-    for one in given:
+    for one in arguments:
         image = coerce.to_image(one, "it")
         assert image.data.dtype == np.float32 and image.data.shape == GRID.shape
         assert np.abs(image.data - data).max() < 1e-4
@@ -51,7 +51,7 @@ def test_all_types_of_numbers(data, dtype):
     assert np.abs(image.data - data / 2).max() < 1
 
 
-def test_what_is_given_is_not_changed(data):
+def test_the_arguments_are_not_changed(data):
     before = data.copy()
     image = coerce.to_image((data, GRID.affine), "it")
     image.data[:] = 0
@@ -85,10 +85,10 @@ def nan_everywhere(data):
         (lambda d: d[:0], "the image"),
     ],
 )
-def test_what_is_no_image_is_told_in_a_sentence(data, make, why):
-    with pytest.raises(errors.UserError) as told:
+def test_what_is_no_image_is_refused_in_a_sentence(data, make, why):
+    with pytest.raises(errors.UserError) as caught:
         coerce.to_image(make(data), "the image")
-    assert why in str(told.value) and "\n" not in str(told.value)
+    assert why in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_few_bad_voxels_are_cleaned(data, caplog):
@@ -103,11 +103,11 @@ def test_all_ways_to_give_a_mask(tmp_path, data):
     mask = data > 100
     path = tmp_path / "m.nii.gz"
     nib.save(nib.Nifti1Image(mask.astype(np.uint8), GRID.affine), path)
-    given = [path, str(path), nib.load(path), mask, mask.astype(float) * 0.5]
-    given += [(mask, GRID.affine), mask.astype(int) - 1 + mask]
-    for one in given:
-        found = coerce.to_mask(one, image, "it")
-        assert found.dtype == bool and (found == mask).all()
+    arguments = [path, str(path), nib.load(path), mask, mask.astype(float) * 0.5]
+    arguments += [(mask, GRID.affine), mask.astype(int) - 1 + mask]
+    for one in arguments:
+        result = coerce.to_mask(one, image, "it")
+        assert result.dtype == bool and (result == mask).all()
 
 
 @pytest.mark.parametrize(
@@ -125,11 +125,11 @@ def test_all_ways_to_give_a_mask(tmp_path, data):
         (lambda m: m[..., None], "the image"),
     ],
 )
-def test_what_is_no_mask_is_told_in_a_sentence(data, make, why):
+def test_what_is_no_mask_is_refused_in_a_sentence(data, make, why):
     image = coerce.to_image((data, GRID.affine), "it")
-    with pytest.raises(errors.UserError) as told:
+    with pytest.raises(errors.UserError) as caught:
         coerce.to_mask(make(data > 100), image, "the image")
-    assert why in str(told.value) and "\n" not in str(told.value)
+    assert why in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -145,9 +145,9 @@ def test_what_is_no_mask_is_told_in_a_sentence(data, make, why):
 )
 def test_wrong_options_of_register(data, options, why):
     image = np.pad(data, 3), GRID.affine
-    with pytest.raises(errors.UserError) as told:
+    with pytest.raises(errors.UserError) as caught:
         mdvit_jax.register(image, image, **options)
-    assert why in str(told.value)
+    assert why in str(caught.value)
 
 
 def test_a_label_map_is_refused(data):

@@ -64,9 +64,9 @@ def test_freesurfer(tmp_path, caplog):
         ".trash/mri/norm.mgz",
         "notes.txt",
     )
-    found = summary(tmp_path, cohort.read(configuration("freesurfer", tmp_path)))
+    scans = summary(tmp_path, cohort.read(configuration("freesurfer", tmp_path)))
     m00, m12 = "002_S_0295_m00/mri", "002_S_0295_m12/mri"
-    assert found == {
+    assert scans == {
         "002_S_0295_m00": ("002_S_0295", f"{m00}/norm.mgz", f"{m00}/aseg.mgz", None),
         "002_S_0295_m12": ("002_S_0295", f"{m12}/brain.mgz", f"{m12}/aseg.mgz", None),
         "bert": ("bert", "bert/mri/norm.mgz", None, None),
@@ -88,9 +88,9 @@ def test_neurite_oasis(tmp_path, caplog):
     }
     assert not caplog.records
     touch(tmp_path, f"{other}/aligned_norm.nii.gz", f"{other}/aligned_seg35.nii.gz")
-    found = summary(tmp_path, cohort.read(config))[other]
-    assert found[:2] == ("OAS1_0002", f"{other}/aligned_norm.nii.gz")
-    assert found[2] == f"{other}/aligned_seg35.nii.gz"
+    scans = summary(tmp_path, cohort.read(config))[other]
+    assert scans[:2] == ("OAS1_0002", f"{other}/aligned_norm.nii.gz")
+    assert scans[2] == f"{other}/aligned_seg35.nii.gz"
     assert "aligned to a template before" in caplog.text
 
 
@@ -106,14 +106,14 @@ def test_lpba40(tmp_path):
                 names += ["structure.label.hdr", "structure.label.img.gz"]
             touch(tmp_path, *(f"{stem}.{name}" for name in names))
     stem = "delineation_space/S01/S01.delineation"
-    found = summary(tmp_path, cohort.read(configuration("lpba40", tmp_path)))
-    assert list(found) == ["S01", "S02"]
-    assert found["S01"] == (
+    scans = summary(tmp_path, cohort.read(configuration("lpba40", tmp_path)))
+    assert list(scans) == ["S01", "S02"]
+    assert scans["S01"] == (
         "S01", f"{stem}.skullstripped.hdr", f"{stem}.structure.label.hdr", None
     )  # fmt: skip
     native = tmp_path / "native_space"
-    found = summary(native, cohort.read(configuration("lpba40", native)))
-    assert found["S02"] == (
+    scans = summary(native, cohort.read(configuration("lpba40", native)))
+    assert scans["S02"] == (
         "S02", "S02/S02.native.brain.bfc.hdr", None, "S02/S02.native.brain.mask.hdr"
     )  # fmt: skip
 
@@ -121,9 +121,9 @@ def test_lpba40(tmp_path):
 def test_lpba40_converted_to_nifti(tmp_path):
     names = ("delineation.skullstripped", "delineation.structure.label")
     touch(tmp_path, *(f"S{n:02}.{name}.nii.gz" for n in range(1, 41) for name in names))
-    found = summary(tmp_path, cohort.read(configuration("lpba40", tmp_path)))
-    assert len(found) == 40
-    assert found["S40"][1:] == (*(f"S40.{name}.nii.gz" for name in names), None)
+    scans = summary(tmp_path, cohort.read(configuration("lpba40", tmp_path)))
+    assert len(scans) == 40
+    assert scans["S40"][1:] == (*(f"S40.{name}.nii.gz" for name in names), None)
 
 
 def test_bids(tmp_path):
@@ -139,8 +139,8 @@ def test_bids(tmp_path):
         "._sub-03_T1w.nii.gz",
         "derivatives/x/sub-01/anat/sub-01_T1w.nii.gz",
     )
-    found = summary(tmp_path, cohort.read(configuration("bids", tmp_path)))
-    assert {subject: person for subject, (person, *_) in found.items()} == {
+    scans = summary(tmp_path, cohort.read(configuration("bids", tmp_path)))
+    assert {subject: person for subject, (person, *_) in scans.items()} == {
         "sub-01": "sub-01",
         "sub-02_ses-a_run-1": "sub-02",
         "sub-02_ses-b": "sub-02",
@@ -155,8 +155,8 @@ def test_folder(tmp_path, caplog):
     config = configuration(
         "folder", tmp_path, labels="{subject}_seg.nii.gz", mask="{subject}_m.nii.gz"
     )
-    found = summary(tmp_path, cohort.read(config))
-    assert found == {
+    scans = summary(tmp_path, cohort.read(config))
+    assert scans == {
         "a": ("a", "a.nii.gz", "a_seg.nii.gz", "a_m.nii.gz"),
         "b": ("b", "b.nii.gz", "b_seg.nii.gz", "b_m.nii.gz"),
         "c": ("c", "c.nii.gz", None, "c_m.nii.gz"),
@@ -444,7 +444,7 @@ def test_no_person_is_split_and_none_is_used_twice(scans_of, wanted, seed):
     for part, members in split.items():
         for scan in members:
             where[scan.person].add(part)
-    assert all(len(found) == 1 for found in where.values())
+    assert all(len(value) == 1 for value in where.values())
     subjects = [scan.subject for members in split.values() for scan in members]
     assert len(subjects) == len(set(subjects))
     for members in split.values():  # whole people

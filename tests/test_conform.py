@@ -142,8 +142,8 @@ def test_against_simpleitk(name):
 def majority(rows: np.ndarray) -> np.ndarray:
     result = []
     for row in rows:
-        found, counts = np.unique(row, return_counts=True)
-        result.append(found[counts.argmax()])
+        computed, counts = np.unique(row, return_counts=True)
+        result.append(computed[counts.argmax()])
     return np.array(result)
 
 
@@ -234,11 +234,11 @@ def test_a_landmark_keeps_its_place_in_the_world(affine, size):
     # Above the percentile it is clipped, which is symmetrical.
     got = conform.conform(image, None, None, size=size, field_of_view=50.0)
     centre = np.array(ndimage.center_of_mass(got.image))
-    found = got.to_world[:3, :3] @ centre + got.to_world[:3, 3]
-    np.testing.assert_allclose(found, landmark, atol=0.05)
+    result = got.to_world[:3, :3] @ centre + got.to_world[:3, 3]
+    np.testing.assert_allclose(result, landmark, atol=0.05)
     inside = np.array(ndimage.center_of_mass(got.mask))
-    found = got.to_world[:3, :3] @ inside + got.to_world[:3, 3]
-    np.testing.assert_allclose(found, landmark, atol=0.6)
+    result = got.to_world[:3, :3] @ inside + got.to_world[:3, 3]
+    np.testing.assert_allclose(result, landmark, atol=0.6)
 
 
 @pytest.mark.parametrize("shape", [(23, 30, 27), (24, 31, 26)])
@@ -425,8 +425,8 @@ def test_real_labels_survive(real_data, caplog):
     with caplog.at_level(logging.WARNING):
         got = conform.conform(image, labels, None, size=128, field_of_view=256.0)
     assert not caplog.records
-    found = np.unique(got.labels)
-    assert set(found) <= set(np.unique(labels.data)) and len(found) > 130
+    result = np.unique(got.labels)
+    assert set(result) <= set(np.unique(labels.data)) and len(result) > 130
     for label in (59, 38, 44):  # thalamus, cerebellum, white matter
         volume = np.count_nonzero(labels.data == label)
         assert 8 * np.count_nonzero(got.labels == label) == pytest.approx(

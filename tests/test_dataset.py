@@ -258,9 +258,9 @@ def test_names_of_subjects_are_safe_as_names_of_folders(config):
     for name in names:
         cache.write(scan._replace(subject=name), conformed, config)
         assert equal(cache.read(scan._replace(subject=name), config), conformed)
-    found = os.listdir(config.data.cache)
-    assert len(found) == len(names)
-    assert not any(name.startswith(".") for name in found)
+    files = os.listdir(config.data.cache)
+    assert len(files) == len(names)
+    assert not any(name.startswith(".") for name in files)
 
 
 def test_writing_replaces_and_leaves_nothing_else(config):

@@ -14,7 +14,7 @@ from test_transforms import affine
 CENTRE = np.array([12.0, -30.0, 45.0])
 
 
-def matrix_of(seed):
+def random_matrix(seed):
     """A random matrix about `CENTRE`, and the rotation and stretches it is made of."""
     random = np.random.default_rng(seed)
     turn = Rotation.random(rng=random)
@@ -29,8 +29,8 @@ def matrix_of(seed):
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_the_parts_are_what_a_matrix_is_made_of(seed):
-    matrix, turn, scale, shear, shift = matrix_of(seed)
+def test_the_parts_of_a_composed_matrix_are_recovered(seed):
+    matrix, turn, scale, shear, shift = random_matrix(seed)
     parts = decompose(matrix, CENTRE)
     assert np.allclose(parts.scale, scale) and np.allclose(parts.shear, shear)
     assert np.allclose(parts.translation, shift, atol=1e-9)
@@ -50,11 +50,11 @@ def test_the_rotation_is_about_x_then_y_then_z():
     assert np.allclose(decompose(matrix, CENTRE).rotation, [10, -20, 30])
 
 
-def test_of_the_identity_there_is_nothing():
+def test_the_identity_has_neutral_parts():
     parts = decompose(np.eye(4), CENTRE)
     expected = Components(np.zeros(3), np.zeros(3), 0.0, np.ones(3), np.zeros(3))
-    for found, value in zip(parts, expected, strict=True):
-        assert np.allclose(found, value)
+    for result, value in zip(parts, expected, strict=True):
+        assert np.allclose(result, value)
 
 
 def test_the_volume_is_the_product_of_scales():

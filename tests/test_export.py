@@ -55,9 +55,9 @@ def test_jax_and_flatbuffers_alone_run_it(run, tmp_path, capsys):
     subprocess.run(alone, cwd=tmp_path, env=environ, check=True)
     start_of = geometry.centre_shift(*pair)
     expected = jax.jit(network.apply)(params, *pair, initial=start_of).matrix
-    found = np.load(tmp_path / "matrix.npy")
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert np.abs(found - np.eye(4)).max() > 0.1
+    result = np.load(tmp_path / "matrix.npy")
+    np.testing.assert_allclose(result, expected, atol=1e-5)
+    assert np.abs(result - np.eye(4)).max() > 0.1
 
 
 def test_what_is_there_is_not_overwritten(run, tmp_path, capsys):

@@ -38,21 +38,21 @@ def on_grid(foreground: Foreground, matrix, shape):
 def test_an_empty_background_of_any_value(head, background, inverted):
     data, inside, matrix = head
     values = np.where(inside, 1 - data if inverted else data, background)
-    found = segment(values, matrix)
-    assert found.clean
-    assert (on_grid(found, matrix, data.shape) == inside).mean() > 0.9999
-    within = found.image[found.inside]
+    result = segment(values, matrix)
+    assert result.clean
+    assert (on_grid(result, matrix, data.shape) == inside).mean() > 0.9999
+    within = result.image[result.inside]
     assert within.min() >= -0.05 and within.max() <= 1.05 and within.std() > 0.1
-    assert (found.image[~found.inside] == 0).all()
+    assert (result.image[~result.inside] == 0).all()
 
 
 def test_centre_and_radius(head):
     data, inside, matrix = head
-    found = segment(data, matrix)
+    result = segment(data, matrix)
     points = np.argwhere(inside) @ matrix[:3, :3].T + matrix[:3, 3]
-    assert np.abs(found.centre - points.mean(0)).max() < 1e-9
+    assert np.abs(result.centre - points.mean(0)).max() < 1e-9
     far = np.linalg.norm(points - points.mean(0), axis=1).max()
-    assert found.radius == pytest.approx(far)
+    assert result.radius == pytest.approx(far)
 
 
 @pytest.mark.parametrize("level", [0.02, 0.05])
@@ -60,9 +60,9 @@ def test_a_noisy_background(head, level):
     data, inside, matrix = head
     random = np.random.default_rng(0)
     noise = np.abs(random.normal(0, level, (2, *data.shape))).sum(0)
-    found = segment(0.3 * inside + data + noise, matrix)
-    assert not found.clean
-    object_ = on_grid(found, matrix, data.shape)
+    result = segment(0.3 * inside + data + noise, matrix)
+    assert not result.clean
+    object_ = on_grid(result, matrix, data.shape)
     dice = 2 * (object_ & inside).sum() / (object_.sum() + inside.sum())
     assert dice > 0.95
 
@@ -71,8 +71,8 @@ def test_holes_of_a_noisy_image_are_filled(head):
     data, inside, matrix = head
     noise = np.random.default_rng(0).uniform(0, 0.05, data.shape)
     hole = ndimage.binary_erosion(inside, iterations=6)
-    found = segment(np.where(hole, 0.0, 0.3 * inside + data) + noise, matrix)
-    assert on_grid(found, matrix, data.shape)[hole].all()
+    result = segment(np.where(hole, 0.0, 0.3 * inside + data) + noise, matrix)
+    assert on_grid(result, matrix, data.shape)[hole].all()
 
 
 def test_a_mask_is_a_weight_that_decides_where_and_how_large(head):
@@ -123,9 +123,9 @@ def test_a_brain_keeps_its_volume(head, change):
     """Smoothed, interpolated, or with a background that is nearly empty."""
     data, inside, matrix = head
     brain = np.where(inside, 0.3 + 0.7 * data, 0)
-    found = segment(change(brain), matrix)
-    assert found.clean
-    assert found.inside.sum() == pytest.approx(inside.sum(), rel=0.07)
+    result = segment(change(brain), matrix)
+    assert result.clean
+    assert result.inside.sum() == pytest.approx(inside.sum(), rel=0.07)
 
 
 HALF = np.indices((46, 46, 46))[0] < 23
@@ -141,9 +141,9 @@ def test_a_padded_head_is_its_head(head, dtype, deviation):
     padded = np.pad(scan, ((0, 0), (30, 50), (20, 10))).astype(dtype)
     there = matrix.copy()
     there[:3, 3] -= matrix[:3, :3] @ [0, 30, 20]
-    found = segment(padded, there)
+    result = segment(padded, there)
     mask = np.pad(inside, ((0, 0), (30, 50), (20, 10)))
-    object_ = on_grid(found, there, padded.shape)
+    object_ = on_grid(result, there, padded.shape)
     assert 2 * (object_ & mask).sum() / (object_.sum() + mask.sum()) > 0.98
 
 
@@ -151,10 +151,10 @@ def test_a_field_of_view_is_no_outline(head):
     data, inside, matrix = head
     noisy = rician(np.where(inside, 0.3 + 0.7 * data, 0), 0.02)
     for scan in (noisy[:, :, 15:], np.pad(noisy[:, :, 15:], 9)):
-        found = segment(scan, matrix)
-        cut = found.weight[:, :, 0] if scan.shape == noisy.shape else found.weight
-        assert (found.weight == 0).any() and (found.weight == 1).mean() > 0.8
-        assert not (cut[found.inside[:, :, 0]] if cut.ndim == 2 else False)
+        result = segment(scan, matrix)
+        cut = result.weight[:, :, 0] if scan.shape == noisy.shape else result.weight
+        assert (result.weight == 0).any() and (result.weight == 1).mean() > 0.8
+        assert not (cut[result.inside[:, :, 0]] if cut.ndim == 2 else False)
 
 
 def few(data):

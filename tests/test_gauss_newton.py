@@ -33,8 +33,8 @@ def align(fixed, moving, start, *, weight=WEIGHT, steps, dof="affine", tolerance
     )
     start = np.asarray(start, np.float32)
     points = np.arange(fixed.image.size, dtype=np.int32)  # all voxels take part
-    found = program(dof)(fixed, moving, (points,) * 2, start, weight, steps, tolerance)
-    return jax.tree.map(np.asarray, found)
+    result = program(dof)(fixed, moving, (points,) * 2, start, weight, steps, tolerance)
+    return jax.tree.map(np.asarray, result)
 
 
 def level(seed, size=11):
@@ -57,18 +57,18 @@ def pair():
 
 
 def test_the_measures_are_those_of_the_reference(pair):
-    found = align(*pair, START, steps=0)
+    result = align(*pair, START, steps=0)
     there = local_correlation.terms(*pair, START, WEIGHT)
     inverse = local_correlation.inverted(START)
     back = local_correlation.terms(*pair[::-1], inverse, WEIGHT)
-    assert found.steps == 0 and (found.matrix == START.astype(np.float32)).all()
+    assert result.steps == 0 and (result.matrix == START.astype(np.float32)).all()
     correlation = (there.correlation + back.correlation) / 2
     assert 0.05 < correlation < 0.95 and 0.05 < there.overlap < 0.95
-    assert found.correlation == pytest.approx(correlation, abs=1e-5)
+    assert result.correlation == pytest.approx(correlation, abs=1e-5)
     outline = (there.outline + back.outline) / 2
-    assert found.outline == pytest.approx(outline, abs=1e-5)
+    assert result.outline == pytest.approx(outline, abs=1e-5)
     overlap = max(there.overlap, back.overlap)
-    assert found.overlap == pytest.approx(overlap, abs=1e-5)
+    assert result.overlap == pytest.approx(overlap, abs=1e-5)
 
 
 @pytest.mark.parametrize("dof", DOF)
@@ -80,14 +80,14 @@ def test_a_step_is_that_of_the_reference(pair, dof):
     longest = gauss_newton._LONGEST * size / 4
     free = free * min(1, longest / (length + 1e-3))
     expected = local_correlation.moved(START, free, generators, size / 4)
-    found = align(*pair, START, steps=1, dof=dof).matrix
+    result = align(*pair, START, steps=1, dof=dof).matrix
     if dof != "affine":  # of which the reference is the first order
         turn = np.tensordot(free[:3], generators[:3], 1)
         linear = Rotation.from_rotvec([turn[2, 1], turn[0, 2], turn[1, 0]]).as_matrix()
         grown = 1 + free[3] if dof == "similarity" else 1
         expected[:, :3] = grown * linear @ START[:, :3]
     assert np.abs(expected - START).max() > 0.01, "it must go somewhere"
-    assert np.abs(found - expected).max() < 1e-3
+    assert np.abs(result - expected).max() < 1e-3
 
 
 @pytest.fixture(scope="module")
@@ -125,9 +125,9 @@ def test_steps_go_down_to_the_truth_and_stay_there(moved):
 
 def test_of_an_image_on_itself_nothing_moves(moved):
     same = np.eye(3, 4)
-    found = align(moved[0], moved[0], same, steps=1)
-    assert found.correlation == pytest.approx(1, abs=5e-3) and found.outline < 0.01
-    assert np.abs(found.matrix - same).max() < 2e-3
+    result = align(moved[0], moved[0], same, steps=1)
+    assert result.correlation == pytest.approx(1, abs=5e-3) and result.outline < 0.01
+    assert np.abs(result.matrix - same).max() < 2e-3
 
 
 def apart(one, other, points):
@@ -137,12 +137,12 @@ def apart(one, other, points):
 
 @pytest.mark.parametrize("dof", ["rigid", "similarity"])
 def test_the_linear_part_stays_in_its_group(moved, dof):
-    found = align(*moved[:2], np.eye(3, 4), steps=12, dof=dof).matrix.astype(float)
-    linear = found[:, :3]
+    result = align(*moved[:2], np.eye(3, 4), steps=12, dof=dof).matrix.astype(float)
+    linear = result[:, :3]
     square = linear.T @ linear
     scale = np.trace(square) / 3
     assert np.abs(square - scale * np.eye(3)).max() < 1e-5
-    assert np.abs(found - np.eye(3, 4)).max() > 0.05
+    assert np.abs(result - np.eye(3, 4)).max() > 0.05
     assert (abs(scale - 1) < 1e-5) == (dof == "rigid")
 
 
@@ -158,9 +158,9 @@ def test_the_way_back_is_the_inverse(moved):
 def test_an_inverted_contrast_changes_nothing(moved):
     fixed, moving, _ = moved
     inverted = moving._replace(image=1 - moving.image)
-    found = [align(fixed, m, np.eye(3, 4), steps=10) for m in (moving, inverted)]
-    assert np.abs(found[0].matrix - found[1].matrix).max() < 2e-4
-    assert found[0].correlation == pytest.approx(found[1].correlation, abs=1e-4)
+    result = [align(fixed, m, np.eye(3, 4), steps=10) for m in (moving, inverted)]
+    assert np.abs(result[0].matrix - result[1].matrix).max() < 2e-4
+    assert result[0].correlation == pytest.approx(result[1].correlation, abs=1e-4)
 
 
 def test_equal_inputs_give_equal_bits(moved):

@@ -36,8 +36,8 @@ def test_voxel_to_normalised():
     for axis, n in enumerate(SHAPE):
         points = np.zeros((n, 3))
         points[:, axis] = np.arange(n)
-        found = affine.apply(matrix, points)[:, axis]
-        assert geometry.voxel_centres(n) == pytest.approx(found, abs=1e-6)
+        result = affine.apply(matrix, points)[:, axis]
+        assert geometry.voxel_centres(n) == pytest.approx(result, abs=1e-6)
 
 
 def header_affine(orientation: str, spacing=(0.8, 1.1, 2.5), angle=0.0) -> np.ndarray:
@@ -56,9 +56,9 @@ def test_normalised_to_world_equals_nibabel(orientation):
     to_world = header_affine(orientation, angle=20)
     index = np.array([[0, 0, 0], [11, 13, 16], [3, 8, 1.25]])
     normalised = (2 * index + 1) / SHAPE - 1
-    found = affine.apply(geometry.normalised_to_world(SHAPE, to_world), normalised)
+    result = affine.apply(geometry.normalised_to_world(SHAPE, to_world), normalised)
     expected = nibabel.affines.apply_affine(to_world, index)
-    assert found == pytest.approx(expected, abs=1e-10)
+    assert result == pytest.approx(expected, abs=1e-10)
 
 
 def test_in_world_laws():

@@ -71,7 +71,7 @@ def test_formats_and_types(tmp_path, name, image_class, dtype):
 
 
 @pytest.mark.parametrize("given", [".hdr", ".img", ".img.gz"])
-def test_analyze_with_gzipped_voxels_as_lpba40_has_it(tmp_path, given):
+def test_analyze_with_gzipped_voxels_as_lpba40_has_it(tmp_path, arguments):
     data = values(np.int16)[..., None]  # with a fourth axis of length 1
     save(tmp_path / "a.img", data, image_class=spm2analyze.Spm2AnalyzeImage)
     expected = nib.load(tmp_path / "a.img").affine
@@ -81,7 +81,7 @@ def test_analyze_with_gzipped_voxels_as_lpba40_has_it(tmp_path, given):
         gzip.compress((tmp_path / "a.img").read_bytes())
     )
     (tmp_path / "a.img").unlink()
-    volume = image.load(tmp_path / f"a{given}")
+    volume = image.load(tmp_path / f"a{arguments}")
     np.testing.assert_array_equal(volume.data, values())
     assert volume.affine[0, 0] == -2 and expected.shape == (4, 4)
     (tmp_path / "a.img.gz").unlink()
@@ -300,5 +300,5 @@ def test_the_label_that_does_not_fit_is_the_one_named(tmp_path):
     data = np.zeros((4, 5, 6), np.float64)
     data[0] = -3e9
     save(tmp_path / "a.nii", data)
-    told = refusal(tmp_path / "a.nii", image.load_labels)
-    assert "the label -3000000000" in told
+    message = refusal(tmp_path / "a.nii", image.load_labels)
+    assert "the label -3000000000" in message

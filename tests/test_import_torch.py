@@ -135,8 +135,8 @@ def test_every_weight_lands_in_its_place(form):
         assert (ours[f"stage_2/{name}/kernel"] == expected).all(), name
     if form != "none":
         compress = state["stage_2.0.conv_1d.0.weight"].transpose(2, 1, 0)
-        found = ours["stage_2/msda/compress/kernel"]
-        assert (found == compress.reshape(found.shape)).all()
+        result = ours["stage_2/msda/compress/kernel"]
+        assert (result == compress.reshape(result.shape)).all()
         scale = ours["stage_2/msda/norm/scale"]
         assert (scale == state["stage_2.0.norm1.weight"]).all()
 
@@ -148,11 +148,11 @@ def test_prefixes_and_formats(tmp_path):
         extra = {"fixed": np.zeros(3)} if prefix.startswith("weights/") else {}
         path = tmp_path / f"{name}.npz"
         np.savez(path, **{prefix + k: v for k, v in state.items()}, **extra)
-        found = import_torch.load(path, config)
+        result = import_torch.load(path, config)
         assert all(
             (a == b).all()
             for a, b in zip(
-                jax.tree.leaves(found), jax.tree.leaves(expected), strict=True
+                jax.tree.leaves(result), jax.tree.leaves(expected), strict=True
             )
         )
 
@@ -178,8 +178,8 @@ def test_pytorch_files(tmp_path):
         {"epoch": 3, "model_state_dict": tensors},
     ):
         torch.save(content, tmp_path / "a.pt")
-        found = import_torch.load(tmp_path / "a.pt", config)
-        assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), found, expected))
+        result = import_torch.load(tmp_path / "a.pt", config)
+        assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), result, expected))
     torch.save({"epoch": 3}, tmp_path / "b.pt")
     with pytest.raises(errors.UserError, match=r"b\.pt is damaged or holds no state"):
         import_torch.load(tmp_path / "b.pt", config)

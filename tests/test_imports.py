@@ -48,9 +48,9 @@ def imported(path: Path) -> set[str]:
 
 
 def files(part: str) -> list[Path]:
-    found = sorted((PACKAGE / part).rglob("*.py"))
-    assert found
-    return found
+    result = sorted((PACKAGE / part).rglob("*.py"))
+    assert result
+    return result
 
 
 @pytest.mark.parametrize("part", MAY_IMPORT)

@@ -41,13 +41,13 @@ def test_exact_points_give_the_exact_affine():
 def test_it_is_numpys_weighted_least_squares():
     fixed, moving, noise, weights = points(1)
     moving = moving + 0.1 * noise
-    found = fit(fixed, moving, weights)
+    result = fit(fixed, moving, weights)
     for i in range(3):
         root = np.sqrt(weights[i])[:, None]
         design = np.column_stack([fixed[i], np.ones(20)])
         expected = np.linalg.lstsq(design * root, moving[i] * root, rcond=None)[0].T
-        np.testing.assert_allclose(found[i, :3], expected, atol=2e-3)
-        assert (found[i, 3] == [0, 0, 0, 1]).all()
+        np.testing.assert_allclose(result[i, :3], expected, atol=2e-3)
+        assert (result[i, 3] == [0, 0, 0, 1]).all()
 
 
 def test_the_gradient_of_the_fit():

@@ -52,7 +52,7 @@ def test_a_map_is_read_voxel_by_voxel_where_its_voxels_are_those_asked_for(
     labels = np.asarray(phantom.dataobj)
     known = np.where(labels == 777, 507, labels)
     for number in (2, 41, 3, 42, 24, 507, 511, 58):
-        mine = head.labels == tissues.index_of(number)
+        mine = head.labels == tissues.label_index(number)
         assert mine.sum() == (known == number).sum()
         # Where they lie: the same in both, but for where the origin is.
         centres = [
@@ -62,8 +62,8 @@ def test_a_map_is_read_voxel_by_voxel_where_its_voxels_are_those_asked_for(
         if number == 2:
             origin = centres[1] - centres[0]
         np.testing.assert_allclose(centres[1] - centres[0], origin, atol=1e-3)
-        if tissues.IN_BRAIN[tissues.index_of(number)]:
-            mark = head.landmarks[tissues.index_of(number)]
+        if tissues.IN_BRAIN[tissues.label_index(number)]:
+            mark = head.landmarks[tissues.label_index(number)]
             np.testing.assert_allclose(mark, centres[0], atol=1e-3)
 
 
@@ -97,7 +97,7 @@ def test_a_coarser_map_lies_where_the_finer_one_does(phantom, head, tmp_path):
 def test_the_brain_has_the_fluid_of_its_folds_and_its_depth_is_in_millimetres(head):
     brain = head.depth > 0
     assert not brain[
-        np.isin(head.labels, [tissues.index_of(n) for n in (507, 511)])
+        np.isin(head.labels, [tissues.label_index(n) for n in (507, 511)])
     ].any()
     assert brain[tissues.IN_BRAIN[head.labels]].all()
     at = np.linalg.inv(head.to_mm) @ [0, 0, 0, 1]
@@ -151,8 +151,8 @@ def test_mni152_makes_a_head():
     assert 1.6 < volume < 2.0
     present = set(tissues.NUMBERS[np.unique(head.labels)].tolist())
     assert present == {0, 2, 41, 3, 42, 24, 507, 511, 515, 516}
-    assert head.landmarks[tissues.index_of(2), 0] < -15 < 15
-    assert head.landmarks[tissues.index_of(41), 0] > 15
+    assert head.landmarks[tissues.label_index(2), 0] < -15 < 15
+    assert head.landmarks[tissues.label_index(41), 0] > 15
 
 
 def test_real_maps_are_heads(real_data):

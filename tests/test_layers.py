@@ -51,14 +51,14 @@ def grouped(features, kernel, dilation, padding):
 def test_depthwise_equals_its_formula(dilation, padding):
     features, kernel = noise(1, 2, *GRID, 3), noise(2, 3, 3, 3, 3)
     for form in ("slices", "reference"):
-        found = convolution.depthwise(
+        result = convolution.depthwise(
             jnp.asarray(features),
             jnp.asarray(kernel),
             dilation=dilation,
             padding=padding,
             form=form,
         )
-        for one, of_one in zip(found, features, strict=True):
+        for one, of_one in zip(result, features, strict=True):
             expected = layers.depthwise(
                 of_one, kernel, dilation=dilation, padding=padding
             )
@@ -78,8 +78,8 @@ def test_depthwise_gradients(dilation, padding, platform):
     with forms.tracing_for(platform):
         _, pull = jax.vjp(ours, features, kernel)
         gradients = pull(cotangent)
-    for found, wanted in zip(gradients, expected(cotangent), strict=True):
-        assert found == pytest.approx(np.asarray(wanted), abs=2e-4)
+    for result, wanted in zip(gradients, expected(cotangent), strict=True):
+        assert result == pytest.approx(np.asarray(wanted), abs=2e-4)
 
 
 def test_every_platform_has_a_form_of_every_operation():
@@ -96,15 +96,15 @@ def test_every_platform_has_a_form_of_every_operation():
 def test_strided_convolution(patch, stride, sizes):
     volume, kernel = noise(6, 2, *sizes, 2), noise(7, *(patch,) * 3, 2, 3)
     expected = layers.convolution(volume[1], kernel, stride=stride, padding=patch // 2)
-    found = {
+    result = {
         form: convolution.strided(
             jnp.asarray(volume), jnp.asarray(kernel), stride=stride, form=form
         )
         for form in ("blocks", "reference")
     }
-    assert found["blocks"][1] == pytest.approx(expected, abs=1e-3)
-    plain = np.asarray(found["reference"])
-    assert found["blocks"] == pytest.approx(plain, abs=1e-3)
+    assert result["blocks"][1] == pytest.approx(expected, abs=1e-3)
+    plain = np.asarray(result["reference"])
+    assert result["blocks"] == pytest.approx(plain, abs=1e-3)
 
 
 def test_the_gradient_has_no_grouped_convolution():
@@ -122,8 +122,8 @@ def test_the_gradient_has_no_grouped_convolution():
 @pytest.mark.parametrize("form", ["taps", "reference"])
 def test_same_convolution_equals_its_formula(form):
     features, kernel = noise(1, 2, 3, 5, 4, 6), noise(2, 3, 3, 3, 6, 7)
-    found = convolution.same(F32, features, kernel, form=form)
-    for one, of_one in zip(found, features, strict=True):
+    result = convolution.same(F32, features, kernel, form=form)
+    for one, of_one in zip(result, features, strict=True):
         expected = layers.convolution(of_one, kernel, stride=1, padding=1)
         assert one == pytest.approx(expected, abs=1e-4)
 
@@ -143,9 +143,9 @@ def test_dense_layer_and_gradients():
     inputs = noise(1, 2, 3, 5)
     layer = dense.Dense(4, F32)
     params = randomised(layer, 2, inputs)
-    found = layer.apply({"params": params}, inputs)
+    result = layer.apply({"params": params}, inputs)
     expected = inputs @ np.asarray(params["kernel"]) + np.asarray(params["bias"])
-    assert found == pytest.approx(expected, abs=1e-5)
+    assert result == pytest.approx(expected, abs=1e-5)
     with jax.enable_x64(True):
         rows, matrix = (noise(i, 4, 4).astype(np.float64) for i in (3, 4))
         product = functools.partial(dense.product, jnp.dtype("float64"))
@@ -185,9 +185,9 @@ def test_attention_equals_its_formula_and_gradient(tokens, form, monkeypatch):
 
     expected, expected_pull = jax.vjp(plain, *arrays)
     ours = functools.partial(attention.attend, form=form)
-    found, pull = jax.vjp(ours, *arrays)
-    assert found == pytest.approx(np.asarray(expected), abs=5e-5)
-    cotangent = noise(9, *found.shape)
+    result, pull = jax.vjp(ours, *arrays)
+    assert result == pytest.approx(np.asarray(expected), abs=5e-5)
+    cotangent = noise(9, *result.shape)
     for one, other in zip(pull(cotangent), expected_pull(cotangent), strict=True):
         assert one == pytest.approx(np.asarray(other), abs=3e-4)
 
@@ -251,8 +251,8 @@ def test_attention_layer():
     features = noise(1, *GRID, 6)
     layer = attention.Attention(3, 0.0, F32)
     params = randomised(layer, 2, features[None], None)
-    found = layer.apply({"params": params}, features[None], None)
-    assert found[0] == pytest.approx(layers.attention(features, params, 3), abs=1e-4)
+    result = layer.apply({"params": params}, features[None], None)
+    assert result[0] == pytest.approx(layers.attention(features, params, 3), abs=1e-4)
 
 
 # Blocks and MSDA
@@ -270,11 +270,11 @@ def test_patch_embedding(patch, stride):
     images = noise(1, 16, 8, 24, 2)
     layer = blocks.PatchEmbedding(5, patch, stride)
     params = randomised(layer, 2, images[None])
-    found = layer.apply({"params": params}, images[None])[0]
+    result = layer.apply({"params": params}, images[None])[0]
     convolved = layers.convolution(
         images, params["kernel"], stride=stride, padding=patch // 2
     )
-    assert found == pytest.approx(layers.gelu(convolved + params["bias"]), abs=2e-4)
+    assert result == pytest.approx(layers.gelu(convolved + params["bias"]), abs=2e-4)
 
 
 def test_mlp_and_block():
@@ -283,22 +283,22 @@ def test_mlp_and_block():
     params = randomised(block, 2, features[None], None)
     attended = features + layers.attention(features, params["attention"], 2)
     expected = attended + layers.mlp(attended, params["mlp"])
-    found = block.apply({"params": params}, features[None], None)
-    assert found[0] == pytest.approx(expected, abs=1e-3)
+    result = block.apply({"params": params}, features[None], None)
+    assert result[0] == pytest.approx(expected, abs=1e-3)
 
 
 def test_head():
     features = noise(1, *GRID, 6)
     params = randomised(blocks.Head(), 2, features[None])
-    found, active = blocks.Head().apply({"params": params}, features[None])
-    assert found.shape == (1, 12) and active.shape == (1, 3)
-    assert found[0] == pytest.approx(layers.head(features, params), abs=1e-5)
+    result, active = blocks.Head().apply({"params": params}, features[None])
+    assert result.shape == (1, 12) and active.shape == (1, 3)
+    assert result[0] == pytest.approx(layers.head(features, params), abs=1e-5)
 
 
 def test_head_of_moments():
     features = noise(1, *GRID, 6)
     params = randomised(blocks.MomentHead(), 2, features[None])
-    found, active = blocks.MomentHead().apply({"params": params}, features[None])
+    result, active = blocks.MomentHead().apply({"params": params}, features[None])
     inputs = [features.mean((0, 1, 2))]
     for axis, size in enumerate(GRID):
         centres = (2 * np.arange(size) + 1) / size - 1
@@ -307,7 +307,7 @@ def test_head_of_moments():
     hidden = np.concatenate(inputs) @ params["hidden"]["kernel"]
     hidden = layers.gelu(hidden + params["hidden"]["bias"])
     twelve = hidden @ params["parameters"]["kernel"] + params["parameters"]["bias"]
-    assert found[0] == pytest.approx(np.tanh(twelve), abs=1e-5)
+    assert result[0] == pytest.approx(np.tanh(twelve), abs=1e-5)
     assert active.shape == (1, 6) and active.dtype == bool
 
 
@@ -316,7 +316,7 @@ def test_a_unit_of_a_head_is_silent_where_it_passes_no_gradient_on(head):
     features = noise(1, *GRID, 6)
     params = randomised(head(), 2, features[None])
 
-    def of_shift(shift):
+    def shifted_sum(shift):
         hidden = {**params["hidden"]}
         hidden["kernel"] = hidden["kernel"] + shift
         out, active = head().apply(
@@ -326,7 +326,7 @@ def test_a_unit_of_a_head_is_silent_where_it_passes_no_gradient_on(head):
 
     for shift in (0.0, -40.0):
         kernel = jnp.full(params["hidden"]["kernel"].shape, shift)
-        gradient, active = jax.grad(of_shift, has_aux=True)(kernel)
+        gradient, active = jax.grad(shifted_sum, has_aux=True)(kernel)
         flows = np.abs(gradient).max(0) > 1e-2
         assert (flows <= active).all()
 
@@ -342,8 +342,8 @@ def test_msda(form, oracle):
     features = noise(1, 2, 6, 5, 7, 4)
     layer = form((1, 2, 3), F32)
     params = randomised(layer, 2, features)
-    found = layer.apply({"params": params}, features)
-    for one, of_one in zip(found, features, strict=True):
+    result = layer.apply({"params": params}, features)
+    for one, of_one in zip(result, features, strict=True):
         assert one == pytest.approx(oracle(of_one, params, (1, 2, 3)), abs=2e-4)
 
 

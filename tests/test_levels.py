@@ -89,16 +89,16 @@ def test_a_blob_is_where_it_is_in_the_world(name):
     radius = np.linalg.norm(at - middle, axis=-1).max()
     blob = middle + np.array([1.7, -1.3, 2.1])
     image = np.exp(-((at - blob) ** 2).sum(-1) / (2 * 4**2)).astype(np.float32)
-    thing = Foreground(
+    blob_image = Foreground(
         image, np.ones(shape, bool), np.ones_like(image), grid.affine, middle,
         radius, True, "it",
     )  # fmt: skip
-    pair = levels.build_pair(thing, thing)
+    pair = levels.build_pair(blob_image, blob_image)
     for size, (level, _) in pair.cubes.items():
         step = pair.voxel * 96 / size
-        found = ndimage.center_of_mass(level.image)
+        result = ndimage.center_of_mass(level.image)
         expected = (blob - middle) / step + (size - 1) / 2
-        assert np.abs(found - expected).max() < 0.02
+        assert np.abs(result - expected).max() < 0.02
 
 
 ORDERS = [
@@ -123,10 +123,10 @@ def test_the_order_of_axes_changes_no_cube(head):
     data, matrix = head[0][::2, ::2, ::2], affine(7) @ head[2] @ np.diag([2, 2, 2, 1])
     first = levels.build_pair(*2 * [segment(data, matrix)])
     for axes, flips in ORDERS:
-        thing = segment(*reordered(data, matrix, axes, flips))
-        assert np.abs(thing.centre - first.fixed.centre).max() < 1e-9
-        assert thing.radius == pytest.approx(first.fixed.radius, abs=1e-9)
-        cube = levels._pyramid(thing, first.voxel)
+        foreground = segment(*reordered(data, matrix, axes, flips))
+        assert np.abs(foreground.centre - first.fixed.centre).max() < 1e-9
+        assert foreground.radius == pytest.approx(first.fixed.radius, abs=1e-9)
+        cube = levels._pyramid(foreground, first.voxel)
         for size, level in zip(levels.SIZES, cube, strict=True):
             for one, other in zip(level, first.cubes[size][0], strict=True):
                 assert np.abs(one - other).max() < 1e-5

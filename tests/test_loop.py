@@ -128,7 +128,7 @@ def test_a_signal_saves_first_and_the_run_goes_on(
 def test_a_signal_during_a_validation_saves_and_validates_later(
     unbroken, tmp_path, monkeypatch
 ):
-    signal_when(monkeypatch, scoring, "align", lambda *_: True)
+    signal_when(monkeypatch, scoring, "warp_and_score", lambda *_: True)
     assert_goes_on(unbroken, tmp_path / "stopped", monkeypatch, saved=4)
 
 

@@ -89,7 +89,7 @@ def test_it_equals_its_formula(form):
     levels = [geometry.image_pyramid(v[:1], 3) for v in (fixed, moving)]
     carried, warped = 0, levels[1][0]
     for i, (patch, stride) in enumerate(zip((3, 7, 15), (2, 4, 8), strict=True)):
-        stage, of_stage = params[f"stage_{i + 1}"], estimate.stages[i]
+        stage, stage_estimate = params[f"stage_{i + 1}"], estimate.stages[i]
         embedding = stage["patch_embedding"]
         pair = np.stack([warped[0], levels[0][i][0]], axis=-1)
         features = carried + layers.gelu(
@@ -103,14 +103,16 @@ def test_it_equals_its_formula(form):
         block = stage["block_1"]
         features = features + layers.attention(features, block["attention"], 2)
         features = features + layers.mlp(features, block["mlp"])
-        found = layers.head(features, stage["head"])
-        assert of_stage.parameters[0] == pytest.approx(found, abs=1e-4)
+        result = layers.head(features, stage["head"])
+        assert stage_estimate.parameters[0] == pytest.approx(result, abs=1e-4)
         level = levels[1][min(i + 1, 2)]
         matrix = geometry.affine_matrix(
-            jnp.asarray(found[None], jnp.float32),
+            jnp.asarray(result[None], jnp.float32),
             centre=geometry.centre_of_mass(level),
         )
-        assert of_stage.matrix[0] == pytest.approx(np.asarray(matrix[0]), abs=1e-4)
+        assert stage_estimate.matrix[0] == pytest.approx(
+            np.asarray(matrix[0]), abs=1e-4
+        )
         warped = geometry.warp_affine(level, matrix)
         if i < 2:
             squeeze = params[f"squeeze_{i + 1}"]
@@ -139,10 +141,10 @@ def test_initial_is_as_if_the_moving_volume_had_been_warped_before(coordinates):
     fixed, moving = brains(4, (32, 32, 48))
     shift = jnp.array([4, -4, 8]) * 2 / jnp.array([32, 32, 48])
     initial = geometry.translation_matrix(jnp.stack([shift, 0 * shift]))
-    found = apply(params, fixed, moving, initial=initial)
+    warped = apply(params, fixed, moving, initial=initial)
     before = geometry.warp_affine(moving, initial)
     wanted = apply(params, fixed, before)
-    for ours, theirs in zip(found.stages, wanted.stages, strict=True):
+    for ours, theirs in zip(warped.stages, wanted.stages, strict=True):
         assert ours.parameters == pytest.approx(np.asarray(theirs.parameters), abs=1e-4)
         composed = geometry.compose(initial, theirs.matrix)
         assert ours.matrix == pytest.approx(np.asarray(composed), abs=1e-4)
@@ -305,8 +307,8 @@ def test_torch_coordinates():
     voxel = np.array([3.0, 17, 8])
     theirs = matrix @ [*(2 * voxel / (shape - 1) - 1)[::-1], 1]
     expected = (theirs[:3][::-1] + 1) * (shape - 1) / 2
-    found = np.asarray(ours) @ [*((2 * voxel + 1) / shape - 1), 1]
-    assert ((found[:3] + 1) * shape - 1) / 2 == pytest.approx(expected, abs=1e-4)
+    result = np.asarray(ours) @ [*((2 * voxel + 1) / shape - 1), 1]
+    assert ((result[:3] + 1) * shape - 1) / 2 == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize(

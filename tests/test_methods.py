@@ -56,7 +56,7 @@ def in_world(matrix, pair) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", methods.CLASSICAL)
-def test_a_known_move_is_found_again(name, pair):
+def test_a_known_move_is_recovered(name, pair):
     pytest.importorskip(methods.CLASSICAL[name][1] or "numpy")
     fixed, moving = pair
     method = methods.classical(name)

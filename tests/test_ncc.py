@@ -17,9 +17,9 @@ SHAPE = (8, 9, 11)
 @pytest.mark.parametrize("window", [1, 3, 5, 7])
 def test_value_equals_the_formula(window):
     fixed, warped = images.smooth(1, SHAPE), images.smooth(2, SHAPE)
-    found = losses.ncc(fixed, warped, window=window)
+    result = losses.ncc(fixed, warped, window=window)
     expected = similarity.ncc(fixed, warped, window)
-    assert float(found) == pytest.approx(expected, abs=2e-5)
+    assert float(result) == pytest.approx(expected, abs=2e-5)
     with jax.enable_x64(True):
         fixed, warped = jnp.asarray(fixed, float), jnp.asarray(warped, float)
         precise = losses.ncc(fixed, warped, window=window)
@@ -35,9 +35,9 @@ def test_a_window_wider_than_the_volume():
 @pytest.mark.parametrize("window", [3, 5, 7])
 def test_golden(golden, window):
     """The golden value is the negative mean of cc², ours its distance from 1."""
-    found = losses.ncc(golden["fixed"], golden["moving"], window=window)
+    result = losses.ncc(golden["fixed"], golden["moving"], window=window)
     expected = golden[f"loss/ncc_window{window}"]
-    assert float(found) - 1 == pytest.approx(expected, abs=1e-5)
+    assert float(result) - 1 == pytest.approx(expected, abs=1e-5)
 
 
 def test_laws():
@@ -83,8 +83,8 @@ def test_rounding_never_makes_a_variance_negative(brightness):
         precise = jax.grad(losses.ncc, argnums=(0, 1))(
             jnp.asarray(fixed, float), jnp.asarray(warped, float)
         )
-    for found, exact in zip(gradients, precise, strict=True):
-        assert found == pytest.approx(np.asarray(exact), abs=1e-3)
+    for result, exact in zip(gradients, precise, strict=True):
+        assert result == pytest.approx(np.asarray(exact), abs=1e-3)
 
 
 def test_each_pair_has_its_own_value():
@@ -120,9 +120,9 @@ def test_gradients():
 
 def test_computed_in_single_precision_at_least():
     fixed, warped = (jnp.asarray(images.noise(s), jnp.bfloat16) for s in (14, 15))
-    found = losses.ncc(fixed, warped)
+    result = losses.ncc(fixed, warped)
     expected = losses.ncc(fixed.astype(jnp.float32), warped.astype(jnp.float32))
-    assert found.dtype == jnp.float32 and found == expected
+    assert result.dtype == jnp.float32 and result == expected
 
 
 @pytest.mark.usefixtures("unchecked_shapes")

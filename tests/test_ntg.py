@@ -272,9 +272,9 @@ def test_what_is_not_differentiated_costs_nothing():
 
 def test_computed_in_single_precision_at_least():
     fixed, warped = (jnp.asarray(v, jnp.bfloat16) for v in pair(20))
-    found, gradient = jax.value_and_grad(losses.ntg, argnums=1)(fixed, warped)
+    result, gradient = jax.value_and_grad(losses.ntg, argnums=1)(fixed, warped)
     expected = losses.ntg(fixed.astype(jnp.float32), warped.astype(jnp.float32))
-    assert found.dtype == jnp.float32 and found == expected
+    assert result.dtype == jnp.float32 and result == expected
     assert gradient.dtype == jnp.bfloat16
     counts = (images.noise(21) * 255).astype(np.uint8)
     mixed = losses.ntg(counts, counts.astype(np.float32))

@@ -22,10 +22,10 @@ def compiled(loss, fixed, warped, **options):
 @pytest.mark.parametrize("levels", [1, 2, 3])
 def test_value_equals_the_formula(levels):
     fixed, warped = images.smooth(1, SHAPE), images.smooth(2, SHAPE)
-    found = compiled(NTG4, fixed, warped, levels=levels)
+    result = compiled(NTG4, fixed, warped, levels=levels)
     slow = functools.partial(similarity.ntg, stride=4)
     expected = similarity.pyramid(slow, fixed, warped, levels, kernel=5)
-    assert float(found) == pytest.approx(expected, rel=1e-5)
+    assert float(result) == pytest.approx(expected, rel=1e-5)
 
 
 def test_any_loss_and_one_for_each_level():
@@ -36,11 +36,11 @@ def test_any_loss_and_one_for_each_level():
         return jnp.abs(fixed - warped).max((-3, -2, -1))
 
     fixed, warped = images.noise(3, (2, *SHAPE)), images.noise(4, (2, *SHAPE))
-    found = compiled([squares, largest], fixed, warped, levels=2, pool=3)
+    result = compiled([squares, largest], fixed, warped, levels=2, pool=3)
     coarse = [geometry.pool(v, kernel=3) for v in (fixed, warped)]
     expected = squares(fixed, warped) + largest(*coarse) / 2
-    assert found.shape == (2,)
-    assert found == pytest.approx(np.asarray(expected), rel=1e-6)
+    assert result.shape == (2,)
+    assert result == pytest.approx(np.asarray(expected), rel=1e-6)
 
 
 def test_golden_ntg(golden):
@@ -54,9 +54,9 @@ def test_golden_ntg(golden):
 def test_golden_ncc(golden):
     """Three levels of weight 1, ½ and ¼: ours is 1¾ above minus the mean of cc²."""
     levels = [functools.partial(losses.ncc, window=w) for w in (7, 5, 3)]
-    found = compiled(levels, golden["fixed"], golden["moving"], pool=3)
+    result = compiled(levels, golden["fixed"], golden["moving"], pool=3)
     expected = golden["loss/ncc_pyramid_window7"]
-    assert float(found) - 1.75 == pytest.approx(expected, abs=1e-5)
+    assert float(result) - 1.75 == pytest.approx(expected, abs=1e-5)
 
 
 def test_equal_images_are_at_zero_and_the_gradient_is_finite():
@@ -69,9 +69,9 @@ def test_equal_images_are_at_zero_and_the_gradient_is_finite():
 
 def test_levels_are_pooled_in_single_precision():
     fixed, warped = (jnp.asarray(images.noise(s, SHAPE), jnp.bfloat16) for s in (6, 7))
-    found = compiled(NTG4, fixed, warped)
+    result = compiled(NTG4, fixed, warped)
     expected = compiled(NTG4, fixed.astype(jnp.float32), warped.astype(jnp.float32))
-    assert found.dtype == jnp.float32 and found == expected
+    assert result.dtype == jnp.float32 and result == expected
 
 
 def test_registers_a_translation_by_descent():

@@ -43,7 +43,7 @@ def scans():
 @pytest.fixture
 def batch(scans, tmp_path, monkeypatch, capsys):
     """Run on a table of pairs; returns the exit code and the results by name."""
-    files, found = scans
+    files, result = scans
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
 
@@ -51,7 +51,7 @@ def batch(scans, tmp_path, monkeypatch, capsys):
         """As quick as the tables' tests need, but the files are read."""
         for path in (fixed, moving):
             image.load(path)
-        return found
+        return result
 
     monkeypatch.setattr(register, "register", registered)
     monkeypatch.chdir(tmp_path)
@@ -60,17 +60,17 @@ def batch(scans, tmp_path, monkeypatch, capsys):
         (tmp_path / "pairs.csv").write_bytes(pairs)
         words = ["--pairs", str(tmp_path / "pairs.csv"), "--output", "r", "--no-images"]
         code = __main__.main(["batch", *words])
-        told = capsys.readouterr()
-        assert "Traceback" not in told.err, told.err
+        output = capsys.readouterr()
+        assert "Traceback" not in output.err, output.err
         read = {path.name for path in tmp_path.iterdir()} - {"r"}
         assert read == {*files, "pairs.csv"}
         assert all((tmp_path / name).read_bytes() == files[name] for name in files)
         assert not list(tmp_path.glob("r/.partial_*"))
         if code == 2:
-            lines = told.err.splitlines()
+            lines = output.err.splitlines()
             assert len(lines) == 1 and lines[0].startswith("error: "), lines
             assert lines[0].endswith((".", "?")) and ".csv" in lines[0]
-            assert not told.out
+            assert not output.out
             return 2, None
         rows = results(tmp_path)
         assert {row["status"] for row in rows.values()} <= STATUSES
@@ -88,8 +88,8 @@ def results(folder) -> dict[str, dict[str, str]]:
 
 
 def outputs(folder) -> set[str]:
-    found = {path.name for path in (folder / "r").iterdir()}
-    return found - {"results.csv", lock.NAME}
+    result = {path.name for path in (folder / "r").iterdir()}
+    return result - {"results.csv", lock.NAME}
 
 
 def damaged(content: bytes, random) -> bytes:

@@ -124,8 +124,8 @@ def test_lengths_that_nifti_1_has_not_got(tmp_path, capsys):
     words += ["--reference", "long.nii", "--output"]
     words = [str(tmp_path / word) if "." in word else word for word in words]
     assert __main__.main([*words, str(tmp_path / "w.nii")]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("error: ") and "counts to 32767" in told
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and "counts to 32767" in message
     assert __main__.main([*words, str(tmp_path / "w.mgz")]) == 0
-    found = np.asanyarray(nib.load(tmp_path / "w.mgz").dataobj)
-    np.testing.assert_array_equal(found, np.asanyarray(image.dataobj))
+    saved = np.asanyarray(nib.load(tmp_path / "w.mgz").dataobj)
+    np.testing.assert_array_equal(saved, np.asanyarray(image.dataobj))

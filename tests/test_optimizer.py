@@ -50,7 +50,7 @@ def gradients_like(values, count, scale):
 def test_five_steps_equal_the_formulas():
     optim = settings(lr=1e-2, decay_every=2, decay_factor=0.5, weight_decay=0.1)
     gradients = gradients_like(params(), 5, 8.0)  # some beyond the clipping at 10
-    found, _ = run(optim, params(), gradients)
+    result, _ = run(optim, params(), gradients)
     leaves = jax.tree.leaves(params())
     rows = [jax.tree.leaves(g) for g in gradients]
     assert max(np.abs(g).max() for row in rows for g in row) > 10
@@ -64,7 +64,7 @@ def test_five_steps_equal_the_formulas():
             rate = 1e-2 * 0.5 ** ((t - 1) // 2)
             root = np.sqrt(v_max) / np.sqrt(1 - 0.999**t) + 1e-8
             value = value - rate * m / (1 - 0.9**t) / root
-        np.testing.assert_allclose(jax.tree.leaves(found)[i], value, rtol=2e-5)
+        np.testing.assert_allclose(jax.tree.leaves(result)[i], value, rtol=2e-5)
 
 
 def test_the_schedule_is_a_staircase():
@@ -112,13 +112,13 @@ def test_the_rate_rises_then_falls_by_a_cosine_at_the_end():
     optim.cooldown = 0  # over all steps after the rise
     whole = optimizer.learning_rate(optim)
     assert float(whole(55)) == pytest.approx(0.05, rel=1e-4)
-    for changes, told in (
+    for changes, message in (
         ({"cooldown": 95}, "optim.cooldown 95"),
         ({"schedule": "linear"}, 'optim.schedule is "linear"'),
     ):
         wrong = settings(schedule="cosine", steps=100, warmup=10)
         wrong.update(changes)
-        with pytest.raises(errors.UserError, match=told):
+        with pytest.raises(errors.UserError, match=message):
             optimizer.learning_rate(wrong)
 
 

@@ -55,14 +55,14 @@ def test_pairs_drawn_again_are_fair_and_independent():
     """Over attempts, rows and steps, also given what came before in the same row."""
     first = [pairs.draw(3, step, 1, PERSONS, "template")[0, 1] for step in range(1500)]
     for rows, steps_, attempts in ((1, 1500, 1), (1500, 1, 1), (1, 1, 1500)):
-        found = [
+        result = [
             pairs.draw_again(3, step, row, attempt, PERSONS, "template")[1]
             for row in range(rows)
             for step in range(steps_)
             for attempt in range(1, attempts + 1)
         ]
-        assert stats.chisquare(np.bincount(found, minlength=9)).pvalue > 1e-4
-        both = np.bincount([9 * a + b for a, b in zip(first, found, strict=True)])
+        assert stats.chisquare(np.bincount(result, minlength=9)).pvalue > 1e-4
+        both = np.bincount([9 * a + b for a, b in zip(first, result, strict=True)])
         assert stats.chisquare(np.pad(both, (0, 81 - len(both)))).pvalue > 1e-4
 
 

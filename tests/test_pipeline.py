@@ -47,9 +47,9 @@ class Witness(Store):
     def __getitem__(self, index: int) -> conform.Conformed:
         bridge = sys.modules.get("jax._src.xla_bridge")
         started = bridge is not None and bridge.backends_are_initialized()
-        told = scan(float(started))
-        told.image[1] = os.getpid()
-        return told
+        message = scan(float(started))
+        message.image[1] = os.getpid()
+        return message
 
 
 def stream(scans=None, template=None, **changes):
@@ -70,9 +70,9 @@ def read(**changes) -> list[loading.Batch]:
         return list(batches)
 
 
-def assert_same(found, expected):
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected, strict=True):
+def assert_same(result, expected):
+    assert len(result) == len(expected)
+    for one, other in zip(result, expected, strict=True):
         assert one["step"] == other["step"]
         assert one["unreadable"] == other["unreadable"]
         for name in ARRAYS:
@@ -147,8 +147,8 @@ def test_the_stores_error_comes_through_whole(workers, nobody_left):
     batches = stream(scans=Store(2), steps=50, workers=workers)
     with pytest.raises(errors.UserError) as caught:
         list(batches)
-    told = f"scan 2 is damaged; copy it again. {loading._ADVICE}"
-    assert str(caught.value) == told
+    message = f"scan 2 is damaged; copy it again. {loading._ADVICE}"
+    assert str(caught.value) == message
 
 
 def readable_pair(step, row, drawn, refuse):
@@ -161,8 +161,8 @@ def readable_pair(step, row, drawn, refuse):
 
 def test_a_pair_that_cannot_be_read_is_drawn_anew_in_its_row():
     skipping = {"scans": Store(2, 4), "skip_unreadable": True}
-    found, replaced = read(**skipping, steps=20), 0
-    for step, batch in enumerate(found):
+    result, replaced = read(**skipping, steps=20), 0
+    for step, batch in enumerate(result):
         drawn = pairs.draw(3, step, 4, PERSONS, "reference")
         used = [
             readable_pair(step, row, pair, (2, 4)) for row, pair in enumerate(drawn)
@@ -177,7 +177,7 @@ def test_a_pair_that_cannot_be_read_is_drawn_anew_in_its_row():
         assert bool(batch["unreadable"]) == (not np.array_equal(drawn, used))
         replaced += bool(batch["unreadable"])
     assert replaced > 5
-    assert_same(read_in_halves(**skipping, steps=20), found)
+    assert_same(read_in_halves(**skipping, steps=20), result)
     assert_same(read(skip_unreadable=True), read())
 
 

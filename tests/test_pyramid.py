@@ -44,18 +44,18 @@ def test_odd_sizes_cannot_be_halved():
 @pytest.mark.parametrize("kernel", [1, 3, 5, 7])
 def test_pool_equals_means_of_windows(kernel):
     volume = images.noise(4)
-    found = geometry.pool(volume, kernel=kernel)
-    assert found.shape == (6, 7, 9)
-    assert found == pytest.approx(pooling.pool(volume, kernel), abs=1e-6)
+    result = geometry.pool(volume, kernel=kernel)
+    assert result.shape == (6, 7, 9)
+    assert result == pytest.approx(pooling.pool(volume, kernel), abs=1e-6)
 
 
 def test_pool_of_batches_and_thin_volumes():
     volumes = images.noise(5, (2, 3, 5, 1, 8))
-    found = geometry.pool(volumes, kernel=5)
-    assert found.shape == (2, 3, 3, 1, 4)
+    result = geometry.pool(volumes, kernel=5)
+    assert result.shape == (2, 3, 3, 1, 4)
     for index in np.ndindex(2, 3):
         expected = pooling.pool(volumes[index], 5)
-        assert found[index] == pytest.approx(expected, abs=1e-6)
+        assert result[index] == pytest.approx(expected, abs=1e-6)
 
 
 def test_pool_keeps_a_constant():
@@ -76,8 +76,8 @@ def test_means_are_taken_in_single_precision(coarser):
     volume = images.noise(6, (4, 6, 8))
     half = jnp.asarray(volume, jnp.bfloat16)
     expected = coarser(half.astype(jnp.float32))
-    found = coarser(half)
-    assert found.dtype == jnp.float32 and np.array_equal(found, expected)
+    result = coarser(half)
+    assert result.dtype == jnp.float32 and np.array_equal(result, expected)
     counts = np.full((4, 6, 8), 200, np.uint8)
     assert np.array_equal(coarser(counts), np.full((2, 3, 4), 200))
 

@@ -17,8 +17,8 @@ def judged(correlation=0.3, overlap=0.9, score=0.3, *, dof="affine", scale=1.0):
 def test_the_words(dof):
     assert judged(dof=dof) == ("ok", ())
     for bad in ({"correlation": 0.13}, {"overlap": 0.6}, {"score": -0.5}):
-        found = judged(**bad, dof=dof)
-        assert found.status == "failed" and len(found.reasons) == 1
+        result = judged(**bad, dof=dof)
+        assert result.status == "failed" and len(result.reasons) == 1
         assert judged(**dict.fromkeys(bad, np.nan), dof=dof).status == "failed"
 
 
@@ -32,6 +32,8 @@ def test_a_rigid_answer_need_not_cover_a_head_of_another_size():
 
 
 def test_a_scale_says_which_one_is_larger():
-    found = judged(scale=1.6)
-    assert found.status == "check"
-    assert "the moving object is 1.00 to 1.60 times as large as the" in found.reasons[0]
+    result = judged(scale=1.6)
+    assert result.status == "check"
+    assert (
+        "the moving object is 1.00 to 1.60 times as large as the" in result.reasons[0]
+    )

@@ -74,10 +74,10 @@ def scans(real_data, tmp_path_factory):
         data = transforms.resample(smooth.get_fdata(), brain.affine, matrix, grid)
         data[data < 20] = 0
         save(folder / f"{name}.nii.gz", data, grid.affine, dtype, code)
-        found = transforms.resample(
+        warped = transforms.resample(
             labels.data, labels.affine, matrix, grid, interpolation="nearest"
         )
-        save(folder / f"{name}_labels.nii.gz", found, grid.affine, np.int16, code)
+        save(folder / f"{name}_labels.nii.gz", warped, grid.affine, np.int16, code)
         save(folder / f"{name}_mask.nii", data > 0, grid.affine, np.uint8, code)
     data = nib.load(folder / "moving.nii.gz").get_fdata()
     series = np.stack([data, data / 2, data / 4], axis=-1)
@@ -152,19 +152,19 @@ def test_the_answer_is_right(scans, done):
 
 
 def test_output_has_the_fixed_grid_and_header_and_the_moving_type(scans, done):
-    found, fixed = nib.load(done / "w.nii.gz"), nib.load(scans / "fixed.nii.gz")
-    assert found.shape == fixed.shape and (found.affine == fixed.affine).all()
+    saved, fixed = nib.load(done / "w.nii.gz"), nib.load(scans / "fixed.nii.gz")
+    assert saved.shape == fixed.shape and (saved.affine == fixed.affine).all()
     for field in ("sform_code", "qform_code"):
-        assert found.header[field] == fixed.header[field]
-    assert found.header.get_xyzt_units()[0] == "mm"
-    assert found.header["descrip"] == b"moving.nii"
-    assert found.get_data_dtype() == np.float32
+        assert saved.header[field] == fixed.header[field]
+    assert saved.header.get_xyzt_units()[0] == "mm"
+    assert saved.header["descrip"] == b"moving.nii"
+    assert saved.get_data_dtype() == np.float32
     moving = images.load(scans / "moving.nii.gz")
     grid = transforms.Grid(fixed.shape, fixed.affine)
     matrix = transforms.read(done / "t.txt")
     expected = transforms.resample(moving.data, moving.affine, matrix, grid)
-    assert np.abs(found.get_fdata() - expected).max() < 1e-3 * expected.max()
-    alike = np.corrcoef(found.get_fdata().ravel(), fixed.get_fdata().ravel())[0, 1]
+    assert np.abs(saved.get_fdata() - expected).max() < 1e-3 * expected.max()
+    alike = np.corrcoef(saved.get_fdata().ravel(), fixed.get_fdata().ravel())[0, 1]
     assert alike > 0.99
 
 
@@ -174,16 +174,16 @@ def test_the_inverse_is_the_inverse(done):
 
 
 def test_header_only_moves_the_header_and_nothing_else(scans, done):
-    moving, found = nib.load(scans / "moving.nii.gz"), nib.load(done / "h.nii.gz")
+    moving, saved = nib.load(scans / "moving.nii.gz"), nib.load(done / "h.nii.gz")
     matrix = transforms.read(done / "t.txt")
     corners = np.array([(*c, 1) for c in np.ndindex(2, 2, 2)]) * [59, 59, 59, 1]
-    back = corners @ (matrix @ found.affine).T
+    back = corners @ (matrix @ saved.affine).T
     assert np.abs(back - corners @ moving.affine.T).max() < 1e-3
-    assert found.get_data_dtype() == moving.get_data_dtype()
-    assert np.asarray(found.dataobj).tobytes() == np.asarray(moving.dataobj).tobytes()
-    assert found.header["sform_code"] == 4, "the fixed image is in a template's space"
-    assert found.header["qform_code"] == 0, "it is sheared"
-    assert found.header["descrip"] == moving.header["descrip"]
+    assert saved.get_data_dtype() == moving.get_data_dtype()
+    assert np.asarray(saved.dataobj).tobytes() == np.asarray(moving.dataobj).tobytes()
+    assert saved.header["sform_code"] == 4, "the fixed image is in a template's space"
+    assert saved.header["qform_code"] == 0, "it is sheared"
+    assert saved.header["descrip"] == moving.header["descrip"]
 
 
 def test_what_is_carried_along(scans, done):
@@ -219,43 +219,45 @@ def test_the_report(scans, done):
     def strict(word):
         raise AssertionError(f"{word} is not JSON")
 
-    found = json.loads((done / "r.json").read_text(), parse_constant=strict)
-    assert set(found) == {
+    record = json.loads((done / "r.json").read_text(), parse_constant=strict)
+    assert set(record) == {
         *("quality", "matrix", "inverse", "convention", "components"),
         *("centre", "before"),
         *("after", "alignment", "seconds", "inputs", "outputs", "options", "command"),
         "versions",
     }
     matrix = transforms.read(done / "t.txt")
-    assert np.abs(np.array(found["matrix"]) - matrix).max() < 1e-9
-    assert np.abs(np.array(found["inverse"]) @ matrix - np.eye(4)).max() < 1e-9
-    assert found["quality"]["status"] in ("ok", "check")
-    assert found["after"]["overlap"] > 0.9 > found["before"]["overlap"]
-    assert found["components"]["angle"] == pytest.approx(np.degrees(0.314), abs=0.5)
-    assert found["inputs"]["fixed"]["shape"] == [60, 60, 60]
-    assert found["inputs"]["moving"]["voxel_sizes"] == pytest.approx([VOXEL] * 3)
-    assert all(len(file["sha256"]) == 64 for file in found["inputs"].values())
-    assert {"mdvit_jax", "jax", "numpy"} == set(found["versions"])
-    assert found["command"][:3] == ["mdvit", "register", "--fixed"]
-    assert found["options"]["dof"] == "affine" and found["seconds"] > 0
+    assert np.abs(np.array(record["matrix"]) - matrix).max() < 1e-9
+    assert np.abs(np.array(record["inverse"]) @ matrix - np.eye(4)).max() < 1e-9
+    assert record["quality"]["status"] in ("ok", "check")
+    assert record["after"]["overlap"] > 0.9 > record["before"]["overlap"]
+    assert record["components"]["angle"] == pytest.approx(np.degrees(0.314), abs=0.5)
+    assert record["inputs"]["fixed"]["shape"] == [60, 60, 60]
+    assert record["inputs"]["moving"]["voxel_sizes"] == pytest.approx([VOXEL] * 3)
+    assert all(len(file["sha256"]) == 64 for file in record["inputs"].values())
+    assert {"mdvit_jax", "jax", "numpy"} == set(record["versions"])
+    assert record["command"][:3] == ["mdvit", "register", "--fixed"]
+    assert record["options"]["dof"] == "affine" and record["seconds"] > 0
 
 
 def test_the_summary(done):
-    told = (done / "stdout").read_text()
+    message = (done / "stdout").read_text()
     words = ("local correlation", "overlap", "NTG", "translation", "rotation", "scale")
-    assert all(word in told for word in (*words, "shear", "→", " s\n"))
+    assert all(word in message for word in (*words, "shear", "→", " s\n"))
     for path in done.iterdir():
-        assert str(path) in told or path.name in ("stdout", "stderr")
+        assert str(path) in message or path.name in ("stdout", "stderr")
     assert (done / "stderr").read_text() == ""
 
 
-@pytest.mark.parametrize(("angle", "told"), [(9, "header's fits best"), (170, "170°")])
-def test_which_orientation_won_the_search(angle, told):
+@pytest.mark.parametrize(
+    ("angle", "expected"), [(9, "header's fits best"), (170, "170°")]
+)
+def test_which_orientation_won_the_search(angle, message):
     matrix = np.diag([1.1, 1.1, 1.1, 1])
     turn = Rotation.from_euler("z", angle, degrees=True).as_matrix()
     matrix[:3, :3] = turn @ matrix[:3, :3]
     measured = similarity_metrics.Measures(0.3, 0.4, 0.9)
-    found = SimpleNamespace(
+    result = SimpleNamespace(
         quality=quality.Quality("ok", ()),
         before=measured,
         after=measured,
@@ -263,8 +265,8 @@ def test_which_orientation_won_the_search(angle, told):
         alignment=SimpleNamespace(searched=True),
     )
     options = SimpleNamespace(fixed="f", moving="m", dof="affine", refine=True)
-    lines = run_register.summarise(found, options, [], 1.0).splitlines()
-    assert told in lines[-1] and lines[-1].split()[0] == "orientation"
+    lines = run_register.summarise(result, options, [], 1.0).splitlines()
+    assert message in lines[-1] and lines[-1].split()[0] == "orientation"
     assert "moving 1.1000, 1.1000, 1.1000 times as large" in "\n".join(lines)
 
 
@@ -287,12 +289,12 @@ def test_contrast(run, scans):
 def test_a_rigid_header_keeps_its_qform(run, scans):
     words = ["--dof", "rigid", "--header-only", "h.nii", "--transform", "t.tfm", "-q"]
     assert run(*words) in (0, 3)
-    found, moving = nib.load("h.nii"), nib.load(scans / "moving.nii.gz")
-    assert found.header["qform_code"] == 4
-    assert np.abs(found.get_qform() - found.get_sform()).max() < 1e-3
+    saved, moving = nib.load("h.nii"), nib.load(scans / "moving.nii.gz")
+    assert saved.header["qform_code"] == 4
+    assert np.abs(saved.get_qform() - saved.get_sform()).max() < 1e-3
     affine = np.linalg.inv(transforms.read("t.tfm")) @ moving.affine
-    assert np.abs(found.affine - affine).max() < 1e-3
-    assert (np.asarray(found.dataobj) == np.asarray(moving.dataobj)).all()
+    assert np.abs(saved.affine - affine).max() < 1e-3
+    assert (np.asarray(saved.dataobj) == np.asarray(moving.dataobj)).all()
 
 
 def test_scaled_voxels_keep_their_scaling(run, scans, here):
@@ -305,10 +307,10 @@ def test_scaled_voxels_keep_their_scaling(run, scans, here):
     (here / "m.nii").write_bytes(raw)
     words = ["--header-only", "h.nii.gz", "--no-refine", "-q"]
     assert run(*words, moving=here / "m.nii") in (0, 3)
-    found = nib.load("h.nii.gz")
-    assert (found.dataobj.slope, found.dataobj.inter) == (7, -1)
-    assert (found.dataobj.get_unscaled() == stored).all()
-    assert found.header["sform_code"] == 4 and found.header["qform_code"] == 4
+    saved = nib.load("h.nii.gz")
+    assert (saved.dataobj.slope, saved.dataobj.inter) == (7, -1)
+    assert (saved.dataobj.get_unscaled() == stored).all()
+    assert saved.header["sform_code"] == 4 and saved.header["qform_code"] == 4
 
 
 def test_init(run, scans):
@@ -424,17 +426,17 @@ def test_transform_formats(run, scans, format, name):
         transforms.Grid(image.shape, image.affine)
         for image in (nib.load(scans / f"{n}.nii.gz") for n in ("fixed", "moving"))
     ]
-    found = transforms.read(name, fixed=grids[0], moving=grids[1])
+    result = transforms.read(name, fixed=grids[0], moving=grids[1])
     back = transforms.read(f"i_{name}", fixed=grids[1], moving=grids[0])
-    assert np.abs(found - known()).max() < 1e-6
+    assert np.abs(result - known()).max() < 1e-6
     assert np.abs(back @ known() - np.eye(4)).max() < 1e-6
 
 
 def test_quiet_and_verbose(run, capsys, caplog):
     words = ["--no-refine", "--init", "identity", "--transform", "t.txt"]
     assert run(*words, "-q") == 3
-    told = capsys.readouterr()
-    assert told.out == ""
+    output = capsys.readouterr()
+    assert output.out == ""
     assert [r.levelname for r in caplog.records] == ["WARNING"]  # the verdict's
     assert "failed, as " in caplog.text
     assert run(*words, "-v", "--overwrite") == 3
@@ -443,7 +445,7 @@ def test_quiet_and_verbose(run, capsys, caplog):
     assert out.startswith("failed: ") and "  because " in out and "t.txt" in out
 
 
-def test_a_whole_head_is_told(run, scans, here, caplog):
+def test_a_whole_head_is_warned_about(run, scans, here, caplog):
     image = nib.load(scans / "moving.nii.gz")
     noise = np.random.default_rng(0).normal(40, 8, image.shape)
     save(here / "m.nii", image.get_fdata() + noise, image.affine, np.float32, 1)
@@ -472,6 +474,15 @@ def test_a_trained_network_gives_the_start(run, scans, here):
     assert report["options"]["checkpoint"] == "run"
     assert run(*words, "--overwrite") == 0
     assert apart(transforms.read("t.txt"), scans) < 0.3
+
+
+def test_the_network_of_the_package_gives_the_start(run, scans, here):
+    words = ["--checkpoint", "pretrained", "--transform", "t.txt", "--report", "r.json"]
+    assert run(*words, "--no-refine", "-q") in (0, 3)
+    assert apart(transforms.read("t.txt"), scans) < 8
+    report = json.loads((here / "r.json").read_text())
+    assert report["options"]["init"].startswith("MDViT (pretrained), step 8526")
+    assert report["options"]["checkpoint"] == "pretrained"
 
 
 MISTAKES = [
@@ -508,9 +519,9 @@ def test_mistakes_get_one_sentence(run, scans, here, capsys, words, why):
     names = {"MOVING": scans / "moving.nii.gz"}
     names["LABELS"] = scans / "moving_labels.nii.gz"
     assert run("--no-refine", *(names.get(word, word) for word in words)) == 2
-    told = capsys.readouterr()
-    assert told.err.startswith("error: ") and why in told.err
-    assert told.err.count("\n") == 1 and told.out == ""
+    output = capsys.readouterr()
+    assert output.err.startswith("error: ") and why in output.err
+    assert output.err.count("\n") == 1 and output.out == ""
     assert not list(here.iterdir())
     assert before == {p.name: p.read_bytes() for p in scans.iterdir()}
 
@@ -519,8 +530,8 @@ def test_a_damaged_file_is_not_copied(run, scans, here, capsys):
     whole = (scans / "moving.nii.gz").read_bytes()
     (here / "m.nii.gz").write_bytes(whole[: len(whole) // 2])
     assert run("--header-only", "h.nii", moving=here / "m.nii.gz") == 2
-    told = capsys.readouterr().err
-    assert "m.nii.gz" in told and told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert "m.nii.gz" in message and message.count("\n") == 1
     assert [path.name for path in here.iterdir()] == ["m.nii.gz"]
 
 
@@ -555,7 +566,7 @@ def test_a_full_disk_leaves_what_was_there(run, here, capsys, monkeypatch):
     assert run(*words, "--no-refine") == 2
     assert "w.nii is there already" in capsys.readouterr().err
     assert run(*words, "--no-refine", "--overwrite") == 2
-    told = capsys.readouterr()
-    assert "No space left on device" in told.err and told.err.count("\n") == 1
-    assert told.out == "" and [p.name for p in here.iterdir()] == ["w.nii"]
+    output = capsys.readouterr()
+    assert "No space left on device" in output.err and output.err.count("\n") == 1
+    assert output.out == "" and [p.name for p in here.iterdir()] == ["w.nii"]
     assert (here / "w.nii").read_bytes() == b"old"

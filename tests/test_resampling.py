@@ -276,5 +276,5 @@ def test_formats_agree_in_all_orientations(tmp_path):
             assert np.abs(result - NEAR).max() < 1e-9
         other = nib.Nifti1Image(np.ones(moving.shape, np.uint8), moving.affine)
         peers = fsl_peer.FSLLinearTransform.from_filename(tmp_path / "t.mat")
-        found = peers.to_ras(moving=other, reference=space)
-        assert np.abs(found - NEAR).max() < 1e-4
+        matrix_read = peers.to_ras(moving=other, reference=space)
+        assert np.abs(matrix_read - NEAR).max() < 1e-4

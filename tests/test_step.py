@@ -101,14 +101,14 @@ def test_one_step_is_the_optimiser_applied_to_the_gradient():
     assert float(measured.gradient_norm) == pytest.approx(norm, rel=1e-4)
     assert float(measured.learning_rate) == np.float32(config.optim.lr)
     moved = 0
-    for found, goal, start in zip(
+    for value, goal, start in zip(
         *map(jax.tree.leaves, (state.params, expected, before)), strict=True
     ):
         # Adam's first step is the sign of the gradient: where that is next to nothing,
         # the order of a sum decides it.
-        same = np.isclose(found, goal, rtol=1e-4, atol=1e-7)
+        same = np.isclose(value, goal, rtol=1e-4, atol=1e-7)
         assert same.mean() > 0.98
-        moved += np.abs(found - start).max() > 0
+        moved += np.abs(value - start).max() > 0
     assert moved > 10
 
 

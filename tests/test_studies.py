@@ -151,8 +151,8 @@ def test_where_a_method_fails_the_others_go_on(tmp_path, caplog):
 
     failing = Method("Broken", broken, "1")
     section, records = conduct(table1, setting(tmp_path, classical=[failing]))
-    errors_of_broken = records[records.method == "Broken"].error
-    assert errors_of_broken.tolist() == ["RuntimeError: no way"] * 3
+    reported = records[records.method == "Broken"].error
+    assert reported.tolist() == ["RuntimeError: no way"] * 3
     text = section.tables[0].to_markdown()
     assert "| Broken | – | – | – | – | – |" in text
     assert "Broken failed in 3 of 3 cases" in text and "0.8" in text

@@ -417,7 +417,7 @@ def recorded(pairs):
         yield
 
 
-def warnings_of(scan, caplog):
+def list_warnings(scan, caplog):
     return [
         record.getMessage()
         for record in caplog.records
@@ -437,7 +437,7 @@ def test_a_run_goes_on_without_a_lost_scan_and_resumes_as_if_unbroken(
 
     with lost_after(3, lost.image, Path.unlink), recorded(used):
         assert loop.train(settings) == 0
-    (warning,) = warnings_of(lost, caplog)
+    (warning,) = list_warnings(lost, caplog)
     start = f"{lost.subject} cannot be read and is left out, 1 of 4 scans so far: "
     assert warning.startswith(start) and str(lost.image) in warning
     assert all(used[step] == tuple(drawn[step]) for step in range(6))
@@ -448,7 +448,7 @@ def test_a_run_goes_on_without_a_lost_scan_and_resumes_as_if_unbroken(
     settings = config(tmp_path / "worker", skipping | {"data.workers": "1"})
     with lost_after(3, lost.image, cut_off), recorded(in_worker):
         assert loop.train(settings) == 0
-    assert len(warnings_of(lost, caplog)) == 1
+    assert len(list_warnings(lost, caplog)) == 1
     assert all(in_worker[s] in (used[s], tuple(drawn[s])) for s in range(10))
     assert in_worker[9] == used[9]
 
@@ -458,10 +458,10 @@ def test_a_run_goes_on_without_a_lost_scan_and_resumes_as_if_unbroken(
     with lost_after(3, lost.image, Path.unlink):
         with pytest.raises(errors.UserError, match="Step 6 is saved"):
             loop.train(config(tmp_path / "stopped", stopping))
-        assert not warnings_of(lost, caplog)
+        assert not list_warnings(lost, caplog)
         settings = config(tmp_path / "stopped", skipping | {"data.workers": "1"})
         with recorded(resumed):
             assert loop.train(settings) == 0
     assert resumed == {step: used[step] for step in range(6, 10)}
     assert_ends_like(tmp_path / "unbroken", tmp_path / "stopped")
-    assert len(warnings_of(lost, caplog)) == 1
+    assert len(list_warnings(lost, caplog)) == 1

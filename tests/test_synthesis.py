@@ -316,7 +316,7 @@ def test_draws_come_as_often_and_as_strong_as_the_settings_say():
     assert people.deformation.max() <= settings.deformation
 
 
-def test_one_setting_changes_one_thing():
+def test_one_setting_changes_one_property():
     key = jax.random.key(5)
     base = draw_scan(key, Settings())
     other = draw_scan(key, Settings(noise=0.5))

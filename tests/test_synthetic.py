@@ -70,8 +70,10 @@ def test_the_known_affine_is_the_persons(index):
         assert 2 * both.sum() / (expected.sum() + person.scan.mask.sum()) > 0.97
     fixed, _ = template.load(data)
     brain = centre_of_mass(fixed.mask, fixed.to_world)
-    found = centre_of_mass(person.scan.mask, person.scan.to_world)
-    np.testing.assert_allclose(found, apply(person.template_to_person, brain), atol=0.3)
+    centre = centre_of_mass(person.scan.mask, person.scan.to_world)
+    np.testing.assert_allclose(
+        centre, apply(person.template_to_person, brain), atol=0.3
+    )
     # Voting at 4 mm moves thin tissue a little; white matter is thick.
     before = centre_of_mass(fixed.labels == template.WHITE, fixed.to_world)
     after = centre_of_mass(person.scan.labels == template.WHITE, person.scan.to_world)

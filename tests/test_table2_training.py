@@ -14,7 +14,7 @@ def load(name, **overrides):
     return configuration.load(ROOT / f"configs/{name}.py", overrides)
 
 
-def test_each_network_differs_by_one_thing(tmp_path):
+def test_each_network_differs_by_one_setting(tmp_path):
     tuning = load("small_finetuning", **{"data.task": "reference"})
     configs = table2_training.network_configs(
         tuning, load("small_pretraining"), tmp_path

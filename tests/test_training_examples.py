@@ -112,9 +112,9 @@ def test_the_rotation_is_that_of_scipy():
     from scipy.spatial.transform import Rotation
 
     axis, angle = np.array([0.36, -0.48, 0.8]), 1.1
-    found = random_affine.rotation(jnp.asarray(axis), jnp.asarray(angle))
+    result = random_affine.rotation(jnp.asarray(axis), jnp.asarray(angle))
     expected = Rotation.from_rotvec(angle * axis).as_matrix()
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(result, expected, atol=1e-6)
 
 
 def test_a_deformation_has_its_size_and_no_affine_part():
@@ -137,7 +137,7 @@ def test_a_deformed_warp_is_that_of_scipy():
     key = jax.random.key(1)
     displacement = deformation.draw(key, volume.shape, 0.05)
     matrix = random_affine.draw(key, AFFINE, jnp.zeros(3), FIELD)
-    found = examples.warp_deformed(jnp.asarray(volume), matrix, displacement)
+    warped = examples.warp_deformed(jnp.asarray(volume), matrix, displacement)
     axes = [(2 * np.arange(n) + 1) / n - 1 for n in volume.shape]
     points = np.stack(np.meshgrid(*axes, indexing="ij")) + displacement
     points = np.einsum("ab,bxyz->axyz", matrix[:3, :3], points)
@@ -145,7 +145,7 @@ def test_a_deformed_warp_is_that_of_scipy():
     size = np.array(volume.shape)[:, None, None, None]
     indices = ((points + 1) * size - 1) / 2
     oracle = ndimage.map_coordinates(volume, indices, order=1, mode="grid-constant")
-    np.testing.assert_allclose(found, oracle, atol=1e-4)
+    np.testing.assert_allclose(warped, oracle, atol=1e-4)
     still = examples.warp_deformed(jnp.asarray(volume), matrix, 0 * displacement)
     plain = geometry.warp_affine(volume, matrix)
     np.testing.assert_allclose(still, plain, atol=1e-5)
@@ -154,9 +154,9 @@ def test_a_deformed_warp_is_that_of_scipy():
 def test_a_curve_is_interpolated_between_its_knots():
     curve = np.random.default_rng(0).random((2, 8)).astype("f4")
     image = np.linspace(0.05, 1, 64, dtype="f4").reshape(1, 4, 4, 4).repeat(2, axis=0)
-    found = recolour.apply_curve(jnp.asarray(curve), jnp.asarray(image))
-    for one, of_one in zip(np.asarray(found), curve, strict=True):
-        expected = np.interp(image[0], np.linspace(0, 1, 8), of_one)
+    result = recolour.apply_curve(jnp.asarray(curve), jnp.asarray(image))
+    for one, values in zip(np.asarray(result), curve, strict=True):
+        expected = np.interp(image[0], np.linspace(0, 1, 8), values)
         np.testing.assert_allclose(one, expected, atol=1e-5)
 
 
@@ -172,7 +172,7 @@ def test_the_mapped_distance_is_the_mean_over_the_points():
     weights = np.random.default_rng(0).random((2, 8, 16, 24)).astype("f4")
     draw = lambda k: random_affine.draw(k, AFFINE, jnp.zeros(3), FIELD)  # noqa: E731
     one, other = (draw(jax.random.key(k)) for k in (1, 2))
-    found = losses.mapped_distance(
+    result = losses.mapped_distance(
         jnp.stack([one, one]), jnp.stack([other, one]), weights
     )
     cells = weights.reshape(2, 8, 1, 8, 2, 8, 3).mean(axis=(2, 4, 6))
@@ -181,8 +181,8 @@ def test_the_mapped_distance_is_the_mean_over_the_points():
                        np.ones((8, 8, 8))], axis=-1)  # fmt: skip
     apart = np.linalg.norm(points @ np.asarray(one - other)[:3].T, axis=-1)
     expected = (apart * cells[0]).sum() / cells[0].sum()
-    assert float(found[0]) == pytest.approx(expected, abs=2e-3)
-    assert float(found[1]) == 0.0
+    assert float(result[0]) == pytest.approx(expected, abs=2e-3)
+    assert float(result[1]) == 0.0
     gradient = jax.grad(lambda m: losses.mapped_distance(m, one, weights[0]))
     assert (gradient(one) == 0).all()
     assert jnp.isfinite(gradient(other)).all() and jnp.abs(gradient(other)).max() > 0
@@ -200,16 +200,16 @@ def test_the_distance_over_a_mask_is_that_of_a_loop():
     for index in np.argwhere(mask):
         point = np.append((2 * index + 1) / np.array(mask.shape) - 1, 1)
         apart.append(np.linalg.norm((matrix @ point - point)[:3]))
-    found = known_affines.distance_over(jnp.asarray(mask), matrix, jnp.eye(4))
-    assert float(found) == pytest.approx(np.mean(apart), rel=1e-5)
+    result = known_affines.distance_over(jnp.asarray(mask), matrix, jnp.eye(4))
+    assert float(result) == pytest.approx(np.mean(apart), rel=1e-5)
 
 
 def test_the_inverse_of_an_affine():
     draw = jax.vmap(lambda k: random_affine.draw(k, AFFINE, jnp.zeros(3), FIELD))
     matrices = draw(jax.random.split(jax.random.key(0), 20))
-    found = np.asarray(geometry.invert(matrices))
-    np.testing.assert_allclose(found, np.linalg.inv(matrices), atol=1e-5)
-    assert (found[:, 3] == [0, 0, 0, 1]).all()
+    result = np.asarray(geometry.invert(matrices))
+    np.testing.assert_allclose(result, np.linalg.inv(matrices), atol=1e-5)
+    assert (result[:, 3] == [0, 0, 0, 1]).all()
 
 
 def test_the_loss_of_an_estimate_sums_its_parts():
@@ -240,20 +240,20 @@ def test_the_loss_of_an_estimate_sums_its_parts():
 
     alone, with_known = at(last, fixed, moving)
     _, of_first = at(first, half, geometry.halve(moving))
-    plain = stage_loss.of_pairs(
+    plain = stage_loss.pair_losses(
         shown, estimate, similarity, known=0.0, deep=0.0, field_of_view=FIELD
     )
     np.testing.assert_allclose(plain, alone, rtol=1e-5)
     whole = {"known": 0.05, "deep": 0.3, "field_of_view": FIELD}
-    found = stage_loss.of_pairs(shown, estimate, similarity, **whole)
-    np.testing.assert_allclose(found, with_known + 0.3 * of_first, rtol=1e-5)
+    result = stage_loss.pair_losses(shown, estimate, similarity, **whole)
+    np.testing.assert_allclose(result, with_known + 0.3 * of_first, rtol=1e-5)
     # What the network saw does not matter where the loss has images of its own.
     shown = shown._replace(moving=1 - moving, fixed=1 - fixed)
     estimate = estimate._replace(
         stages=tuple(s._replace(warped=1 - s.warped) for s in stages)
     )
-    again = stage_loss.of_pairs(shown, estimate, similarity, **whole)
-    np.testing.assert_allclose(again, found, rtol=1e-5)
+    again = stage_loss.pair_losses(shown, estimate, similarity, **whole)
+    np.testing.assert_allclose(again, result, rtol=1e-5)
 
 
 def test_scans_for_random_affines_that_are_none_are_refused():

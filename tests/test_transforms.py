@@ -110,11 +110,11 @@ def test_nitransforms_reads_the_same(tmp_path, format, fixed, moving):
         "fsl": fsl_peer.FSLLinearTransform,
         "lta": lta_peer.FSLinearTransform,
     }[format]
-    found = reader.from_filename(path).to_ras(
+    result = reader.from_filename(path).to_ras(
         moving=image(moving), reference=image(fixed)
     )
     points = corners(fixed)
-    assert np.abs(moved(found, points) - moved(matrix, points)).max() < 1e-4
+    assert np.abs(moved(result, points) - moved(matrix, points)).max() < 1e-4
 
 
 @pytest.mark.parametrize(("fixed", "moving"), PAIRS)
@@ -131,16 +131,16 @@ def test_what_nitransforms_writes_is_read_the_same(tmp_path, format, fixed, movi
     if format == "lta":
         matrix = made.to_ras()
     made.to_filename(path)
-    found = transforms.read(path, fixed=fixed, moving=moving)
+    result = transforms.read(path, fixed=fixed, moving=moving)
     points = corners(fixed)
-    assert np.abs(moved(found, points) - moved(matrix, points)).max() < 1e-4
+    assert np.abs(moved(result, points) - moved(matrix, points)).max() < 1e-4
 
 
 def test_x5_is_that_of_nitransforms(tmp_path):
     matrix = affine(5)
     transforms.write(tmp_path / "ours.x5", matrix)
-    found = nitransforms.linear.load(tmp_path / "ours.x5", fmt="X5")
-    assert np.abs(found.matrix - matrix).max() < 1e-12
+    result = nitransforms.linear.load(tmp_path / "ours.x5", fmt="X5")
+    assert np.abs(result.matrix - matrix).max() < 1e-12
     nitransforms.linear.Affine(matrix).to_filename(tmp_path / "peer.x5", fmt="X5")
     assert np.abs(transforms.read(tmp_path / "peer.x5") - matrix).max() < 1e-12
 
@@ -171,12 +171,12 @@ def test_an_lta_names_both_files_and_their_grids(tmp_path, name):
     transforms.write(path, affine(6), fixed=grids[0], moving=moving)
     peer = lta_peer.FSLinearTransform.from_filename(path)
     for part, of in zip(("dst", "src"), grids, strict=True):
-        found = peer[part]
-        assert tuple(found["volume"]) == of.shape
-        assert np.abs(found.as_affine() - of.affine).max() < 1e-5
-    told = file if name == "moving.nii.gz" else "unknown"
+        result = peer[part]
+        assert tuple(result["volume"]) == of.shape
+        assert np.abs(result.as_affine() - of.affine).max() < 1e-5
+    message = file if name == "moving.nii.gz" else "unknown"
     assert peer["dst"]["filename"] == os.path.abspath("f.mgz")
-    assert peer["src"]["filename"] == told
+    assert peer["src"]["filename"] == message
 
 
 def as_lps(points):
@@ -188,8 +188,8 @@ def test_simpleitk_moves_points_the_same(tmp_path, ending):
     matrix, path = affine(7), tmp_path / f"transform{ending}"
     transforms.write(path, matrix, format="itk")
     peer, points = sitk.ReadTransform(str(path)), corners(GRIDS["oblique"])
-    found = [peer.TransformPoint(p) for p in as_lps(points).T.tolist()]
-    assert np.abs(as_lps(np.array(found).T) - moved(matrix, points)).max() < 1e-9
+    result = [peer.TransformPoint(p) for p in as_lps(points).T.tolist()]
+    assert np.abs(as_lps(np.array(result).T) - moved(matrix, points)).max() < 1e-9
 
 
 def itk_transforms():
@@ -223,15 +223,15 @@ def test_every_kind_that_simpleitk_writes(tmp_path, number):
     peer, points = itk_transforms()[number], corners(GRIDS["oblique"])
     sitk.WriteTransform(peer, str(tmp_path / "peer.tfm"))
     expected = [peer.TransformPoint(p) for p in as_lps(points).T.tolist()]
-    found = moved(transforms.read(tmp_path / "peer.tfm"), points)
-    assert np.abs(as_lps(np.array(expected).T) - found).max() < 1e-9
+    result = moved(transforms.read(tmp_path / "peer.tfm"), points)
+    assert np.abs(as_lps(np.array(expected).T) - result).max() < 1e-9
     sitk.WriteTransform(peer, str(tmp_path / "peer.h5"))
-    found = moved(transforms.read(tmp_path / "peer.h5"), points)
-    assert np.abs(as_lps(np.array(expected).T) - found).max() < 1e-9
+    result = moved(transforms.read(tmp_path / "peer.h5"), points)
+    assert np.abs(as_lps(np.array(expected).T) - result).max() < 1e-9
     if number not in (2, 5):  # level 4 holds neither an order of angles nor several
         sitk.WriteTransform(peer, str(tmp_path / "peer.mat"))
-        found = moved(transforms.read(tmp_path / "peer.mat"), points)
-        assert np.abs(as_lps(np.array(expected).T) - found).max() < 1e-9
+        result = moved(transforms.read(tmp_path / "peer.mat"), points)
+        assert np.abs(as_lps(np.array(expected).T) - result).max() < 1e-9
 
 
 def test_half_a_turn_about_any_axis(tmp_path):
@@ -466,9 +466,9 @@ def test_convert(tmp_path, capsys):
     assert convert("b.mat", "c.lta", *images) == 0
     assert convert("c.lta", "d.x5", "--invert") == 0
     assert convert("d.x5", "e.txt", "--invert") == 0
-    found = transforms.read(tmp_path / "e.txt")
+    result = transforms.read(tmp_path / "e.txt")
     points = corners(fixed)
-    assert np.abs(moved(found, points) - moved(matrix, points)).max() < 1e-3
+    assert np.abs(moved(result, points) - moved(matrix, points)).max() < 1e-3
     assert convert("b.mat", "f.txt") == 2
     assert "needs the grids of both images" in capsys.readouterr().err
     assert convert("a.tfm", "g.x5") == 0
@@ -476,6 +476,6 @@ def test_convert(tmp_path, capsys):
     for target in ("./a.tfm", "fixed.nii.gz", "no/a.txt"):
         before = {path: path.read_bytes() for path in tmp_path.iterdir()}
         assert convert("a.tfm", target, "--to=text", *images) == 2
-        told = capsys.readouterr().err
-        assert told.startswith("error: ") and told.count("\n") == 1
+        message = capsys.readouterr().err
+        assert message.startswith("error: ") and message.count("\n") == 1
         assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}

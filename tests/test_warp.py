@@ -45,11 +45,11 @@ def test_beyond_the_border_it_fades_to_zero_as_in_scipy(form):
     """A matrix that shrinks shows all sides of the volume, and the far outside."""
     moving = images.noise(1) + 1
     matrix = generic(2) @ np.diag([1.9, 2.1, 1.7, 1])
-    found = np.asarray(geometry.warp_affine(moving, single(matrix), form=form))
-    assert found == pytest.approx(resample.warp(moving, matrix), abs=1e-4)
+    warped = np.asarray(geometry.warp_affine(moving, single(matrix), form=form))
+    assert warped == pytest.approx(resample.warp(moving, matrix), abs=1e-4)
     landed = resample.voxel_positions(matrix, SHAPE)
     outside = ((landed <= -1) | (landed >= np.array(SHAPE))).any(-1)
-    assert outside.mean() > 0.3 and not found[outside].any()
+    assert outside.mean() > 0.3 and not warped[outside].any()
 
 
 @by_form
@@ -76,8 +76,8 @@ def test_whole_voxels_are_moved_whole(order, shift):
         source = tuple(np.add(index, shift))
         if all(0 <= s < n for s, n in zip(source, SHAPE, strict=True)):
             expected[index] = moving[source]
-    found = geometry.warp_affine(moving, matrix, order=order)
-    assert found == pytest.approx(expected, abs=1e-5)
+    warped = geometry.warp_affine(moving, matrix, order=order)
+    assert warped == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("axis", range(3))
@@ -86,8 +86,8 @@ def test_mirroring_is_exact(axis):
     flip[axis, axis] = -1
     moving = images.noise(7)
     for order in (0, 1):
-        found = geometry.warp_affine(moving, jnp.asarray(flip), order=order)
-        assert found == pytest.approx(np.flip(moving, axis), abs=1e-5)
+        warped = geometry.warp_affine(moving, jnp.asarray(flip), order=order)
+        assert warped == pytest.approx(np.flip(moving, axis), abs=1e-5)
 
 
 def ramp() -> np.ndarray:
@@ -107,9 +107,9 @@ def test_a_linear_image_is_transformed_exactly():
     index = np.moveaxis(np.indices(SHAPE), 0, -1)
     landed = affine.apply(matrix, (2 * index + 1) / SHAPE - 1)
     expected = landed @ [0.5, -0.8, 1.1] + 4.0
-    found = np.asarray(geometry.warp_affine(single(ramp()), single(matrix)))
+    warped = np.asarray(geometry.warp_affine(single(ramp()), single(matrix)))
     kept = inside(matrix)
-    assert found[kept] == pytest.approx(expected[kept], abs=1e-4)
+    assert warped[kept] == pytest.approx(expected[kept], abs=1e-4)
 
 
 def test_two_warps_are_one_through_the_product():
@@ -161,14 +161,14 @@ def test_gradients_at_a_generic_affine():
         test_util.check_grads(jax.jit(value), (moving, matrix), order=1, eps=1e-7)
 
         @jax.jit
-        def of_matrix(matrix):
+        def value_at(matrix):
             return value(moving, matrix)
 
         # Other modes, and the second derivative along one direction.
-        gradient = jax.jit(jax.grad(of_matrix))
-        forward = jax.jit(jax.jacfwd(of_matrix))(matrix)
+        gradient = jax.jit(jax.grad(value_at))
+        forward = jax.jit(jax.jacfwd(value_at))(matrix)
         assert forward == pytest.approx(np.asarray(gradient(matrix)))
-        _, linear = jax.linearize(of_matrix, matrix)
+        _, linear = jax.linearize(value_at, matrix)
         assert float(linear(jnp.ones((4, 4)))) == pytest.approx(float(forward.sum()))
         direction = jnp.asarray(generic(33) - np.eye(4))
         _, second = jax.jvp(gradient, (matrix,), (direction,))
@@ -217,8 +217,8 @@ def test_blocks_have_the_values_and_gradients_of_the_gathered_form(shape):
     assert float(jnp.abs(warped[2]).max()) > 0
     assert not warped[3].any()
     np.testing.assert_allclose(warped, expected, atol=1e-5)
-    for found, wanted in zip(gradients, expected_gradients, strict=True):
-        np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
+    for result, wanted in zip(gradients, expected_gradients, strict=True):
+        np.testing.assert_allclose(result, wanted, atol=1e-4 * np.abs(wanted).max())
 
 
 @pytest.mark.parametrize("axis", range(3))
@@ -270,12 +270,12 @@ def test_outside_the_gradient_is_zero():
 
 def test_a_diverged_affine_gives_nan_and_touches_no_foreign_memory():
     moving = images.noise(26)
-    of_matrix = jax.jit(
+    value_at = jax.jit(
         jax.value_and_grad(lambda m: geometry.warp_affine(moving, m).sum())
     )
     for bad in (jnp.nan, jnp.inf):
         matrix = jnp.eye(4).at[1, 1].set(bad)
-        value, gradient = of_matrix(matrix)
+        value, gradient = value_at(matrix)
         assert not np.isfinite(value) and not np.isfinite(gradient).all()
     huge = jnp.eye(4).at[1, 3].set(1e30)
     assert not np.asarray(geometry.warp_affine(moving, huge)).any()
@@ -292,38 +292,38 @@ def test_nearest_equals_scipy_and_keeps_type_and_values(form, dtype):
     choice = np.random.default_rng(27).integers(0, len(values), SHAPE)
     labels, matrix = values[choice], generic(28, 0.3)
     warped = geometry.warp_affine(labels, single(matrix), order=0, form=form)
-    found = np.asarray(warped)
+    result = np.asarray(warped)
     expected = resample.warp(labels.astype(float), matrix, order=0)
     # Off the ties, which both round in their own way.
     parts = resample.voxel_positions(matrix, SHAPE) % 1
     clear = (np.abs(parts - 0.5) > 1e-4).all(-1)
-    assert found.dtype == dtype and clear.mean() > 0.9
-    assert np.array_equal(found[clear], expected[clear].astype(dtype))
-    assert set(np.unique(found)) <= {*values.tolist(), dtype(0)}
+    assert result.dtype == dtype and clear.mean() > 0.9
+    assert np.array_equal(result[clear], expected[clear].astype(dtype))
+    assert set(np.unique(result)) <= {*values.tolist(), dtype(0)}
 
 
 def test_nearest_makes_no_new_label_and_keeps_large_ones():
     labels = np.zeros(SHAPE, np.int32)
     labels[3:9, 3:9, 3:9] = 2**31 - 1
     labels[9:, 3:9, 3:9] = 2**24 + 1  # float32 has no such number
-    found = geometry.warp_affine(labels, single(generic(29)), order=0)
-    assert set(np.unique(found).tolist()) == {0, 2**24 + 1, 2**31 - 1}
+    warped = geometry.warp_affine(labels, single(generic(29)), order=0)
+    assert set(np.unique(warped).tolist()) == {0, 2**24 + 1, 2**31 - 1}
 
 
 def test_nearest_rounds_halves_up():
     half_a_voxel = geometry.translation_matrix(jnp.array([1 / 8, 0, 0]))
     labels = np.arange(8, dtype=np.int32)[:, None, None] * np.ones((8, 3, 3), np.int32)
-    found = np.asarray(geometry.warp_affine(labels, half_a_voxel, order=0))
-    assert found[:, 1, 1].tolist() == [1, 2, 3, 4, 5, 6, 7, 0]
+    warped = np.asarray(geometry.warp_affine(labels, half_a_voxel, order=0))
+    assert warped[:, 1, 1].tolist() == [1, 2, 3, 4, 5, 6, 7, 0]
 
 
 def test_coordinates_are_single_precision_whatever_the_image():
     """bfloat16 coordinates could not tell two voxels apart."""
     moving, matrix = images.noise(30), single(generic(31))
     half = jnp.asarray(moving, jnp.bfloat16)
-    found = geometry.warp_affine(half, matrix)
+    warped = geometry.warp_affine(half, matrix)
     expected = geometry.warp_affine(half.astype(jnp.float32), matrix)
-    assert found.dtype == jnp.float32 and np.array_equal(found, expected)
+    assert warped.dtype == jnp.float32 and np.array_equal(warped, expected)
     counts = np.arange(np.prod(SHAPE), dtype=np.int32).reshape(SHAPE)
     assert geometry.warp_affine(counts, matrix).dtype == jnp.float32
 

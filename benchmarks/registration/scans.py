@@ -1,4 +1,4 @@
-"""The scans that the cases are made of: skull-stripped T1w, scaled to [0, 1].
+"""The scans behind the cases: skull-stripped T1w, scaled to [0, 1].
 
 They lie in the folder that MDVIT_DATA names, or else in ../shared/data beside the
 repository: ds002748 (40 people, OpenNeuro, CC0) and oasis1_malf (16 scans of 15 people

@@ -1,9 +1,9 @@
 """How good and bad registrations of real scans are judged: what the limits rest on.
 
-    MDVIT_DATA=… python -m benchmarks.registration.qualitys
+    MDVIT_DATA=… python -m benchmarks.registration.verdicts
 
 Good pairs are people of two cohorts on each other and on MNI152, with the contrast of
-the moving one as it is, at gamma 0.5 and 2 and inverted; bad ones are made on purpose.
+the moving one unchanged, at gamma 0.5 and 2 and inverted; bad ones are made on purpose.
 A line for each with what `registration.quality` looks at, then how many got which word.
 """
 
@@ -97,15 +97,15 @@ def main() -> int:
     for kind, pairs in (("good", good()), ("bad", bad())):
         words: Counter[str] = Counter()
         for name, fixed, moving, options in pairs:
-            found = register(fixed, moving, **options)
-            words[found.quality.status] += 1
-            sizes = np.linalg.svd(found.matrix[:3, :3], compute_uv=False)
-            seen, after = found.alignment, found.after
+            result = register(fixed, moving, **options)
+            words[result.quality.status] += 1
+            sizes = np.linalg.svd(result.matrix[:3, :3], compute_uv=False)
+            seen, after = result.alignment, result.after
             assert seen  # as it was refined
             rival = seen.runner_up_score
             second = "–" if rival is None else f"{rival:.2f}"
             print(
-                f"{kind} {found.quality.status:7}"
+                f"{kind} {result.quality.status:7}"
                 f" score {seen.score:5.2f} runner-up {second:>5}"
                 f" agree {seen.restart_agreement:.2f}"
                 f" correlation {after.correlation:.2f} overlap {after.overlap:.2f}"

@@ -23,7 +23,7 @@ the files). Several are composed; the first is that of the reference: with
 --transform A.tfm B.tfm, A goes from the reference to some image, B on from there.
 Displacement fields of ANTs and ITK (.nii.gz, .h5) may be among them.
 
-What a file does not say follows it, after colons: invert (the way back through it),
+What a file does not say follows it, after colons: invert (use its inverse),
 format=fsl or format=text (a 4x4 of numbers), and for FSL's the images between which it
 stands, fixed=IMAGE and moving=IMAGE, where these are not the reference and the moving
 image:
@@ -91,7 +91,7 @@ def add_parser(subparsers) -> None:
         "background, such as -1024 in CT, and 0 for labels",
     )
     parser.add_argument(
-        "--invert", action="store_true", help="go the way back through the transforms"
+        "--invert", action="store_true", help="apply the inverse of the transforms"
     )
     parser.set_defaults(run=apply_transform)
 

@@ -18,12 +18,12 @@ def find_place(environ: Mapping[str, str]) -> dict[str, Any] | None:
     """The arguments of `jax.distributed.initialize`; None for the only process.
 
     In this order: the three variables of `NAMES`, a step of several tasks that Slurm's
-    srun started, a Cloud TPU machine, GKE's too. What is not in it JAX finds out.
+    srun started, a Cloud TPU machine, GKE's too. JAX finds out the rest.
 
     Raises:
         UserError: variables that are missing, or contradict one another.
     """
-    # In a batch script, before srun, Slurm tells of tasks that it has not started.
+    # In a batch script, before srun, Slurm counts tasks that it has not started.
     in_step = "SLURM_STEP_NODELIST" in environ and "SLURM_PROCID" in environ
     tasks = _number(environ, "SLURM_NTASKS") if in_step else 1
     if any(environ.get(name) for name in NAMES):

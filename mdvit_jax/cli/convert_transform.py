@@ -49,7 +49,7 @@ def add_parser(subparsers) -> None:
     parser.add_argument(
         "--invert",
         action="store_true",
-        help="write the way back; --fixed and --moving are those of the input",
+        help="write the inverse; --fixed and --moving are those of the input",
     )
     parser.set_defaults(run=convert_transform)
 

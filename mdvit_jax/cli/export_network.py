@@ -19,12 +19,13 @@ def add_parser(subparsers) -> None:
         "--checkpoint",
         metavar="RUN",
         required=True,
-        help="folder that train.py wrote; the best checkpoint by validation DSC counts",
+        help="folder that train.py wrote, of which the best checkpoint by validation "
+        "DSC counts; or pretrained, the network of this package",
     )
     parser.add_argument(
         "--newest", action="store_true", help="the newest checkpoint, not the best"
     )
-    parser.add_argument("--output", metavar="FILE", required=True, help="is written")
+    parser.add_argument("--output", metavar="FILE", required=True, help="the new file")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace an output that is there"
     )
@@ -43,12 +44,12 @@ def export_network(options: argparse.Namespace) -> int:
     from mdvit_jax.training import pretrained
 
     startup.start()
-    saved = config.saved(options.checkpoint)
-    size = saved.data.size
     trained = pretrained.trained_network(options.checkpoint, newest=options.newest)
+    size = trained.size
     if options.output.endswith(".safetensors"):
         from mdvit_jax.models import weights_file
 
+        saved = config.saved(options.checkpoint)
         about = f"{trained.name}, {trained.origin}"
         with atomic.replacing(options.output) as beside:
             weights_file.save(beside, trained.params, saved, about)

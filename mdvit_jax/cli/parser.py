@@ -1,4 +1,4 @@
-"""A parser whose errors are one sentence, and that suggests the word that was meant."""
+"""A parser whose errors are one sentence and suggest the word that was meant."""
 
 import argparse
 import difflib

@@ -10,11 +10,11 @@ _OPTION = re.compile(r":(?=invert(?::|$)|[a-z]+=)")
 
 
 class TransformArgument(NamedTuple):
-    """A transform file and what it does not say itself.
+    """A transform file, and what its content does not say.
 
     Attributes:
         file: its path.
-        invert: whether the way back through it is meant.
+        invert: whether its inverse is meant.
         format: of a file of 4×4 numbers, "fsl" or "text"; None: by its ending.
         fixed, moving: images between which an FSL matrix stands.
     """
@@ -27,7 +27,7 @@ class TransformArgument(NamedTuple):
 
 
 def parse(word: str) -> TransformArgument:
-    """Take a word apart.
+    """Parse a word of the command line.
 
     Raises:
         UserError: an option or its value is not known.

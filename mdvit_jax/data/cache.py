@@ -1,4 +1,4 @@
-"""Conformed scans on disk, so that they are made once and read in no time.
+"""Conformed scans on disk, so that they are made once and read quickly.
 
 The cache (`config.data.cache`) is a folder with one folder for each scan: image.npy,
 mask.npy, labels.npy if it has labels, and scan.json with `to_world` and the recipe
@@ -149,7 +149,7 @@ def is_bad(
     config: ml_collections.ConfigDict,
     bad: dict[str, dict[str, Any]],
 ) -> bool:
-    """Whether the list has this scan; of a file replaced since it says nothing."""
+    """Whether the list has this scan, unless its file was replaced since."""
     return scan.subject in bad and bad[scan.subject]["recipe"] == recipe(scan, config)
 
 

@@ -68,7 +68,7 @@ def split(
 
     Raises:
         UserError: the counts are more than the cohort has, the fractions more than 1,
-            an expression is none, or a person would be in two parts.
+            an expression is wrong, or a person would be in two parts.
     """
     if any(scan.split for scan in scans):
         return _split_by_manifest(scans)

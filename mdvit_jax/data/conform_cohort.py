@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Outcome(NamedTuple):
-    """What became of a scan in a worker process."""
+    """The outcome of one scan, from a worker process."""
 
     bad: str | None  # why it cannot be used
     warnings: list[str]
@@ -46,7 +46,7 @@ def conform_cohort(config: ml_collections.ConfigDict) -> int:
             "data.cache is empty; name the folder that the conformed scans go to."
         )
     scans = cohort.read(config)
-    cohort.split(scans, config)  # a mistake there is better known before than after
+    cohort.split(scans, config)  # a mistake there is reported before the work
     folder = Path(config.data.cache).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)

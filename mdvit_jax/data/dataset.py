@@ -71,7 +71,7 @@ class InMemory:
     """
 
     def __init__(self, scans: ScanDataset):
-        """Of a data set, whose scans are read when they are asked for."""
+        """Of the scans of a data set, which are read when they are asked for."""
         self._scans = scans
         self._kept: dict[int, conform.Conformed] = {}
 
@@ -97,8 +97,7 @@ def open_part(
         config: the whole configuration.
         part: its name.
         scans: the part as a run has begun with it, all of which stay in; None: that of
-            the cohort, without the scans that preparing the cache found bad, of which
-            a warning tells.
+            the cohort, without the scans that the cache lists as bad, with a warning.
 
     Raises:
         UserError: the cohort is missing or wrong (`cohort.read`, `cohort.split`); or

@@ -15,7 +15,7 @@ from scipy import ndimage, sparse
 
 from mdvit_jax.io.image import Image, from_array
 
-# A rotation that moves no voxel further than this (in source voxels) is none.
+# A rotation that moves no voxel further than this (in source voxels) is ignored.
 _ALIGNED = 0.01
 
 

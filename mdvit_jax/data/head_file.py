@@ -22,7 +22,7 @@ def read(path: str | Path) -> Head:
     """Read what `write` wrote.
 
     Raises:
-        UserError: there is no such file, or it is none of heads.
+        UserError: the file is missing, or holds no heads.
     """
     try:
         with np.load(path) as archive:

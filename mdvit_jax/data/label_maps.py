@@ -84,11 +84,11 @@ def read_heads(paths: Sequence[str | Path], *, voxel: float = 2.0) -> Head:
 
 @functools.lru_cache(maxsize=2)
 def mni152_head(*, voxel: float = 2.0) -> Head:
-    """A head made of MNI152's tissue maps, which nilearn brings; see `read_head`.
+    """A head made from MNI152's tissue maps, which nilearn brings; see `read_head`.
 
     The brain has white matter, grey matter (as cortex) and fluid on both sides of the
     middle. Around it lie shells of fluid, bone with marrow, soft tissue and skin, and a
-    neck below: a head as simple as can be, for the template shows no more than a brain.
+    neck below: the simplest possible head, as the template shows only the brain.
     """
     tissue = downsample.crop_to_content(template.mni152()[1])
     # Room for the shells on all sides and for a neck below; 1 mm, RAS+.
@@ -136,7 +136,7 @@ def _head(source: image.Image, name: str, voxel: float) -> Head:
     to_world, fine = downsample.grid(
         source.data.shape, source.affine, size=size, field_of_view=largest
     )
-    index = np.full(max(int(source.data.max()), 0) + 1, tissues.index_of(507))
+    index = np.full(max(int(source.data.max()), 0) + 1, tissues.label_index(507))
     for position, number in enumerate(tissues.NUMBERS):
         index[number : number + 1] = position
     compact = image.from_array(index[source.data].astype(np.uint8), source.affine)

@@ -24,7 +24,7 @@ _PARTNER = _RIGHT_OF_LEFT | {right: left for left, right in _RIGHT_OF_LEFT.items
 # For each landmark the index of the one that takes its place in the mirror.
 MIRRORED = np.array(
     [
-        *(tissues.index_of(_PARTNER.get(n, n)) for n in tissues.NUMBERS),
+        *(tissues.label_index(_PARTNER.get(n, n)) for n in tissues.NUMBERS),
         *(
             len(tissues.NUMBERS) + np.argmax((mirrored == _DIRECTIONS).all(axis=1))
             for mirrored in _DIRECTIONS * [-1, 1, 1]
@@ -68,7 +68,7 @@ def _own_axes(centres: np.ndarray) -> np.ndarray:
     """
 
     def centre(*numbers: int) -> np.ndarray:
-        return centres[[tissues.index_of(n) for n in numbers]].mean(axis=0)
+        return centres[[tissues.label_index(n) for n in numbers]].mean(axis=0)
 
     right = np.nansum(
         [centre(other) - centre(left) for left, other in _RIGHT_OF_LEFT.items()], axis=0

@@ -68,7 +68,7 @@ def _draw(
 ) -> np.ndarray:
     check(persons, task)
     key = np.array([seed, step], np.uint64)
-    # The high words of the counter, which no drawing reaches, tell streams apart.
+    # The high words of the counter, which no drawing reaches, separate the streams.
     counter = np.array([0, 0, *stream], np.uint64)
     generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
     uniform = generator.random((count, 2))

@@ -39,7 +39,7 @@ class Pair(NamedTuple):
         exact: whether it is known; of two people it is that of their landmarks.
         brain: [n, 3], points of the fixed brain in the fixed image's world, in mm, at
             which an affine may be held against the truth.
-        words: what the pair is.
+        words: a description of the pair.
     """
 
     fixed: nib.Nifti1Image

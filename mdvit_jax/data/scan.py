@@ -1,4 +1,4 @@
-"""What a cohort is made of: a scan's files, and whom it shows."""
+"""A scan of a cohort: its files, and the person whom it shows."""
 
 import re
 from pathlib import Path

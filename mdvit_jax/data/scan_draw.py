@@ -1,7 +1,7 @@
 """What is drawn of a synthetic scan: the person's shape, the pose, the scanner.
 
 A `Draw` holds all of it, so that a scan can be made again, described in words
-(`scan_description`), or made once more with one thing changed (`draw._replace`).
+(`scan_description`), or made once more with one value changed (`draw._replace`).
 """
 
 import math

@@ -1,4 +1,4 @@
-"""How synthetic scans are drawn: how often each thing happens, and how strongly."""
+"""How synthetic scans are drawn: how often each effect occurs, and how strongly."""
 
 from typing import NamedTuple
 

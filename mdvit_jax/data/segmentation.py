@@ -1,4 +1,4 @@
-"""Which voxels of a scan show the head or the brain, told by statistics.
+"""Which voxels of a scan show the head or the brain, by their statistics.
 
 A stripped brain ends in a jump: next to the background's one value lies tissue. Where
 interpolation, smoothing or noise lies next to it instead, the scan is cut at a part of

@@ -8,7 +8,7 @@ import tqdm
 from mdvit_jax.data import loading
 
 _logger = logging.getLogger(__name__)
-# Of several processes all but the first are quiet; what one leaves out only it can say.
+# Not silenced in any process: each alone knows which of its scans it leaves out.
 _logger.setLevel(logging.WARNING)
 
 
@@ -17,10 +17,8 @@ def warn(
 ) -> Iterator[loading.Batch]:
     """The batches; warn of each scan that is left out for the first time.
 
-    Of several processes each warns of the pairs that it loads.
-
     Args:
-        batches: whose `unreadable` names scans by index, in whichever worker they were.
+        batches: those of this process, whose `unreadable` names scans by index.
         subjects: the scans' names.
     """
     known: set[int] = set()

@@ -41,12 +41,12 @@ class Scan(NamedTuple):
     """A synthetic scan and its truth.
 
     Attributes:
-        image: float32 [x, y, z] in [0, 1], what a network or `register` is given.
+        image: float32 [x, y, z] in [0, 1], the input of a network or of `register`.
         brain: float32 [x, y, z], the brain of the same head in one standard contrast
             (T1), 0 around it: without lesions, bias, noise, or limits of the field.
         mask: bool [x, y, z], where that brain is.
         head_to_image: float32 [4, 4], from the person's head in mm to normalised
-            coordinates of the grid (`geometry.grid`); see `known_affine`.
+            coordinates of the grid (`geometry.coordinates`); see `known_affine`.
         landmarks: float32 [landmarks, 3], where those of `data.landmarks` lie, in
             normalised coordinates; NaN where there is none.
         draw: what was drawn.

@@ -6,8 +6,8 @@ drawn around it.
 
 import numpy as np
 
-# Tissues, and the numbers of the labels that consist of them. Left and right are told
-# apart by the label, but are of one tissue.
+# Tissues, and the numbers of the labels that consist of them. Left and right have
+# different labels, but the same tissue.
 TISSUES = {
     "air": (0,),
     "white matter": (2, 41),
@@ -46,7 +46,7 @@ NUMBERS = np.array([n for numbers in TISSUES.values() for n in numbers])
 TISSUE_OF_LABEL = np.array(
     [i for i, numbers in enumerate(TISSUES.values()) for _ in numbers]
 )
-_OUTSIDE_BRAIN = ("air", "fluid")  # besides all numbers from 500 on
+_OUTSIDE_BRAIN = ("air", "fluid")  # and all numbers from 500 on
 IN_BRAIN = (NUMBERS < 500) & ~np.isin(
     TISSUE_OF_LABEL, [list(TISSUES).index(name) for name in _OUTSIDE_BRAIN]
 )
@@ -101,6 +101,6 @@ STANDARD = np.where(
 ).astype(np.float32)
 
 
-def index_of(number: int) -> int:
+def label_index(number: int) -> int:
     """The index of a label's number in `NUMBERS`."""
     return int(np.flatnonzero(number == NUMBERS)[0])

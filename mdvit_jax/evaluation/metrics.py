@@ -33,7 +33,7 @@ def hausdorff95(
 ) -> float:
     """The larger of the two directed 95th percentiles of surface distance, in mm.
 
-    The surface is made of the mask's voxels with a face on the background; what lies
+    The surface is the mask's voxels with a face on the background; what lies
     outside the volume is background. A directed distance goes from each surface voxel
     of one mask to the nearest one of the other, centre to centre. It is infinite where
     only one of the masks is empty.

@@ -1,7 +1,7 @@
 """Which form of an operation is taken on a platform: one table for all.
 
-The forms of an operation compute the same. Where there is one, "reference" is the
-definition in JAX's own words; "auto" takes the platform's row of the table.
+All forms of an operation compute the same. "reference", where there is one, is its
+definition by JAX's own functions; "auto" takes the form that the table names.
 `python -m benchmarks.forms`, `benchmarks.losses` and `benchmarks.warp` time the forms
 side by side, forward and with their gradients.
 """
@@ -13,8 +13,8 @@ import jax
 from jax.extend import backend
 
 # Operation → platform → form; "" is every platform that is not named. The CPU's are
-# measured, the TPU's warp counted by its compiler (docs/performance.md). Else XLA's own
-# operations and NVIDIA's are taken on accelerators, but for those of one row.
+# measured, the TPU's warp counted by its compiler (docs/performance.md). The remaining
+# entries for accelerators are operations of XLA or NVIDIA, except in rows of one form.
 FASTEST = {
     "warp": {"tpu": "blocks", "": "gather"},
     "sobel": {"": "slices"},

@@ -65,9 +65,9 @@ def pool(
     Raises:
         ValueError: an even kernel.
 
-    Separable: three passes of `kernel` additions instead of kernel³. As windowed
-    reductions, whose gradient is one again; that of shifted slices takes five times as
-    long.
+    Separable: three passes of `kernel` additions instead of kernel³. They are
+    windowed reductions, as is their gradient; that of shifted slices takes five times
+    as long.
     """
     if kernel < 1 or kernel % 2 == 0:
         raise ValueError(f"the pooling kernel is an odd number, not {kernel}")

@@ -42,7 +42,7 @@ def warp_affine(
         order: 1 trilinear, 0 nearest (not differentiable).
         form: "reference" is the definition by `jax.scipy.ndimage.map_coordinates`,
             "gather" reads the eight neighbours of each voxel once for value and
-            derivative, "blocks" brings boxes of voxels together and multiplies them
+            derivative, "blocks" loads boxes of voxels as a whole and multiplies them
             with weights (`geometry.block_warp`; float32 and `order=1` alone),
             "auto" takes the one that is faster on the platform (`geometry.forms`).
             Equal to rounding; halfway between two voxels `order=0` takes the even one
@@ -106,8 +106,8 @@ def _linear(in_blocks: bool, moving: Array, matrix: Array) -> Array:
 def _linear_jvp(in_blocks: bool, primals, tangents):
     """Value and slopes from the same eight neighbours; zero tangents are left out.
 
-    What the tangent of the moving volume does is gathered in any form, as its
-    transpose, the gradient to the volume, is a scatter then.
+    The tangent of the moving volume is gathered whatever the form, so that its
+    transpose, the gradient to the volume, is a scatter.
     """
     moving, matrix = primals
     moving_tangent, matrix_tangent = tangents

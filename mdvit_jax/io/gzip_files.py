@@ -1,7 +1,7 @@
-"""The files of an image: their names, and their bytes to the last.
+"""The files of an image: their names, and all of their bytes.
 
 nibabel leaves a gzip stream before the checksum and allocates whatever a header claims;
-here the stream is read to its end, and its length is held against the header first.
+here its length is first compared with the header, and it is read to its end.
 """
 
 import contextlib
@@ -49,12 +49,12 @@ def image_files(path: str | Path) -> tuple[Path, ...]:
         return (path,)
     stem = path.name[: -len(ending)]
     header, voxels = (
-        _one_of(path.with_name(stem + part), path) for part in (".hdr", ".img")
+        _existing_file(path.with_name(stem + part), path) for part in (".hdr", ".img")
     )
     return header, voxels
 
 
-def _one_of(file: Path, path: Path) -> Path:
+def _existing_file(file: Path, path: Path) -> Path:
     gzipped = file.with_name(file.name + ".gz")
     for candidate in (file, gzipped) if path.suffix != ".gz" else (gzipped, file):
         if candidate.exists():

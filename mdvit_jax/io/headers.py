@@ -1,4 +1,4 @@
-"""What the header of an image may say, checked before its voxels are read."""
+"""Checks of an image's header, before its voxels are read."""
 
 import logging
 import math
@@ -161,7 +161,7 @@ def checked_affine(affine: Any, path: Path) -> np.ndarray:
 
 
 def check_orientation(header: Any, file: Path | None, path: Path) -> None:
-    """Warn where a header does not tell left from right.
+    """Warn where a header does not say which side is left.
 
     It may be NIfTI without sform and qform, Analyze 7.5 (unless SPM's .mat file lies
     beside it), or FreeSurfer's without "good RAS".
@@ -225,7 +225,7 @@ def check_offset(image: Any, path: Path) -> None:
 
 
 def check_scaling(image: Any, header_file: Path, path: Path) -> None:
-    """Say so where the header's scaling is not a number; nibabel drops it silently."""
+    """Warn where the header's scaling is not a number; nibabel drops it silently."""
     if "scl_slope" not in image.header:
         return
     kind = type(image.header)
@@ -240,9 +240,9 @@ def check_scaling(image: Any, header_file: Path, path: Path) -> None:
 
 
 def set_place(header: nib.Nifti1Header, grid: Grid) -> None:
-    """Let a NIfTI header lay its voxels on a grid, in millimetres.
+    """Make a NIfTI header place its voxels on a grid, in millimetres.
 
-    The qform does, too, if it can: it knows no shear, and its code is 0 then.
+    The qform does so too if it can: it has no shear, and its code is 0 then.
     """
     # The unit of time stays as it is: nibabel refuses some that files have.
     header["xyzt_units"] = int(header["xyzt_units"]) & ~_UNIT | _MILLIMETRE

@@ -30,7 +30,7 @@ class Image(NamedTuple):
         data: [x, y, z], the file's own axes; finite; integers as they are stored, or
             float32.
         header: nibabel's, of the file's own kind; None without a file.
-        dtype: as which the values are to be written again.
+        dtype: the number type in which results are written.
     """
 
     grid: Grid
@@ -45,7 +45,7 @@ class Image(NamedTuple):
 
     @property
     def path(self) -> str | None:
-        """Its file, by which messages call it."""
+        """Its file, for messages."""
         return self.grid.file
 
 

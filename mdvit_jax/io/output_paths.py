@@ -33,7 +33,7 @@ def same_file(one: str | Path, other: str | Path) -> bool:
 
 
 def check_not_input(path: str | Path, inputs: Iterable[str | Path]) -> None:
-    """Raise a UserError if an input would be written over."""
+    """Raise a UserError if an input would be overwritten."""
     for other in inputs:
         if same_file(path, other):
             raise errors.UserError(

@@ -59,8 +59,8 @@ def _dissimilarity(window: int, fixed: Array, warped: Array) -> Array:
 def _moments(window: int, fixed: Array, warped: Array):
     """Windowed sums of products of deviations, and the windowed means.
 
-    A variance within the rounding of the sums it is the difference of is none: the
-    quotient of two such leftovers would be a gradient out of nothing, a large one.
+    A variance below the rounding error of the sums it is the difference of counts as 0:
+    the quotient of two rounding errors would be a large gradient without a meaning.
     """
     mean_f, mean_w = (_box_sum(v, window) / window**3 for v in (fixed, warped))
     power_f, power_w = (_box_sum(v * v, window) for v in (fixed, warped))
@@ -106,7 +106,7 @@ _dissimilarity.defjvp(_dissimilarity_jvp, symbolic_zeros=True)
 def _box_sum(volume: Array, window: int) -> Array:
     """Sum over the window about each voxel: 3·window additions instead of window³.
 
-    As windowed reductions, whose passes XLA does not merge: sums of shifted slices
+    The passes are windowed reductions, which XLA does not merge: sums of shifted slices
     take three times the memory and, on a CPU, two to five times as long.
     """
     for dimension in range(volume.ndim - 3, volume.ndim):

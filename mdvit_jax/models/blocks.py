@@ -33,7 +33,7 @@ class DepthwiseConvolution(nn.Module):
 
     @nn.compact
     def __call__(self, features: Array) -> Array:
-        """[batch, x, y, z, channels] → the same, smaller with too little padding."""
+        """[batch, x, y, z, channels] → the same, or smaller with a small `padding`."""
         shape = (3, 3, 3, features.shape[-1])
         kernel = self.param("kernel", nn.initializers.zeros, shape)
         return convolution.depthwise(
@@ -114,8 +114,8 @@ class Block(nn.Module):
 class Head(nn.Module):
     """Mean over positions → linear → ReLU → linear → tanh, in float32, no biases.
 
-    The form of the authors' program. A unit whose ReLU is off for every pair learns no
-    more, and the mean forgets where a feature was.
+    The form of the authors' program. A unit whose ReLU is off for every pair no
+    longer learns, and the mean loses where a feature was.
     """
 
     @nn.compact
@@ -126,7 +126,7 @@ class Head(nn.Module):
         """
         width = features.shape[-1] // 2
         mean = features.mean((1, 2, 3), dtype=jnp.float32)
-        # Accelerators round the factors of products unless told otherwise.
+        # By default accelerators round the factors of products.
         exact = functools.partial(nn.Dense, use_bias=False, precision="highest")
         hidden = exact(width, name="hidden")(mean)
         twelve = exact(12, name="parameters")(nn.relu(hidden))

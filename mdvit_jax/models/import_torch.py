@@ -142,7 +142,7 @@ def _input_shape(state: dict[str, np.ndarray], model) -> tuple[int, int, int]:
 
 
 def _check_remaining(remaining, state, model, origin: str) -> None:
-    """Whatever was not used is the shared norm a second time, or too much."""
+    """Refuse unused weights, except a second copy of the shared norm."""
     for name, weight in remaining.items():
         twin = state.get(name.replace("conv_1d.1", "norm1"))
         if model.dilated_form != "tokens" or "conv_1d.1" not in name or twin is None:

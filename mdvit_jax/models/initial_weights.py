@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import Array
 
 LINEAR_DEVIATION = 0.02
-LINEAR = ("paper", "fan_in")  # what `model.linear_weights` names
+LINEAR = ("paper", "fan_in")  # the values of `model.linear_weights`
 _LAST_LAYER = 0.1  # of the scale of "fan_in": the first affines are near the identity
 CONSTANTS = {"bias": 0.0, "scale": 1.0, "closed scale": 0.0}
 
@@ -34,8 +34,8 @@ def draw(key: Array, shapes: Any, linear: str = "paper") -> Any:
         shapes: nested dict.
         linear: how linear maps start out. "paper": as above. "fan_in": with standard
             deviation 1/√inputs, those to the 12 parameters with a tenth of that. A
-            network so wide as to be trained here in minutes learns several times as
-            fast with it.
+            network narrow enough to be trained in minutes learns several times as fast
+            with it.
     """
     return _draw(key, jax.tree.structure(shapes), tuple(_kinds(shapes, linear)))
 

@@ -78,14 +78,14 @@ def fit_affine(fixed: Array, moving: Array, weights: Array) -> Array:
 
     Args:
         fixed, moving: [*batch, points, 3].
-        weights: [*batch, points], not negative, of which any multiple does the same.
+        weights: [*batch, points], not negative; their scale does not matter.
     """
     total = weights.sum(-1, keepdims=True)
     weights = weights / jnp.where(total > 0, total, 1)
     points = jnp.concatenate([fixed, jnp.ones_like(fixed[..., :1])], axis=-1)
     weighted = jnp.swapaxes(points * weights[..., None], -1, -2)
     normal = jnp.matmul(weighted, points, precision="highest")
-    # Towards the shift between the two, where the points say nothing else.
+    # Towards the shift between the two, where the points determine nothing else.
     ridge = _RIDGE * jnp.eye(4)
     right = jnp.matmul(weighted, moving - fixed, precision="highest")
     change = jnp.swapaxes(jnp.linalg.solve(normal + ridge, right), -1, -2)

@@ -21,7 +21,7 @@ from mdvit_jax.models import blocks, msda, torch_coordinates
 
 
 class StageEstimate(NamedTuple):
-    """What one stage says; the moving volume is warped to the level of the next stage.
+    """Estimate of a stage; the moving volume is warped at the level of the next stage.
 
     parameters: [batch, 12] in (-1, 1) (`geometry.affine_matrix`).
     matrix: [batch, 4, 4] `fixed_to_moving`, with the initial matrix in it.
@@ -44,16 +44,16 @@ class AffineEstimate(NamedTuple):
     stages: tuple[StageEstimate, ...]
 
 
-# What `model.dilated_form` names, besides "none".
+# The values of `model.dilated_form`, except "none".
 DILATED_FORMS = {"channels": msda.ChannelMsda, "tokens": msda.TokenMsda}
-# What `model.head` names.
+# The values of `model.head`.
 HEADS = {"paper": blocks.Head, "moments": blocks.MomentHead}
 
 
 class Stage(nn.Module):
     """Image pair and the features of the stage before → features and 12 parameters.
 
-    Kernels start out as `initial_weights.draw` says, not as Flax would have them.
+    Kernels are initialised by `initial_weights.draw`, not by Flax.
     """
 
     config: FrozenConfigDict
@@ -63,7 +63,7 @@ class Stage(nn.Module):
     def __call__(
         self, images: Array, carried: Array | None, dropout_keys: Array | None
     ):
-        """[batch, x, y, z, 2] (moving, fixed) → features, and what the head says."""
+        """[batch, x, y, z, 2] (moving, fixed) → features, and the head's output."""
         config, dtype = self.config, jnp.dtype(self.config.compute_dtype)
         features = blocks.PatchEmbedding(
             config.embedding,
@@ -93,7 +93,7 @@ class Stage(nn.Module):
 
 
 class MDViT(nn.Module):
-    """The stages, the warps between them, and the features handed on."""
+    """The stages, the warps between them, and the features passed on."""
 
     config: FrozenConfigDict
 

@@ -50,8 +50,8 @@ class TokenMsda(nn.Module):
     The dilated convolutions are padded by one whatever their dilation, so that their
     outputs shrink; their positions ("tokens") are joined, and a convolution that takes
     tokens as channels slides along the embedding (window 3) and brings the tokens back
-    to as many as there were. Both norms are one. The weights fit one input size: at
-    16³ positions they are 105 million.
+    to as many as there were. Both norms share their weights. The
+    weights fit one input size: at 16³ positions they are 105 million.
     """
 
     dilations: tuple[int, ...]
@@ -112,11 +112,11 @@ class _TokenCompression(nn.Module):
 
 
 def _laid_out(features: Array, *axes: str | None) -> Array:
-    """Where devices share the kernel: the features about it, by axes of the mesh.
+    """Shard the features around a shared kernel by axes of the mesh.
 
-    Without axes each device has all of them, as the convolutions and attention about
-    the kernel need. Left to itself, the compiler would part the tokens for those too,
-    or bring the whole kernel together, which is a hundred times as large.
+    Without axes each device has all of them, as the convolutions and attention around
+    the kernel need. The compiler by itself would split the tokens for those too, or
+    gather the whole kernel, which is a hundred times as large.
     """
     if jax.sharding.get_abstract_mesh().empty:
         return features

@@ -111,16 +111,16 @@ class Network:
             )
 
     def _check_weights(self, params: Params, shape: tuple[int, ...]) -> None:
-        """The token form's weights fit one number of tokens only."""
+        """UserError if the token form's weights need another size of volumes."""
         model = self.module.config
         if model.name != "mdvit" or model.dilated_form != "tokens":
             return
         x, y, z = (n // token_spacing(model) for n in shape)
         needed = msda.joined_tokens((x, y, z), model.dilations)
-        found = params["stage_1"]["msda"]["compress"]["kernel"].shape[1:]
-        if found != needed:
+        fits = params["stage_1"]["msda"]["compress"]["kernel"].shape[1:]
+        if fits != needed:
             raise errors.UserError(
-                f"The weights bring {found[0]} tokens to {found[1]}, but volumes of "
+                f"The weights bring {fits[0]} tokens to {fits[1]}, but volumes of "
                 f"{_by(shape)} voxels have {needed[0]} and {needed[1]}: with "
                 'model.dilated_form "tokens" a network takes one size only; use '
                 "volumes of the size it was made for."

@@ -18,6 +18,9 @@ from safetensors.numpy import save_file
 from mdvit_jax import errors
 from mdvit_jax.models import network
 
+PRETRAINED = "pretrained"  # what commands call the network of `pretrained`
+_FILE = Path(__file__).parents[1] / "weights" / "mdvit.safetensors"
+
 
 class Weights(NamedTuple):
     """What a file holds.
@@ -37,6 +40,19 @@ class Weights(NamedTuple):
     about: str
 
 
+def pretrained() -> Weights:
+    """The trained network that comes with this package.
+
+    It takes volumes float32 [batch, 32, 32, 32] in [0, 1] of 8 mm, RAS+, background 0:
+
+        weights = models.pretrained()
+        estimate = weights.network.from_centres(weights.params, fixed, moving)
+
+    `mdvit_jax/weights/README.md` says what it learned from and how good it is.
+    """
+    return load(_FILE)
+
+
 def save(
     path: str | Path,
     params: network.Params,
@@ -49,9 +65,9 @@ def save(
     Args:
         path: of the file.
         params: nested dict.
-        config: the run's configuration; of it `model` and the grid are kept.
+        config: the run's configuration; its `model` part and the grid are kept.
         about: a sentence.
-        dtype: "float16" halves the file; a weight is rounded by a two-thousandth.
+        dtype: "float16" halves the file; its relative rounding error is 1/2000.
 
     Raises:
         OSError: it cannot be written.
@@ -69,7 +85,7 @@ def load(path: str | Path) -> Weights:
     """Read the weights that `save` wrote.
 
     Raises:
-        UserError: there is no such file, or it is none of weights.
+        UserError: the file is missing, or holds no weights.
     """
     params: network.Params = {}
     try:

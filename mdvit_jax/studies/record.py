@@ -1,4 +1,4 @@
-"""What one method made of one pair of scans, and a table of many such records."""
+"""The result of one method on one pair of scans, and a table of many such records."""
 
 import dataclasses
 import math
@@ -10,7 +10,7 @@ import pandas as pd
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """What one method made of one pair of scans.
+    """The result of one method on one pair of scans.
 
     Attributes:
         method: name of the method, such as "Initial (CoM)".

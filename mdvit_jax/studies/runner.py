@@ -39,7 +39,8 @@ def run_studies(
 
     Args:
         config: the cohort, the task and `evaluation`.
-        checkpoints: folders that training wrote, or files of PyTorch weights.
+        checkpoints: folders that training wrote, files of PyTorch weights, or
+            "pretrained".
         studies: names of `STUDIES`, or "all"; by default Table 1 of the networks alone.
         classical: names of classical methods; by default those of each study.
         output: by default the folder `evaluation` of the first run.
@@ -58,7 +59,11 @@ def run_studies(
             "there is nothing to evaluate; name the folder of a run with --checkpoint, "
             "or studies of the classical methods with --study."
         )
-    runs = [path for path in checkpoints if not path.is_file()]
+    runs = [
+        path
+        for path in checkpoints
+        if not path.is_file() and not pretrained.is_pretrained(path)
+    ]
     if output is None:
         if not runs:
             raise errors.UserError("name the folder of the results with --output.")
@@ -118,15 +123,20 @@ def load_networks(
 
     Args:
         config: describes the network of PyTorch weights, and the people tested.
-        checkpoints: folders that training wrote, or files of PyTorch weights.
+        checkpoints: folders that training wrote, files of PyTorch weights, or
+            "pretrained".
 
     Raises:
-        UserError: there is no such run, or it was trained on people who are tested.
+        UserError: there is no such run, it was trained on people who are tested, or
+            the network of this package takes other volumes.
     """
     trained = []
     checkpoints = list(dict.fromkeys(checkpoints))  # each once
     for path in checkpoints:
-        if path.is_file():
+        if pretrained.is_pretrained(path):
+            trained.append(pretrained.trained_network(path))
+            _check_volumes(config, trained[-1])
+        elif path.is_file():
             trained.append(pretrained.imported_network(config, path))
         else:
             pretrained.check_held_out(config, path)
@@ -136,6 +146,18 @@ def load_networks(
         methods.network(name, one.network, one.params, about=f"{path}, {one.origin}")
         for name, one, path in zip(names, trained, checkpoints, strict=True)
     ]
+
+
+def _check_volumes(
+    config: ml_collections.ConfigDict, network: pretrained.Trained
+) -> None:
+    """Raise a UserError if the network learned from other volumes."""
+    data, size, field = config.data, network.size, network.field_of_view
+    if (data.size, data.field_of_view) != (size, field):
+        raise errors.UserError(
+            f"{network.name} takes volumes of {size}³ voxels and {field:g} mm; add "
+            f"--config.data.size={size} --config.data.field_of_view={field:g}."
+        )
 
 
 def distinct_names(names: Sequence[str], paths: Sequence[Path]) -> list[str]:

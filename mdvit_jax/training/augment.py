@@ -1,7 +1,7 @@
 """The paper's random flips and rotations of a pair, on the device (3.1), and gammas.
 
-Both scans are moved alike, so that the affine between them stays what it was; what
-changes it is in `examples`.
+Both scans are moved alike, so that the affine between them stays the same; `examples`
+holds what changes it.
 """
 
 from typing import NamedTuple
@@ -42,10 +42,10 @@ class Augmentation(NamedTuple):
 
 
 def settings(config: ml_collections.ConfigDict) -> Augmentation:
-    """What `config.augment` says.
+    """The settings in `config.augment`.
 
     Raises:
-        UserError: scans for random affines that are none.
+        UserError: `augment.affine.which` names no scans.
     """
     values = config.to_dict()
     affine = random_affine.RandomAffine(**values.pop("affine"))

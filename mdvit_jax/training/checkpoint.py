@@ -37,11 +37,11 @@ class Checkpoints(contextlib.AbstractContextManager):
     """The checkpoints of one run; its `with` block ends when the last is written."""
 
     def __init__(self, workdir: epath.PathLike, *, keep: int | None):
-        """Open those of the run in `workdir`.
+        """Open the checkpoints of the run in `workdir`.
 
         Args:
             workdir: the run's folder.
-            keep: how many of the newest are kept, besides the one with the best
+            keep: how many of the newest are kept, beside the one with the best
                 validation DSC; what a killed save left behind is removed. None is for
                 reading only: nothing is removed or renamed.
         """
@@ -111,7 +111,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     def restore(self, like: TrainState) -> tuple[TrainState, int] | None:
         """The newest state that can be used, and its step; None if none was saved.
 
-        Those that cannot be used are set aside, each with a warning.
+        Checkpoints that cannot be used are set aside, each with a warning.
 
         Args:
             like: the state is placed on devices as this one is.
@@ -181,7 +181,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     def _broadcast_newest(self, damaged: dict[int, str]) -> int:
         """The newest step whose files are as they were written; -1 if there is none.
 
-        Process 0 looks at the files for all, and adds those that are not to `damaged`.
+        Process 0 checks the files for all, and adds damaged steps to `damaged`.
         """
         newest = -1
         if jax.process_index() == 0:
@@ -221,7 +221,7 @@ class Checkpoints(contextlib.AbstractContextManager):
             "The checkpoint %s is damaged (%s); it is set aside as %s.",
             *(self._folder(step), reason, aside.name),
         )
-        if aside.exists():  # of an earlier time
+        if aside.exists():  # from an earlier run
             aside.rmtree() if aside.is_dir() else aside.unlink()
         self._folder(step).rename(aside)
 
@@ -232,7 +232,7 @@ def _is_step(name: str) -> bool:
 
 @contextlib.contextmanager
 def _raise_system_errors() -> Iterator[None]:
-    """Raise as an OSError what TensorStore says, for one, of a full disk."""
+    """Raise as an OSError what TensorStore reports, of a full disk for example."""
     try:
         yield
     except Exception as error:

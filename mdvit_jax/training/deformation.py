@@ -1,8 +1,8 @@
 """A random smooth deformation that has no affine part, on the device.
 
-White noise on nodes under a Gaussian, as of `data.synthetic`; the affine that fits it
-best within a ball about the middle of the grid is taken away, so that a known affine
-stays the one that a registration should find.
+White noise on nodes under a Gaussian, as in `data.synthetic_cohort`; the affine that
+fits it best within a ball about the middle of the grid is taken away, so that a known
+affine stays the one that a registration should find.
 """
 
 import functools

@@ -22,9 +22,9 @@ _SHUTDOWN = 60  # seconds that a process which is done waits for the others
 
 
 class Lost(errors.UserError):
-    """Another process is gone, or never came: nobody's mistake, to be started again."""
+    """Another process is gone, or never came; the same command may well succeed."""
 
-    exit_code = 128 + signal.SIGABRT  # as of a process that JAX ends for this
+    exit_code = 128 + signal.SIGABRT  # as when JAX itself ends a process for this
 
 
 def join(place: Mapping[str, Any] | None) -> None:
@@ -80,7 +80,7 @@ def broadcast(number: int) -> int:
 
 
 def all_agree(value: bool) -> bool:
-    """Whether it is true in all processes; to be called by all together."""
+    """Whether a value is true in all processes; to be called by all together."""
     return bool(multihost_utils.process_allgather(np.array(value)).all())
 
 
@@ -122,7 +122,7 @@ def handle_lost_process() -> Iterator[None]:
 def leave(code: int) -> NoReturn:
     """End the program; one of several that failed ends at once, whatever others do.
 
-    It would wait for them otherwise, and they for it. JAX tells them that it is gone.
+    Otherwise they would wait for each other. JAX lets the others know that it is gone.
     """
     failed = 0 < code < 128 or code == Lost.exit_code
     if failed and jax.distributed.is_initialized():
@@ -138,6 +138,6 @@ def _end(code: int) -> NoReturn:
 
 
 def first_line(error: Exception) -> str:
-    """An error of a library in few words."""
+    """The type and the first line of an error."""
     line = next(iter(str(error).strip().splitlines()), "")
     return f"{type(error).__name__}: {line[:200]}"

@@ -1,11 +1,11 @@
-"""What a step learns from: what the network sees, and what its answer is held against.
+"""What a step learns from: what the network sees, and what its answer is compared with.
 
-The paper shows a network pairs of people as they are, moved alike, and compares the
-very images that it sees. Once the centres of mass are laid on each other such pairs are
+In the paper a network sees pairs of people, both moved alike, and the loss compares
+the same images. Once the centres of mass are laid on each other such pairs are
 a few millimetres from aligned, so that there is next to nothing to learn from. Here
-each scan may be moved for itself, by an affine that is known; the network may see it in
-other intensities than the loss does; and a scan may be paired with itself, so that the
-affine between the two is known.
+each scan may be moved by a known affine of its own; the network may see it in other
+intensities than the loss does; and a scan may be paired with itself, so that the affine
+between the two is known.
 """
 
 from typing import NamedTuple
@@ -69,7 +69,7 @@ def make(
         return _one_pair(keys, fixed, moving, settings, field_of_view)
 
     made = jax.vmap(one_pair)(keys, fixed, moving)
-    if not settings.contrast:  # told, so that nothing is warped twice
+    if not settings.contrast:  # one array, so that it is not warped twice
         made = made._replace(fixed_target=made.fixed, moving_target=made.moving)
     return made
 

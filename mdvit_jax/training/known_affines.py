@@ -3,7 +3,7 @@
 A DSC of brain masks is high as soon as the outlines agree. Here a scan is registered to
 itself as a known affine has moved it, and the error is the mean distance, over the
 brain, from where a point belongs: of the last stage, and of those before it, which may
-be idle. The share of silent units of the heads tells of a network that learns no more.
+be idle. The share of silent units of the heads shows when a network stops learning.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def create(
 ) -> Callable[[Any, Array, Array, int], tuple[Array, Array]]:
     """(params, image, mask, number) → errors in mm and which units were active.
 
-    The image and mask [n, n, n] are of a scan, the number tells scans apart: its
+    The image and mask [n, n, n] are of a scan, the number identifies the scan: its
     affines are the same at each call. Errors are [count, stages], active units bool
     [units], those of all stages' heads in a row.
     """
@@ -82,13 +82,16 @@ def distance_over(mask: Array, estimate: Array, truth: Array) -> Array:
 
 
 def summary(errors: list[np.ndarray], active: list[np.ndarray]) -> dict[str, float]:
-    """What the log says: `known_mm` of the last stage, those before, silent units.
+    """Values for the log: `known_mm` of the last stage, those before, silent units.
 
     Args:
         errors: [count, stages] of each scan.
         active: bool [units] of each scan.
     """
-    of_stages = np.concatenate(errors).mean(axis=0)
-    rows = {f"known_mm_stage_{i}": float(value) for i, value in enumerate(of_stages, 1)}
+    stage_distances = np.concatenate(errors).mean(axis=0)
+    rows = {
+        f"known_mm_stage_{i}": float(value)
+        for i, value in enumerate(stage_distances, 1)
+    }
     silent = float(1 - np.any(active, axis=0).mean())
-    return {"known_mm": float(of_stages[-1]), **rows, "silent_units": silent}
+    return {"known_mm": float(stage_distances[-1]), **rows, "silent_units": silent}

@@ -155,7 +155,7 @@ def train(config: ml_collections.ConfigDict) -> int:
                 if stopping:
                     break
         except LoadingError as error:
-            # Of several processes the others do not come to this save.
+            # With several processes, the others do not reach this save.
             if not done or jax.process_count() > 1:
                 raise
             metrics.flush()
@@ -180,7 +180,7 @@ def train(config: ml_collections.ConfigDict) -> int:
 
 
 def validation_is_due(config: ml_collections.ConfigDict, done: int) -> bool:
-    """Whether a run validates once so many steps are done."""
+    """Whether a run validates after `done` steps."""
     return done == config.optim.steps or done % config.validation.every == 0
 
 
@@ -219,7 +219,7 @@ def _save(
     done: int,
     state: step.TrainState,
 ) -> None:
-    """Save the state of a step, whose rows are on the disk then."""
+    """Save the state of a step, once the rows so far are on the disk."""
     if record is not None:
         record.sync()
     saved.save(done, state)

@@ -34,7 +34,7 @@ class MetricsLog(contextlib.AbstractContextManager):
         """Open the record of a run that goes on after `from_step`.
 
         Later rows, of steps that were not saved and will be done again, are dropped,
-        and what is no row. Steps that have lost theirs are named in a warning.
+        as are damaged lines. A warning names steps whose rows are missing.
         """
         workdir = epath.Path(workdir)
         self._ending = contextlib.ExitStack()
@@ -71,7 +71,7 @@ class MetricsLog(contextlib.AbstractContextManager):
             self._board.write_event(_event(step, values))
 
     def sync(self) -> None:
-        """See that the rows so far are on the disk, as a checkpoint after them will be.
+        """Bring the rows so far to the disk, before a checkpoint that comes after them.
 
         Raises:
             OSError: they cannot be written.
@@ -84,8 +84,8 @@ class MetricsLog(contextlib.AbstractContextManager):
 def _tensorboard(folder: Path, from_step: int) -> Any:
     """A new file of events, which hides older ones of later steps; None if it cannot.
 
-    tensorboardX's SummaryWriter writes in a thread: on a full disk that ends without a
-    word, and the next rows wait for it forever.
+    tensorboardX's SummaryWriter writes in a thread: on a full disk that ends
+    silently, and the next rows wait for it forever.
     """
     try:
         from tensorboardX.event_file_writer import EventsWriter
@@ -124,7 +124,7 @@ def is_validated(workdir: epath.PathLike, step: int) -> bool:
 
 
 def _write_rows_until(step: int, source: epath.Path, path: Path) -> None:
-    """Copy a record without the rows of later steps, and without what is no row.
+    """Copy a record without the rows of later steps and without damaged lines.
 
     Warn of steps without a row: a machine that fails may lose what it had not yet
     written to its disk.

@@ -22,7 +22,7 @@ def learning_rate(optim: ml_collections.ConfigDict) -> optax.Schedule:
         optim: `config.optim`.
 
     Raises:
-        UserError: a schedule that is none, or does not fit into the run.
+        UserError: an unknown schedule, or one that does not fit into the run.
     """
     if optim.schedule == "staircase":
         schedule = optax.exponential_decay(
@@ -91,7 +91,7 @@ def create(optim: ml_collections.ConfigDict, params) -> optax.GradientTransforma
 
 
 def trained_mask(params, patterns: Sequence[str]):
-    """The tree of parameters with True where a pattern is found in its path.
+    """The tree of parameters with True where a pattern matches in its path.
 
     Args:
         params: nested dict of arrays or of their shapes.

@@ -41,9 +41,9 @@ class Preemption(contextlib.AbstractContextManager):
             signal.signal(number, handler)
 
     def should_stop(self) -> bool:
-        """Whether the run is to be left now.
+        """Whether the run should stop now.
 
-        All processes must ask equally often: they agree on a number of questions.
+        All processes must call it equally often, as they agree on a number of calls.
         """
         self._asked += 1
         if self._several and multihost_utils.reached_preemption_sync_point(self._asked):

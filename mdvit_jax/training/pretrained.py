@@ -1,4 +1,7 @@
-"""Networks as their training left them: to evaluate, register with, or start from."""
+"""Networks as their training left them: to evaluate, register with, or start from.
+
+A run is the folder that training wrote; "pretrained" is the network of this package.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +19,7 @@ from mdvit_jax.data import conform
 from mdvit_jax.evaluation import methods
 from mdvit_jax.io.image import Image
 from mdvit_jax.models import import_torch
+from mdvit_jax.models.weights_file import PRETRAINED
 from mdvit_jax.training import checkpoint
 
 # What decides who trains and who tests, of one cohort.
@@ -23,12 +27,26 @@ _DECIDE_THE_SPLIT = ("seed", "data.split", "data.person", "data.same_person")
 
 
 class Trained(NamedTuple):
-    """A trained network, what to call it, and where its parameters come from."""
+    """A trained network.
+
+    Attributes:
+        name: what to call it.
+        network, params: the network and its parameters.
+        origin: where the parameters come from.
+        size, field_of_view: of the volumes that it takes, in voxels and mm.
+    """
 
     name: str
     network: models.Network
     params: Any
     origin: str
+    size: int
+    field_of_view: float
+
+
+def is_pretrained(run: str | Path) -> bool:
+    """Whether this names the network of this package, not a run."""
+    return str(run) == PRETRAINED
 
 
 def trained_network(run: str | Path, *, newest: bool = False) -> Trained:
@@ -37,7 +55,18 @@ def trained_network(run: str | Path, *, newest: bool = False) -> Trained:
     Raises:
         UserError: no such run, or no checkpoint in it.
     """
+    if is_pretrained(run):
+        weights = models.pretrained()
+        return Trained(
+            f"MDViT ({PRETRAINED})",
+            weights.network,
+            weights.params,
+            weights.about,
+            weights.size,
+            weights.field_of_view,
+        )
     config = configuration.saved(run)
+    data = config.data
     network = models.create(config)
     place = SingleDeviceSharding(jax.local_devices()[0])
     like = jax.tree.map(
@@ -48,7 +77,7 @@ def trained_network(run: str | Path, *, newest: bool = False) -> Trained:
     name = f"{_architecture(config)} ({config.loss.name.upper()})"
     if config.optim.start_from:
         name += ", fine-tuned"
-    return Trained(name, network, params, f"step {step}")
+    return Trained(name, network, params, f"step {step}", data.size, data.field_of_view)
 
 
 def imported_network(config: ml_collections.ConfigDict, weights: Path) -> Trained:
@@ -65,7 +94,10 @@ def imported_network(config: ml_collections.ConfigDict, weights: Path) -> Traine
     params = import_torch.load(weights, model)
     origin = "weights of PyTorch, trained on people who are not known"
     name = f"{_architecture(config)} (PyTorch)"
-    return Trained(name, models.create(model), params, origin)
+    data = config.data
+    return Trained(
+        name, models.create(model), params, origin, data.size, data.field_of_view
+    )
 
 
 class Estimate(NamedTuple):
@@ -83,10 +115,10 @@ class Estimate(NamedTuple):
 def estimate(
     run: str | Path, pair: Sequence[Image], names: tuple[str, str]
 ) -> Estimate:
-    """Align two skull-stripped scans by the network of a run, on its own grid.
+    """Align two scans by the network of a run, on its own grid.
 
     Args:
-        run: folder that training wrote.
+        run: folder that training wrote, or "pretrained".
         pair: the fixed and the moving scan.
         names: of the two, in messages.
 
@@ -94,11 +126,10 @@ def estimate(
         UserError: no such run, no checkpoint in it, or a scan that it cannot take.
     """
     trained = trained_network(run)
-    data = configuration.saved(run).data
     scans = [
         conform.conform(
             volume, None, None,
-            size=data.size, field_of_view=data.field_of_view, name=name,
+            size=trained.size, field_of_view=trained.field_of_view, name=name,
         )
         for volume, name in zip(pair, names, strict=True)
     ]  # fmt: skip
@@ -108,6 +139,33 @@ def estimate(
     normalised = methods.aligner(trained.network, trained.params)(*scans)
     matrix = geometry.in_world(normalised, fixed=fixed, moving=moving)
     return Estimate(matrix, f"{trained.name}, {trained.origin}")
+
+
+def load_start(run: str | Path, like):
+    """Parameters that training starts from, placed on devices as `like` is.
+
+    Args:
+        run: folder that training wrote, of its best checkpoint; or "pretrained".
+        like: tree of arrays, or of their shapes with sharding.
+
+    Raises:
+        UserError: no such run, or its network is another one.
+    """
+    if not is_pretrained(run):
+        return load_best_params(run, like)[0]
+    params = models.pretrained().params
+    shapes, expected = (jax.tree.map(np.shape, tree) for tree in (params, like))
+    if shapes != expected:
+        raise errors.UserError(
+            f'optim.start_from is "{PRETRAINED}", whose network is the one of '
+            "configs/anything.py; take its values of model, or start from a run."
+        )
+    # From NumPy, so that the devices of several processes may share them.
+    return jax.tree.map(
+        lambda value, leaf: jax.device_put(np.asarray(value), leaf.sharding),
+        params,
+        like,
+    )
 
 
 def load_best_params(run: str | Path, like, *, newest: bool = False) -> tuple[Any, int]:

@@ -1,6 +1,6 @@
-"""What a run shows as it goes: pairs/s, time left, loss, DSC, and how scans keep up.
+"""The progress of a run: pairs/s, time left, loss, DSC, and scans that came late.
 
-And where it stands, should it stall.
+If a run stalls, it writes where every thread stands.
 """
 
 import collections
@@ -23,7 +23,7 @@ from jax.experimental import multihost_utils
 
 from mdvit_jax.io import bucket
 
-_MUCH = 0.1  # share of steps that began late from which the run says what helps
+_MUCH = 0.1  # share of late steps from which the run gives advice
 _SHOWN = 100  # steps, the newest, whose share the bar shows
 
 
@@ -48,13 +48,13 @@ class Progress:
             disable=jax.process_index() != 0,
         )
         self._dsc = ""
-        self._late = _Counts()  # of the steps that say something about their scans
+        self._late = _Counts()  # only steps before which the devices were at work
         self._queue = _Counts()
         # When the last batches were taken: more than workers can be ahead of a step.
         self._taken: collections.deque[float] = collections.deque(maxlen=256)
 
     def close(self) -> None:
-        """Leave the bar as it is."""
+        """End the bar; it stays on the screen."""
         self._bar.close()
 
     def batch_arrived(self, loaded: float, before: Any | None) -> None:

@@ -9,10 +9,10 @@ _RIM = 0.04  # intensities up to this one fade into the background, which stays 
 
 
 def draw_curve(key: Array) -> Array:
-    """Values at the knots, [knots] in [0, 1]: of any form, falling ones among them.
+    """Values at the knots, [knots] in [0, 1]: curves of any form, rising or falling.
 
     Half of them go straight from one brightness to another but for small bends; in the
-    others each knot is drawn for itself.
+    others each knot is drawn independently.
     """
     kind, ends, bends, knots = jax.random.split(key, 4)
     first, last = jax.random.uniform(ends, (2,))
@@ -20,7 +20,7 @@ def draw_curve(key: Array) -> Array:
     straight += 0.1 * jax.random.normal(bends, (_KNOTS,))
     free = jax.random.uniform(knots, (_KNOTS,))
     curve = jnp.clip(jnp.where(jax.random.bernoulli(kind), straight, free), 0, 1)
-    # Some part of the brain can be seen in any of them.
+    # Some part of the brain stays visible under each of them.
     return curve / jnp.maximum(curve.max(), 0.1)
 
 

@@ -16,7 +16,7 @@ from mdvit_jax.training import checkpoint, distributed, pretrained, setup, step
 
 _logger = logging.getLogger(__name__)
 
-# What may differ when a run is resumed: where things lie, whether one may be lacking,
+# What may differ when a run is resumed: where files lie, whether scans may be missing,
 # how the work is shared out, and how long it goes on.
 _MAY_DIFFER = (
     *("workdir", "data.root", "data.cache", "data.workers", "data.skip_unreadable"),
@@ -96,14 +96,14 @@ def restore_or_create(
     """The state to go on from, and the number of steps behind it.
 
     In this order: the run's own newest checkpoint that can be used; the best
-    parameters of the run that `optim.start_from` names; those drawn from the seed.
+    parameters of what `optim.start_from` names; those drawn from the seed.
     """
     state = step.create_state(config, run.network, run.optimizer, run.mesh)
     if (restored := saved.restore(state)) is not None:
         _logger.info("Going on after step %d of %s.", restored[1], config.workdir)
         return restored
     if config.optim.start_from:
-        params, _ = pretrained.load_best_params(config.optim.start_from, state.params)
+        params = pretrained.load_start(config.optim.start_from, state.params)
         _logger.info("Starting from the parameters of %s.", config.optim.start_from)
         state = state._replace(params=params)
     return state, 0

@@ -2,7 +2,7 @@
 
 A layout finds the scans whose files are there. A file that is lost between two starts
 of a run would change who is in which part, and all pairs to come; so the first start
-writes the scans' names into `WORKDIR/scans.json`, and later ones go by that.
+writes the scans' names into `WORKDIR/scans.json`, and later ones use that list.
 """
 
 import json
@@ -24,8 +24,8 @@ def open_parts(
 ) -> tuple[dataset.ScanDataset, dataset.ScanDataset]:
     """The scans for training and for validation, as the run began with them.
 
-    One that the cohort does not have any more keeps its place, and cannot be read.
-    Those that the cohort has got since stay out.
+    A scan that the cohort no longer has keeps its place, and cannot be read. Scans that
+    were added to the cohort since stay out.
 
     Raises:
         UserError: as `dataset.open_part`; or the run's list of scans is damaged.

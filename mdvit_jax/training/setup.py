@@ -1,4 +1,4 @@
-"""What a run is made of, from its configuration; nothing is written."""
+"""The parts of a run, made from its configuration; nothing is written."""
 
 import hashlib
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from mdvit_jax import errors, models
 from mdvit_jax.data import conform, dataset, pairs, template
 from mdvit_jax.training import optimizer, pretrained, scans, sharding
 
-# What may differ among the processes of one run: where things lie, and how each loads.
+# What may differ among the processes of one run: where files lie, and how each loads.
 _MAY_DIFFER = (
     *("workdir", "data.root", "data.cache", "data.workers", "data.in_memory"),
     "synthesis.heads",
@@ -80,7 +80,7 @@ def check_processes_agree(
     """Raise a UserError, in all processes, if they would not train the same network.
 
     Args:
-        config: of this process; where things lie may differ (`_MAY_DIFFER`).
+        config: of this process; some values may differ (`_MAY_DIFFER`).
         parts: the scans to train and to validate with, as this process sees them.
     """
     if jax.process_count() == 1:

@@ -17,7 +17,7 @@ from mdvit_jax import geometry, losses, models
 from mdvit_jax.training.examples import Examples
 
 
-def of_pairs(
+def pair_losses(
     examples: Examples,
     estimate: models.AffineEstimate,
     similarity: Callable[[Array, Array], Array],
@@ -37,7 +37,7 @@ def of_pairs(
     """
     seen = examples.moving_target is examples.moving
 
-    def of_stage(stage: models.StageEstimate) -> Array:
+    def stage_loss(stage: models.StageEstimate) -> Array:
         size = stage.warped.shape[-1]
         fixed, warped = _at_size(examples.fixed_target, size), stage.warped
         if not seen:
@@ -53,9 +53,9 @@ def of_pairs(
         return value
 
     *before, last = estimate.stages
-    total = of_stage(last)
+    total = stage_loss(last)
     if deep and before:
-        total += deep / len(before) * sum(map(of_stage, before))
+        total += deep / len(before) * sum(map(stage_loss, before))
     return total
 
 

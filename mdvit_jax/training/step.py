@@ -32,7 +32,7 @@ class TrainState(NamedTuple):
 
 
 class Measurements(NamedTuple):
-    """What a step tells: the loss of each pair, [batch], and two numbers."""
+    """Of a step: the loss of each pair, [batch], gradient norm and learning rate."""
 
     loss: Array
     gradient_norm: Array
@@ -113,12 +113,14 @@ def create_step(
 
     def step(state: TrainState, fixed: Array, moving: Array, heads=None):
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-        gradient, of_pairs = gradient_of(state.params, key, fixed, moving, heads)
+        gradient, pair_losses = gradient_of(state.params, key, fixed, moving, heads)
         updates, optimizer_state = optimizer.update(
             gradient, state.optimizer, state.params
         )
         params = optax.apply_updates(state.params, updates)
-        measured = Measurements(of_pairs, optax.tree.norm(gradient), rate(state.step))
+        measured = Measurements(
+            pair_losses, optax.tree.norm(gradient), rate(state.step)
+        )
         return TrainState(state.step + 1, params, optimizer_state), measured
 
     copied, shared = sharding.replicated(mesh), sharding.by_pair(mesh)
@@ -173,7 +175,7 @@ def _gradient(config, network: models.Network, mesh: Mesh) -> Callable:
             estimate = network.from_centres(
                 params, shown.fixed, shown.moving, dropout_keys=dropout_keys
             )
-            of_pairs = stage_loss.of_pairs(
+            pair_losses = stage_loss.pair_losses(
                 shown,
                 estimate,
                 similarity,
@@ -181,12 +183,12 @@ def _gradient(config, network: models.Network, mesh: Mesh) -> Callable:
                 deep=config.loss.deep,
                 field_of_view=field_of_view,
             )
-            of_rows = of_pairs.reshape(rows, -1).mean(1)
-            return of_rows.sum() / batch, of_rows
+            row_losses = pair_losses.reshape(rows, -1).mean(1)
+            return row_losses.sum() / batch, row_losses
 
         return jax.grad(total_loss, has_aux=True)(params)
 
-    def of_device(params, key: Array, fixed: Array, moving: Array, heads):
+    def device_gradient(params, key: Array, fixed: Array, moving: Array, heads):
         rows = len(fixed)
         first = jax.lax.axis_index(sharding.DATA) * rows if divided else 0
         # Of all pairs, so that a pair's keys do not depend on which device has it.
@@ -217,19 +219,19 @@ def _gradient(config, network: models.Network, mesh: Mesh) -> Callable:
         all_losses = jax.lax.dynamic_update_slice_in_dim(
             all_losses, losses.reshape(rows), first, 0
         )
-        found = gradient, all_losses
-        return jax.lax.psum(found, sharding.DATA) if divided else found
+        result = gradient, all_losses
+        return jax.lax.psum(result, sharding.DATA) if divided else result
 
     if not divided:  # XLA cannot partition for the other axis beside one of size 1
 
         def undivided(*arguments):
             # As within shard_map, so that the network says where features are whole.
             with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-                return of_device(*arguments)
+                return device_gradient(*arguments)
 
         return undivided
     return jax.shard_map(
-        of_device,
+        device_gradient,
         mesh=mesh,
         in_specs=(P(), P(), P(sharding.DATA), P(sharding.DATA), P()),
         out_specs=P(),

@@ -20,7 +20,7 @@ from mdvit_jax.training.examples import Examples
 
 
 class Recipe(NamedTuple):
-    """What `config.synthesis` says; static.
+    """The settings in `config.synthesis`; static.
 
     Attributes:
         scanner: the settings of the scanner in software.

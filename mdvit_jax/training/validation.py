@@ -69,7 +69,7 @@ def create(
             means["region_dsc"] = float(np.nanmean(region))
         if known:
             means |= known_affines.summary(apart, active)
-        assert worst is not None  # there is a pair, `pairs.cases` has seen to it
+        assert worst is not None  # `pairs.cases` makes sure that there is a pair
         lowest, pair, warped = worst
         picture = overlays.registration_figure(
             pair.fixed.image,

@@ -72,7 +72,7 @@ def write_resampled(
 ) -> bool:
     """Write the volumes on another grid; of a series, its time step, too.
 
-    Besides the result, one volume is held at a time. A warning is logged where the
+    Beside the result, one volume is held at a time. A warning is logged where the
     result holds nothing of what the image does.
 
     Args:

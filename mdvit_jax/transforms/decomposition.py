@@ -23,7 +23,7 @@ class Components(NamedTuple):
     shear: np.ndarray
 
     def matrix(self, centre: np.ndarray) -> np.ndarray:
-        """The 4×4 matrix that these are the parts of."""
+        """The 4×4 matrix with these components."""
         from scipy.spatial.transform import Rotation
 
         shear = np.eye(3)

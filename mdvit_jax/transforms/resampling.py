@@ -164,7 +164,7 @@ def _fill_slabs(
 
 
 class _Path(NamedTuple):
-    """How a voxel of the target is found in the moving image.
+    """The way from a voxel of the target to the moving image.
 
     Attributes:
         steps: functions of points [3, …] that come first; none for an affine.

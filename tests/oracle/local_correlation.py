@@ -54,20 +54,20 @@ def sampled(volume, matrix):
     """Trilinear at matrix · x, 0 outside of the outermost centres, [n³]."""
     middle = (len(volume) - 1) / 2
     offset = matrix[:, 3] + middle - matrix[:, :3] @ np.full(3, middle)
-    found = ndimage.affine_transform(volume, matrix[:, :3], offset, order=1)
-    return found.ravel()
+    warped = ndimage.affine_transform(volume, matrix[:, :3], offset, order=1)
+    return warped.ravel()
 
 
 def lowest(volume, matrix):
     """The lowest of the eight voxels around matrix · x, 0 outside of them, [n³]."""
     n = len(volume)
     x = np.indices(volume.shape).reshape(3, -1) - (n - 1) / 2
-    found = np.zeros(x.shape[1])
+    result = np.zeros(x.shape[1])
     for i, at in enumerate((matrix[:, :3] @ x + matrix[:, 3:]).T + (n - 1) / 2):
         if (at >= 0).all() and (at <= n - 1).all():
             a, b, c = np.minimum(np.floor(at).astype(int), n - 2)
-            found[i] = volume[a : a + 2, b : b + 2, c : c + 2].min()
-    return found
+            result[i] = volume[a : a + 2, b : b + 2, c : c + 2].min()
+    return result
 
 
 def terms(fixed: Level, moving: Level, matrix, weight: float, held=None):

@@ -79,18 +79,18 @@ def holder(tmp_path, capsys):
         try:
             with warnings.catch_warnings(action="error"):
                 warnings.simplefilter("ignore", ResourceWarning)  # nibabel's, of mgh
-                found = apply(path, path, *["--labels"][:labels])
+                result = apply(path, path, *["--labels"][:labels])
                 if refused is not False:
                     placed = apply(tmp_path / "sound.nii", path)
                 loaded = read(image.load_labels if labels else image.load, path)
             assert tracemalloc.get_traced_memory()[1] < MOST_BYTES
         finally:
             tracemalloc.stop()
-        if found is None:
+        if result is None:
             assert refused is not False and not loaded
             return False
         assert not refused, "a file with a fault was taken"
-        data, affine = found
+        data, affine = result
         assert placed is None or placed[0].shape == data.shape[:3]
         if right is AS_NIBABEL:
             with nib.imageglobals.LoggingOutputSuppressor():

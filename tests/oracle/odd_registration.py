@@ -80,26 +80,26 @@ def run(folder: Path, capsys, role, ending, content, *words, refused=None):
     outputs |= {role: "c.nii.gz"} if role.startswith("also") else {}
     if role == "moving" and ".nii" in ending:
         outputs["header-only"] = "h.nii"
-    given = []
+    arguments = []
     for name, path in paths.items():
         if not name.startswith("also"):
-            given += [f"--{name}", str(path)]
+            arguments += [f"--{name}", str(path)]
     for name, file in outputs.items():
-        given += [f"--{name}", *[str(odd)] * name.startswith("also")]
-        given.append(str(written / file))
+        arguments += [f"--{name}", *[str(odd)] * name.startswith("also")]
+        arguments.append(str(written / file))
     before = contents(read)
     with warnings.catch_warnings(action="error"):
         warnings.simplefilter("ignore", ResourceWarning)  # nibabel's, of mgh
-        code = __main__.main(["register", *given, *words])
-    told = capsys.readouterr()
+        code = __main__.main(["register", *arguments, *words])
+    output = capsys.readouterr()
     assert contents(read) == before
     if code == 2:
-        assert refused is not False, told.err
-        assert_one_sentence(told, odd)
+        assert refused is not False, output.err
+        assert_one_sentence(output, odd)
         assert not contents(written)
         return None
     assert code in (0, 3) and not refused, "a file with a fault was taken"
-    assert "Traceback" not in told.err and "error" not in told.err
+    assert "Traceback" not in output.err and "error" not in output.err
     assert set(contents(written)) == set(outputs.values())
     assert_right(paths, written, role)
     word = json.loads((written / "r.json").read_text())["quality"]["status"]
@@ -113,10 +113,10 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def assert_one_sentence(told, odd: Path) -> None:
-    lines = told.err.splitlines()
-    assert len(lines) == 1 and lines[0].startswith("error: "), told.err
-    assert lines[0].endswith((".", ".)", "?")) and not told.out
+def assert_one_sentence(message, odd: Path) -> None:
+    lines = message.err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), message.err
+    assert lines[0].endswith((".", ".)", "?")) and not message.out
     assert str(odd) in lines[0]
 
 
@@ -140,8 +140,8 @@ def assert_right(paths, written: Path, role: str) -> None:
     carried += [(role, "c.nii.gz")] * role.startswith("also")
     for name, file in carried:
         data, place = seen(paths[name])
-        found, where = seen(written / file)
-        assert found.shape == fixed.shape + data.shape[3:]
+        result, where = seen(written / file)
+        assert result.shape == fixed.shape + data.shape[3:]
         assert np.allclose(where, affine, rtol=1e-4, atol=1e-3)
         interpolation = "nearest" if name == "also-labels" else "linear"
         background = background_value(data[(..., *[0] * (data.ndim - 3))])
@@ -154,12 +154,12 @@ def assert_right(paths, written: Path, role: str) -> None:
                 interpolation=interpolation,
                 fill=0 if name == "also-labels" else background,
             )
-            off = np.abs(found[(..., *index)] - right)
+            off = np.abs(result[(..., *index)] - right)
             # Rounded to whole numbers, or cut off at their limits.
             assert (off <= 1.01 + 1e-3 * np.abs(right)).mean() > 0.99
     if (written / "h.nii").exists():
-        found, where = nib.load(written / "h.nii"), seen(paths["moving"])[1]
-        assert np.allclose(matrix @ found.affine, where, rtol=1e-3, atol=0.01)
+        result, where = nib.load(written / "h.nii"), seen(paths["moving"])[1]
+        assert np.allclose(matrix @ result.affine, where, rtol=1e-3, atol=0.01)
 
 
 def assert_near(paths, matrix) -> None:

@@ -18,9 +18,9 @@ The pairs are a CSV file, whose first line names its columns:
 
 fixed and moving are needed. name says what the outputs are called; without it they are
 called after the moving image, and names must differ. Columns fixed_mask and moving_mask
-may name images on the grid of theirs, above 0 where it counts for the alignment (a
-lesion left out, say), and labels a label map of the moving image, which is carried
-along. Relative paths start at the folder of the CSV file.
+may name masks on the voxels of the image, above 0 where it counts for the alignment (a
+lesion left out, say), and labels a label map of the moving image, which goes through
+the same transform. Relative paths start at the folder of the CSV file.
 
 In the output folder there are, for each pair,
   NAME_warped.nii.gz  the moving image on the grid of the fixed one
@@ -52,9 +52,11 @@ def add_parser(subparsers) -> None:
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--pairs", metavar="CSV", required=True, help="is read")
     parser.add_argument(
-        "--output", metavar="FOLDER", required=True, help="is made if it is not there"
+        "--pairs", metavar="CSV", required=True, help="the table of pairs, as above"
+    )
+    parser.add_argument(
+        "--output", metavar="FOLDER", required=True, help="created if it is missing"
     )
     parser.add_argument(
         "--dof",

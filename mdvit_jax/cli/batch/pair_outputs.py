@@ -1,4 +1,4 @@
-"""The files of a batch: what a pair leaves in the folder, which one batch has."""
+"""The output files of each pair of a batch, and the folder, which one batch holds."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def write(
 
 
 def check(rows: Sequence[Row], folder: Path, options: Options) -> None:
-    """Raise a UserError if an input would be written over."""
+    """Raise a UserError if an input would be overwritten."""
     read = {path.resolve() for row in rows for path in row.files}
     for row in rows:
         for output in name_outputs(row, folder, options).files:

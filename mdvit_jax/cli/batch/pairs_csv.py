@@ -25,7 +25,7 @@ class Row(NamedTuple):
         name: what its outputs are called.
         fixed, moving: the images; whether they are there shows when it is its turn.
         fixed_mask, moving_mask: where they count; None is everywhere.
-        labels: of the moving image, carried along; None if there are none.
+        labels: of the moving image, resampled like it; None if there are none.
     """
 
     name: str
@@ -51,7 +51,7 @@ def read(path: Path) -> list[Row]:
     names: dict[str, int] = {}
     for number, cells in csv_table.rows(path, COLUMNS, needed=("fixed", "moving")):
         row = _from_cells(path, number, cells)
-        # Some file systems do not tell capital letters from small ones.
+        # Some file systems do not distinguish capital letters from small ones.
         first = names.setdefault(row.name.casefold(), number)
         if first != number:
             raise errors.UserError(

@@ -1,4 +1,4 @@
-"""results.csv of a batch: what became of every pair, and from what inputs.
+"""results.csv of a batch: the result of every pair, and of which inputs.
 
 The file is replaced after every pair, as a whole, so that it is right at any moment.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # it brings JAX, which --help need not wait for
     from mdvit_jax.registration.register import Registration
 
 ERROR = "error"  # the status of a pair that could not be registered
-STATUSES = ("ok", "check", "failed", ERROR)  # the verdict's, and that
+STATUSES = ("ok", "check", "failed", ERROR)  # those of `quality`, and ERROR
 COLUMNS = (
     "name", "status", "reasons", "fixed", "moving",
     "correlation_before", "correlation_after", "overlap_before", "overlap_after",
@@ -98,7 +98,7 @@ def read(path: Path) -> dict[str, Result]:
     """The results that are there, by name; none where there is no file.
 
     Raises:
-        UserError: the file is none that a batch wrote.
+        UserError: the file was not written by a batch.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""`mdvit batch`: all pairs of a CSV file, one after the other, all night if need be."""
+"""`mdvit batch`: all pairs of a CSV file, one after the other."""
 
 import argparse
 import contextlib
@@ -118,7 +118,7 @@ def _register_pair(
     options: pair_outputs.Options,
     inputs: str,
 ) -> results_csv.Result:
-    """Register a pair and write its outputs, or say why that cannot be."""
+    """Register a pair and write its outputs, or record why that failed."""
     # Imported here: it brings JAX, for which --help need not wait.
     from mdvit_jax.registration import register
 
@@ -142,7 +142,7 @@ def _register_pair(
     else:
         seconds = time.monotonic() - begin
         return results_csv.describe_registration(row, result, seconds, inputs)
-    for path in outputs.files:  # one that was written before the other could not be
+    for path in outputs.files:  # those written before one failed
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
     return results_csv.describe_error(row, sentence, inputs)

@@ -1,4 +1,4 @@
-"""The options of `mdvit register`, and what can be known to be wrong beforehand."""
+"""The options of `mdvit register`, and the checks before anything is computed."""
 
 import argparse
 from pathlib import Path
@@ -212,7 +212,8 @@ def _add_alignment(group) -> None:
     add(
         "--checkpoint",
         metavar="RUN",
-        help="start from what a trained network says: folder that train.py wrote",
+        help="start from what a trained network says: folder that train.py wrote, or "
+        "pretrained, the network of this package",
     )
     add(
         "--refine",
@@ -224,7 +225,7 @@ def _add_alignment(group) -> None:
 
 
 def _complete_pair(files: list[str], beside: str | None, name: str) -> tuple[str, str]:
-    """What goes along, and where to."""
+    """Pairs of a further image and its output."""
     flag = f"--{name.replace('_', '-')}"
     if len(files) == 2:
         return files[0], files[1]

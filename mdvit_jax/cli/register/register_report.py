@@ -36,7 +36,7 @@ def report(
     options: Mapping[str, Any],
     seconds: float,
 ) -> dict[str, Any]:
-    """Everything about a result, as strict JSON has it (what is no number is null).
+    """Everything about a result, for strict JSON (NaN and infinity become null).
 
     Args:
         command: the words of the command line.

@@ -20,7 +20,7 @@ from mdvit_jax.registration.register import Registration, register
 from mdvit_jax.transforms import application
 
 FAILED = 3  # exit code
-_TURNED = 25.0  # degrees, from which on an orientation is another one
+_TURNED = 25.0  # degrees between orientations that count as different
 _log = logging.getLogger(__name__)
 
 
@@ -164,7 +164,7 @@ def summarise(
     written: Sequence[str],
     seconds: float,
 ) -> str:
-    """A few lines for people."""
+    """A summary of a few lines, to be printed."""
     before, after, parts = result.before, result.after, result.components
     lines = [
         f"{result.quality.status}: {options.moving} on {options.fixed}, "

@@ -111,23 +111,26 @@ def _attend_one_backward(block, query, key, value, normaliser, gradient, drift):
     scale = query.shape[-1] ** -0.5
     query = query * scale
 
-    def of_block(of_query: Array, block: tuple[Array, Array]):
+    def add_block(query_gradient: Array, block: tuple[Array, Array]):
         keys, values = block
         weights = jnp.exp(dense.contract(keys, query, 1, 1) - normaliser)
-        of_values = dense.contract(weights.astype(gradient.dtype), gradient, 1, 0)
-        of_scores = weights * (dense.contract(values, gradient, 1, 1) - drift)
-        of_scores = of_scores.astype(gradient.dtype)
-        of_query += dense.contract(keys.T, of_scores, 1, 0)
-        of_keys = dense.contract(of_scores, query, 1, 0)
-        return of_query, (of_keys.astype(key.dtype), of_values.astype(value.dtype))
+        value_gradient = dense.contract(weights.astype(gradient.dtype), gradient, 1, 0)
+        score_gradient = weights * (dense.contract(values, gradient, 1, 1) - drift)
+        score_gradient = score_gradient.astype(gradient.dtype)
+        query_gradient += dense.contract(keys.T, score_gradient, 1, 0)
+        key_gradient = dense.contract(score_gradient, query, 1, 0)
+        return query_gradient, (
+            key_gradient.astype(key.dtype),
+            value_gradient.astype(value.dtype),
+        )
 
     blocks = tuple(x.reshape(-1, block, x.shape[-1]) for x in (key, value))
     start = jnp.zeros(query.shape[::-1], dense.wide(query))
-    of_query, (of_key, of_value) = lax.scan(of_block, start, blocks)
+    query_gradient, (key_gradient, value_gradient) = lax.scan(add_block, start, blocks)
     return (
-        (of_query.T * scale).astype(key.dtype),
-        of_key.reshape(key.shape),
-        of_value.reshape(value.shape),
+        (query_gradient.T * scale).astype(key.dtype),
+        key_gradient.reshape(key.shape),
+        value_gradient.reshape(value.shape),
     )
 
 
@@ -137,13 +140,13 @@ _attend.defvjp(_attend_forward, _attend_backward)
 def _over_heads(in_blocks: bool, function, *arrays: Array):
     """Apply to each head of each batch element: in turn if in blocks, else all at once.
 
-    The function gets the number of tokens in a block, which divides all evenly.
+    The function gets the number of tokens in a block, which divides their number.
     """
     batch, heads, tokens = arrays[0].shape[:3]
     merged = [a.reshape(batch * heads, *a.shape[2:]) for a in arrays]
     if in_blocks:
         block = max(n for n in range(1, BLOCK + 1) if tokens % n == 0)
-        results = lax.map(lambda of_head: function(block, *of_head), merged)
+        results = lax.map(lambda head: function(block, *head), merged)
     else:
         results = jax.vmap(functools.partial(function, tokens))(*merged)
     return jax.tree.map(lambda r: r.reshape(batch, heads, *r.shape[1:]), results)
@@ -162,14 +165,14 @@ class Attention(nn.Module):
         batch, *_, channels = features.shape
         tokens = features.reshape(batch, -1, channels)
 
-        def of_heads(name: str) -> Array:
+        def project(name: str) -> Array:
             layer = dense.Dense(channels, self.dtype, use_bias=False, name=name)
             split = layer(tokens).reshape(batch, -1, self.heads, channels // self.heads)
             return split.transpose(0, 2, 1, 3).astype(self.dtype)
 
-        attended = attend(of_heads("query"), of_heads("key"), of_heads("value"))
+        attended = attend(project("query"), project("key"), project("value"))
         joined = attended.transpose(0, 2, 1, 3).reshape(features.shape)
-        # So that what comes back is in the dtype of the factors, too.
+        # So that the gradient arrives in the dtype of the factors, too.
         joined = joined.astype(features.dtype)
         projected = dense.Dense(channels, self.dtype, name="projection")(joined)
         return dropout.Dropout(self.dropout, name="dropout")(projected, dropout_keys)

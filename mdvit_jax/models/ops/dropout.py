@@ -19,7 +19,7 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, features: Array, keys: Array | None) -> Array:
-        """[batch, …] and a key for each, or None for none dropped → the same shape."""
+        """[batch, …] and a key for each, or None for no dropout → the same shape."""
         if keys is None or not self.rate:
             return features
         layer = zlib.crc32("/".join(self.path).encode())

@@ -60,8 +60,8 @@ def mark_ranks(
 ) -> list[str]:
     """Mark the best and the second best cells of a column.
 
-    Values are compared as they are shown. All that share the best place are marked as
-    best, and as in sports there is no second place then; all that share the second
+    Values are compared as rounded for display. All that share the best place are marked
+    as best, and there is no second place then; all that share the second
     place are marked as second. Where all values are equal, none is marked.
 
     Args:

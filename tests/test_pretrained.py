@@ -1,0 +1,151 @@
+"""The network of the package aligns brains, whichever file or name it is taken by."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import anything
+from mdvit_jax import errors, geometry, models
+from mdvit_jax.data import conform, template
+from mdvit_jax.io import image
+from mdvit_jax.studies import runner
+from mdvit_jax.training import known_affines, pretrained
+
+COUNT = 4  # known affines of a brain
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return models.pretrained()
+
+
+@pytest.fixture(scope="module")
+def align(weights):
+    """(params, fixed, moving) → matrices of the network and of the centres alone."""
+
+    @jax.jit
+    def estimate(params, fixed, moving):
+        start = geometry.centre_shift(fixed, moving)
+        return weights.network.from_centres(params, fixed, moving).matrix, start
+
+    return estimate
+
+
+@pytest.fixture(scope="module")
+def brain(weights):
+    return conform.conform(
+        *template.mni152(), size=weights.size, field_of_view=weights.field_of_view
+    )
+
+
+def moved(scan: conform.Conformed, field_of_view: float):
+    """A brain, the same under known affines, and the matrices that align them."""
+    volume = jnp.asarray(scan.image)
+    centre = geometry.centre_of_mass(volume)
+    keys = jax.random.split(jax.random.key(0), COUNT)
+    moves = jax.vmap(lambda key: known_affines.draw(key, centre, field_of_view))(keys)
+    fixed = jnp.broadcast_to(volume, (COUNT, *volume.shape))
+    return fixed, geometry.warp_affine(fixed, moves), geometry.invert(moves)
+
+
+def errors_in_mm(scan, matrices, truth, weights) -> list[float]:
+    """Mean error over the brain, and over the affines, of each of the matrices."""
+    mask = jnp.asarray(scan.mask)
+    return [
+        float(known_affines.distance_over(mask, matrix, truth).mean())
+        * weights.field_of_view
+        / 2
+        for matrix in matrices
+    ]
+
+
+def test_what_is_in_the_file(weights):
+    assert weights.network == models.create(anything.get_config())
+    assert (weights.size, weights.field_of_view) == (32, 256.0)
+    leaves = jax.tree.leaves(weights.params)
+    for leaf in leaves:
+        stored = np.asarray(leaf)
+        assert np.isfinite(stored).all()
+        np.testing.assert_array_equal(stored, stored.astype(np.float16))
+    assert sum(leaf.size for leaf in leaves) == 3_057_188
+
+
+@pytest.mark.parametrize(
+    ("recolour", "most"),
+    [
+        (lambda v: v, 0.35),
+        # Grey matter brighter than white, fluid brightest.
+        (lambda v: jnp.where(v > 0.02, 1 - v, 0), 0.75),
+    ],
+    ids=["same contrast", "inverted contrast"],
+)
+def test_known_affines_of_the_template(weights, align, brain, recolour, most):
+    """MNI152, which it never saw; `most` is a part of the error of the centres."""
+    fixed, moving, truth = moved(brain, weights.field_of_view)
+    matrices = align(weights.params, fixed, recolour(moving))
+    ours, centres = errors_in_mm(brain, matrices, truth, weights)
+    assert centres > 10
+    assert ours < most * centres
+
+
+@pytest.mark.parametrize("person", ["sub-31", "sub-34"])
+def test_known_affines_of_people(weights, align, real_data, person):
+    """People who chose between recipes, and whom it did not learn from."""
+    scan = conform.conform(
+        image.load(real_data / "ds002748" / f"{person}_T1w.nii.gz"),
+        None,
+        None,
+        size=weights.size,
+        field_of_view=weights.field_of_view,
+    )
+    fixed, moving, truth = moved(scan, weights.field_of_view)
+    matrices = align(weights.params, fixed, moving)
+    ours, centres = errors_in_mm(scan, matrices, truth, weights)
+    assert centres > 10
+    assert ours < centres / 2
+
+
+def test_half_precision_is_enough(weights, align, brain):
+    """Weights changed by as much as float16 rounds: the answer moves by far less."""
+    random = np.random.default_rng(0)
+    changed = jax.tree.map(
+        lambda w: np.float32(w * (1 + random.uniform(-1, 1, w.shape) / 2**11)),
+        weights.params,
+    )
+    fixed, moving, _ = moved(brain, weights.field_of_view)
+    matrix, other = (align(p, fixed, moving)[0] for p in (weights.params, changed))
+    (apart,) = errors_in_mm(brain, [matrix], other, weights)
+    assert 0 < apart < 0.2
+
+
+def test_training_starts_from_it(weights):
+    place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+
+    def shapes(config):
+        tree = pretrained.parameter_shapes(config, models.create(config))
+        return jax.tree.map(
+            lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), tree
+        )
+
+    config = anything.get_config()
+    start = pretrained.load_start("pretrained", shapes(config))
+    jax.tree.map(np.testing.assert_array_equal, start, weights.params)
+    assert all(leaf.sharding == place for leaf in jax.tree.leaves(start))
+    config.model.embedding = 64
+    with pytest.raises(errors.UserError, match=r"the one of configs/anything\.py"):
+        pretrained.load_start("pretrained", shapes(config))
+
+
+def test_it_is_evaluated_on_its_own_grid_only():
+    config = anything.get_config()
+    (method,) = runner.load_networks(config, [Path("pretrained")])
+    assert method.name == "MDViT (pretrained)"
+    assert "sub-01 to sub-30 of ds002748" in method.identity
+    config.data.size = 64
+    with pytest.raises(errors.UserError, match=r"takes volumes of 32³ voxels"):
+        runner.load_networks(config, [Path("pretrained")])
+    with pytest.raises(errors.UserError, match="--output"):
+        runner.run_studies(config, checkpoints=[Path("pretrained")], command="")
