@@ -89,7 +89,8 @@ def test_from_the_headers_alone(fixed, result):
 
 
 def test_the_order_of_a_files_axes_does_not_matter(fixed, result):
-    for axes, flips in ORDERS:  # 48
+    # test_levels has the cubes of all 48 orders, from which everything follows.
+    for axes, flips in ORDERS[::7]:
         again = register(fixed, reordered(*seen(TRUTH), axes, flips))
         assert apart(again.matrix, result.matrix) < 1e-4, (axes, flips)
 
