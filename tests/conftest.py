@@ -12,21 +12,14 @@ os.environ.setdefault(
     str(Path(__file__).resolve().parents[1] / ".pytest_cache" / "jax"),
 )
 
-import builtins
-
 import jax
 import jaxtyping
 import numpy as np
 import pytest
 
-# The shapes in the signatures of these rooms are checked wherever a test calls them.
-# At run time they are text: the package itself needs neither jaxtyping nor beartype, so
-# the names that the text holds are put where beartype finds them.
-for _name in ("Bool", "Float", "Int", "Num", "Shaped"):
-    setattr(builtins, _name, getattr(jaxtyping, _name))
-jaxtyping.install_import_hook(
-    ["mdvit_jax.geometry", "mdvit_jax.losses"], "beartype.beartype"
-)
+import array_types
+
+array_types.install()
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 _DATA = Path(os.environ.get("MDVIT_DATA", _SHARED / "data"))

@@ -90,7 +90,7 @@ def level(size: int, dof: str, starts: int = 0):
     if starts:
         align = jax.vmap(align, (None, None, None, 0, None, None, None))
         start = array(starts, 3, 4)
-    points, steps = array(size**2, dtype=jnp.int32), array(dtype=jnp.int32)
+    points, steps = (array(size**2, dtype=jnp.int32),) * 2, array(dtype=jnp.int32)
     return align, (image, image, points, start, array(), steps, array())
 
 

@@ -3,7 +3,10 @@
 Features are float32 [batch, x, y, z, channels]; a dtype is that of matrix products.
 """
 
+from __future__ import annotations
+
 import functools
+from typing import TYPE_CHECKING
 
 import flax.linen as nn
 import jax
@@ -13,11 +16,14 @@ from jax import Array
 from mdvit_jax import geometry
 from mdvit_jax.models.ops import attention, convolution, dense, dropout
 
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Shaped
+
 # Below it the slope of the GELU is less than a hundredth, and stays so further down.
 _GELU_OFF = -3.0
 
 
-def gelu(x: Array) -> Array:
+def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """The exact x · Φ(x), Φ the normal distribution function.
 
     With erf rather than the erfc of `jax.nn.gelu`, which has branches.
@@ -32,7 +38,9 @@ class DepthwiseConvolution(nn.Module):
     padding: int | None = None
 
     @nn.compact
-    def __call__(self, features: Array) -> Array:
+    def __call__(
+        self, features: Float[Array, "batch x y z channels"]
+    ) -> Float[Array, "batch px py pz channels"]:
         """[batch, x, y, z, channels] → the same, or smaller with a small `padding`."""
         shape = (3, 3, 3, features.shape[-1])
         kernel = self.param("kernel", nn.initializers.zeros, shape)
@@ -49,7 +57,9 @@ class PatchEmbedding(nn.Module):
     stride: int
 
     @nn.compact
-    def __call__(self, images: Array) -> Array:
+    def __call__(
+        self, images: Float[Array, "batch x y z images"]
+    ) -> Float[Array, "batch px py pz embedding"]:
         """[batch, x, y, z, 2] → [batch, x/stride, y/stride, z/stride, embedding]."""
         shape = (*(self.patch,) * 3, images.shape[-1], self.embedding)
         kernel = self.param("kernel", nn.initializers.zeros, shape)
@@ -63,7 +73,9 @@ class Squeeze(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, features: Array) -> Array:
+    def __call__(
+        self, features: Float[Array, "batch x y z channels"]
+    ) -> Float[Array, "batch x y z channels"]:
         """[batch, x, y, z, channels] → the same shape."""
         channels = features.shape[-1]
         shape = (3, 3, 3, channels, channels)
@@ -80,7 +92,11 @@ class Mlp(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, features: Array, dropout_keys: Array | None) -> Array:
+    def __call__(
+        self,
+        features: Float[Array, "batch x y z channels"],
+        dropout_keys: Shaped[Array, " batch"] | None,
+    ) -> Float[Array, "batch x y z channels"]:
         """[batch, x, y, z, channels] → the same shape."""
         channels = features.shape[-1]
         drop_hidden = dropout.Dropout(self.dropout, name="hidden_dropout")
@@ -101,7 +117,11 @@ class Block(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, features: Array, dropout_keys: Array | None) -> Array:
+    def __call__(
+        self,
+        features: Float[Array, "batch x y z channels"],
+        dropout_keys: Shaped[Array, " batch"] | None,
+    ) -> Float[Array, "batch x y z channels"]:
         """[batch, x, y, z, channels] → the same shape."""
         attend = attention.Attention(
             self.heads, self.dropout, self.dtype, name="attention"
@@ -119,7 +139,9 @@ class Head(nn.Module):
     """
 
     @nn.compact
-    def __call__(self, features: Array) -> tuple[Array, Array]:
+    def __call__(
+        self, features: Float[Array, "batch x y z channels"]
+    ) -> tuple[Float[Array, "batch 12"], Bool[Array, "batch units"]]:
         """[batch, x, y, z, channels] → 12 affine parameters, and `active`.
 
         `active`, bool [batch, units], says which hidden units pass a gradient on.
@@ -142,7 +164,9 @@ class MomentHead(nn.Module):
     """
 
     @nn.compact
-    def __call__(self, features: Array) -> tuple[Array, Array]:
+    def __call__(
+        self, features: Float[Array, "batch x y z channels"]
+    ) -> tuple[Float[Array, "batch 12"], Bool[Array, "batch units"]]:
         """As `Head`; a GELU is off below `_GELU_OFF`."""
         channels = features.shape[-1]
         features = features.astype(jnp.promote_types(features.dtype, jnp.float32))

@@ -11,6 +11,10 @@ volume as far as the network has learned to, so that any orientation takes one p
 Instance norm, as batch statistics do not go with pure functions of a pair.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -21,6 +25,9 @@ from mdvit_jax import geometry
 from mdvit_jax.models.mdvit import AffineEstimate, StageEstimate
 from mdvit_jax.models.ops import convolution
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Shaped
+
 _RIDGE = 1e-5  # keeps the normal equations solvable where keypoints lie in one plane
 
 
@@ -30,7 +37,9 @@ class Detector(nn.Module):
     config: FrozenConfigDict
 
     @nn.compact
-    def __call__(self, volume: Array) -> tuple[Array, Array]:
+    def __call__(
+        self, volume: Float[Array, "batch x y z"]
+    ) -> tuple[Float[Array, "batch points 3"], Float[Array, "batch points"]]:
         """[batch, x, y, z] → normalised [batch, points, 3] and weights [batch, points].
 
         A 2×2×2 pooling follows every second convolution, but for the last layer, which
@@ -56,7 +65,9 @@ class Convolution(nn.Module):
     use_bias: bool
 
     @nn.compact
-    def __call__(self, features: Array) -> Array:
+    def __call__(
+        self, features: Float[Array, "batch x y z inputs"]
+    ) -> Float[Array, "batch x y z channels"]:
         """[batch, x, y, z, in] → [batch, x, y, z, channels]."""
         shape = (3, 3, 3, features.shape[-1], self.channels)
         kernel = self.param("kernel", nn.initializers.zeros, shape)
@@ -66,14 +77,20 @@ class Convolution(nn.Module):
         return convolved
 
 
-def normalise(features: Array) -> Array:
+def normalise(
+    features: Float[Array, "batch x y z channels"],
+) -> Float[Array, "batch x y z channels"]:
     """Mean 0 and variance 1 of each channel of each volume (instance norm)."""
     mean = features.mean((1, 2, 3), keepdims=True)
     variance = ((features - mean) ** 2).mean((1, 2, 3), keepdims=True)
     return (features - mean) * jax.lax.rsqrt(variance + 1e-5)
 
 
-def fit_affine(fixed: Array, moving: Array, weights: Array) -> Array:
+def fit_affine(
+    fixed: Float[Array, "*batch points 3"],
+    moving: Float[Array, "*batch points 3"],
+    weights: Float[Array, "*batch points"],
+) -> Float[Array, "*batch 4 4"]:
     """`fixed_to_moving` by weighted least squares, [*batch, 4, 4].
 
     Args:
@@ -101,10 +118,10 @@ class KeyMorph(nn.Module):
     @nn.compact
     def __call__(
         self,
-        fixed: Array,
-        moving: Array,
-        initial: Array | None,
-        dropout_keys: Array | None,
+        fixed: Float[Array, "batch x y z"],
+        moving: Float[Array, "batch x y z"],
+        initial: Float[Array, "batch 4 4"] | None,
+        dropout_keys: Shaped[Array, " batch"] | None,
     ) -> AffineEstimate:
         """As `network.Network.apply`; there is one stage, and no dropout."""
         del dropout_keys

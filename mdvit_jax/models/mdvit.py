@@ -9,7 +9,9 @@ Volumes are float32[batch, x, y, z], matrices 4×4 `fixed_to_moving` in normalis
 coordinates (`geometry`).
 """
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -18,6 +20,9 @@ from ml_collections import FrozenConfigDict
 
 from mdvit_jax import geometry
 from mdvit_jax.models import blocks, msda, torch_coordinates
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Shaped
 
 
 class StageEstimate(NamedTuple):
@@ -29,18 +34,18 @@ class StageEstimate(NamedTuple):
     active: bool [batch, units], the hidden units of the head that pass a gradient on.
     """
 
-    parameters: Array
-    matrix: Array
-    warped: Array
-    active: Array
+    parameters: Float[Array, "batch 12"]
+    matrix: Float[Array, "batch 4 4"]
+    warped: Float[Array, "batch x y z"]
+    active: Bool[Array, "batch units"]
 
 
 class AffineEstimate(NamedTuple):
     """The last stage's estimate (see `StageEstimate`), and those of all stages."""
 
-    parameters: Array
-    matrix: Array
-    warped: Array
+    parameters: Float[Array, "batch 12"]
+    matrix: Float[Array, "batch 4 4"]
+    warped: Float[Array, "batch x y z"]
     stages: tuple[StageEstimate, ...]
 
 
@@ -61,7 +66,10 @@ class Stage(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: Array, carried: Array | None, dropout_keys: Array | None
+        self,
+        images: Float[Array, "batch x y z 2"],
+        carried: Float[Array, "batch px py pz embedding"] | None,
+        dropout_keys: Shaped[Array, " batch"] | None,
     ):
         """[batch, x, y, z, 2] (moving, fixed) → features, and the head's output."""
         config, dtype = self.config, jnp.dtype(self.config.compute_dtype)
@@ -100,10 +108,10 @@ class MDViT(nn.Module):
     @nn.compact
     def __call__(
         self,
-        fixed: Array,
-        moving: Array,
-        initial: Array | None,
-        dropout_keys: Array | None,
+        fixed: Float[Array, "batch x y z"],
+        moving: Float[Array, "batch x y z"],
+        initial: Float[Array, "batch 4 4"] | None,
+        dropout_keys: Shaped[Array, " batch"] | None,
     ) -> AffineEstimate:
         """As `network.Network.apply`."""
         config = self.config
@@ -129,7 +137,12 @@ class MDViT(nn.Module):
                 carried = squeeze(features)
         return AffineEstimate(*stages[-1][:3], tuple(stages))
 
-    def _matrix(self, parameters: Array, level: Array, initial: Array | None) -> Array:
+    def _matrix(
+        self,
+        parameters: Float[Array, "batch 12"],
+        level: Float[Array, "batch x y z"],
+        initial: Float[Array, "batch 4 4"] | None,
+    ) -> Float[Array, "batch 4 4"]:
         """The affine about the centre of mass of the moving volume as first moved."""
         centre = geometry.centre_of_mass(level)
         if initial is not None:

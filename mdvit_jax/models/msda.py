@@ -10,6 +10,10 @@ may lead to large and redundant feature maps, so we apply a 1D convolution to co
 the feature maps". Its authors' program does something else; both are here.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -17,6 +21,9 @@ from jax import Array, lax
 
 from mdvit_jax.models import blocks
 from mdvit_jax.models.ops import dense
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class ChannelMsda(nn.Module):
@@ -32,7 +39,9 @@ class ChannelMsda(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, features: Array) -> Array:
+    def __call__(
+        self, features: Float[Array, "batch x y z channels"]
+    ) -> Float[Array, "batch x y z channels"]:
         """[batch, x, y, z, channels] → the same shape."""
         normed = _norm("norm")(features)
         joined = jnp.concatenate(
@@ -58,7 +67,9 @@ class TokenMsda(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, features: Array) -> Array:
+    def __call__(
+        self, features: Float[Array, "batch x y z channels"]
+    ) -> Float[Array, "batch x y z channels"]:
         """[batch, x, y, z, channels] → the same shape."""
         batch, *_, channels = features.shape
         norm = _norm("norm")
@@ -95,7 +106,9 @@ class _TokenCompression(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, features: Array) -> Array:
+    def __call__(
+        self, features: Float[Array, "batch joined channels"]
+    ) -> Float[Array, "batch tokens channels"]:
         shape = (3, features.shape[1], self.tokens)
         kernel = self.param("kernel", nn.initializers.zeros, shape)
         bias = self.param("bias", nn.initializers.zeros, (self.tokens,))

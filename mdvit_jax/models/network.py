@@ -25,7 +25,12 @@ class Network:
 
     module: mdvit.MDViT | keymorph.KeyMorph
 
-    def init(self, key: Array, fixed: Array, moving: Array) -> Params:
+    def init(
+        self,
+        key: Array,
+        fixed: Array | jax.ShapeDtypeStruct,
+        moving: Array | jax.ShapeDtypeStruct,
+    ) -> Params:
         """Random parameters, a nested dict; nothing is computed with the volumes.
 
         Args:
@@ -85,7 +90,11 @@ class Network:
             params, fixed, moving, initial=start, dropout_keys=dropout_keys
         )
 
-    def _check_volumes(self, fixed: Array, moving: Array) -> None:
+    def _check_volumes(
+        self,
+        fixed: Array | jax.ShapeDtypeStruct,
+        moving: Array | jax.ShapeDtypeStruct,
+    ) -> None:
         if fixed.shape != moving.shape or len(fixed.shape) != 4:
             raise ValueError(
                 "fixed and moving must be [batch, x, y, z] of equal shapes, not "

@@ -6,13 +6,24 @@ the outer edges (`geometry`). Both have their origin at the volume's centre, so 
 an axis of n voxels ours is (n − 1)/n times PyTorch's.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import jax.numpy as jnp
 from jax import Array
 
 from mdvit_jax import geometry
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
-def affine_matrix(parameters: Array, centre: Array, shape: tuple[int, ...]) -> Array:
+
+def affine_matrix(
+    parameters: Float[Array, "batch 12"],
+    centre: Float[Array, "batch 3"],
+    shape: tuple[int, ...],
+) -> Float[Array, "batch 4 4"]:
     """`geometry.affine_matrix` of parameters that are meant in PyTorch's coordinates.
 
     Args:
@@ -27,7 +38,9 @@ def affine_matrix(parameters: Array, centre: Array, shape: tuple[int, ...]) -> A
     return from_torch(geometry.affine_matrix(parameters, centre=theirs), shape)
 
 
-def from_torch(matrix: Array, shape: tuple[int, ...]) -> Array:
+def from_torch(
+    matrix: Float[Array, "*batch 4 4"], shape: tuple[int, ...]
+) -> Float[Array, "*batch 4 4"]:
     """A [*batch, 4, 4] matrix in PyTorch's coordinates → the same map in ours.
 
     `shape` is that of the array that is warped, and of the one it is warped onto.

@@ -176,10 +176,12 @@ def symmetric_equations(
     inverse = invert(matrix)
     back = normal_equations(backward, inverse, outline_weight)
     whole = jnp.concatenate([inverse, jnp.eye(4)[3:]])
-    slopes = -jnp.einsum("ia,bj->ijab", inverse[:, :3], whole).reshape(12, 12)
+    slopes = -jnp.einsum(
+        "ia,bj->ijab", inverse[:, :3], whole, precision="highest"
+    ).reshape(12, 12)
     return NormalEquations(
-        there.hessian + slopes.T @ back.hessian @ slopes,
-        there.gradient + slopes.T @ back.gradient,
+        there.hessian + _multiply(_multiply(slopes.T, back.hessian), slopes),
+        there.gradient + _multiply(slopes.T, back.gradient),
         (there.correlation + back.correlation) / 2,
         (there.outline + back.outline) / 2,
         jnp.maximum(there.overlap, back.overlap),
@@ -189,7 +191,7 @@ def symmetric_equations(
 def invert(matrix: Float[Array, "3 4"]) -> Float[Array, "3 4"]:
     """The matrix of the way back."""
     linear = jnp.linalg.inv(matrix[:, :3])
-    return jnp.concatenate([linear, -linear @ matrix[:, 3:]], axis=1)
+    return jnp.concatenate([linear, _multiply(-linear, matrix[:, 3:])], axis=1)
 
 
 def sample_pair(fixed: Level, moving: Level, points: Int[Array, " k"]) -> Samples:

@@ -5,7 +5,10 @@ computes them again. A CPU works on one block of them at a time, which stays in 
 cache; on GPUs of NVIDIA cuDNN does the same within one kernel.
 """
 
+from __future__ import annotations
+
 import functools
+from typing import TYPE_CHECKING
 
 import flax.linen as nn
 import jax
@@ -14,6 +17,9 @@ from jax import Array, lax
 
 from mdvit_jax.geometry import forms
 from mdvit_jax.models.ops import dense, dropout
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Shaped
 
 # How many queries (backward: keys) the form "blocks" works on at a time. With 4,096
 # tokens and 2 heads of 128 on two cores: forward 0.12 s, whole 0.24 s; forward and
@@ -25,7 +31,13 @@ BLOCK = 256
 FORMS = ("reference", "blocks", "whole", "cudnn")
 
 
-def attend(query: Array, key: Array, value: Array, *, form: str = "auto") -> Array:
+def attend(
+    query: Float[Array, "batch heads tokens d"],
+    key: Float[Array, "batch heads tokens d"],
+    value: Float[Array, "batch heads tokens d"],
+    *,
+    form: str = "auto",
+) -> Float[Array, "batch heads tokens d"]:
     """softmax(Q Kᵀ / √d) V, [batch, heads, tokens, d] each.
 
     Scores, softmax and sums are float32 whatever the dtype.
@@ -160,7 +172,11 @@ class Attention(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, features: Array, dropout_keys: Array | None) -> Array:
+    def __call__(
+        self,
+        features: Float[Array, "batch x y z channels"],
+        dropout_keys: Shaped[Array, " batch"] | None,
+    ) -> Float[Array, "batch x y z channels"]:
         """[batch, x, y, z, channels] → the same shape."""
         batch, *_, channels = features.shape
         tokens = features.reshape(batch, -1, channels)

@@ -6,8 +6,11 @@ which the tests hold the others; "auto" is the platform's fastest (`geometry.for
 The times below were measured on two CPU cores.
 """
 
+from __future__ import annotations
+
 import functools
 import itertools
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -16,17 +19,20 @@ from jax import Array, lax
 from mdvit_jax.geometry import forms
 from mdvit_jax.models.ops import dense
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 _DIMENSIONS = ("NXYZC", "XYZIO", "NXYZC")
 
 
 def depthwise(
-    features: Array,
-    kernel: Array,
+    features: Float[Array, "batch x y z channels"],
+    kernel: Float[Array, "3 3 3 channels"],
     *,
     dilation: int = 1,
     padding: int | None = None,
     form: str = "auto",
-) -> Array:
+) -> Float[Array, "batch px py pz channels"]:
     """Each channel filtered with its own 3×3×3 kernel.
 
     Args:
@@ -139,8 +145,12 @@ def _shifted(padded: Array, tap: tuple[int, ...], dilation: int, shape) -> Array
 
 
 def same(
-    dtype: jnp.dtype, features: Array, kernel: Array, *, form: str = "auto"
-) -> Array:
+    dtype: jnp.dtype,
+    features: Float[Array, "batch x y z inputs"],
+    kernel: Float[Array, "3 3 3 inputs outputs"],
+    *,
+    form: str = "auto",
+) -> Float[Array, "batch x y z outputs"]:
     """Dense 3×3×3 convolution that keeps the size, with factors of a dtype.
 
     Args:
@@ -208,8 +218,12 @@ def _tap(padded: Array, tap: Array, shape: tuple[int, ...]) -> Array:
 
 
 def strided(
-    features: Array, kernel: Array, *, stride: int, form: str = "auto"
-) -> Array:
+    features: Float[Array, "batch x y z inputs"],
+    kernel: Float[Array, "k k k inputs outputs"],
+    *,
+    stride: int,
+    form: str = "auto",
+) -> Float[Array, "batch px py pz outputs"]:
     """Convolution with a stride, zeros about the volume as wide as half the kernel.
 
     Args:

@@ -5,12 +5,18 @@ sums are float32. A CPU with bfloat16 instructions does such a product ten times
 fast as one in float32; anything else in bfloat16 is slower on it.
 """
 
+from __future__ import annotations
+
 import functools
+from typing import TYPE_CHECKING
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class Dense(nn.Module):
@@ -21,7 +27,9 @@ class Dense(nn.Module):
     use_bias: bool = True
 
     @nn.compact
-    def __call__(self, inputs: Array) -> Array:
+    def __call__(
+        self, inputs: Float[Array, "*batch inputs"]
+    ) -> Float[Array, "*batch outputs"]:
         """[…, channels] → float32 […, features]."""
         channels = inputs.shape[-1]
         shape = (channels, self.features)
@@ -33,7 +41,9 @@ class Dense(nn.Module):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def product(dtype: jnp.dtype, rows: Array, matrix: Array) -> Array:
+def product(
+    dtype: jnp.dtype, rows: Float[Array, "n k"], matrix: Float[Array, "k m"]
+) -> Float[Array, "n m"]:
     """rows [n, k] · matrix [k, m] in float32 from factors of a dtype; so the gradients.
 
     Automatic differentiation would multiply the gradient, float32, in float32.
@@ -55,7 +65,9 @@ def _backward(dtype, residuals, gradient: Array):
 product.defvjp(_forward, _backward)
 
 
-def contract(a: Array, b: Array, axis_a: int, axis_b: int) -> Array:
+def contract(
+    a: Float[Array, "a0 a1"], b: Float[Array, "b0 b1"], axis_a: int, axis_b: int
+) -> Float[Array, "n m"]:
     """Σ over one axis each of two matrices, in float32 at least.
 
     Named by its axes and not written with transposes: what XLA makes of those on a CPU

@@ -1,11 +1,17 @@
 """Dropout that is the same however a batch is spread over devices and micro-steps."""
 
+from __future__ import annotations
+
 import zlib
+from typing import TYPE_CHECKING
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Shaped
 
 
 class Dropout(nn.Module):
@@ -18,7 +24,11 @@ class Dropout(nn.Module):
     rate: float
 
     @nn.compact
-    def __call__(self, features: Array, keys: Array | None) -> Array:
+    def __call__(
+        self,
+        features: Float[Array, "batch ..."],
+        keys: Shaped[Array, " batch"] | None,
+    ) -> Float[Array, "batch ..."]:
         """[batch, …] and a key for each, or None for no dropout → the same shape."""
         if keys is None or not self.rate:
             return features
