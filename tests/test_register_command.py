@@ -252,7 +252,7 @@ def test_the_summary(done):
 @pytest.mark.parametrize(
     ("angle", "expected"), [(9, "header's fits best"), (170, "170°")]
 )
-def test_which_orientation_won_the_search(angle, message):
+def test_which_orientation_won_the_search(angle, expected):
     matrix = np.diag([1.1, 1.1, 1.1, 1])
     turn = Rotation.from_euler("z", angle, degrees=True).as_matrix()
     matrix[:3, :3] = turn @ matrix[:3, :3]
