@@ -266,7 +266,7 @@ def test_which_orientation_won_the_search(angle, expected):
     )
     options = SimpleNamespace(fixed="f", moving="m", dof="affine", refine=True)
     lines = run_register.summarise(result, options, [], 1.0).splitlines()
-    assert message in lines[-1] and lines[-1].split()[0] == "orientation"
+    assert expected in lines[-1] and lines[-1].split()[0] == "orientation"
     assert "moving 1.1000, 1.1000, 1.1000 times as large" in "\n".join(lines)
 
 
