@@ -70,8 +70,8 @@ def test_formats_and_types(tmp_path, name, image_class, dtype):
     np.testing.assert_array_equal(labels.data, values(np.int32))
 
 
-@pytest.mark.parametrize("given", [".hdr", ".img", ".img.gz"])
-def test_analyze_with_gzipped_voxels_as_lpba40_has_it(tmp_path, arguments):
+@pytest.mark.parametrize("ending", [".hdr", ".img", ".img.gz"])
+def test_analyze_with_gzipped_voxels_as_lpba40_has_it(tmp_path, ending):
     data = values(np.int16)[..., None]  # with a fourth axis of length 1
     save(tmp_path / "a.img", data, image_class=spm2analyze.Spm2AnalyzeImage)
     expected = nib.load(tmp_path / "a.img").affine
@@ -81,7 +81,7 @@ def test_analyze_with_gzipped_voxels_as_lpba40_has_it(tmp_path, arguments):
         gzip.compress((tmp_path / "a.img").read_bytes())
     )
     (tmp_path / "a.img").unlink()
-    volume = image.load(tmp_path / f"a{arguments}")
+    volume = image.load(tmp_path / f"a{ending}")
     np.testing.assert_array_equal(volume.data, values())
     assert volume.affine[0, 0] == -2 and expected.shape == (4, 4)
     (tmp_path / "a.img.gz").unlink()

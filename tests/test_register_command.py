@@ -252,7 +252,7 @@ def test_the_summary(done):
 @pytest.mark.parametrize(
     ("angle", "expected"), [(9, "header's fits best"), (170, "170°")]
 )
-def test_which_orientation_won_the_search(angle, message):
+def test_which_orientation_won_the_search(angle, expected):
     matrix = np.diag([1.1, 1.1, 1.1, 1])
     turn = Rotation.from_euler("z", angle, degrees=True).as_matrix()
     matrix[:3, :3] = turn @ matrix[:3, :3]
@@ -266,7 +266,7 @@ def test_which_orientation_won_the_search(angle, message):
     )
     options = SimpleNamespace(fixed="f", moving="m", dof="affine", refine=True)
     lines = run_register.summarise(result, options, [], 1.0).splitlines()
-    assert message in lines[-1] and lines[-1].split()[0] == "orientation"
+    assert expected in lines[-1] and lines[-1].split()[0] == "orientation"
     assert "moving 1.1000, 1.1000, 1.1000 times as large" in "\n".join(lines)
 
 
