@@ -21,6 +21,7 @@ _SPREAD = 8.0, 6.0  # degrees and mm, deviation of the starts around the start
 # starts come to one place, and where they do not. People in one orientation have 0.1 to
 # 0.5, and agree; of wrong orientations hardly any start agrees with another.
 _FITS, _FITS_ALONE, _AGREE = 0.1, 0.5, 0.6
+_MEETING = 0.25  # overlap below which two foregrounds do not lie on each other
 _EQUAL = 0.005  # scores that differ by less are equal
 _ONE_SIZE = 0.02  # two scans of one head differ by less
 _APART = 25.0  # degrees between answers that are two
@@ -170,10 +171,12 @@ def _best_of(pair: levels.Pair, matrices: tuple[np.ndarray, ...]) -> np.ndarray:
 
 
 def _score(fit: gauss_newton.Fit) -> np.ndarray:
-    """Higher is better; a mirrored or collapsed matrix is none."""
+    """Higher is better; a mirrored or collapsed matrix, or one apart, is none."""
     sizes = np.linalg.svd(fit.matrix[:, :, :3], compute_uv=False)
     sound = (np.linalg.det(fit.matrix[:, :, :3]) > 0) & (sizes > 0.4).all(-1)
     sound &= (sizes < 2.5).all(-1)
+    # Apart from each other, two objects have no outline that differs.
+    sound &= fit.overlap > _MEETING
     score = fit.correlation * np.minimum(1, fit.overlap / 0.5) - fit.outline
     return np.where(sound & np.isfinite(score), score, -np.inf)
 
