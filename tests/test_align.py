@@ -292,3 +292,19 @@ def test_two_contrasts_of_a_whole_head_agree_from_two_starts(real_data):
         assert result.quality.status != "failed"
         answers.append(result.matrix)
     assert apart(*answers) < 0.1  # mm
+
+
+def test_headers_that_lay_two_objects_apart_do_not_win(fixed):
+    """Where nothing overlaps, no outline differs: that is no good score."""
+    data, affine = seen(TRUTH)
+    far = affine.copy()
+    far[:3, 3] += 400
+    moved = register(fixed, (data, far))
+    shift = np.eye(4)
+    shift[:3, 3] = 400
+    near = register(fixed, (data, affine))
+    assert apart(moved.matrix, shift @ near.matrix) < 0.2 * VOXEL
+    none = search.fit(
+        moved.pair, 48, moved.pair.to_voxels(np.eye(4), 48)[None], dof="affine", steps=0
+    )
+    assert search._score(none)[0] == -np.inf
