@@ -38,6 +38,9 @@ _WHOLLY_INSIDE = 0.999
 _SLOWEST = 0.8  # ratio of the lengths of two steps that is made up for
 _LONGEST = 0.15  # of the foreground's radius, in one step
 
+# Rows and columns of the upper triangle of an n×n matrix.
+_UPPER = {n: list(zip(*np.triu_indices(n), strict=True)) for n in (3, 4)}
+
 # Accelerators round the factors of a plain `@` to fewer bits.
 _multiply = functools.partial(jnp.matmul, precision="highest")
 
@@ -239,11 +242,12 @@ def normal_equations(
     edge = border * (samples.fixed_outline - values[1])
     # Of both channels, the derivatives by what is added to A x.
     inner, outer = beta * both * slopes[:, 0], border * slopes[:, 1]
-    # Σ g_a g_c x_b x_d, for the 12 derivatives g_a x_b of both channels at once.
-    pairs = jnp.stack([x[i] * x[j] for i in range(4) for j in range(4)])
-    g = inner[:, None] * inner[None] + outer[:, None] * outer[None]
-    hessian = sampling.product(g.reshape(9, -1), pairs).reshape(3, 3, 4, 4)
-    hessian = hessian.transpose(0, 2, 1, 3).reshape(12, 12)
+    # Σ g_a g_c x_b x_d of both channels, of which 6 · 10 are different.
+    slopes_2 = [inner[a] * inner[c] + outer[a] * outer[c] for a, c in _UPPER[3]]
+    x_2 = [x[b] * x[d] for b, d in _UPPER[4]]
+    sums = sampling.product(jnp.stack(slopes_2), jnp.stack(x_2))
+    a_c, b_d = (_place_upper(n) for n in (3, 4))
+    hessian = sums[a_c[:, None, :, None], b_d[None, :, None, :]].reshape(12, 12)
     gradient = sampling.product(inner * residual + outer * edge, x).reshape(12)
     edges = jnp.sum((border * samples.fixed_outline) ** 2)
     return NormalEquations(
@@ -253,6 +257,14 @@ def normal_equations(
         jnp.sum(edge * edge) / (edges + 1e-6),
         jnp.sum(both) / (jnp.sum(samples.counted) + 1e-6),
     )
+
+
+def _place_upper(n: int) -> np.ndarray:
+    """[n, n], where in the upper triangle the entries of a symmetric matrix are."""
+    place = np.zeros((n, n), int)
+    for index, (row, column) in enumerate(_UPPER[n]):
+        place[row, column] = place[column, row] = index
+    return place
 
 
 def damped_step(
