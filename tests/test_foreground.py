@@ -12,10 +12,7 @@ from oracle import heads
 
 @pytest.fixture(scope="module")
 def head():
-    """The head as [x, y, z], which voxels it fills, and its affine."""
-    shape, matrix = heads.grid(46, 4.0)
-    data = heads.head(shape, matrix)
-    return data, data > 0, matrix
+    return heads.coarse_head()
 
 
 def segment(data, matrix, **more):

@@ -13,6 +13,7 @@ from mdvit_jax.geometry import forms
 from mdvit_jax.models import blocks, initial_weights, msda
 from mdvit_jax.models.ops import attention, convolution, dense
 from oracle import layers
+from oracle.programs import equations
 
 GRID = (5, 4, 7)
 F32, BF16 = jnp.dtype("float32"), jnp.dtype("bfloat16")
@@ -234,17 +235,6 @@ def test_all_products_of_attention_have_short_factors_forward_and_back():
     products = [e for e in equations(program) if e.primitive.name == "dot_general"]
     assert len(products) >= 4 * 3 + 2 + 5  # maps, attention, its gradient
     assert {v.aval.dtype for e in products for v in e.invars} == {BF16}
-
-
-def equations(program):
-    """All equations of a jaxpr and of the jaxprs within it."""
-    for equation in program.eqns:
-        yield equation
-        for value in jax.tree.leaves(
-            list(equation.params.values()), is_leaf=lambda v: hasattr(v, "eqns")
-        ):
-            if hasattr(value, "eqns"):
-                yield from equations(value)
 
 
 def test_attention_layer():

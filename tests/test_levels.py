@@ -10,19 +10,13 @@ from mdvit_jax import errors
 from mdvit_jax.registration import levels
 from mdvit_jax.registration.foreground import Foreground, segment_foreground
 from oracle import heads
+from test_foreground import segment
 from test_transforms import GRIDS, affine
 
 
 @pytest.fixture(scope="module")
 def head():
-    """The head as [x, y, z], which voxels it fills, and its affine."""
-    shape, matrix = heads.grid(46, 4.0)
-    data = heads.head(shape, matrix)
-    return data, data > 0, matrix
-
-
-def segment(data, matrix, **more):
-    return segment_foreground(np.asarray(data), matrix, name="head.nii", **more)
+    return heads.coarse_head()
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from mdvit_jax.geometry import forms, warp
 from mdvit_jax.losses import sobel
 from mdvit_jax.registration import gauss_newton
 from mdvit_jax.training import optimizer, sharding, step
+from oracle.programs import equations
 
 # Platforms whose forms are the same: but for attention by cuDNN, which has to be there.
 FAMILIES = [("cuda", "rocm"), ("tpu",)]
@@ -143,17 +144,6 @@ assert "tpu_custom_call" in lowered.mlir_module()
 print(lowered.nr_devices)
 """
     assert run_python(program).stdout == "2\n"
-
-
-def equations(program):
-    """All equations of a jaxpr and of the jaxprs within it."""
-    for equation in program.eqns:
-        yield equation
-        for value in jax.tree.leaves(
-            list(equation.params.values()), is_leaf=lambda v: hasattr(v, "eqns")
-        ):
-            if hasattr(value, "eqns"):
-                yield from equations(value)
 
 
 @pytest.mark.parametrize(

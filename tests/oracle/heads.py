@@ -60,3 +60,10 @@ def _texture(at, seed):
         height = random.choice([-1, 1])
         total += height * np.exp(-((at - centre) ** 2).sum(1) / (2 * width**2))
     return 0.1 + 0.9 / (1 + np.exp(-2.5 * total))
+
+
+def coarse_head():
+    """The head as [x, y, z], which voxels it fills, and its affine."""
+    shape, matrix = grid(46, 4.0)
+    data = head(shape, matrix)
+    return data, data > 0, matrix
