@@ -12,11 +12,13 @@ import numpy as np
 from scipy import ndimage
 
 from mdvit_jax import errors
-from mdvit_jax.registration import gauss_newton, sampling
+from mdvit_jax.registration import sampling
 from mdvit_jax.registration.foreground import Foreground
+from mdvit_jax.registration.normal_equations import Level
 
 SIZES = (12, 24, 48, 96)
-_SHARE = {12: 1.0, 24: 0.8, 48: 0.45, 96: 0.32}  # of a cube's voxels that take part
+_SHARE = {12: 1.0, 24: 0.8, 48: 0.45, 96: 0.085}  # of a cube's voxels that take part
+_SPARSE = 96  # of cubes of this size a quarter of the voxels says as much as all
 _MARGIN = 3  # voxels of the finest cube left free around the foreground
 _BLUR = 0.42  # deviation, in voxels of the cube, of what averages over such a voxel
 _UNLIKE = 20  # times as large as the other; a cropped head, or a mouse's, is not
@@ -37,7 +39,7 @@ class Pair(NamedTuple):
     fixed: Foreground
     moving: Foreground
     voxel: float
-    cubes: dict[int, tuple[gauss_newton.Level, gauss_newton.Level]]
+    cubes: dict[int, tuple[Level, Level]]
     points: dict[int, tuple[np.ndarray, np.ndarray]]
 
     def centres_together(self) -> np.ndarray:
@@ -98,7 +100,7 @@ def build_pair(fixed: Foreground, moving: Foreground) -> Pair:
     return Pair(fixed, moving, voxel, cubes, points)
 
 
-def _pyramid(foreground: Foreground, voxel: float) -> list[gauss_newton.Level]:
+def _pyramid(foreground: Foreground, voxel: float) -> list[Level]:
     """Cubes of all sizes."""
     size = SIZES[-1]
     inside, weight = foreground.inside.astype(np.float32), foreground.weight
@@ -116,21 +118,25 @@ def _pyramid(foreground: Foreground, voxel: float) -> list[gauss_newton.Level]:
     pyramid = []
     while True:
         image, share, weight = cubes
-        pyramid.append(
-            gauss_newton.Level(image / np.maximum(share, 0.5), share, weight)
-        )
+        pyramid.append(Level(image / np.maximum(share, 0.5), share, weight))
         if len(image) == SIZES[0]:
             return pyramid[::-1]
         cubes = [_halve(cube) for cube in cubes]
 
 
-def _points(level: gauss_newton.Level, share: float) -> np.ndarray:
+def _points(level: Level, share: float) -> np.ndarray:
     """Voxels in or around the foreground, at most a share of the cube; -1 is none.
 
-    Of more than these, as of a head that fills its cube, every so many are left out.
+    Of a fine cube these are the voxels of a body-centred lattice: sums over the
+    Gaussian surroundings of a voxel are the same with a quarter of the voxels. Of more
+    than the share, as of a head that fills its cube, every so many are left out.
     """
     near = ndimage.maximum_filter(level.inside > 0.01, size=2 * sampling.REACH + 1)
-    points = np.flatnonzero(near & (level.weight > 0)).astype(np.int32)
+    near &= level.weight > 0
+    if len(near) >= _SPARSE:
+        odd = [index % 2 for index in np.ogrid[tuple(map(slice, near.shape))]]
+        near &= (odd[0] == odd[1]) & (odd[1] == odd[2])
+    points = np.flatnonzero(near).astype(np.int32)
     count = int(share * near.size)
     if len(points) > count:
         return points[np.linspace(0, len(points) - 1, count).astype(int)]
