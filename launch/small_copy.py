@@ -12,9 +12,9 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from mdvit_jax import config as configuration
 from mdvit_jax import errors
 from mdvit_jax.cli import parser
+from mdvit_jax.config import load_config
 from mdvit_jax.data import cohort, dataset, head_file, label_maps
 
 VOXEL = 2.0  # mm; the grids that networks see are coarser
@@ -29,7 +29,7 @@ def main() -> int:
     command.add_config()
     command.add_argument("--output", type=Path, required=True, help="the folder")
     options = command.parse_args()
-    config = configuration.load(options.config, options.overrides)
+    config = load_config(options.config, options.overrides)
     with config.unlocked():
         config.data.size = round(config.data.field_of_view / VOXEL)
         config.data.cache = ""

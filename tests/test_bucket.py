@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from etils import epath
 
-from mdvit_jax import config as configuration
 from mdvit_jax import errors
+from mdvit_jax.config import read_config
 from mdvit_jax.training import checkpoint, loop, metrics_log, pretrained
 from oracle.run import final_bytes
 from recorded_run import free_port
@@ -109,4 +109,4 @@ def test_a_bucket_that_cannot_be_opened_is_one_sentence(folder):
     with pytest.raises(errors.UserError, match=rf"^The bucket of {folder} cannot be"):
         loop.train(config(folder, TINY))
     with pytest.raises(errors.UserError, match=rf"^The bucket of {folder} cannot be"):
-        configuration.saved(folder)
+        read_config(folder)

@@ -18,8 +18,8 @@ import pytest
 from etils import epath
 from jax.experimental import multihost_utils
 
-from mdvit_jax import config as configuration
 from mdvit_jax import errors
+from mdvit_jax.config import differences, load_config, read_config, save_config
 from mdvit_jax.data import dataset, pairs
 from mdvit_jax.evaluation import scoring
 from mdvit_jax.io import lock, sums
@@ -66,7 +66,7 @@ TINY = {
 
 def config(workdir, **changes):
     overrides = TINY | {name.replace("__", "."): v for name, v in changes.items()}
-    return configuration.load(
+    return load_config(
         ROOT / "configs/default.py", overrides | {"workdir": str(workdir)}
     )
 
@@ -94,8 +94,8 @@ def test_a_run_leaves_what_it_promises(unbroken):
         assert saved.latest == 8
         best = max(scores, key=lambda row: (row["dsc"], row["step"]))
         assert saved.best == best["step"]
-    saved_config = configuration.saved(unbroken)
-    assert configuration.differences(saved_config, config(unbroken)) == {}
+    saved_config = read_config(unbroken)
+    assert differences(saved_config, config(unbroken)) == {}
     assert not any(unbroken.glob("stalled*"))
 
 
@@ -331,7 +331,7 @@ def test_a_run_that_began_and_ended_meanwhile_is_seen(tmp_path, monkeypatch):
     hold = lock.hold
 
     def hold_later(folder, message):
-        configuration.save(config(folder, optim__lr="1e-2"), folder)
+        save_config(config(folder, optim__lr="1e-2"), folder)
         return hold(folder, message)
 
     monkeypatch.setattr(lock, "hold", hold_later)

@@ -11,8 +11,9 @@ import jax
 import numpy as np
 import pytest
 
-from mdvit_jax import config, errors
+from mdvit_jax import errors
 from mdvit_jax.cli import cluster
+from mdvit_jax.config import load_config
 from mdvit_jax.io import sums
 from mdvit_jax.training import distributed
 from oracle import people
@@ -170,7 +171,7 @@ def test_a_process_is_lost_and_the_other_says_so_and_ends(tmp_path):
         **{"data.cache": str(tmp_path / "cache"), "model.dilated_form": "none"},
         **{"optim.batch": "2", "checkpoint.every": "10", "stall_after": "3"},
     }
-    people.fill(config.load(ROOT / "configs/default.py", TINY | settings))
+    people.fill(load_config(ROOT / "configs/default.py", TINY | settings))
     unbroken = Run(tmp_path / "unbroken", **settings)
     broken = Run(tmp_path / "broken", **settings)
     goes_on = "What was saved before is intact; the same command goes on from there."

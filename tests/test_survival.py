@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from mdvit_jax import config as configuration
 from mdvit_jax import errors
+from mdvit_jax.config import load_config
 from mdvit_jax.data import cache, cohort, dataset, pairs, pipeline
 from mdvit_jax.io import sums
 from mdvit_jax.plots import panels
@@ -87,7 +87,7 @@ def unbroken(short, tmp_path_factory):
 
 def config(workdir, settings):
     overrides = settings | {"workdir": str(workdir)}
-    return configuration.load(ROOT / "configs/default.py", overrides)
+    return load_config(ROOT / "configs/default.py", overrides)
 
 
 def command(workdir, settings):

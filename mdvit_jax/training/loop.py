@@ -22,8 +22,8 @@ import ml_collections
 import numpy as np
 from etils import epath
 
-from mdvit_jax import config as configuration
 from mdvit_jax import errors
+from mdvit_jax.config import save_config
 from mdvit_jax.data import dataset, pipeline, skipped_scans
 from mdvit_jax.data.scan import LoadingError
 from mdvit_jax.evaluation import scoring
@@ -85,7 +85,7 @@ def train(config: ml_collections.ConfigDict) -> int:
             return 0
         record = None
         if writes:
-            configuration.save(config, workdir)
+            save_config(config, workdir)
             scans.save(workdir, run.training, run.held_out)
             record = stack.enter_context(
                 metrics_log.MetricsLog(workdir, from_step=done)

@@ -13,8 +13,8 @@ import ml_collections
 import numpy as np
 from jax.sharding import SingleDeviceSharding
 
-from mdvit_jax import config as configuration
 from mdvit_jax import errors, geometry, models
+from mdvit_jax.config import differences, read_config
 from mdvit_jax.data import conform
 from mdvit_jax.evaluation import methods
 from mdvit_jax.io.image import Image
@@ -65,7 +65,7 @@ def trained_network(run: str | Path, *, newest: bool = False) -> Trained:
             weights.size,
             weights.field_of_view,
         )
-    config = configuration.saved(run)
+    config = read_config(run)
     data = config.data
     network = models.create(config)
     place = SingleDeviceSharding(jax.local_devices()[0])
@@ -179,7 +179,7 @@ def load_best_params(run: str | Path, like, *, newest: bool = False) -> tuple[An
     Raises:
         UserError: no such run, no checkpoint in it, or a damaged one.
     """
-    configuration.saved(run)
+    read_config(run)
     with checkpoint.Checkpoints(run, keep=None) as saved:
         if (best := saved.latest if newest else saved.best) is None:
             raise errors.UserError(
@@ -199,7 +199,7 @@ def check_held_out(config: ml_collections.ConfigDict, run: str | Path) -> None:
 
     People whom the network learned from would be among those that test it.
     """
-    before = configuration.saved(run)
+    before = read_config(run)
     if any(before.data[name] != config.data[name] for name in ("layout", "root")):
         return
     changes = describe_changes(
@@ -223,7 +223,7 @@ def describe_changes(before, now, matters: Callable[[str], bool]) -> str:
     """
     return ", ".join(
         f"{name} {old!r} (now {new!r})"
-        for name, (old, new) in configuration.differences(before, now).items()
+        for name, (old, new) in differences(before, now).items()
         if matters(name)
     )
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from mdvit_jax import config as configuration
 from mdvit_jax import models
+from mdvit_jax.config import read_config, save_config
 from mdvit_jax.training import checkpoint, optimizer, pretrained, sharding, step
 
 
@@ -23,7 +23,7 @@ def untrained(config):
     """Leave the first state as the checkpoint of step 1; network and parameters."""
     network, state = first_state(config)
     Path(config.workdir).mkdir()
-    configuration.save(config, Path(config.workdir))
+    save_config(config, Path(config.workdir))
     with checkpoint.Checkpoints(config.workdir, keep=None) as saved:
         saved.save(1, jax.block_until_ready(state))
     return network, state.params
@@ -31,7 +31,7 @@ def untrained(config):
 
 def newest_checkpoint(workdir):
     """Its step and its state, the optimiser's too; it must be undamaged."""
-    _, like = first_state(configuration.saved(workdir))
+    _, like = first_state(read_config(workdir))
     with checkpoint.Checkpoints(workdir, keep=None) as saved:
         state, newest = saved.restore(like)
         assert newest == saved.latest
