@@ -66,7 +66,7 @@ def _create_parser() -> parser.Parser:
         nargs="+",
         default=[],
         type=Path,
-        help="folders that train.py wrote (workdir), of which the best checkpoint by "
+        help="folders that train.py wrote (workdir); the best checkpoint by "
         "validation DSC is taken; pretrained, the network of this package; or files of "
         "PyTorch weights (.npz, .pt, .pth) of the authors' programs, whose network "
         "--config describes",

@@ -1,9 +1,9 @@
-"""A small copy of what a configuration trains with, for a machine that has no data.
+"""Copy the scans and label maps of a configuration, small, for a machine without data.
 
     PYTHONPATH=. python launch/small_copy.py --config configs/anything.py --output NEW
 
-Writes the scans for training and validation, on a grid of 2 mm in 8 bits, and the label
-maps as one file, and prints the options for train.py. Those for the test stay here.
+Writes the scans for training and validation on a grid of 2 mm in 8 bits, and the label
+maps as one file; prints the options for train.py. Scans for the test are not copied.
 """
 
 import argparse

@@ -38,7 +38,7 @@ class Pair(NamedTuple):
         fixed_to_moving: 4×4 float64, world RAS+ mm as the headers have it.
         exact: whether it is known; of two people it is that of their landmarks.
         brain: [n, 3], points of the fixed brain in the fixed image's world, in mm, at
-            which an affine may be held against the truth.
+            which an affine may be compared with the truth.
         words: a description of the pair.
     """
 
