@@ -48,7 +48,7 @@ def test_matrix_equals_the_product_in_double_precision(parameters, centre):
 
 
 def test_each_parameter_has_its_place():
-    """Order and units: translation, rotation, shear, scale, each of x, y, z."""
+    """Order and units: translation, rotation, shear, scale, each along x, y, z."""
 
     def of(index, value):
         return np.asarray(geometry.affine_matrix(jnp.zeros(12).at[index].set(value)))
@@ -74,7 +74,7 @@ def test_only_translation_moves_the_centre():
     parameters, centre = random_parameters(3), np.array([0.2, -0.3, 0.1], np.float32)
     translation = parameters[:3].copy()
     matrix = geometry.affine_matrix(parameters, centre=jnp.asarray(centre))
-    # The translation acts first: what lies that much before the centre lands on it.
+    # The translation acts first: the point that far before the centre lands on it.
     assert affine.apply(matrix, centre - translation) == pytest.approx(centre, abs=1e-5)
 
 

@@ -104,7 +104,7 @@ def test_a_run_in_a_bucket_is_the_run_on_a_disk(workdir, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("folder", ["s3://bucket/run", "nowhere://bucket/run"])
-def test_a_bucket_that_cannot_be_opened_is_one_sentence(folder):
+def test_an_unreachable_bucket_is_one_sentence(folder):
     """Without the package of its service, or of no service."""
     with pytest.raises(errors.UserError, match=rf"^The bucket of {folder} cannot be"):
         loop.train(config(folder, TINY))

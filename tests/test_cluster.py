@@ -1,4 +1,4 @@
-"""Which process of a run this is, and the scripts that start them on clusters."""
+"""The place of a process among those of a run, and the launch scripts."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from recorded_run import JOIN, ROOT, free_port
 
 ADDRESS, COUNT, INDEX = cluster.NAMES
 THREE = {ADDRESS: "10.0.0.1:1234", COUNT: "4", INDEX: "3"}
-# What Slurm tells a batch script, before srun, and what it tells a task of a step.
+# The variables that Slurm sets for a batch script, and those for a task of srun.
 BATCH_SCRIPT = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"}
 TASK = BATCH_SCRIPT | {"SLURM_STEP_NODELIST": "n[1-2]", "SLURM_PROCID": "2"}
 TPU = {"TPU_ML_PLATFORM": "JAX"}
@@ -43,7 +43,7 @@ SLURM, CLOUD_TPU = ({"cluster_detection_method": method} for method in ("slurm",
         ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, None),
     ],
 )
-def test_what_the_environment_says(environ, expected):
+def test_the_environment_gives_the_place_of_a_process(environ, expected):
     assert cluster.find_place(environ) == expected
 
 
@@ -57,7 +57,7 @@ def test_what_the_environment_says(environ, expected):
         (THREE | TASK | {"SLURM_NTASKS": "2"}, "is 4, but srun started 2 tasks"),
     ],
 )
-def test_what_contradicts_itself_is_refused(environ, sentence):
+def test_contradicting_variables_are_refused(environ, sentence):
     with pytest.raises(errors.UserError, match=sentence):
         cluster.find_place(environ)
 

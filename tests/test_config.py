@@ -125,7 +125,7 @@ def test_missing_and_broken_files(tmp_path):
         load_config(broken)
 
 
-def test_what_is_saved_comes_back(tmp_path):
+def test_a_saved_configuration_comes_back(tmp_path):
     settings = load_config(DEFAULT, {"data.same_person": "(('a', 'b'), ('c',))"})
     save_config(settings, tmp_path)
     restored = read_config(tmp_path)

@@ -1,4 +1,4 @@
-"""One step on many devices: the arithmetic of one, and what travels between them."""
+"""A step on many devices: the result of one device, and the data exchanged."""
 
 import re
 from pathlib import Path
@@ -26,7 +26,7 @@ TOKENS = {"optim__batch": BATCH, "model__dilated_form": "tokens"} | {
 
 
 def compiled_step(config):
-    """The step whose optimiser remembers the gradient, its state and its batch."""
+    """The compiled step, its state and its batch; the optimiser keeps the gradient."""
     mesh = sharding.create_mesh(
         BATCH, model=config.mesh.model, accumulate=config.optim.accumulate
     )
@@ -39,7 +39,7 @@ def compiled_step(config):
 
 
 def measure(config) -> tuple[np.ndarray, list[np.ndarray], str]:
-    """The losses, the gradient, and the names and shapes of what travels."""
+    """The losses, the gradient, and the names and shapes of all collectives."""
     compiled, state, pair = compiled_step(config)
     places = jax.tree.map(lambda leaf: leaf.sharding, state)
     with jax.transfer_guard("disallow"):
@@ -96,8 +96,8 @@ def assert_same(result, expected):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * largest)
 
 
-def test_eight_devices_do_the_arithmetic_of_one(tmp_path, run_python, one_device):
-    """Dropout and augmentation too; and they meet to add up, for nothing else."""
+def test_eight_devices_give_the_result_of_one(tmp_path, run_python, one_device):
+    """Dropout and augmentation too; the only collectives are sums."""
     (result,), _ = on_devices(run_python, tmp_path, 8, DROPPING)
     assert_same(result, one_device)
     assert result[2] and all(line.startswith("all-reduce ") for line in result[2])
@@ -133,7 +133,7 @@ def test_micro_steps_and_shared_weights_change_nothing(
     assert_same(results[0], one_device)
     assert all(line.startswith("all-reduce ") for line in results[0][2])
     assert_same(results[1], measure(small_config(**TOKENS)))
-    # What the weights are about travels, no weights and no volumes.
+    # Tokens are exchanged, but neither weights nor volumes.
     assert {line.split()[0] for line in results[1][2]} == {"all-reduce", "all-gather"}
     assert len([line for line in results[1][2] if line.startswith("all-gather ")]) == 2
     assert said.splitlines() == [
@@ -148,7 +148,7 @@ def test_micro_steps_and_shared_weights_change_nothing(
 
 
 def test_all_devices_may_share_the_weights(tmp_path, run_python):
-    """Tokens travel and what is added up over them, no weights and no volumes."""
+    """Tokens and sums over them are exchanged, but neither weights nor volumes."""
     shared = TOKENS | {"mesh__model": 2}
     (result,), _ = on_devices(run_python, tmp_path, 2, shared)
     assert_same(result, measure(small_config(**TOKENS)))
@@ -168,7 +168,7 @@ def test_shared_weights_need_weights_to_share():
 
 
 @pytest.mark.timeout(1200)  # several programs, one after the other
-def test_a_run_goes_on_on_other_devices(tmp_path):
+def test_a_run_continues_on_other_devices(tmp_path):
     unbroken, moved = (
         recorded_run.Run(tmp_path / name) for name in ("unbroken", "moved")
     )
@@ -180,8 +180,8 @@ def test_a_run_goes_on_on_other_devices(tmp_path):
 
 
 @pytest.mark.timeout(1200)  # several programs, one after the other
-def test_a_run_goes_on_with_its_weights_shared_otherwise(tmp_path):
-    """Each checkpoint is restored where its weights are shared, or no longer are."""
+def test_a_run_continues_with_another_sharing_of_weights(tmp_path):
+    """A checkpoint with shared weights is restored without sharing, and back."""
     tokens = {"model.dilated_form": "tokens"}
     unbroken, moved = (
         recorded_run.Run(tmp_path / name, **tokens) for name in ("unbroken", "moved")

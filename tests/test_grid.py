@@ -1,4 +1,4 @@
-"""Normalised coordinates, and their way to world millimetres with real headers."""
+"""Normalised coordinates, and their conversion to world millimetres."""
 
 import jax.numpy as jnp
 import nibabel
@@ -77,7 +77,7 @@ def test_in_world_laws():
     back = geometry.in_world(np.linalg.inv(first), fixed=b, moving=a)
     there = geometry.in_world(first, fixed=a, moving=b)
     assert back == pytest.approx(np.linalg.inv(there), abs=1e-10)
-    # On one grid the identity stays the identity, and nothing is lost to rounding.
+    # On one grid the identity stays the identity, exactly.
     assert geometry.in_world(np.eye(4), fixed=b, moving=b) == pytest.approx(np.eye(4))
 
 
@@ -97,7 +97,7 @@ def itk_resampled(moving_path, fixed_path, world: np.ndarray) -> np.ndarray:
 
 
 def warped_and_itk(moving_path, fixed_path):
-    """Our warp beside SimpleITK's, and which voxels land inside the moving image."""
+    """Our warp, SimpleITK's, and which voxels land inside the moving image."""
     moving, fixed = nibabel.load(moving_path), nibabel.load(fixed_path)
     data = np.asarray(moving.dataobj, np.float32)
     world = geometry.in_world(

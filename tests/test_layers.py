@@ -1,4 +1,4 @@
-"""Every layer against its formula, its gradient, and JAX's own slow operations."""
+"""Every layer against its formula, finite differences, and JAX's own operations."""
 
 import functools
 import itertools
@@ -25,7 +25,7 @@ def noise(seed: int, *shape: int) -> np.ndarray:
 
 
 def randomised(module, seed: int, *inputs):
-    """Parameters of a layer with noise everywhere, biases and norms too."""
+    """Parameters of a layer with noise added to all, also biases and norms."""
     shapes = jax.eval_shape(module.init, jax.random.key(0), *inputs)["params"]
     leaves, structure = jax.tree.flatten(shapes)
     drawn = [0.3 * noise(seed + i, *leaf.shape) for i, leaf in enumerate(leaves)]
@@ -155,7 +155,7 @@ def test_dense_layer_and_gradients():
 
 @pytest.mark.parametrize("make", [dense.product, convolution.same])
 def test_only_the_factors_are_rounded(make):
-    """Of a product in bfloat16, sums are float32: with short factors it is exact."""
+    """In bfloat16 sums stay float32: a product of exact bfloat16 numbers is exact."""
     inputs, kernel = noise(1, 1, 2, 3, 4, 64), noise(2, 3, 3, 3, 64, 5)
     if make is dense.product:
         inputs, kernel = inputs.reshape(-1, 64), kernel[0, 0, 0]
@@ -202,7 +202,7 @@ def test_attention_gradients_in_float64(monkeypatch):
 
 
 def test_attention_by_cudnn_is_close():
-    """Where there is a GPU of NVIDIA; its factors have eight bits."""
+    """On a GPU of NVIDIA only; its factors have eight bits."""
     if forms.platform() != "cuda":
         pytest.skip("needs a GPU of NVIDIA")
     arrays = [jnp.asarray(noise(i, 2, 2, 64, 32), BF16) for i in range(3)]
@@ -353,7 +353,7 @@ def test_msda_gradients(form):
 
 
 def test_the_token_form_is_as_large_as_the_programs():
-    """At 16³ positions 16³ + 14³ + 12³ tokens are brought to 4,096: 105 million."""
+    """At 16³ positions 16³ + 14³ + 12³ tokens map to 4,096: 105 million weights."""
     features = jax.ShapeDtypeStruct((1, 16, 16, 16, 256), F32)
     layer = msda.TokenMsda((1, 2, 3), F32)
     params = jax.eval_shape(layer.init, jax.random.key(0), features)["params"]

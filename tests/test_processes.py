@@ -1,4 +1,4 @@
-"""Several processes: how they meet, part, and go on as others."""
+"""Several processes: how they join, how they end, and how others go on."""
 
 import os
 import re
@@ -24,8 +24,8 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_a_meeting_in_vain_is_one_sentence(index):
-    """Process 0 whom nobody joins, and another that finds no process 0."""
+def test_processes_that_do_not_meet_get_one_sentence(index):
+    """Process 0 that nobody joins, and another that finds no process 0."""
     environ = environs(2)[index]
     program = JOIN.replace(
         "distributed.join", "distributed._WAIT = 2; distributed.join"
@@ -53,7 +53,7 @@ def terminate_after(processes_, run: Run, steps: int) -> None:
 
 
 @pytest.mark.timeout(1200)  # several programs, one after the other
-def test_a_run_goes_on_in_other_processes_and_after_a_signal(tmp_path):
+def test_a_run_continues_in_other_processes_and_after_a_signal(tmp_path):
     unbroken, moved = Run(tmp_path / "unbroken"), Run(tmp_path / "moved")
     moved.train(2)
     # A signal to one of two: both save the same step and leave.
@@ -75,7 +75,7 @@ def test_a_run_goes_on_in_other_processes_and_after_a_signal(tmp_path):
     assert {step: pairs[step] for step in range(saved + 4)} == unbroken.pairs()
 
 
-# Asks as the training loop does; the step that it saves is none of its questions.
+# Asks like the training loop; the step that it saves is not one that it asked at.
 SAVES_BEFORE_A_SIGNAL = """
 import os, signal, sys, time
 import jax, jax.numpy as jnp
@@ -118,7 +118,7 @@ def test_a_signal_after_a_save_is_heard(tmp_path):
         (None, False),
     ],
 )
-def test_what_says_that_another_is_lost(monkeypatch, error, expected):
+def test_errors_that_mean_a_lost_process(monkeypatch, error, expected):
     assert not distributed.lost(error)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     assert distributed.lost(error) == expected
@@ -128,7 +128,7 @@ def lose(run: Run, victim: int) -> tuple[int, str]:
     """Stop one of two processes after a save; kill it once the other has stalled.
 
     Returns:
-        The exit code of the other, and all that it said.
+        The exit code of the other, and its output.
     """
     before, deadline = newest(run), time.monotonic() + 400
     both = run.start(100_000, processes=2)
@@ -152,7 +152,7 @@ def lose(run: Run, victim: int) -> tuple[int, str]:
 
 
 def stalled_since(run: Run, process: int, moment: float) -> bool:
-    """Whether a process has written since then where it stands."""
+    """Whether a process has written where its threads stand since a moment."""
     dumps = [path.stat() for path in run.workdir.glob(f"stalled-*-{process}.txt")]
     return any(dump.st_size and dump.st_mtime > moment for dump in dumps)
 
@@ -164,8 +164,8 @@ def newest(run: Run) -> int:
 
 
 @pytest.mark.timeout(1800)  # several programs, one after the other
-def test_a_process_is_lost_and_the_other_says_so_and_ends(tmp_path):
-    """Its step fails, or JAX aborts it before that, as when process 0 is gone."""
+def test_when_a_process_is_lost_the_other_reports_it_and_ends(tmp_path):
+    """Its step fails, or JAX aborts it earlier, as when process 0 is gone."""
     settings = {
         **{"data.split": "(2, 1, 0)", "data.synthetic.people": "3"},
         **{"data.cache": str(tmp_path / "cache"), "model.dilated_form": "none"},

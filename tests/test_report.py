@@ -44,7 +44,7 @@ def write(folder, name, *, title="a title", figures=None, table=TABLE, **more):
 
 
 class Page(HTMLParser):
-    """Attributes and text of a page, and whether all that was opened is closed."""
+    """Attributes and text of a page; fails if a tag is not closed."""
 
     def __init__(self, page: str):
         super().__init__()
@@ -69,7 +69,7 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def test_markdown_escapes_what_is_not_ours():
+def test_foreign_text_is_escaped_in_markdown():
     rows = TABLE.to_markdown().splitlines()
     assert rows[:4] == ["**OASIS**", "", "| Method | DSC ↑ |", "| --- | ---: |"]
     assert rows[5:7] == [r"| Ours | **0.940** ± 0.010\* |", r"| x\|y | – |"]

@@ -1,4 +1,4 @@
-"""Scans that cannot be read are named once, and never by some processes only."""
+"""Unreadable scans are named once, and left out by all processes or by none."""
 
 import logging
 
@@ -24,7 +24,7 @@ def test_each_scan_is_named_once_and_counted(caplog):
     ]
 
 
-def test_processes_that_share_pairs_leave_none_out(monkeypatch):
+def test_processes_that_share_pairs_skip_no_scan(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 4)
     configs = [
         load_config(

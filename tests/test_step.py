@@ -1,4 +1,4 @@
-"""The training step: what it computes, what it may depend on, its types."""
+"""The training step: its result, what it depends on, and its types."""
 
 import jax
 import jax.numpy as jnp
@@ -112,7 +112,7 @@ def test_one_step_is_the_optimiser_applied_to_the_gradient():
     assert moved > 10
 
 
-def test_a_step_depends_on_seed_and_step_alone():
+def test_randomness_depends_on_seed_and_step_alone():
     config = small_config(augment__gamma=0.3)
     _, state, train_step = set_up(config)
     fixed, moving = heads(1), heads(1, seed=1)
@@ -175,9 +175,9 @@ def test_an_unknown_loss_is_refused():
 
 
 def test_later_steps_neither_compile_nor_copy():
-    """After the first step: one program, and nothing travels to or from the host.
+    """After the first step nothing is compiled, and nothing copied to or from the host.
 
-    The state is not copied either: each step gets the buffers of the one before.
+    Nor is the state copied: each step reuses the buffers of the one before.
     """
     config = small_config()
     _, state, train_step = set_up(config)

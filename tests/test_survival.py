@@ -1,4 +1,4 @@
-"""Training that is killed, loses its terminal, disk or a scan, and nothing by it.
+"""Training survives kills, a closed terminal, a full disk and lost scans.
 
 MDVIT_KILLS=50 kills more often than the suite does.
 """
@@ -55,7 +55,7 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
-    """The environment of commands, with a folder for what they compile."""
+    """The environment of commands, with a cache of compiled programs."""
     folder = tmp_path_factory.mktemp("compiled")
     return os.environ | {
         "JAX_COMPILATION_CACHE_DIR": str(folder),
@@ -65,7 +65,7 @@ def compiled(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """The settings of the tiny run, its people in a cache."""
+    """The settings of the tiny run; its people are in a cache."""
     folder = tmp_path_factory.mktemp("cache")
     settings = TINY | {"data.cache": str(folder)}
     people.fill(config("unused", settings))
@@ -101,13 +101,13 @@ def rows(path) -> int:
 
 
 def kill_at_random(process, record, before, most, random) -> None:
-    """SIGKILL some rows, and some time, after the run has gone on; it must run then.
+    """SIGKILL a run at a random moment after it has resumed; it must still be running.
 
     Args:
         process: the run.
-        record: its metrics.jsonl, which is replaced when the run goes on.
-        before: the inode that `record` had before.
-        most: rows that may be written until then.
+        record: its metrics.jsonl, which is replaced when the run resumes.
+        before: the inode of `record` before it.
+        most: number of rows after which the kill comes at the latest.
         random: chooses the moment.
     """
     wanted, delay = random.integers(0, most), random.uniform(0, 0.5)
@@ -126,7 +126,7 @@ def kill_at_random(process, record, before, most, random) -> None:
 
 
 def validating(record) -> bool:
-    """Whether the newest row is of a step whose validation has not left its own."""
+    """Whether the run is between a step and the row of its validation."""
     last = (record.read_text().splitlines() or ["{}"])[-1]
     row = json.loads(last) if last.endswith("}") else {}
     every = int(TINY["validation.every"])
@@ -135,7 +135,7 @@ def validating(record) -> bool:
 
 @pytest.mark.timeout(600 + 60 * KILLS)
 def test_killed_again_and_again_a_run_ends_bit_identical(prepared, compiled, tmp_path):
-    """In training, validation and saving: a row or a file may be cut off anywhere."""
+    """In training, validation and saving: rows and files may be cut anywhere."""
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
     subprocess.run(command(unbroken, prepared), cwd=ROOT, env=compiled, check=True)
 
@@ -191,7 +191,7 @@ def assert_ends_like(unbroken, workdir):
 
 @pytest.fixture
 def endless(prepared):
-    """A run that is not at its end before it is stopped, and saves then only."""
+    """A run without end, which saves only when it is stopped."""
     often = ("optim.steps", "validation.every", "checkpoint.every")
     return prepared | dict.fromkeys(often, "100000")
 
@@ -215,7 +215,7 @@ def assert_saved_and_goes_on(workdir, settings):
 def test_a_closed_terminal_ends_a_run_which_saves_and_goes_on(
     endless, compiled, tmp_path
 ):
-    """All that was started from it gets the signal, and the worker goes on loading."""
+    """All its processes get the signal; the loading worker ignores it."""
     ours, terminal = pty.openpty()
     run = subprocess.Popen(
         command(tmp_path, endless | {"data.workers": "1"}),
@@ -234,7 +234,7 @@ def test_a_closed_terminal_ends_a_run_which_saves_and_goes_on(
 
 
 def start_unheard(workdir, settings, environ):
-    """Start a run whose output nobody reads, as after `| head`."""
+    """Start a run whose standard output is closed, as after `| head`."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     run = subprocess.Popen(command(workdir, settings), cwd=ROOT, env=environ, **options)
     run.stdout.close()
@@ -242,10 +242,8 @@ def start_unheard(workdir, settings, environ):
 
 
 @pytest.mark.parametrize("ignored", [False, True])
-def test_a_run_that_nobody_hears_comes_to_its_end(
-    prepared, compiled, tmp_path, ignored
-):
-    """And under nohup, which ignores hangups, no closed terminal ends it."""
+def test_a_run_with_closed_output_is_completed(prepared, compiled, tmp_path, ignored):
+    """Under nohup, which ignores hangups, a closed terminal does not end it."""
     before = signal.getsignal(signal.SIGHUP)
     try:
         if ignored:
@@ -262,7 +260,7 @@ def test_a_run_that_nobody_hears_comes_to_its_end(
 
 @contextlib.contextmanager
 def small_disk(folder: Path, size: int):
-    """Mount a file system of so many bytes."""
+    """Mount a file system of `size` bytes."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     try:
@@ -275,7 +273,7 @@ def small_disk(folder: Path, size: int):
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_disk_ends_a_run_in_a_sentence_and_it_goes_on_with_more(
+def test_a_full_disk_ends_a_run_in_a_sentence_and_it_resumes(
     short, compiled, unbroken, tmp_path
 ):
     disk = tmp_path / "disk"
@@ -302,8 +300,8 @@ def test_a_full_disk_ends_a_run_in_a_sentence_and_it_goes_on_with_more(
 
 
 @pytest.mark.parametrize("name", ["", "checkpoints", "metrics.jsonl", "validation"])
-def test_a_file_or_folder_in_the_way_is_one_sentence(short, tmp_path, name):
-    """As a folder without permission to write, which does not bind root."""
+def test_a_file_in_place_of_a_folder_is_one_sentence(short, tmp_path, name):
+    """Like a folder without write permission, which root could not be tested with."""
     workdir = tmp_path / "run"
     way = workdir / name
     way.parent.mkdir(exist_ok=True)
@@ -347,7 +345,7 @@ def test_a_scan_that_vanishes_stops_a_run_which_saves_and_goes_on(
     assert_ends_like(unbroken, tmp_path / "run")
 
 
-def test_figures_are_gone_at_the_next_validation(short, tmp_path, monkeypatch):
+def test_figures_are_freed_before_the_next_validation(short, tmp_path, monkeypatch):
     settings = config(tmp_path, short | {"validation.every": "2"})
     save, alive = panels.save_figure, []
 
@@ -368,7 +366,7 @@ def test_figures_are_gone_at_the_next_validation(short, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def skipping(tmp_path_factory):
-    """The settings of a run that leaves out scans, which are files without a cache."""
+    """The settings of a run that leaves out unreadable scans and has no cache."""
     folder = tmp_path_factory.mktemp("scans")
     synthetic = config("unused", TINY | {"data.synthetic.people": "6"})
     for scan in cohort.read(synthetic):
@@ -386,7 +384,7 @@ def cut_off(image):
 
 @contextlib.contextmanager
 def lost_after(step, image, how):
-    """Lose a file when the record of a run reaches a step, and find it at the end."""
+    """Lose a file when the record of a run reaches a step; restore it at the end."""
     write, whole = metrics_log.MetricsLog.write, image.read_bytes()
 
     def write_and_lose(self, at, values):

@@ -35,7 +35,7 @@ def test_each_network_differs_by_one_setting(tmp_path):
 
 
 def test_after_a_signal_the_same_command_goes_on(tmp_path, monkeypatch):
-    """Each run resumes by itself, so that all four are started again."""
+    """Each run resumes by itself, so all four are started again."""
     codes, trained, evaluated = [0, 143, 0, 0, 0, 0], [], []
 
     def train(config):

@@ -1,4 +1,4 @@
-"""Weights and heads in files: what is written is what is read."""
+"""Weights and heads in files come back unchanged."""
 
 import jax
 import numpy as np

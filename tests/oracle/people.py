@@ -18,7 +18,7 @@ _SMALL = {
 
 
 def config(**changed):
-    """Seven people against the template; `data__size="32"` changes a value."""
+    """Seven people and the template; `data__size="32"` changes `data.size`."""
     overrides = {name.replace("__", "."): value for name, value in changed.items()}
     return load_config(_DEFAULT, _SMALL | overrides)
 

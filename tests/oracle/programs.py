@@ -1,4 +1,4 @@
-"""What a traced program consists of."""
+"""The parts of a traced program."""
 
 import jax
 
