@@ -306,10 +306,10 @@ def dice(fixed, moving, matrix: Array, table) -> tuple[float, float]:
     warped = np.asarray(geometry.warp_affine(mask, matrix)) >= 0.5
     labels = jnp.asarray(moving.labels)
     warped_labels = np.asarray(geometry.warp_affine(labels, matrix, order=0))
-    of_regions = metrics.region_dice(fixed.labels, warped_labels, table)
+    region_scores = metrics.region_dice(fixed.labels, warped_labels, table)
     return (
         metrics.dice(fixed.mask, warped.astype(np.uint8)),
-        float(np.nanmean(list(of_regions.values()))),
+        float(np.nanmean(list(region_scores.values()))),
     )
 
 

@@ -88,8 +88,8 @@ class Run:
     def train(self, steps: int, **options) -> None:
         """As `start`, and wait until all processes have exited with 0."""
         for process in self.start(steps, **options):
-            said, _ = process.communicate(timeout=500)
-            assert process.returncode == 0, said
+            output, _ = process.communicate(timeout=500)
+            assert process.returncode == 0, output
 
     def losses(self) -> list[float]:
         """The loss of each step, from the first one on."""

@@ -471,8 +471,8 @@ def test_no_person_is_in_two_parts(scans_of, wanted, seed):
 
 def test_the_split_of_a_manifest_wins(caplog):
     scans = people(1, 1, 2, 1)
-    said = ["test", "train", "validation", "validation", ""]
-    scans = [s._replace(split=part) for s, part in zip(scans, said, strict=True)]
+    assigned = ["test", "train", "validation", "validation", ""]
+    scans = [s._replace(split=part) for s, part in zip(scans, assigned, strict=True)]
     split = parts(scans, (1, 0, 0))
     assert lengths(split) == [1, 2, 1] and split["test"] == scans[:1]
     assert "1 scans have no split" in caplog.text

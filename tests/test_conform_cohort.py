@@ -95,7 +95,7 @@ def test_bad_files_are_named_skipped_counted_and_tried_again(tmp_path, caplog):
     assert "bad and left out" in caplog.text
 
     caplog.clear()
-    assert conform_cohort.conform_cohort(config) == 2  # still bad, still said
+    assert conform_cohort.conform_cohort(config) == 2  # still bad, and reported again
     assert "Skipped s01" in caplog.text
     (tmp_path / "scans/s03.nii.gz").write_bytes(sound)
     assert conform_cohort.conform_cohort(config) == 1

@@ -73,14 +73,14 @@ def on_devices(run_python, folder: Path, devices: int, *configs: dict, then: str
     program = PROGRAM.format(
         root=root, devices=devices, configs=configs, out=str(folder)
     )
-    said = run_python(program + then).stdout
+    output = run_python(program + then).stdout
     results = []
     for number in range(len(configs)):
         with np.load(folder / f"{number}.npz") as archive:
             loss, *gradient = (archive[name] for name in archive.files)
         travels = (folder / f"{number}.txt").read_text().splitlines()
         results.append((loss, gradient, travels))
-    return results, said
+    return results, output
 
 
 @pytest.fixture(scope="module")
@@ -103,9 +103,9 @@ def test_eight_devices_give_the_result_of_one(tmp_path, run_python, one_device):
     assert result[2] and all(line.startswith("all-reduce ") for line in result[2])
     # Each gradient and the losses travel once.
     shapes = re.findall(r"f32\[([\d,]*)\]", "".join(result[2]))
-    of_gradient = sum(leaf.size for leaf in one_device[1])
+    gradient_size = sum(leaf.size for leaf in one_device[1])
     sizes = [np.prod([int(n) for n in shape.split(",") if n]) for shape in shapes]
-    assert sum(sizes) == of_gradient + BATCH
+    assert sum(sizes) == gradient_size + BATCH
 
 
 FOUR = """
@@ -129,14 +129,14 @@ def test_micro_steps_and_shared_weights_change_nothing(
 ):
     micro = DROPPING | {"optim__accumulate": 2}
     shared = TOKENS | {"mesh__model": 2}
-    results, said = on_devices(run_python, tmp_path, 4, micro, shared, then=FOUR)
+    results, output = on_devices(run_python, tmp_path, 4, micro, shared, then=FOUR)
     assert_same(results[0], one_device)
     assert all(line.startswith("all-reduce ") for line in results[0][2])
     assert_same(results[1], measure(small_config(**TOKENS)))
     # Tokens are exchanged, but neither weights nor volumes.
     assert {line.split()[0] for line in results[1][2]} == {"all-reduce", "all-gather"}
     assert len([line for line in results[1][2] if line.startswith("all-gather ")]) == 2
-    assert said.splitlines() == [
+    assert output.splitlines() == [
         "optim.batch is 6, which 4 devices cannot share evenly; make it a multiple of "
         "4.",
         "optim.batch is 8, which 4 devices in 4 micro-steps cannot share evenly; make "

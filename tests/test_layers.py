@@ -59,9 +59,9 @@ def test_depthwise_equals_its_formula(dilation, padding):
             padding=padding,
             form=form,
         )
-        for one, of_one in zip(result, features, strict=True):
+        for one, volume in zip(result, features, strict=True):
             expected = layers.depthwise(
-                of_one, kernel, dilation=dilation, padding=padding
+                volume, kernel, dilation=dilation, padding=padding
             )
             assert one == pytest.approx(expected, abs=1e-5)
 
@@ -124,8 +124,8 @@ def test_the_gradient_has_no_grouped_convolution():
 def test_same_convolution_equals_its_formula(form):
     features, kernel = noise(1, 2, 3, 5, 4, 6), noise(2, 3, 3, 3, 6, 7)
     result = convolution.same(F32, features, kernel, form=form)
-    for one, of_one in zip(result, features, strict=True):
-        expected = layers.convolution(of_one, kernel, stride=1, padding=1)
+    for one, volume in zip(result, features, strict=True):
+        expected = layers.convolution(volume, kernel, stride=1, padding=1)
         assert one == pytest.approx(expected, abs=1e-4)
 
 
@@ -333,8 +333,8 @@ def test_msda(form, oracle):
     layer = form((1, 2, 3), F32)
     params = randomised(layer, 2, features)
     result = layer.apply({"params": params}, features)
-    for one, of_one in zip(result, features, strict=True):
-        assert one == pytest.approx(oracle(of_one, params, (1, 2, 3)), abs=2e-4)
+    for one, volume in zip(result, features, strict=True):
+        assert one == pytest.approx(oracle(volume, params, (1, 2, 3)), abs=2e-4)
 
 
 @pytest.mark.parametrize("form", [msda.ChannelMsda, msda.TokenMsda])

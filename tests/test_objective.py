@@ -15,8 +15,8 @@ NTG4 = functools.partial(losses.ntg, stride=4)
 
 
 def compiled(loss, fixed, warped, **options):
-    of_images = functools.partial(losses.similarity_pyramid, loss, **options)
-    return jax.jit(of_images)(fixed, warped)
+    pyramid_loss = functools.partial(losses.similarity_pyramid, loss, **options)
+    return jax.jit(pyramid_loss)(fixed, warped)
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3])

@@ -59,12 +59,12 @@ def test_a_run_continues_in_other_processes_and_after_a_signal(tmp_path):
     # A signal to one of two: both save the same step and leave.
     both = moved.start(5000, processes=2)
     terminate_after(both, moved, 6)
-    said = [process.communicate(timeout=400)[0] for process in both]
-    assert [process.returncode for process in both] == [143, 143], said
+    output = [process.communicate(timeout=400)[0] for process in both]
+    assert [process.returncode for process in both] == [143, 143], output
     saved = max(int(p.name) for p in (moved.workdir / "checkpoints").glob("[0-9]*"))
     assert len(moved.losses()) == saved > 6
-    assert f"Saved step {saved} in" in said[0] and "Saved step" not in said[1]
-    assert "pair/s" in said[0] and "pair/s" not in said[1]  # the progress bar
+    assert f"Saved step {saved} in" in output[0] and "Saved step" not in output[1]
+    assert "pair/s" in output[0] and "pair/s" not in output[1]  # the progress bar
     # The same command goes on, and then one process does.
     moved.train(saved + 2, processes=2)
     moved.train(saved + 4)
@@ -101,8 +101,8 @@ with (
 
 def test_a_signal_after_a_save_is_heard(tmp_path):
     for process in start_together(SAVES_BEFORE_A_SIGNAL, str(tmp_path)):
-        said, _ = process.communicate(timeout=400)
-        assert re.search(r"left at question [12]$", said, re.MULTILINE), said
+        output, _ = process.communicate(timeout=400)
+        assert re.search(r"left at question [12]$", output, re.MULTILINE), output
 
 
 @pytest.mark.parametrize(
@@ -144,11 +144,11 @@ def lose(run: Run, victim: int) -> tuple[int, str]:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         lost.kill()
-        said, _ = other.communicate(timeout=400)
+        output, _ = other.communicate(timeout=400)
     finally:
         for process in both:
             process.kill()
-    return other.returncode, said
+    return other.returncode, output
 
 
 def stalled_since(run: Run, process: int, moment: float) -> bool:
@@ -177,18 +177,18 @@ def test_when_a_process_is_lost_the_other_reports_it_and_ends(tmp_path):
     goes_on = "What was saved before is intact; the same command goes on from there."
     steps = 0
     for victim in (1, 0):
-        code, said = lose(broken, victim)
-        assert code in (134, -signal.SIGABRT), said  # JAX ends it by the latter
+        code, output = lose(broken, victim)
+        assert code in (134, -signal.SIGABRT), output  # JAX ends it by the latter
         if code == 134:
             sentence = rf"error: Process {1 - victim} of 2 cannot go on \(.*{goes_on}"
-            assert re.fullmatch(sentence, said.rstrip().splitlines()[-1]), said
-            assert "Traceback" not in said
+            assert re.fullmatch(sentence, output.rstrip().splitlines()[-1]), output
+            assert "Traceback" not in output
         assert newest(broken) > steps
         steps = newest(broken)
         assert sums.damage(broken.workdir / "checkpoints" / str(steps)) is None
     for process in broken.start(steps + 2, processes=2):
-        said, _ = process.communicate(timeout=400)
-        assert process.returncode == 0 and "damaged" not in said, said
+        output, _ = process.communicate(timeout=400)
+        assert process.returncode == 0 and "damaged" not in output, output
     unbroken.train(steps + 2, processes=2)
     assert len(broken.losses()) == steps + 2
     assert broken.losses() == unbroken.losses()
@@ -202,7 +202,7 @@ def test_processes_with_other_options_are_refused(tmp_path):
         for run, environ in zip(runs, environs(2), strict=True)
     ]
     for process in started:
-        said, _ = process.communicate(timeout=400)
-        assert process.returncode == 2, said
-        assert "number 1 has another configuration than number 0" in said
+        output, _ = process.communicate(timeout=400)
+        assert process.returncode == 2, output
+        assert "number 1 has another configuration than number 0" in output
     assert not any(run.workdir.exists() for run in runs)

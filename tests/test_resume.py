@@ -30,8 +30,8 @@ except errors.UserError as error:
 )
 def test_processes_with_different_folders_are_refused(tmp_path, folders, sentence):
     for process in start_together(PROGRAM, str(tmp_path), *folders):
-        said, _ = process.communicate(timeout=400)
-        assert process.returncode == 0 and sentence in said, said
+        output, _ = process.communicate(timeout=400)
+        assert process.returncode == 0 and sentence in output, output
     names = [path.name for path in tmp_path.glob("*/*")]
     assert set(names) == {".lock"}  # nothing of the question is left
 
@@ -67,7 +67,7 @@ print("step", number, int(kernel[0, 0]))
 def test_processes_agree_on_the_newest_checkpoint_that_can_be_used(tmp_path):
     """The sums of one do not match, and another cannot be loaded."""
     for process in start_together(DAMAGED, str(tmp_path)):
-        said, _ = process.communicate(timeout=400)
-        assert process.returncode == 0 and "step 1 1\n" in said, said
+        output, _ = process.communicate(timeout=400)
+        assert process.returncode == 0 and "step 1 1\n" in output, output
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["1", "2.damaged", "3.damaged"]

@@ -140,7 +140,7 @@ def test_killed_again_and_again_a_run_ends_bit_identical(prepared, compiled, tmp
     subprocess.run(command(unbroken, prepared), cwd=ROOT, env=compiled, check=True)
 
     random, record = np.random.default_rng(0), broken / "metrics.jsonl"
-    said, left = "", {"validation": 0, "unfinished save": 0, "no sums": 0}
+    output, left = "", {"validation": 0, "unfinished save": 0, "no sums": 0}
     total = rows(unbroken / "metrics.jsonl")
     for number in range(KILLS):
         before = record.stat().st_ino if record.exists() else None
@@ -154,7 +154,7 @@ def test_killed_again_and_again_a_run_ends_bit_identical(prepared, compiled, tmp
         ):
             kill_at_random(run, record, before, most, random)
             log.seek(0)
-            said += log.read()
+            output += log.read()
         saved = list((broken / "checkpoints").glob("*"))
         left["unfinished save"] += any(path.suffix for path in saved)
         left["no sums"] += any(
@@ -178,9 +178,9 @@ def test_killed_again_and_again_a_run_ends_bit_identical(prepared, compiled, tmp
         checkpoint.Checkpoints(unbroken, keep=None) as other,
     ):
         assert one.best == other.best
-    said += last.stderr
-    assert "Traceback" not in said and "damaged" not in said
-    assert said.count("removed the unfinished save") <= KILLS
+    output += last.stderr
+    assert "Traceback" not in output and "damaged" not in output
+    assert output.count("removed the unfinished save") <= KILLS
 
 
 def assert_ends_like(unbroken, workdir):

@@ -132,8 +132,8 @@ def test_a_batch_is_its_scans_one_by_one_and_the_key_decides(head):
     )
     batch = jax.jit(jax.vmap(lambda key: synthesis.synthesise(key, head, ANY)))(keys)
     for index, key in enumerate(keys[:2]):
-        of_person, of_scan = jax.random.split(key)
-        one = form_scan(head, draw_person(of_person, ANY), draw_scan(of_scan, ANY))
+        person_key, scan_key = jax.random.split(key)
+        one = form_scan(head, draw_person(person_key, ANY), draw_scan(scan_key, ANY))
         np.testing.assert_allclose(batch.image[index], one.image, atol=5e-3)
         np.testing.assert_allclose(batch.brain[index], one.brain, atol=1e-4)
         np.testing.assert_allclose(batch.landmarks[index], one.landmarks, atol=1e-4)

@@ -239,14 +239,14 @@ def test_the_loss_of_an_estimate_sums_its_parts():
         return ntg, ntg + 0.05 * known * (apart - slack)
 
     alone, with_known = at(last, fixed, moving)
-    _, of_first = at(first, half, geometry.halve(moving))
+    _, first_loss = at(first, half, geometry.halve(moving))
     plain = stage_loss.pair_losses(
         shown, estimate, similarity, known=0.0, deep=0.0, field_of_view=FIELD
     )
     np.testing.assert_allclose(plain, alone, rtol=1e-5)
     whole = {"known": 0.05, "deep": 0.3, "field_of_view": FIELD}
     result = stage_loss.pair_losses(shown, estimate, similarity, **whole)
-    np.testing.assert_allclose(result, with_known + 0.3 * of_first, rtol=1e-5)
+    np.testing.assert_allclose(result, with_known + 0.3 * first_loss, rtol=1e-5)
     # What the network saw does not matter where the loss has images of its own.
     shown = shown._replace(moving=1 - moving, fixed=1 - fixed)
     estimate = estimate._replace(

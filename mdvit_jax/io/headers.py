@@ -211,7 +211,7 @@ def _warn_if_forms_disagree(image: Any, unit: float, path: Path) -> None:
 
 
 def check_offset(image: Any, path: Path) -> None:
-    """Refuse voxels that are said to begin inside of the header in the same file.
+    """Refuse voxels whose offset lies within the header of the same file.
 
     Raises:
         UserError: they are; nibabel takes a vox_offset of 0 as it stands.

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-_FEWEST_VOXELS = 1000  # below which nothing can be said
+_FEWEST_VOXELS = 1000  # below, no decision is made
 _ENOUGH_VOXELS = 1 << 24  # of which a sample of lines is looked at
 _FEW = 8  # labels that may be numbered in the order in which they touch
 _SAME = 0.6  # part of the neighbours that have one value, as in patches

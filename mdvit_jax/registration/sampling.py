@@ -44,13 +44,13 @@ def sample(channels: Array, cells: Array, matrix: Array, x: Array):
         return jnp.take(flat, index, axis=1, mode="clip")
 
     # Along z first, then y, then x; differences give the slopes on the way.
-    of_lines = [
+    lines = [
         (corner(channels, i, j), corner(channels, i, j, 1) - corner(channels, i, j))
         for i in (0, 1)
         for j in (0, 1)
     ]
-    c00, c01, c10, c11 = (value + w * slope for value, slope in of_lines)
-    z00, z01, z10, z11 = (slope for _, slope in of_lines)
+    c00, c01, c10, c11 = (value + w * slope for value, slope in lines)
+    z00, z01, z10, z11 = (slope for _, slope in lines)
     y0, y1 = c01 - c00, c11 - c10
     c0, c1 = c00 + v * y0, c10 + v * y1
     z0, z1 = z00 + v * (z01 - z00), z10 + v * (z11 - z10)
