@@ -25,22 +25,22 @@ TOKENS = {"optim__batch": BATCH, "model__dilated_form": "tokens"} | {
 }
 
 
-def compiled_step(config):
-    """The compiled step, its state and its batch; the optimiser keeps the gradient."""
+def set_up(config):
+    """A step whose optimiser keeps the gradient as its state, the state and a batch."""
     mesh = sharding.create_mesh(
         BATCH, model=config.mesh.model, accumulate=config.optim.accumulate
     )
     network = models.create(config)
-    remember = optax.trace(decay=0.0)  # its state is the gradient
+    remember = optax.trace(decay=0.0)
     state = step.create_state(config, network, remember, mesh)
     pair = [sharding.to_devices(mesh, heads(BATCH, seed)) for seed in (0, 1)]
-    train_step = step.create_step(config, network, remember, mesh)
-    return train_step.lower(state, *pair).compile(), state, pair
+    return step.create_step(config, network, remember, mesh), state, pair
 
 
 def measure(config) -> tuple[np.ndarray, list[np.ndarray], str]:
     """The losses, the gradient, and the names and shapes of all collectives."""
-    compiled, state, pair = compiled_step(config)
+    train_step, state, pair = set_up(config)
+    compiled = train_step.lower(state, *pair).compile()
     places = jax.tree.map(lambda leaf: leaf.sharding, state)
     with jax.transfer_guard("disallow"):
         state, measured = compiled(state, *pair)
@@ -88,6 +88,11 @@ def one_device():
     return measure(small_config(**DROPPING))
 
 
+@pytest.fixture(scope="module")
+def tokens_on_one_device():
+    return measure(small_config(**TOKENS))
+
+
 def assert_same(result, expected):
     np.testing.assert_allclose(result[0], expected[0], rtol=1e-5)
     largest = max(np.abs(leaf).max() for leaf in expected[1])
@@ -115,7 +120,7 @@ for batch, options in ((6, {}), (8, dict(accumulate=4)), (8, dict(model=3))):
     except errors.UserError as error:
         print(error)
 mesh = sharding.create_mesh(8, model=2)
-state = t.compiled_step(t.small_config(**t.TOKENS, mesh__model=2))[1]
+_, state, _ = t.set_up(t.small_config(**t.TOKENS, mesh__model=2))
 for tree in (state.params, state.optimizer.trace):
     kernel = tree["stage_1"]["msda"]["compress"]["kernel"]
     print(kernel.shape, {s.data.shape for s in kernel.addressable_shards})
@@ -125,14 +130,14 @@ for tree in (state.params, state.optimizer.trace):
 
 
 def test_micro_steps_and_shared_weights_change_nothing(
-    tmp_path, run_python, one_device
+    tmp_path, run_python, one_device, tokens_on_one_device
 ):
     micro = DROPPING | {"optim__accumulate": 2}
     shared = TOKENS | {"mesh__model": 2}
     results, output = on_devices(run_python, tmp_path, 4, micro, shared, then=FOUR)
     assert_same(results[0], one_device)
     assert all(line.startswith("all-reduce ") for line in results[0][2])
-    assert_same(results[1], measure(small_config(**TOKENS)))
+    assert_same(results[1], tokens_on_one_device)
     # Tokens are exchanged, but neither weights nor volumes.
     assert {line.split()[0] for line in results[1][2]} == {"all-reduce", "all-gather"}
     assert len([line for line in results[1][2] if line.startswith("all-gather ")]) == 2
@@ -147,11 +152,11 @@ def test_micro_steps_and_shared_weights_change_nothing(
     ]
 
 
-def test_all_devices_may_share_the_weights(tmp_path, run_python):
+def test_all_devices_may_share_the_weights(tmp_path, run_python, tokens_on_one_device):
     """Tokens and sums over them are exchanged, but neither weights nor volumes."""
     shared = TOKENS | {"mesh__model": 2}
     (result,), _ = on_devices(run_python, tmp_path, 2, shared)
-    assert_same(result, measure(small_config(**TOKENS)))
+    assert_same(result, tokens_on_one_device)
     assert {line.split()[0] for line in result[2]} == {"all-reduce", "all-gather"}
     shapes = re.findall(r"f32\[([\d,]*)\]", "".join(result[2]))
     assert set(shapes) == {f"{BATCH},512,8", "512", ""}
@@ -169,24 +174,13 @@ def test_shared_weights_need_weights_to_share():
 
 @pytest.mark.timeout(1200)  # several programs, one after the other
 def test_a_run_continues_on_other_devices(tmp_path):
-    unbroken, moved = (
-        recorded_run.Run(tmp_path / name) for name in ("unbroken", "moved")
-    )
-    unbroken.train(8)
-    for steps, devices in ((2, 1), (4, 2), (6, 4), (8, 1)):
-        moved.train(steps, devices=devices)
-    assert moved.pairs() == unbroken.pairs() and len(moved.pairs()) == 8
-    np.testing.assert_allclose(moved.losses(), unbroken.losses(), rtol=1e-5)
-
-
-@pytest.mark.timeout(1200)  # several programs, one after the other
-def test_a_run_continues_with_another_sharing_of_weights(tmp_path):
-    """A checkpoint with shared weights is restored without sharing, and back."""
+    """Also where the weights are shared between other numbers of devices."""
     tokens = {"model.dilated_form": "tokens"}
     unbroken, moved = (
         recorded_run.Run(tmp_path / name, **tokens) for name in ("unbroken", "moved")
     )
-    unbroken.train(6)
-    for steps, shared in ((2, 2), (4, 1), (6, 2)):
-        moved.train(steps, devices=shared, model=shared)
+    unbroken.train(8)
+    for steps, devices, model in ((2, 1, 1), (4, 2, 1), (6, 4, 2), (8, 1, 1)):
+        moved.train(steps, devices=devices, model=model)
+    assert moved.pairs() == unbroken.pairs() and len(moved.pairs()) == 8
     np.testing.assert_allclose(moved.losses(), unbroken.losses(), rtol=1e-5)

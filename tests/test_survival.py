@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+import recorded_run
 from mdvit_jax import errors
 from mdvit_jax.config import load_config
 from mdvit_jax.data import cache, cohort, dataset, pairs, pipeline
@@ -27,29 +28,16 @@ from mdvit_jax.plots import panels
 from mdvit_jax.training import checkpoint, loop, metrics_log
 from oracle import people
 from oracle.run import final_bytes
+from recorded_run import ROOT
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-ROOT = Path(__file__).resolve().parents[1]
 KILLS = int(os.environ.get("MDVIT_KILLS", "10"))
-TINY = {
-    "data.layout": "synthetic",
-    "data.label_scheme": "tissue",
-    "data.size": "16",
-    "data.split": "(2, 2, 0)",
-    "data.workers": "0",
-    "data.synthetic.people": "4",
-    "model.dilated_form": "none",
-    "model.embedding": "8",
-    "model.depth": "1",
-    "model.patches": "(3,)",  # one stage is quickest to compile
-    "model.strides": "(2,)",
-    "loss.stride": "1",
-    "loss.levels": "1",
-    "optim.lr": "1e-3",
-    "optim.steps": str(5 * KILLS),
-    "validation.every": "7",
-    "checkpoint.every": "3",
+TINY = recorded_run.TINY | {
+    **{"data.label_scheme": "tissue", "data.task": "reference"},
+    **{"data.split": "(2, 2, 0)", "data.synthetic.people": "4"},
+    **{"model.dilated_form": "none", "optim.batch": "1"},
+    **{"optim.steps": str(5 * KILLS), "validation.every": "7", "checkpoint.every": "3"},
 }
 
 
@@ -101,14 +89,9 @@ def rows(path) -> int:
 
 
 def kill_at_random(process, record, before, most, random) -> None:
-    """SIGKILL a run at a random moment after it has resumed; it must still be running.
+    """SIGKILL a run at a random moment between its resumption and `most` rows later.
 
-    Args:
-        process: the run.
-        record: its metrics.jsonl, which is replaced when the run resumes.
-        before: the inode of `record` before it.
-        most: number of rows after which the kill comes at the latest.
-        random: chooses the moment.
+    It has resumed when its `record` is another file than the inode `before`.
     """
     wanted, delay = random.integers(0, most), random.uniform(0, 0.5)
     first = moment = None
@@ -189,13 +172,6 @@ def assert_ends_like(unbroken, workdir):
     assert final_bytes(workdir) == final_bytes(unbroken)
 
 
-@pytest.fixture
-def endless(prepared):
-    """A run without end, which saves only when it is stopped."""
-    often = ("optim.steps", "validation.every", "checkpoint.every")
-    return prepared | dict.fromkeys(often, "100000")
-
-
 def wait_for_rows(process, workdir):
     deadline = time.monotonic() + 200
     while not rows(workdir / "metrics.jsonl"):
@@ -203,19 +179,12 @@ def wait_for_rows(process, workdir):
         time.sleep(0.01)
 
 
-def assert_saved_and_goes_on(workdir, settings):
-    with checkpoint.Checkpoints(workdir, keep=None) as saved:
-        newest = saved.latest
-    assert newest == rows(workdir / "metrics.jsonl") < 100_000
-    further = settings | {"optim.steps": str(newest + 1)}
-    assert loop.train(config(workdir, further)) == 0
-    assert final_bytes(workdir)[0] == newest + 1
-
-
 def test_a_closed_terminal_ends_a_run_which_saves_and_goes_on(
-    endless, compiled, tmp_path
+    prepared, compiled, tmp_path
 ):
     """All its processes get the signal; the loading worker ignores it."""
+    late = ("optim.steps", "validation.every", "checkpoint.every")
+    endless = prepared | dict.fromkeys(late, "100000")
     ours, terminal = pty.openpty()
     run = subprocess.Popen(
         command(tmp_path, endless | {"data.workers": "1"}),
@@ -230,32 +199,32 @@ def test_a_closed_terminal_ends_a_run_which_saves_and_goes_on(
     os.close(ours)
     os.killpg(run.pid, signal.SIGHUP)
     assert run.wait(timeout=200) == 128 + signal.SIGHUP
-    assert_saved_and_goes_on(tmp_path, endless)
+    newest = final_bytes(tmp_path)[0]
+    assert newest == rows(tmp_path / "metrics.jsonl") < 100_000
+    further = endless | {"optim.steps": str(newest + 1)}
+    assert loop.train(config(tmp_path, further)) == 0
+    assert final_bytes(tmp_path)[0] == newest + 1
 
 
-def start_unheard(workdir, settings, environ):
-    """Start a run whose standard output is closed, as after `| head`."""
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    run = subprocess.Popen(command(workdir, settings), cwd=ROOT, env=environ, **options)
-    run.stdout.close()
-    return run
-
-
-@pytest.mark.parametrize("ignored", [False, True])
-def test_a_run_with_closed_output_is_completed(prepared, compiled, tmp_path, ignored):
-    """Under nohup, which ignores hangups, a closed terminal does not end it."""
+def test_a_run_with_closed_output_is_completed(short, compiled, tmp_path):
+    """As after `| head`; and under nohup, which ignores hangups."""
     before = signal.getsignal(signal.SIGHUP)
     try:
-        if ignored:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which is inherited
-        run = start_unheard(tmp_path, prepared, compiled)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the run inherits it
+        run = subprocess.Popen(
+            command(tmp_path, short),
+            cwd=ROOT,
+            env=compiled,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
     finally:
         signal.signal(signal.SIGHUP, before)
+    run.stdout.close()
     wait_for_rows(run, tmp_path)
-    if ignored:
-        run.send_signal(signal.SIGHUP)
+    run.send_signal(signal.SIGHUP)
     assert run.wait(timeout=200) == 0
-    assert final_bytes(tmp_path)[0] == 5 * KILLS
+    assert final_bytes(tmp_path)[0] == 10
 
 
 @contextlib.contextmanager
@@ -315,27 +284,36 @@ def test_a_file_in_place_of_a_folder_is_one_sentence(short, tmp_path, name):
     assert "\n" not in str(refusal.value)
 
 
+@contextlib.contextmanager
+def lost_after(step, image):
+    """Lose a file when the record of a run reaches a step; restore it at the end."""
+    write, content = metrics_log.MetricsLog.write, image.read_bytes()
+
+    def write_and_lose(self, at, values):
+        write(self, at, values)
+        if at == step:
+            image.unlink(missing_ok=True)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics_log.MetricsLog, "write", write_and_lose)
+        yield
+    image.write_bytes(content)
+
+
 @pytest.mark.parametrize(
     ("part", "row", "saved"), [("train", 4, 5), ("validation", 5, 7)]
 )
 def test_a_scan_that_vanishes_stops_a_run_which_saves_and_goes_on(
-    short, unbroken, tmp_path, monkeypatch, part, row, saved
+    short, unbroken, tmp_path, part, row, saved
 ):
     settings = config(tmp_path / "run", short)
     scan = dataset.open_part(settings, part).scans[0]
     image = cache.scan_folder(scan, settings) / "image.npy"
-    write = metrics_log.MetricsLog.write
-
-    def write_and_move(self, step, values):
-        write(self, step, values)
-        if step == row and image.exists():
-            image.rename(tmp_path / "image.npy")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(metrics_log.MetricsLog, "write", write_and_move)
-        with pytest.raises(errors.UserError, match=r"Step \d+ is saved") as refusal:
-            loop.train(settings)
-    (tmp_path / "image.npy").rename(image)
+    with (
+        lost_after(row, image),
+        pytest.raises(errors.UserError, match=r"Step \d+ is saved") as refusal,
+    ):
+        loop.train(settings)
     assert str(image.parent) in str(refusal.value)
     assert ("data.skip_unreadable=True" in str(refusal.value)) == (part == "train")
     with checkpoint.Checkpoints(tmp_path / "run", keep=None) as kept:
@@ -346,7 +324,8 @@ def test_a_scan_that_vanishes_stops_a_run_which_saves_and_goes_on(
 
 
 def test_figures_are_freed_before_the_next_validation(short, tmp_path, monkeypatch):
-    settings = config(tmp_path, short | {"validation.every": "2"})
+    often = {"optim.steps": "6", "validation.every": "2"}
+    settings = config(tmp_path, short | often)
     save, alive = panels.save_figure, []
 
     def save_and_count(*arguments):
@@ -360,7 +339,7 @@ def test_figures_are_freed_before_the_next_validation(short, tmp_path, monkeypat
         assert loop.train(settings) == 0
     finally:
         gc.enable()
-    assert len(alive) == 10
+    assert len(alive) == 6
     assert max(alive) == 2  # the worst pair and the curves
 
 
@@ -376,26 +355,6 @@ def skipping(tmp_path_factory):
     files = {"data.layout": "folder", "data.root": str(folder), "optim.steps": "10"}
     files |= {"data.label_scheme": "", "data.split": "(4, 2, 0)"}
     return TINY | files | {"data.skip_unreadable": "true"}
-
-
-def cut_off(image):
-    image.write_bytes(image.read_bytes()[:-1])
-
-
-@contextlib.contextmanager
-def lost_after(step, image, how):
-    """Lose a file when the record of a run reaches a step; restore it at the end."""
-    write, whole = metrics_log.MetricsLog.write, image.read_bytes()
-
-    def write_and_lose(self, at, values):
-        write(self, at, values)
-        if at == step:
-            how(image)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(metrics_log.MetricsLog, "write", write_and_lose)
-        yield
-    image.write_bytes(whole)
 
 
 @contextlib.contextmanager
@@ -431,9 +390,9 @@ def test_a_run_goes_on_without_a_lost_scan_and_resumes_as_if_unbroken(
     lost = scans.scans[3]  # which is drawn again and again from step 6 on
     drawn = [pairs.draw(0, s, 1, scans.persons, "reference")[0] for s in range(10)]
     assert [step for step in range(4, 10) if 3 in drawn[step]] == [6, 7, 8, 9]
-    used, in_worker, resumed = {}, {}, {}
+    used, resumed = {}, {}
 
-    with lost_after(3, lost.image, Path.unlink), recorded(used):
+    with lost_after(3, lost.image), recorded(used):
         assert loop.train(settings) == 0
     (warning,) = list_warnings(lost, caplog)
     start = f"{lost.subject} cannot be read and is left out, 1 of 4 scans so far: "
@@ -441,19 +400,10 @@ def test_a_run_goes_on_without_a_lost_scan_and_resumes_as_if_unbroken(
     assert all(used[step] == tuple(drawn[step]) for step in range(6))
     assert not any(3 in used[step] for step in range(6, 10))
 
-    # A worker is some steps ahead of the loss; from then on it does the same.
-    caplog.clear()
-    settings = config(tmp_path / "worker", skipping | {"data.workers": "1"})
-    with lost_after(3, lost.image, cut_off), recorded(in_worker):
-        assert loop.train(settings) == 0
-    assert len(list_warnings(lost, caplog)) == 1
-    assert all(in_worker[s] in (used[s], tuple(drawn[s])) for s in range(10))
-    assert in_worker[9] == used[9]
-
-    # Stopped by the loss, and allowed to go on without the scan.
+    # Stopped by the loss, and allowed to go on without the scan, now with a worker.
     caplog.clear()
     stopping = skipping | {"data.skip_unreadable": "false"}
-    with lost_after(3, lost.image, Path.unlink):
+    with lost_after(3, lost.image):
         with pytest.raises(errors.UserError, match="Step 6 is saved"):
             loop.train(config(tmp_path / "stopped", stopping))
         assert not list_warnings(lost, caplog)
