@@ -97,7 +97,11 @@ def add_parser(subparsers) -> None:
 
 
 def apply_transform(options: argparse.Namespace) -> int:
-    """Run the command with its options; return its exit code."""
+    """Run the command with its options; return its exit code.
+
+    Raises:
+        UserError: options or files that cannot be used.
+    """
     # Imported here: --help need not wait for them.
     from mdvit_jax.io import nifti, output_paths, series
     from mdvit_jax.transforms import application

@@ -137,7 +137,14 @@ def read_grid(path: str | Path) -> Grid:
 
 @contextlib.contextmanager
 def sentence_for_damage(path: Path) -> Iterator[None]:
-    """Turn what nibabel and the system raise over a file into one sentence."""
+    """Turn the errors of nibabel and the system in the block into a UserError.
+
+    Args:
+        path: of the file, for the message.
+
+    Raises:
+        UserError: the file is damaged, or does not fit into memory.
+    """
     try:
         yield
     except MemoryError as error:

@@ -35,6 +35,7 @@ def figure(result: Registration, *, title: str) -> Figure:
     their centres, and the name of the row says so.
 
     Args:
+        result: of `register`.
         title: one line above the status and the measures.
     """
     low, high = _box(result.pair.fixed)

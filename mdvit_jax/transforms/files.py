@@ -72,11 +72,15 @@ def read_chain(
 ) -> Chain:
     """All transforms in a file, displacement fields among them.
 
-    Args and raises: as in `read`.
+    Args:
+        path, fixed, moving, format: as in `read`.
 
     Returns:
         4×4 matrices and displacement fields, world RAS+ mm; the first one is applied to
         a point of the fixed image first.
+
+    Raises:
+        UserError: as in `read`.
     """
     path = Path(path)
     if path.name.lower().endswith(displacement.ENDINGS):
@@ -141,7 +145,11 @@ def write(
 
 
 def format_of_ending(path: str | Path) -> str:
-    """The format by the ending; a UserError if the ending does not say it."""
+    """The format that the ending of a path stands for, one of `FORMATS`.
+
+    Raises:
+        UserError: an unknown ending, or .mat, which two formats have.
+    """
     path = Path(path)
     ending = path.suffix.lower()
     if ending == ".mat":
