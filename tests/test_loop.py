@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import logging
 import os
 import shutil
 import signal
@@ -38,6 +37,7 @@ from mdvit_jax.training import (
     setup,
     step,
 )
+from oracle.programs import compiled_programs
 from oracle.run import final_bytes, newest_checkpoint
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -337,19 +337,15 @@ def test_a_run_that_began_and_ended_meanwhile_is_noticed(tmp_path, monkeypatch):
         loop.train(config(tmp_path / "run"))
 
 
-def test_after_the_first_validation_and_save_nothing_is_compiled(
-    tmp_path, monkeypatch, caplog
-):
+def test_after_the_first_validation_and_save_nothing_is_compiled(tmp_path, monkeypatch):
     write, compiled = metrics_log.MetricsLog.write, {}
 
     def write_and_count(self, at, values):
         write(self, at, values)
-        texts = [r.getMessage() for r in caplog.records]
-        compiled[at] = [text for text in texts if text.startswith("Compiling ")]
+        compiled[at] = list(programs)
 
     monkeypatch.setattr(metrics_log.MetricsLog, "write", write_and_count)
-    caplog.set_level(logging.WARNING, logger="jax")  # commands say less
-    with jax.log_compiles():
+    with compiled_programs() as programs:
         loop.train(config(tmp_path / "run", optim__steps="12", validation__every="3"))
     assert compiled[1]
     assert compiled[12][len(compiled[4]) :] == []
