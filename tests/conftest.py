@@ -76,6 +76,18 @@ def quick_compilation():
 
 
 @pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> dict[str, str]:
+    """`recorded_run.TINY` with its people in a cache, which commands read at once."""
+    import recorded_run
+    from mdvit_jax.config import load_config
+    from oracle import people
+
+    settings = recorded_run.TINY | {"data.cache": str(tmp_path_factory.mktemp("cache"))}
+    people.fill(load_config(recorded_run.ROOT / "configs/default.py", settings))
+    return settings
+
+
+@pytest.fixture(scope="session")
 def run_python():
     """Run a program in a new Python at the root; it must exit with 0."""
 

@@ -12,10 +12,10 @@ from mdvit_jax import errors
 from mdvit_jax.config import read_config
 from mdvit_jax.training import checkpoint, loop, metrics_log, pretrained
 from oracle.run import final_bytes
-from recorded_run import free_port
+from recorded_run import TINY, free_port
 from test_checkpoint import resume, save, write_scores
 from test_loop import signal_when
-from test_survival import TINY, config
+from test_survival import config
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -70,9 +70,9 @@ def test_checkpoints_in_a_bucket(workdir, caplog):
         assert (saved.best, saved.latest) == (1, 5)
 
 
-def test_a_run_in_a_bucket_is_the_run_on_a_disk(workdir, tmp_path, monkeypatch):
+def test_a_run_in_a_bucket_is_the_run_on_a_disk(tiny, workdir, tmp_path, monkeypatch):
     """Stopped in the middle, started again, and evaluated."""
-    settings = TINY | {"optim.steps": "4", "validation.every": "2"}
+    settings = tiny | {"optim.steps": "4", "validation.every": "2"}
     assert loop.train(config(tmp_path / "disk", settings)) == 0
     signal_when(
         monkeypatch, metrics_log.MetricsLog, "write", lambda _, step, __: step == 2

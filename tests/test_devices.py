@@ -173,11 +173,11 @@ def test_shared_weights_need_weights_to_share():
 
 
 @pytest.mark.timeout(1200)  # several programs, one after the other
-def test_a_run_continues_on_other_devices(tmp_path):
+def test_a_run_continues_on_other_devices(tmp_path, tiny):
     """Also where the weights are shared between other numbers of devices."""
-    tokens = {"model.dilated_form": "tokens"}
+    tokens = tiny | {"model.dilated_form": "tokens"}
     unbroken, moved = (
-        recorded_run.Run(tmp_path / name, **tokens) for name in ("unbroken", "moved")
+        recorded_run.Run(tmp_path / name, tokens) for name in ("unbroken", "moved")
     )
     unbroken.train(8)
     for steps, devices, model in ((2, 1, 1), (4, 2, 1), (6, 4, 2), (8, 1, 1)):

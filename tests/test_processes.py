@@ -13,12 +13,10 @@ import pytest
 
 from mdvit_jax import errors
 from mdvit_jax.cli import cluster
-from mdvit_jax.config import load_config
 from mdvit_jax.io import sums
 from mdvit_jax.training import distributed
-from oracle import people
 from oracle.run import final_bytes
-from recorded_run import JOIN, ROOT, TINY, Run, environs, start_together
+from recorded_run import JOIN, ROOT, Run, environs, start_together
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -53,8 +51,8 @@ def terminate_after(processes_, run: Run, steps: int) -> None:
 
 
 @pytest.mark.timeout(1200)  # several programs, one after the other
-def test_a_run_continues_in_other_processes_and_after_a_signal(tmp_path):
-    unbroken, moved = Run(tmp_path / "unbroken"), Run(tmp_path / "moved")
+def test_a_run_continues_in_other_processes_and_after_a_signal(tmp_path, tiny):
+    unbroken, moved = Run(tmp_path / "unbroken", tiny), Run(tmp_path / "moved", tiny)
     moved.train(2)
     # A signal to one of two: both save the same step and leave.
     both = moved.start(5000, processes=2)
@@ -157,16 +155,11 @@ def newest(run: Run) -> int:
 
 
 @pytest.mark.timeout(1800)  # several programs, one after the other
-def test_when_a_process_is_lost_the_other_reports_it_and_ends(tmp_path):
+def test_when_a_process_is_lost_the_other_reports_it_and_ends(tmp_path, tiny):
     """Its step fails, or JAX aborts it earlier, as when process 0 is gone."""
-    settings = {
-        **{"data.split": "(2, 1, 0)", "data.synthetic.people": "3"},
-        **{"data.cache": str(tmp_path / "cache"), "model.dilated_form": "none"},
-        **{"optim.batch": "2", "checkpoint.every": "10", "stall_after": "3"},
-    }
-    people.fill(load_config(ROOT / "configs/default.py", TINY | settings))
-    unbroken = Run(tmp_path / "unbroken", **settings)
-    broken = Run(tmp_path / "broken", **settings)
+    settings = tiny | {"optim.batch": "2", "checkpoint.every": "10", "stall_after": "3"}
+    unbroken = Run(tmp_path / "unbroken", settings)
+    broken = Run(tmp_path / "broken", settings)
     goes_on = "What was saved before is intact; the same command goes on from there."
     steps = 0
     for victim in (1, 0):
@@ -188,8 +181,8 @@ def test_when_a_process_is_lost_the_other_reports_it_and_ends(tmp_path):
     assert final_bytes(broken.workdir) == final_bytes(unbroken.workdir)
 
 
-def test_processes_with_other_options_are_refused(tmp_path):
-    runs = [Run(tmp_path / n, **{"optim.lr": n}) for n in ("1e-3", "1e-2")]
+def test_processes_with_other_options_are_refused(tmp_path, tiny):
+    runs = [Run(tmp_path / n, tiny | {"optim.lr": n}) for n in ("1e-3", "1e-2")]
     started = [
         run.start(2, **environ)[0]
         for run, environ in zip(runs, environs(2), strict=True)

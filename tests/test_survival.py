@@ -19,25 +19,23 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-import recorded_run
 from mdvit_jax import errors
 from mdvit_jax.config import load_config
 from mdvit_jax.data import cache, cohort, dataset, pairs, pipeline
 from mdvit_jax.io import sums
 from mdvit_jax.plots import panels
 from mdvit_jax.training import checkpoint, loop, metrics_log
-from oracle import people
 from oracle.run import final_bytes
 from recorded_run import ROOT
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 KILLS = int(os.environ.get("MDVIT_KILLS", "10"))
-TINY = recorded_run.TINY | {
-    **{"data.label_scheme": "tissue", "data.task": "reference"},
-    **{"data.split": "(2, 2, 0)", "data.synthetic.people": "4"},
-    **{"model.dilated_form": "none", "optim.batch": "1"},
-    **{"optim.steps": str(5 * KILLS), "validation.every": "7", "checkpoint.every": "3"},
+EVERY = 7  # steps from one validation to the next
+SETTINGS = {
+    **{"data.label_scheme": "tissue", "data.split": "(2, 2, 0)"},
+    **{"model.dilated_form": "none", "optim.batch": "1", "checkpoint.every": "3"},
+    **{"optim.steps": str(5 * KILLS), "validation.every": str(EVERY)},
 }
 
 
@@ -52,12 +50,8 @@ def compiled(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-    """The settings of the tiny run; its people are in a cache."""
-    folder = tmp_path_factory.mktemp("cache")
-    settings = TINY | {"data.cache": str(folder)}
-    people.fill(config("unused", settings))
-    return settings
+def prepared(tiny):
+    return tiny | SETTINGS
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +106,7 @@ def validating(record) -> bool:
     """Whether the run is between a step and the row of its validation."""
     last = (record.read_text().splitlines() or ["{}"])[-1]
     row = json.loads(last) if last.endswith("}") else {}
-    every = int(TINY["validation.every"])
-    return "loss" in row and row["step"] % every == 0
+    return "loss" in row and row["step"] % EVERY == 0
 
 
 @pytest.mark.timeout(600 + 60 * KILLS)
@@ -344,17 +337,17 @@ def test_figures_are_freed_before_the_next_validation(short, tmp_path, monkeypat
 
 
 @pytest.fixture(scope="module")
-def skipping(tmp_path_factory):
+def skipping(prepared, tmp_path_factory):
     """The settings of a run that leaves out unreadable scans and has no cache."""
     folder = tmp_path_factory.mktemp("scans")
-    synthetic = config("unused", TINY | {"data.synthetic.people": "6"})
+    synthetic = config("unused", prepared)
     for scan in cohort.read(synthetic):
         made = dataset.conform_scan(scan, synthetic)
         image = nib.Nifti1Image(made.image, made.to_world)
         image.to_filename(folder / f"{scan.subject}.nii.gz")
-    files = {"data.layout": "folder", "data.root": str(folder), "optim.steps": "10"}
-    files |= {"data.label_scheme": "", "data.split": "(4, 2, 0)"}
-    return TINY | files | {"data.skip_unreadable": "true"}
+    files = {"data.layout": "folder", "data.root": str(folder), "data.cache": ""}
+    files |= {"data.label_scheme": "", "data.split": "(4, 2, 0)", "optim.steps": "10"}
+    return prepared | files | {"data.skip_unreadable": "true"}
 
 
 @contextlib.contextmanager
