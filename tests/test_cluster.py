@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
 from mdvit_jax import errors
 from mdvit_jax.cli import cluster
@@ -138,7 +139,6 @@ def test_the_slurm_script_starts_the_tasks_and_requeues_what_was_stopped(
 
 
 def test_the_jobset_names_as_many_processes_as_it_starts():
-    yaml = pytest.importorskip("yaml")
     jobset = yaml.safe_load((ROOT / "launch/jobset.yaml").read_text())
     (job,) = jobset["spec"]["replicatedJobs"]
     pods = job["template"]["spec"]

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from nibabel import orientations
 
 from mdvit_jax import geometry
@@ -83,7 +84,6 @@ def test_in_world_laws():
 
 def itk_resampled(moving_path, fixed_path, world: np.ndarray) -> np.ndarray:
     """SimpleITK's linear resampling; its world is LPS+, ours RAS+."""
-    sitk = pytest.importorskip("SimpleITK")
     flip = np.diag([-1.0, -1, 1, 1])
     moving, fixed = (sitk.ReadImage(str(path)) for path in (moving_path, fixed_path))
     matrix = flip @ world @ flip

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import SimpleITK
 from scipy.spatial.transform import Rotation
 
 from mdvit_jax import errors, geometry
@@ -85,7 +86,6 @@ def test_a_method_on_images_gets_volumes_and_answers_in_world_coordinates(pair):
 
 
 def test_an_identity_names_the_version_and_the_settings():
-    SimpleITK = pytest.importorskip("SimpleITK")
     method = methods.classical("simpleitk")
     assert method.name == "SimpleITK"
     assert SimpleITK.__version__ in method.identity and "levels 4 2" in method.identity

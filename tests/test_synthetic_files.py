@@ -5,6 +5,7 @@ import itertools
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from scipy import ndimage
 
 from mdvit_jax import geometry
@@ -66,7 +67,6 @@ def test_the_truth_is_that_of_the_header_in_the_file(scan, header, tmp_path):
 
 
 def test_simpleitk_finds_the_voxels_in_the_same_places(scan, tmp_path):
-    sitk = pytest.importorskip("SimpleITK")
     storage = Storage("SLA", (2, 3, 1), (5, 9, -20), (10, 20, 30))
     stored = synthetic_files.store(scan, storage, voxel=VOXEL)
     nib.save(stored.image, tmp_path / "scan.nii")

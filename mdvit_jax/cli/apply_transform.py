@@ -68,7 +68,7 @@ def add_parser(subparsers) -> None:
         "--output", metavar="IMAGE", required=True, help=".nii.gz, .nii, .mgz or .mgh"
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace an output that is there"
+        "--overwrite", action="store_true", help="replace an existing output"
     )
     parser.add_argument(
         "--labels",

@@ -27,7 +27,7 @@ def add_parser(subparsers) -> None:
     )
     parser.add_argument("--output", metavar="FILE", required=True, help="the new file")
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace an output that is there"
+        "--overwrite", action="store_true", help="replace an existing output"
     )
     parser.set_defaults(run=export_network)
 

@@ -1,7 +1,7 @@
 """The 12 affine parameters, their matrix, and the centre of mass they act about.
 
 A matrix is 4×4 and called `fixed_to_moving`: it takes a homogeneous point of the
-fixed space to the point of the moving space that lands there. Coordinates are
+fixed space to the corresponding point of the moving space. Coordinates are
 normalised (`geometry.coordinates`), in the order of the array's axes x, y, z.
 """
 

@@ -113,7 +113,7 @@ def write(
     moving: Grid | None = None,
     format: str | None = None,
 ) -> None:
-    """Write a transform; a file that is there is replaced, all at once.
+    """Write a transform, whole or not at all; an existing file is replaced.
 
     Args:
         path: of the file; its ending says the format, except for .mat.
