@@ -1,4 +1,4 @@
-"""What a scanner does to a signal: bias, slices, resolution, noise, field of view.
+"""The effects of a scanner on a signal: slices, resolution, noise, intensities.
 
 Slice profile, blur and resolution act along one axis at a time, so each is a small
 matrix per axis, whatever the spacing that was drawn: shapes stay the same.

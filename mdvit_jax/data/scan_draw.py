@@ -1,4 +1,4 @@
-"""What is drawn of a synthetic scan: the person's shape, the pose, the scanner.
+"""Random numbers of a synthetic scan: the person's shape, the pose, the scanner.
 
 A `Draw` holds all of it, so that a scan can be made again, described in words
 (`scan_description`), or made once more with one value changed (`draw._replace`).

@@ -1,4 +1,4 @@
-"""What a caller may pass as an image: a path, a nibabel image, an array."""
+"""Images and masks as callers may pass them: a path, a nibabel image, an array."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def to_image(source: Any, name: str) -> Image:
 
 
 def to_grid(source: Any, name: str) -> Grid:
-    """Where an image lies, from a grid or whatever `to_image` takes.
+    """The grid of an image, from a grid or anything that `to_image` takes.
 
     Raises:
         UserError: it cannot be used.

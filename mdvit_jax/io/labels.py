@@ -1,4 +1,4 @@
-"""Whether an image is a label map, whose values are names and not brightness."""
+"""Recognise label maps, whose values are names and not brightness."""
 
 import numpy as np
 
@@ -39,8 +39,8 @@ def _whole(values: np.ndarray) -> bool:
 def _in_patches(data: np.ndarray, values: np.ndarray, background: np.ndarray) -> bool:
     """Whether neighbours off the background mostly have one value, or unrelated ones.
 
-    An image of little noise has neighbours of one value, too, but the others of them
-    are only a step or two apart, whereas the names of regions that touch are unlike.
+    In an image of little noise, too, most neighbours have one value, but the others
+    differ by a step or two only, whereas labels of touching regions are unrelated.
     """
     one, other = data[:-1], data[1:]
     inside = np.ones(one.shape, bool)

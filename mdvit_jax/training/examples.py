@@ -48,9 +48,9 @@ def make(
 ) -> Examples:
     """Examples from scans [batch, n, n, n].
 
-    A scan is resampled once, through all that moves it together. Of two different
-    people, and under the paper's augmentation alone, the truth is not known; of one
-    person it is but for the deformation, which has no affine part.
+    A scan is resampled once, through the product of all its transforms. The truth is
+    unknown for two different people, and under the paper's augmentation alone; it is
+    known for one person (a deformation has no affine part).
 
     Args:
         keys: [batch, 2], of each pair.

@@ -1,4 +1,4 @@
-"""The parts of a run, made from its configuration; nothing is written."""
+"""The parts of a run, created from its configuration without writing anything."""
 
 import hashlib
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Read and write a transform, by the file's ending and what is in it."""
+"""Read and write a transform, by the ending and the content of the file."""
 
 import logging
 from pathlib import Path

@@ -14,7 +14,7 @@ PointSampler = Callable[[np.ndarray], np.ndarray]
 
 
 def spline(data: np.ndarray, interpolation: str) -> tuple[np.ndarray, dict[str, Any]]:
-    """What scipy.ndimage interpolates, and its keywords to do so.
+    """The coefficients and keywords with which scipy.ndimage interpolates.
 
     Args:
         data: [x, y, z].
@@ -58,7 +58,7 @@ def _nearest(data: np.ndarray, positions: np.ndarray) -> np.ndarray:
 
 
 def _lanczos(data: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """A windowed sinc whose weights sum to 1; beyond the border, its values go on.
+    """A windowed sinc whose weights sum to 1; border values continue outside.
 
     Args:
         data: [x, y, z], contiguous.

@@ -79,7 +79,7 @@ def report(
 
 
 def write(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Write it, all at once."""
+    """Write a report, whole or not at all."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     # Rows of numbers on one line; no string holds a line break.
     text = re.sub(r"\[\s+([-+.,\d\se]+?)\s+\]", _on_one_line, text)
@@ -88,7 +88,7 @@ def write(path: str | Path, content: Mapping[str, Any]) -> None:
 
 
 def _file(path: str, grid: Grid | None) -> dict[str, Any]:
-    """Of a pair of files, the checksum is that of the voxels."""
+    """Path, size and checksum; for a pair of files those of the voxels."""
     pair = path.lower().endswith((".hdr", ".img", ".hdr.gz", ".img.gz"))
     with open(gzip_files.image_files(path)[-1] if pair else path, "rb") as file:
         description = {
