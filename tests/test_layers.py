@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax, test_util
+from jax.experimental.pallas import tpu as pltpu
 
 from mdvit_jax.geometry import forms
 from mdvit_jax.models import blocks, initial_weights, msda
@@ -191,6 +192,20 @@ def test_attention_equals_its_formula_and_gradient(tokens, form, monkeypatch):
     cotangent = noise(9, *result.shape)
     for one, other in zip(pull(cotangent), expected_pull(cotangent), strict=True):
         assert one == pytest.approx(np.asarray(other), abs=3e-4)
+
+
+def test_attention_by_the_kernel_for_tpus():
+    """Interpreted here; 256 tokens in one block, of a width that it has to pad."""
+    arrays = [noise(i, 1, 2, 256, 24) for i in range(3)]
+    cotangent = noise(9, *arrays[0].shape)
+    values = []
+    for form in ("whole", "flash"):
+        ours = functools.partial(attention.attend, form=form)
+        with pltpu.force_tpu_interpret_mode():
+            value, pull = jax.vjp(ours, *arrays)
+            values.append([value, *pull(cotangent)])
+    for one, other in zip(*values, strict=True):
+        assert one == pytest.approx(np.asarray(other), abs=2e-4)
 
 
 def test_attention_gradients_in_float64(monkeypatch):
