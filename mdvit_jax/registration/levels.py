@@ -173,7 +173,12 @@ def _resample(volume, blur, matrix, size, mode) -> np.ndarray:
         return _resample_axes(volume, blur, np.diag(linear), offset, size)
     volume = ndimage.gaussian_filter(volume, blur, mode="nearest")
     return ndimage.affine_transform(
-        volume, linear, offset, output_shape=(size,) * 3, order=1, mode="nearest"
+        volume,
+        linear,
+        offset,
+        output_shape=(size,) * 3,
+        order=1,
+        mode="constant" if mode == "constant" else "nearest",
     )
 
 

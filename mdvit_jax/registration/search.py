@@ -35,7 +35,7 @@ _ONE_PERSON = 0.6
 # border, as standard deviations of its neighbourhood.
 _DEPTH, _DEEPEST = 1.3, 2.6
 _TOLERANCE = {12: 0.03, 24: 0.02, 48: 0.02, 96: 0.005}  # voxels
-_STEPS = {12: 8, 24: 20, 48: 15, 96: 6}
+_STEPS = {12: 8, 24: 20, 48: 15, 96: 12}
 
 
 class Alignment(NamedTuple):
