@@ -128,7 +128,7 @@ def _averaged_template(width: int) -> _Source:
     to_world[:3, 3] += to_world[:3, :3] @ np.full(3, (width - 1) / 2 - width)
     tissues = template.CSF, template.GREY, template.WHITE
     counts = [_box_sum(labels.data == label, width) for label in tissues]
-    inside = sum(counts)
+    inside = functools.reduce(np.add, counts)
     most = width**3 - inside  # the voxels outside the brain
     winner = np.zeros(most.shape, np.uint8)
     for label, count in zip(tissues, counts, strict=True):
