@@ -1,16 +1,14 @@
-"""The output files of each pair of a batch, and the folder, which one batch holds."""
+"""The output files of each pair of a batch."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mdvit_jax import errors
 from mdvit_jax.cli.batch.pairs_csv import Row
-from mdvit_jax.io import lock
 from mdvit_jax.io.series import Series
 from mdvit_jax.transforms import application
 
@@ -112,29 +110,3 @@ def check_new(rows: Sequence[Row], folder: Path, options: Options) -> None:
                     f"{output} is there, but no results.csv of a batch that wrote it; "
                     "move it away, or name another --output."
                 )
-
-
-@contextlib.contextmanager
-def hold_folder(folder: Path) -> Iterator[None]:
-    """Make the folder, and keep another batch out of it while the block runs.
-
-    Raises:
-        UserError: nothing can be written to it, or another batch is there (`Taken`).
-    """
-    reason = None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = error.strerror
-    if not reason and not os.access(folder, os.W_OK):
-        reason = "nothing can be written to it"
-    if reason:
-        raise errors.UserError(
-            f"the folder {folder} cannot be used ({reason}); name another --output."
-        )
-    with lock.hold(
-        folder,
-        f"another mdvit batch is writing to {folder}; wait for it, or name another "
-        "--output.",
-    ):
-        yield
