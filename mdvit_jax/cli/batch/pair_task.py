@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 import traceback
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from mdvit_jax import errors
-from mdvit_jax.cli.batch import pair_outputs, results_csv
+from mdvit_jax.cli.batch import bids_sidecars, pair_outputs, results_csv
 from mdvit_jax.cli.batch.pairs_csv import Row
 from mdvit_jax.io import series
 
@@ -20,11 +22,13 @@ class PairTask(NamedTuple):
         row: its images, with absolute paths.
         outputs: where its files go, likewise.
         options: the same for all pairs.
+        metadata: of the sidecars of BIDS; None outside of it.
     """
 
     row: Row
     outputs: pair_outputs.Outputs
     options: pair_outputs.Options
+    metadata: Mapping[str, Any] | None = None
 
 
 class Outcome(NamedTuple):
@@ -44,7 +48,7 @@ def register_pair(task: PairTask) -> Outcome:
     # Imported here: it brings JAX, for which --help need not wait.
     from mdvit_jax.registration import register
 
-    row, outputs, options = task
+    row, outputs, options, metadata = task
     remove_outputs(outputs)  # of an older run
     begin, bug = time.monotonic(), ""
     inputs = results_csv.fingerprint(row, options._asdict())
@@ -57,7 +61,9 @@ def register_pair(task: PairTask) -> Outcome:
             fixed_mask=row.fixed_mask,
             moving_mask=row.moving_mask,
         )
-        pair_outputs.write(outputs, row, result, labels, options)
+        pair_outputs.write(outputs, result, labels, options)
+        if metadata is not None:
+            bids_sidecars.write(outputs, result, options, metadata)
     except errors.UserError as error:
         sentence = str(error)
     except Exception as error:  # the pairs after it are worth more than a stop
@@ -88,3 +94,26 @@ def is_current(task: PairTask, result: results_csv.Result | None) -> bool:
     files = task.outputs.files if result["status"] != results_csv.ERROR else ()
     inputs = results_csv.fingerprint(task.row, task.options._asdict())
     return result["inputs"] == inputs and all(path.is_file() for path in files)
+
+
+def check_inputs_stay(tasks: Sequence[PairTask]) -> None:
+    """Raise a UserError if an input would be overwritten."""
+    read = {path.resolve() for task in tasks for path in task.row.files}
+    for task in tasks:
+        for output in task.outputs.files:
+            if output.resolve() in read:
+                raise errors.UserError(
+                    f"{output} would be written over an image of the same name that is "
+                    "read; name another --output."
+                )
+
+
+def check_outputs_new(tasks: Sequence[PairTask]) -> None:
+    """Raise a UserError if a file that no batch wrote would be replaced."""
+    for task in tasks:
+        for output in task.outputs.files:
+            if os.path.exists(output):  # False of a name that is too long
+                raise errors.UserError(
+                    f"{output} is there, but no results.csv of a batch that wrote it; "
+                    "move it away, or name another --output."
+                )

@@ -91,11 +91,11 @@ def fingerprint(row: Row, options: Mapping[str, object]) -> str:
     """
     files = []
     for path in row.files:
-        try:
+        size = time = None  # also of a template that has a name
+        with contextlib.suppress(OSError):
             status = path.stat()
-            files.append([str(path.absolute()), status.st_size, status.st_mtime_ns])
-        except OSError:
-            files.append([str(path.absolute()), None, None])
+            size, time = status.st_size, status.st_mtime_ns
+        files.append([str(path), size, time])
     roles = [path is not None for path in row[1:]]
     whole = [mdvit_jax.__version__, files, roles, dict(options)]
     text = json.dumps(whole, sort_keys=True, default=str)
