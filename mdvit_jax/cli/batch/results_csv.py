@@ -24,8 +24,9 @@ if TYPE_CHECKING:  # it brings JAX, which --help need not wait for
 
 ERROR = "error"  # the status of a pair that could not be registered
 STATUSES = ("ok", "check", "failed", ERROR)  # those of `quality`, and ERROR
+RATING = ("rating", "comment", "rater", "rated")  # by a person who looked at it
 COLUMNS = (
-    "name", "status", "reasons", "fixed", "moving",
+    "name", "status", "reasons", *RATING, "fixed", "moving",
     "correlation_before", "correlation_after", "overlap_before", "overlap_after",
     "ntg_before", "ntg_after", "rotation_degrees",
     "scale_x", "scale_y", "scale_z",
