@@ -43,8 +43,8 @@ def add_ratings(path: Path, results: Mapping[str, results_csv.Result]) -> Rated:
         name, rating = cells["name"], cells["rating"].lower()
         if rating not in WORDS:
             raise errors.UserError(
-                f'{path} has the rating "{rating}" in row {number}; write pass or fail, '
-                "or leave it empty."
+                f'{path} has the rating "{rating}" in row {number}; write pass or '
+                "fail, or leave it empty."
             )
         if name not in results:
             raise errors.UserError(

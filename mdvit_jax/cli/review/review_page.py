@@ -12,7 +12,7 @@ import hashlib
 import importlib.resources
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -20,11 +20,12 @@ from urllib.parse import quote
 import jinja2
 import markupsafe
 
+from mdvit_jax import errors
 from mdvit_jax.cli.batch import results_csv
 from mdvit_jax.io import atomic
 from mdvit_jax.plots import planes
 
-PAGE, PICTURES = "index.html", "pictures"  # in the folder of a batch
+PAGE = "index.html"  # in the folder of a batch
 _SCRIPTS = ("ratings.js", "pairs.js", "cards.js", "plots.js", "page.js")
 _KEYS = (  # keys, what they do, and whether the page of one pair has them
     ("j →", "next pair", False),
@@ -40,6 +41,14 @@ _KEYS = (  # keys, what they do, and whether the page of one pair has them
     ("/", "search by name", False),
     ("?", "this help", True),
 )
+_TEXTS = ("name", "status", "reasons", "fixed", "moving", "inputs")
+_COMPARED = ("correlation", "overlap", "ntg")  # before and after
+_LINKS = {  # words → column of the table
+    "picture": "picture",
+    "warped image": "image",
+    "labels": "labels",
+    "transform": "transform",
+}
 
 
 class Measure(NamedTuple):
@@ -70,121 +79,87 @@ MEASURES = (
 )
 
 
-class Pair(NamedTuple):
-    """A result and its files.
-
-    Attributes:
-        result: its row of the table.
-        picture: of `qc.encode_strips`, as the page's `src`; None without one.
-        links: words → address of a file, relative to the page.
-    """
-
-    result: results_csv.Result
-    picture: str | None
-    links: Mapping[str, str]
-
-
-def write(
-    path: Path,
-    pairs: Sequence[Pair],
-    *,
-    remaining: int = 0,
-    single: bool = False,
+def write_batch(
+    folder: Path, results: Collection[results_csv.Result], *, remaining: int = 0
 ) -> None:
-    """Replace the page.
+    """Replace the page of a batch, `index.html` in its folder.
 
     Args:
-        path: of the page; the ratings that a browser keeps are found again by it.
-        pairs: what it shows.
-        remaining: pairs of the batch that have no result yet.
-        single: whether it is the page of one pair, which is not rated.
+        folder: of the batch.
+        results: its table.
+        remaining: pairs that have no result yet.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    path = folder / PAGE
+    page = {
+        "key": _key(path),
+        "remaining": remaining,
+        "single": False,
+        "pairs": [_describe(result, _link(result["thumbnail"])) for result in results],
+    }
+    with errors.explain_write_errors(folder):
+        _write(path, page, _title(results))
+
+
+def write_single(path: Path, result: results_csv.Result, picture: bytes) -> None:
+    """Write the page of one pair.
+
+    Args:
+        path: of the page.
+        result: of the pair; its files are relative to the page's folder.
+        picture: of `thumbnail.encode`.
 
     Raises:
         OSError: it cannot be written.
     """
-    atomic.write_text(
-        path,
-        render(pairs, key=_key(path), remaining=remaining, single=single),
-        errors="backslashreplace",
-    )
+    source = f"data:image/webp;base64,{base64.b64encode(picture).decode('ascii')}"
+    page = {"single": True, "pairs": [_describe(result, source)]}
+    _write(path, page, _title([result]))
 
 
-def render(
-    pairs: Sequence[Pair], *, key: str, remaining: int = 0, single: bool = False
-) -> str:
-    """The page as a text.
-
-    Args:
-        pairs: what it shows.
-        key: under which a browser keeps the ratings.
-        remaining: pairs of the batch that have no result yet.
-        single: whether it is the page of one pair, which is not rated.
-    """
-    data = {
-        "key": key,
-        "remaining": remaining,
-        "single": single,
-        "measures": [measure._asdict() for measure in MEASURES],
-        "statuses": results_csv.STATUSES,
-        "pairs": [_describe(pair) for pair in pairs],
-    }
-    return _environment.get_template("review.html.jinja").render(
-        title=_title(pairs),
-        data=data,
+def _write(path: Path, page: Mapping[str, Any], title: str) -> None:
+    single = page["single"]
+    measures = [measure._asdict() for measure in MEASURES]
+    text = _environment.get_template("review.html.jinja").render(
+        title=title,
+        data={**page, "measures": measures, "statuses": results_csv.STATUSES},
         single=single,
         convention=planes.CONVENTION,
-        keys=[
-            (keys.split(), does) for keys, does, always in _KEYS if always or not single
-        ],
+        keys=[(keys.split(), does) for keys, does, one in _KEYS if one or not single],
         style=_read("review.css"),
         script=markupsafe.Markup("\n").join(map(_read, _SCRIPTS)),
     )
+    # A file name may hold bytes that are not UTF-8.
+    atomic.write_text(path, text, errors="backslashreplace")
 
 
-def file_link(path: Path, folder: Path) -> str:
-    """The address of a file, relative to a page in `folder`."""
-    # Of a name that is not UTF-8 the bytes are kept.
-    return quote(os.fsencode(os.path.relpath(path, folder)))
-
-
-def embed_picture(picture: bytes) -> str:
-    """A WebP file as the `src` of an image."""
-    return f"data:image/webp;base64,{base64.b64encode(picture).decode('ascii')}"
-
-
-def _describe(pair: Pair) -> dict[str, Any]:
+def _describe(result: results_csv.Result, picture: str | None) -> dict[str, Any]:
     """A pair for the page's scripts."""
-    result = pair.result
-    cells = {
-        name: _number(result[name])
-        for name in results_csv.COLUMNS
-        if name.endswith(("_before", "_after", "_degrees", "_mm")) or "scale_" in name
-    }
-    scales = [cells[f"scale_{axis}"] for axis in "xyz"]
-    shifts = [cells[f"translation_{axis}_mm"] for axis in "xyz"]
+    after = {name: _number(result[f"{name}_after"]) for name in _COMPARED}
+    scales = [_number(result[f"scale_{axis}"]) for axis in "xyz"]
+    shifts = [_number(result[f"translation_{axis}_mm"]) for axis in "xyz"]
     values = {
-        "correlation": cells["correlation_after"],
-        "overlap": cells["overlap_after"],
-        "ntg": cells["ntg_after"],
-        "rotation": cells["rotation_degrees"],
+        **after,
+        "rotation": _number(result["rotation_degrees"]),
         "scale": None if None in scales else math.prod(scales) ** (1 / 3),
         "translation": None if None in shifts else math.hypot(*shifts),
     }
-    before = {
-        name: cells[f"{name}_before"] for name in ("correlation", "overlap", "ntg")
-    }
-    text = {
-        name: result[name]
-        for name in ("name", "status", "reasons", "fixed", "moving", "inputs")
-    }
-    rating = {name: result[name] for name in results_csv.RATING}
-    return text | {
+    links = {words: _link(result[column]) for words, column in _LINKS.items()}
+    return {
+        **{name: result[name] for name in _TEXTS},
         "values": values,
-        "before": before,
-        "rating": rating,
-        "picture": pair.picture,
-        "links": dict(pair.links),
+        "before": {name: _number(result[f"{name}_before"]) for name in _COMPARED},
+        "rating": {name: result[name] for name in results_csv.RATING},
+        "picture": picture,
+        "links": {words: link for words, link in links.items() if link},
     }
+
+
+def _link(path: str) -> str | None:
+    """The address of a file, relative to the page; None without one."""
+    return quote(os.fsencode(path)) if path else None
 
 
 def _number(cell: str) -> float | None:
@@ -192,13 +167,13 @@ def _number(cell: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _title(pairs: Sequence[Pair]) -> str:
-    fixed = {Path(pair.result["fixed"]).name for pair in pairs}
-    if len(pairs) == 1:
-        return f"{Path(pairs[0].result['moving']).name} on {fixed.pop()}"
-    if len(fixed) == 1:
-        return f"{len(pairs)} images on {fixed.pop()}"
-    return f"{len(pairs)} pairs of images"
+def _title(results: Collection[results_csv.Result]) -> str:
+    fixed, moving = (
+        {Path(result[role]).name for result in results} for role in ("fixed", "moving")
+    )
+    what = f"{len(results)} images" if len(results) != 1 else moving.pop()
+    where = fixed.pop() if len(fixed) == 1 else f"{len(fixed)} others"
+    return f"{what} on {where}"
 
 
 def _key(path: Path) -> str:
