@@ -11,7 +11,7 @@ import pytest
 from mdvit_jax import __main__, errors, transforms
 from mdvit_jax.cli.batch import part_tables, run_batch
 from mdvit_jax.io import coerce, image, lock, nifti
-from mdvit_jax.registration import quality, register, similarity_metrics
+from mdvit_jax.registration import quality, register, similarity_metrics, thumbnail
 from oracle import heads
 
 TURNED = np.eye(4)
@@ -69,6 +69,7 @@ def quick(monkeypatch):
         )
 
     monkeypatch.setattr(register, "register", check_only)
+    monkeypatch.setattr(thumbnail, "encode", lambda result: b"a picture")
     return calls
 
 
@@ -91,7 +92,7 @@ def table(folder):
 
 def files(folder):
     result = {path.name for path in (folder / "r").iterdir()}
-    return sorted(result - {lock.NAME})
+    return sorted(result - {lock.NAME, "index.html", "pictures"})
 
 
 GOOD = "moving,fixed,age\nscans/anna.nii.gz,fixed.nii.gz,70\n"

@@ -97,6 +97,7 @@ def create_task(pair: BidsPair, derivatives: Derivatives, options: Options) -> P
         place / f"{image}.nii.gz" if options.images else None,
         None,
         person / f"figures/{image}.png" if options.qc else None,
+        person / f"figures/{image}.webp",
         place / f"{transform}.txt" if ending != ".txt" else None,
         place / f"{image}.json" if options.images else None,
         place / f"{transform}.json",
