@@ -116,8 +116,8 @@ def _add_bids(group) -> None:
     add(
         "--to",
         metavar="mni152|IMAGE|T1w",
-        help="what images are registered to: a template (mni152 is the one that nilearn "
-        "brings), or the T1w of their own session",
+        help="what images are registered to: a template (nilearn brings mni152), or "
+        "the T1w of their own session",
     )
     add(
         "--space",
@@ -139,8 +139,8 @@ def _add_bids(group) -> None:
         metavar="KEY-LABEL",
         nargs="+",
         default=[],
-        help="what their names must hold, such as run-1 acq-mprage; with --to T1w, what "
-        "the T1w's must",
+        help="what their names must hold, such as run-1 acq-mprage; with --to T1w, "
+        "what those of the T1w must",
     )
 
 

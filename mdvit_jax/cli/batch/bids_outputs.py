@@ -27,14 +27,10 @@ from mdvit_jax.io import atomic, named_templates
 
 _VERSION = "1.10.0"  # of the standard
 _DESCRIPTION = "dataset_description.json"
-_IGNORED = ("*_xfm.*", "figures/", "results*.csv", "ratings*.csv", "*.html", "*.js")
-# https://bids-specification.readthedocs.io/en/stable/appendices/coordinate-systems.html
-_STANDARD = re.compile(
-    r"MNI152(Lin|NLin6(Sym|ASym)|NLin2009[abc](Sym|Asym))|MNIColin27|MNI305|fsaverage\w*"
-    r"|ICBM452\w+|UNCInfant|NIHPD|OASIS30AntsOASISAnts|OASIS30Atropos|Talairach"
-)
+_IGNORED = ("*_xfm.*", "figures", "results*.csv", "ratings*.csv", "*.html")
 # What nilearn ships is the symmetric, non-linear average of 2009, version a.
 _NAMED = "MNI152NLin2009aSym"
+_NAMED_URL = "https://www.bic.mni.mcgill.ca/ServicesAtlases/ICBM152NLin2009"
 
 
 class Derivatives(NamedTuple):
@@ -106,12 +102,17 @@ def create_task(pair: BidsPair, derivatives: Derivatives, options: Options) -> P
         place / f"{image}.json" if options.images else None,
         place / f"{transform}.json",
     )
-    metadata: dict[str, Any] = {"Sources": [_uri(moving.path, derivatives)]}
+    metadata: dict[str, Any] = {
+        "Description": f"{moving.suffix} image on the grid of {space}, by one transform "
+        f"({options.dof}) and linear interpolation",
+        "Sources": [_uri(moving.path, derivatives)],
+    }
     if derivatives.template is None:
         metadata["Sources"].append(_uri(fixed, derivatives))
         metadata["SpatialReference"] = _uri(fixed, derivatives)
-    elif not _STANDARD.fullmatch(space):
-        metadata["SpatialReference"] = fixed.as_uri()
+    else:
+        named = named_templates.is_name(fixed)
+        metadata["SpatialReference"] = _NAMED_URL if named else fixed.as_uri()
     skull = _read_skull(moving.path)
     if skull is not None:
         metadata[bids_sidecars.SKULL] = skull

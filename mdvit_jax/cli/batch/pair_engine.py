@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import logging
+import math
 import os
 import sys
 import uuid
@@ -103,7 +105,7 @@ def _outcome(task: PairTask, future: distributed.Future) -> Outcome:
         sentence = f"the worker could not run it: {type(error).__name__}: {words}"
     pair_task.remove_outputs(task.outputs)
     inputs = results_csv.fingerprint(task.row, task.options._asdict())
-    return Outcome(results_csv.describe_error(task.row, sentence, inputs))
+    return Outcome(results_csv.describe_error(task.row, sentence, inputs, math.nan))
 
 
 def _register_in_worker(task: PairTask) -> Outcome:
@@ -192,6 +194,7 @@ def _print_dashboard(client: distributed.Client) -> None:
 
 
 def _import_distributed() -> None:
+    """Import it, whose log would say of each process what it begins and ends."""
     try:
         import distributed  # noqa: F401
     except ImportError as error:
@@ -199,3 +202,4 @@ def _import_distributed() -> None:
             "--jobs and --scheduler need the package distributed; install it with "
             "pip install 'mdvit-jax[cluster]'."
         ) from error
+    logging.getLogger("distributed").setLevel(logging.WARNING)

@@ -75,7 +75,8 @@ def register_pair(task: PairTask) -> Outcome:
         seconds = time.monotonic() - begin
         return Outcome(results_csv.describe_registration(row, result, seconds, inputs))
     remove_outputs(outputs)  # those written before one failed
-    return Outcome(results_csv.describe_error(row, sentence, inputs), bug)
+    seconds = time.monotonic() - begin
+    return Outcome(results_csv.describe_error(row, sentence, inputs, seconds), bug)
 
 
 def remove_outputs(outputs: pair_outputs.Outputs) -> None:

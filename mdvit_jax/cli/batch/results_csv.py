@@ -74,9 +74,9 @@ def describe_registration(
     return _result(row, status, "; ".join(reasons), inputs, **cells)
 
 
-def describe_error(row: Row, sentence: str, inputs: str) -> Result:
-    """The result of a pair that could not be registered."""
-    return _result(row, ERROR, sentence, inputs)
+def describe_error(row: Row, sentence: str, inputs: str, seconds: float) -> Result:
+    """The result of a pair that could not be registered; arguments as above."""
+    return _result(row, ERROR, sentence, inputs, seconds=f"{seconds:.5g}")
 
 
 def _result(row: Row, status: str, reasons: str, inputs: str, **cells: str) -> Result:

@@ -1,4 +1,4 @@
-"""`mdvit batch`: pairs of a CSV file or of a BIDS dataset, and a table of how each went.
+"""`mdvit batch`: pairs of a CSV file or a BIDS dataset, and a table of how each went.
 
 The way of the data: `pairs_csv` or `bids_pairs` name the pairs, `pair_engine` hands
 them to processes, each of which runs `pair_task`, and the table of `results_csv` is
@@ -48,9 +48,8 @@ def run_batch(options: argparse.Namespace) -> int:
             "--jobs and --scheduler both say where pairs are registered; leave one out."
         )
     part = part_tables.parse(options.part) if options.part else None
-    tasks = (
-        _bids_tasks(options, folder) if options.bids else _csv_tasks(options, folder)
-    )
+    list_tasks = _list_bids_tasks if options.bids else _list_csv_tasks
+    tasks = list_tasks(options, folder)
     if part:
         tasks = tasks[part.number - 1 :: part.count]
     begin = time.monotonic()
@@ -134,7 +133,7 @@ def register_pairs(
                 tqdm.tqdm.write(f"{task.row.name}: {traceback}", file=sys.stderr)
             tqdm.tqdm.write(
                 f"{skipped + number}/{len(tasks)} {task.row.name}: {result['status']}, "
-                f"{float(result['seconds'] or 'nan'):.1f} s",
+                f"{float(result['seconds']):.1f} s",
                 file=sys.stderr,
             )
             minutes = (time.monotonic() - begin) / 60
@@ -179,19 +178,16 @@ def summarise(
     return "\n".join(lines)
 
 
-def _csv_tasks(options: argparse.Namespace, folder: Path) -> list[PairTask]:
+def _list_csv_tasks(options: argparse.Namespace, folder: Path) -> list[PairTask]:
     _refuse(options, "--pairs", "to", "space", "suffix", "entity", "session")
     _refuse(options, "--pairs", "participant_label")
-    pair_options = _pair_options(options, options.dof or "affine")
-    return [
-        PairTask(
-            row, pair_outputs.name_outputs(row, folder, pair_options), pair_options
-        )
-        for row in pairs_csv.read(Path(options.pairs))
-    ]
+    chosen = _pair_options(options, options.dof or "affine")
+    rows = pairs_csv.read(Path(options.pairs))
+    outputs = [pair_outputs.name_outputs(row, folder, chosen) for row in rows]
+    return [PairTask(*both, chosen) for both in zip(rows, outputs, strict=True)]
 
 
-def _bids_tasks(options: argparse.Namespace, folder: Path) -> list[PairTask]:
+def _list_bids_tasks(options: argparse.Namespace, folder: Path) -> list[PairTask]:
     root = Path(options.bids).absolute()
     if not options.to:
         raise errors.UserError(
