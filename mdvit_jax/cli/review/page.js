@@ -12,8 +12,8 @@ function showChosen() {
   choosePairs();
   if (current && !shown.includes(current)) setCurrent(null);
   const all = shown.length === pairs.length;
-  $("count").textContent = all ? "" : `${shown.length} of ${pairs.length}`;
-  $("clear").hidden = all;
+  $("count").textContent = `${shown.length} of ${pairs.length}`;
+  $("clear").disabled = all;
   list.dataset.none = shown.length ? "" : "No pair is like that.";
   showAllAnew();
   drawPlots();

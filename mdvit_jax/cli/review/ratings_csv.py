@@ -65,10 +65,9 @@ def add_ratings(path: Path, results: Mapping[str, results_csv.Result]) -> Rated:
 
 def summarise(rated: Rated) -> str:
     """Lines that say what was read."""
-    counts = rated.counts
-    lines = [
-        f"{counts['pass']} pass, {counts['fail']} fail, {counts['']} without either."
-    ]
+    passed, failed, alone = (rated.counts[word] for word in WORDS)
+    comments = "1 comment" if alone == 1 else f"{alone} comments"
+    lines = [f"{passed} pass, {failed} fail, {comments} alone."]
     if rated.outdated:
         names = ", ".join(rated.outdated[:5])
         more = f" and {len(rated.outdated) - 5} more" if len(rated.outdated) > 5 else ""
