@@ -77,16 +77,24 @@ def _register_on(
                 completed.add(future)
             if not running:
                 return
-            future = next(completed)
-            task, _, begin = running.pop(future.key)
-            yield task, _outcome(task, future, time.monotonic() - begin)
+            yield _await_outcome(completed, running)
     finally:  # also when it was interrupted; OSError is a scheduler that is gone
         with contextlib.suppress(OSError):
             client.cancel([future for _, future, _ in running.values()], force=True)
 
 
+def _await_outcome(completed, running) -> tuple[PairTask, Outcome]:
+    """The next pair that is done, and what became of it.
+
+    No future of it stays: its result would stay with the worker, and be computed again
+    where that dies.
+    """
+    future = next(completed)
+    task, _, begin = running.pop(future.key)
+    return task, _outcome(task, future, time.monotonic() - begin)
+
+
 def _outcome(task: PairTask, future: distributed.Future, seconds: float) -> Outcome:
-    """What became of a pair, `seconds` after it was handed out."""
     from distributed import KilledWorker
 
     if future.status == "finished":
