@@ -7,6 +7,7 @@ import shutil
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 
 from mdvit_jax import __main__, errors, transforms
 from mdvit_jax.cli.batch import part_tables, run_batch
@@ -121,6 +122,12 @@ def test_pairs_are_registered(folder, capsys):
         points = heads.points()
         offsets = points @ (matrix - TURNED)[:3, :3].T + (matrix - TURNED)[:3, 3]
         assert np.linalg.norm(offsets, axis=1).max() < 8  # the size of a voxel
+    row = table(folder)["a b"]
+    assert (row["transform"], row["picture"]) == ("a b.tfm", "a b.png")
+    with Image.open(folder / "r" / row["thumbnail"]) as thumbnail:
+        assert thumbnail.format == "WEBP"
+    page = (folder / "r/index.html").read_text()
+    assert "pictures/a%20b.webp" in page and '"remaining": 0' in page
     warped = nib.load(folder / "r/a b_warped.nii.gz")
     assert warped.get_data_dtype() == np.int16
     assert np.allclose(warped.affine, nib.load(folder / "fixed.nii.gz").affine)

@@ -1,6 +1,8 @@
 """`mdvit register`: every option, on real brains whose answer is known."""
 
+import base64
 import hashlib
+import io
 import json
 import logging
 import shutil
@@ -18,7 +20,7 @@ from scipy.spatial.transform import Rotation
 from mdvit_jax import __main__, transforms
 from mdvit_jax.cli.register import run_register
 from mdvit_jax.io import image as images
-from mdvit_jax.plots import planes
+from mdvit_jax.plots import planes, strips
 from mdvit_jax.registration import qc, quality, similarity_metrics
 from oracle.run import untrained
 from test_loop import config as tiny_config
@@ -208,6 +210,21 @@ def test_the_picture(done):
         pixels = np.asarray(picture.convert("RGB")).astype(int)
     orange = (pixels[..., 0] > 200) & (pixels[..., 2] < 110)
     assert 0.005 < orange.mean() < 0.3, "edges and half of the checkerboard"
+
+
+def test_the_page(run, here):
+    transforms.write("start.tfm", known())
+    (here / "out").mkdir()
+    words = ["--init", "start.tfm", "--no-refine", "-q", "--transform", "t.tfm"]
+    assert run(*words, "--qc", "out/q.html") == 0
+    text = (here / "out/q.html").read_text()
+    data = text.partition('<script type="application/json" id="data">')[2]
+    (pair,) = json.loads(data.partition("</script>")[0])["pairs"]
+    assert pair["name"] == "moving.nii.gz" and pair["status"] == "ok"
+    assert pair["links"] == {"transform": "../t.tfm"}
+    content = base64.b64decode(pair["picture"].removeprefix("data:image/webp;base64,"))
+    with Image.open(io.BytesIO(content)) as picture:
+        assert picture.size == (3 * strips.SIDE, 3 * strips.SIDE)
 
 
 def test_the_planes_go_through_the_centre_but_beside_the_falx():
@@ -494,7 +511,7 @@ MISTAKES = [
     (["--transform", "t.doc"], "none of the endings"),
     (["--transform", "t.mat"], "--transform-format"),
     (["--inverse", "no/t.tfm"], "there is no folder"),
-    (["--qc", "q.jpg"], "does not end in .png"),
+    (["--qc", "q.jpg"], "does not end in .png or .html"),
     (["--report", "r.txt"], "does not end in .json"),
     (["--header-only", "h.mgz"], "does not end in .nii.gz or .nii"),
     (["--output", "MOVING"], "which is read"),
