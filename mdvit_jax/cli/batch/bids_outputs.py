@@ -93,18 +93,18 @@ def create_task(pair: BidsPair, derivatives: Derivatives, options: Options) -> P
     place, ending = _place(moving, derivatives), ENDINGS[options.format]
     person = derivatives.folder / f"sub-{moving.entities['sub']}"
     outputs = Outputs(
-        place / f"{transform}{ending}",
-        place / f"{image}.nii.gz" if options.images else None,
-        None,
-        person / f"figures/{image}.png" if options.qc else None,
-        person / f"figures/{image}.webp",
-        place / f"{transform}.txt" if ending != ".txt" else None,
-        place / f"{image}.json" if options.images else None,
-        place / f"{transform}.json",
+        transform=place / f"{transform}{ending}",
+        image=place / f"{image}.nii.gz" if options.images else None,
+        labels=None,
+        picture=person / f"figures/{image}.png" if options.qc else None,
+        thumbnail=person / f"figures/{image}.webp",
+        matrix=place / f"{transform}.txt" if ending != ".txt" else None,
+        image_sidecar=place / f"{image}.json" if options.images else None,
+        transform_sidecar=place / f"{transform}.json",
     )
     metadata: dict[str, Any] = {
-        "Description": f"{moving.suffix} image on the grid of {space}, by one transform "
-        f"({options.dof}) and linear interpolation",
+        "Description": f"{moving.suffix} image on the grid of {space}, by one "
+        f"{options.dof} transform and linear interpolation",
         "Sources": [_uri(moving.path, derivatives)],
     }
     if derivatives.template is None:
