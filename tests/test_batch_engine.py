@@ -13,7 +13,14 @@ import pytest
 
 import unaligned
 from mdvit_jax import __main__, errors
-from mdvit_jax.cli.batch import pair_engine, part_tables, results_csv
+from mdvit_jax.cli.batch import (
+    pair_engine,
+    pair_outputs,
+    pair_task,
+    pairs_csv,
+    part_tables,
+    results_csv,
+)
 from mdvit_jax.io import lock
 
 
@@ -88,6 +95,19 @@ def test_a_process_that_dies_has_its_pair_tried_again(scans, cluster, capsys):
     assert table(folder) == expected
     assert "2 processes that registered it died" in capsys.readouterr().out
     assert not list((folder / "r").glob("dies.*"))
+
+
+def test_what_is_recorded_is_not_kept_by_a_worker_that_may_die(scans, cluster):
+    folder = write_pairs(scans, ["a"])
+    options = pair_outputs.Options()
+    row = pairs_csv.read(folder / "p.csv")[0]
+    outputs = pair_outputs.name_outputs(row, folder, options)
+    task = pair_task.PairTask(row, outputs, options)
+    with distributed.Client(cluster) as client:
+        outcomes = pair_engine._register_on(client, iter([task]))
+        assert next(outcomes)[1].result["status"] == "ok"
+        assert not client.futures
+        outcomes.close()
 
 
 def test_errors_are_tried_again_when_asked_for(scans, cluster, capsys):

@@ -13,7 +13,6 @@ import functools
 import itertools
 import logging
 import os
-import signal
 import sys
 import time
 import uuid
@@ -78,16 +77,24 @@ def _register_on(
                 completed.add(future)
             if not running:
                 return
-            future = next(completed)
-            task, _, begin = running.pop(future.key)
-            yield task, _outcome(task, future, time.monotonic() - begin)
+            yield _await_outcome(completed, running)
     finally:  # also when it was interrupted; OSError is a scheduler that is gone
         with contextlib.suppress(OSError):
             client.cancel([future for _, future, _ in running.values()], force=True)
 
 
+def _await_outcome(completed, running) -> tuple[PairTask, Outcome]:
+    """The next pair that is done, and what became of it.
+
+    No future of it stays: its result would stay with the worker, and be computed again
+    where that dies.
+    """
+    future = next(completed)
+    task, _, begin = running.pop(future.key)
+    return task, _outcome(task, future, time.monotonic() - begin)
+
+
 def _outcome(task: PairTask, future: distributed.Future, seconds: float) -> Outcome:
-    """What became of a pair, `seconds` after it was handed out."""
     from distributed import KilledWorker
 
     if future.status == "finished":
@@ -130,31 +137,21 @@ def _start_processes(jobs: int) -> Iterator[distributed.Client]:
     from distributed import Client, LocalCluster
 
     threads = max(dask.system.CPU_COUNT // jobs, 1)
-    retries = {"distributed.scheduler.allowed-failures": RETRIES}
-    with dask.config.set(retries), _interrupts_blocked():
-        cluster = LocalCluster(
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": RETRIES}),
+        LocalCluster(
             n_workers=jobs,
             threads_per_worker=1,
             dashboard_address="127.0.0.1:0",
             # The threads of XLA's pool; OpenMP and BLAS have one in Dask's workers.
             env={"NPROC": str(threads)},
-        )
-    with cluster, Client(cluster) as client:
+            # A terminal sends Ctrl-C to all processes, and this one ends the others.
+            preload="import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)",
+        ) as cluster,
+        Client(cluster) as client,
+    ):
         _print_dashboard(client)
         yield client
-
-
-@contextlib.contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Let Ctrl-C, which a terminal sends to all, reach this process alone.
-
-    What is blocked is so in threads that start in the block, and in their processes.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
