@@ -1,6 +1,8 @@
-"""`mdvit register`: every option, on real brains whose answer is known."""
+"""`mdvit register`: every option, on real brains moved by a known affine."""
 
+import base64
 import hashlib
+import io
 import json
 import logging
 import shutil
@@ -18,7 +20,7 @@ from scipy.spatial.transform import Rotation
 from mdvit_jax import __main__, transforms
 from mdvit_jax.cli.register import run_register
 from mdvit_jax.io import image as images
-from mdvit_jax.plots import planes
+from mdvit_jax.plots import planes, strips
 from mdvit_jax.registration import qc, quality, similarity_metrics
 from oracle.run import untrained
 from test_loop import config as tiny_config
@@ -36,7 +38,7 @@ def known() -> np.ndarray:
 
 
 def grid_around(centre, axes, turn) -> transforms.Grid:
-    """60 voxels along each axis; axes in an order of their own, oblique."""
+    """An oblique grid of 60³ voxels with permuted axes."""
     affine = np.eye(4)
     affine[:3, :3] = Rotation.from_euler("xyz", turn, degrees=True).as_matrix()
     affine[:3, :3] @= np.array(axes) * VOXEL
@@ -92,7 +94,7 @@ def scans(real_data, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def level():
-    """The command sets how much is logged; other tests are to see what they saw."""
+    """Restore the level of the log, which the command changes."""
     logger = logging.getLogger("mdvit_jax")
     before = logger.level
     yield
@@ -101,14 +103,14 @@ def level():
 
 @pytest.fixture
 def here(scans, tmp_path, monkeypatch):
-    """An empty folder in which the command runs; the scans are in ../scans."""
+    """An empty working folder for the command; the scans are in ../scans."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.fixture
 def run(scans, here):
-    """The command on the two scans; names of files lie where outputs go."""
+    """Run the command on the two scans; outputs go to the working folder."""
 
     def run(*words, fixed="fixed.nii.gz", moving="moving.nii.gz"):
         pair = ["--fixed", str(scans / fixed), "--moving", str(scans / moving)]
@@ -118,7 +120,7 @@ def run(scans, here):
 
 
 def apart(matrix, scans) -> float:
-    """How far, in mm, a matrix takes a voxel of the fixed brain from its true place."""
+    """The largest error of a matrix at a voxel of the fixed brain, in mm."""
     image = nib.load(scans / "fixed.nii.gz")
     points = np.argwhere(np.asarray(image.dataobj) > 0)
     points = points @ image.affine[:3, :3].T + image.affine[:3, 3]
@@ -128,7 +130,7 @@ def apart(matrix, scans) -> float:
 
 @pytest.fixture(scope="module")
 def done(scans, tmp_path_factory):
-    """All outputs of one call, and what it printed."""
+    """All output files of one call, and its printed output."""
     folder = tmp_path_factory.mktemp("done")
     words = ["--fixed", scans / "fixed.nii.gz", "--moving", scans / "moving.nii.gz"]
     words += ["--output", folder / "w.nii.gz", "--transform", folder / "t.txt"]
@@ -187,7 +189,7 @@ def test_header_only_moves_the_header_and_nothing_else(scans, done):
     assert saved.header["descrip"] == moving.header["descrip"]
 
 
-def test_what_is_carried_along(scans, done):
+def test_further_images_and_labels_are_resampled(scans, done):
     labels = nib.load(done / "moving_labels_warped.nii.gz")
     fixed = nib.load(scans / "fixed_labels.nii.gz")
     moving = nib.load(scans / "moving_labels.nii.gz")
@@ -208,6 +210,21 @@ def test_the_picture(done):
         pixels = np.asarray(picture.convert("RGB")).astype(int)
     orange = (pixels[..., 0] > 200) & (pixels[..., 2] < 110)
     assert 0.005 < orange.mean() < 0.3, "edges and half of the checkerboard"
+
+
+def test_the_page(run, here):
+    transforms.write("start.tfm", known())
+    (here / "out").mkdir()
+    words = ["--init", "start.tfm", "--no-refine", "-q", "--transform", "t.tfm"]
+    assert run(*words, "--qc", "out/q.html") == 0
+    text = (here / "out/q.html").read_text()
+    data = text.partition('<script type="application/json" id="data">')[2]
+    (pair,) = json.loads(data.partition("</script>")[0])["pairs"]
+    assert pair["name"] == "moving.nii.gz" and pair["status"] == "ok"
+    assert pair["links"] == {"transform": "../t.tfm"}
+    content = base64.b64decode(pair["picture"].removeprefix("data:image/webp;base64,"))
+    with Image.open(io.BytesIO(content)) as picture:
+        assert picture.size == (3 * strips.SIDE, 3 * strips.SIDE)
 
 
 def test_the_planes_go_through_the_centre_but_beside_the_falx():
@@ -367,7 +384,7 @@ def test_names_that_are_long_or_not_utf_8(run, scans, here, name):
 
 
 def test_micrometres_give_millimetres(run, scans, here):
-    """Both files, and so the transform and its report, are those of the same images."""
+    """With micrometres in both headers, the results are those in millimetres."""
     for name in ("fixed", "moving"):
         image = nib.load(scans / f"{name}.nii.gz")
         affine = np.diag([1e3, 1e3, 1e3, 1]) @ image.affine
@@ -387,7 +404,7 @@ def test_micrometres_give_millimetres(run, scans, here):
     assert np.allclose(sizes, np.linalg.norm(sound.affine[:3, :3], axis=0), atol=1e-3)
 
 
-def test_masks_weigh_and_do_not_cut(run, scans, here):
+def test_masks_weigh_but_do_not_crop(run, scans, here):
     image = nib.load(scans / "moving.nii.gz")
     data, mask = image.get_fdata(), np.ones(image.shape, np.uint8)
     lesion = tuple(slice(28, 40) for _ in range(3))
@@ -407,7 +424,7 @@ def test_masks_weigh_and_do_not_cut(run, scans, here):
     assert (np.abs(expected - fixed.get_fdata()) > 50).sum() > 1000, "the lesion is in"
 
 
-def test_equal_inputs_give_equal_bits_and_another_seed_the_place(run, scans, here):
+def test_equal_inputs_give_equal_bits_and_another_seed_the_same_place(run, scans, here):
     for name, seed in (("a.txt", 0), ("b.txt", 0), ("c.txt", 5)):
         assert run("--transform", name, "--seed", seed, "-q") == 0
     one, again = ((here / name).read_bytes() for name in ("a.txt", "b.txt"))
@@ -494,7 +511,7 @@ MISTAKES = [
     (["--transform", "t.doc"], "none of the endings"),
     (["--transform", "t.mat"], "--transform-format"),
     (["--inverse", "no/t.tfm"], "there is no folder"),
-    (["--qc", "q.jpg"], "does not end in .png"),
+    (["--qc", "q.jpg"], "does not end in .png or .html"),
     (["--report", "r.txt"], "does not end in .json"),
     (["--header-only", "h.mgz"], "does not end in .nii.gz or .nii"),
     (["--output", "MOVING"], "which is read"),
@@ -557,7 +574,7 @@ def test_the_header_alone_of_another_format(run, scans, here, capsys):
     assert [path.name for path in here.iterdir()] == ["m.mgz"]
 
 
-def test_a_full_disk_leaves_what_was_there(run, here, capsys, monkeypatch):
+def test_a_full_disk_leaves_existing_outputs(run, here, capsys, monkeypatch):
     def full(path, *arguments, **options):
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device", str(path))

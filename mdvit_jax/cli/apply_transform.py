@@ -71,7 +71,7 @@ def add_parser(subparsers) -> None:
         "--output", metavar="IMAGE", required=True, help=".nii.gz, .nii, .mgz or .mgh"
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace an output that is there"
+        "--overwrite", action="store_true", help="replace an existing output"
     )
     parser.add_argument(
         "--labels",
@@ -100,7 +100,11 @@ def add_parser(subparsers) -> None:
 
 
 def apply_transform(options: argparse.Namespace) -> int:
-    """Run the command with its options; return its exit code."""
+    """Run the command with its options; return its exit code.
+
+    Raises:
+        UserError: options or files that cannot be used.
+    """
     # Imported here: --help need not wait for them.
     from mdvit_jax.io import coerce, output_paths, series
     from mdvit_jax.transforms import application

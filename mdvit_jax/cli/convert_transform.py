@@ -24,7 +24,7 @@ def add_parser(subparsers) -> None:
     parser.add_argument("--input", metavar="FILE", required=True, help="is read")
     parser.add_argument("--output", metavar="FILE", required=True, help="is written")
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace an output that is there"
+        "--overwrite", action="store_true", help="replace an existing output"
     )
     parser.add_argument(
         "--from",

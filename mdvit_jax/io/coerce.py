@@ -38,7 +38,7 @@ def to_image(source: Any, name: str) -> Image:
 
 
 def to_grid(source: Any, name: str) -> Grid:
-    """Where an image lies, from a grid or whatever `to_image` takes.
+    """The grid of an image, from a grid or anything that `to_image` takes.
 
     Raises:
         UserError: it cannot be used.

@@ -16,7 +16,7 @@ from mdvit_jax.io.image import Image
 CONVENTION = "The person's left is on the left (neurological)."
 ACROSS = 220  # pixels along the longest side of a box
 _BESIDE = 0.12  # of the width, by which the sagittal plane misses the falx
-_SAMPLED = 1 << 18  # voxels by which the range of brightness is judged
+_SAMPLED = 1 << 18  # voxels from which the range of brightness is estimated
 
 
 class Plane(NamedTuple):
@@ -92,9 +92,9 @@ def sample_slices(
 
 
 def _brightness_range(image: Image) -> tuple[float, float]:
-    """The values that are drawn black and white.
+    """The values drawn as black and as white.
 
-    Where many voxels share one value, they are the background, and not part of it.
+    A value that many voxels share is the background, which the percentiles leave out.
     """
     step = max(2, round((image.data.size / _SAMPLED) ** (1 / 3)))
     some = image.data[::step, ::step, ::step].astype(np.float32).ravel()

@@ -15,17 +15,18 @@ from mdvit_jax.registration.register import Registration
 _COLUMNS = ("Axial", "Coronal", "Sagittal, right of the middle")
 _STATUS_COLOURS = {"ok": "#5fd38d", "check": "#ffc94d", "failed": "#ff5c5c"}
 _PANEL = 3.0  # inches, the height of a picture
-_MEETING = 0.01  # overlap below which the headers lay the images apart
+_MEETING = 0.01  # overlap below which the headers place the images apart
 
 
 def figure(result: Registration, *, title: str) -> Figure:
     """Rows: before and after, with the moving image's edges; then a checkerboard.
 
-    Before are the headers alone; where these lay the two foregrounds apart, the
-    centres are laid on each other, which the row says.
+    "Before" is by the headers alone; where these place the two foregrounds apart, by
+    their centres, and the name of the row says so.
 
     Args:
-        title: one line, which stands above the status and the measures.
+        result: of `register`.
+        title: one line above the status and the measures.
     """
     box = thumbnail.frame(result.pair.fixed)
     before, name = np.eye(4), "Before"
@@ -59,7 +60,7 @@ def figure(result: Registration, *, title: str) -> Figure:
 
 
 def save(path: str | Path, result: Registration, *, title: str) -> None:
-    """Write the picture as PNG, all at once."""
+    """Write `figure` as a PNG file, whole or not at all."""
     panels.save_figure(figure(result, title=title), path)
 
 

@@ -6,8 +6,8 @@ from mdvit_jax.plots import planes, strips
 from mdvit_jax.registration.foreground import Foreground
 from mdvit_jax.registration.register import Registration
 
-_MARGIN = 0.08  # of the longest side, around the foreground; letters stand in it
-_FLATTEST = 0.6  # shortest side of what is shown, of the longest
+_MARGIN = 0.08  # of the longest side, around the foreground; it holds the letters
+_FLATTEST = 0.6  # shortest side of the box, of its longest
 
 
 def encode(result: Registration) -> bytes:

@@ -32,13 +32,15 @@ STATUSES = ("ok", "check", "failed", ERROR)  # those of `quality`, and ERROR
 # Files of the pair, relative to the folder of the table.
 OUTPUTS = ("transform", "image", "labels", "picture", "thumbnail")
 RATING = ("rating", "comment", "rater", "rated")  # by a person who looked at it
-COLUMNS = (
-    "name", "status", "reasons", *RATING, "fixed", "moving",
+MEASURES = (
     "correlation_before", "correlation_after", "overlap_before", "overlap_after",
     "ntg_before", "ntg_after", "rotation_degrees",
     "scale_x", "scale_y", "scale_z",
     "translation_x_mm", "translation_y_mm", "translation_z_mm",
-    "seconds", *OUTPUTS, "inputs",
+)  # fmt: skip
+COLUMNS = (
+    "name", "status", "reasons", *RATING, "fixed", "moving",
+    *MEASURES, "seconds", *OUTPUTS, "inputs",
 )  # fmt: skip
 
 # A row of the file: a cell for each of COLUMNS.
@@ -149,7 +151,8 @@ def _is_result(row: Mapping[str | None, str | None]) -> bool:
     if set(row) != set(COLUMNS) or None in row.values():
         return False
     try:
-        float(row["correlation_after"] or "nan")
+        for column in MEASURES:
+            float(row[column] or "nan")
     except ValueError:
         return False
     return row["status"] in STATUSES

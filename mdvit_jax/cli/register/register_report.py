@@ -79,7 +79,7 @@ def report(
 
 
 def write(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Write it, all at once."""
+    """Write a report, whole or not at all."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     # Rows of numbers on one line; no string holds a line break.
     text = re.sub(r"\[\s+([-+.,\d\se]+?)\s+\]", _on_one_line, text)
@@ -88,7 +88,11 @@ def write(path: str | Path, content: Mapping[str, Any]) -> None:
 
 
 def _file(path: str, grid: Grid | None) -> dict[str, Any]:
-    """Of a pair of files the checksum is that of the voxels, of a name nilearn's."""
+    """Path, size and checksum.
+
+    Of a pair of files the checksum is that of the voxels, of a name that of nilearn's
+    file.
+    """
     source: Path = named_templates.source_file(path)
     if path.lower().endswith((".hdr", ".img", ".hdr.gz", ".img.gz")):
         source = gzip_files.image_files(path)[-1]

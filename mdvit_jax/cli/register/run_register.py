@@ -112,7 +112,7 @@ def _registered(options) -> tuple[Registration, dict[str, Any]]:
 
 
 def _writers(options, result: Registration, additional) -> dict[str, Any]:
-    """What writes each output, by its path."""
+    """A function that writes each output, by its path."""
     writers: dict[str, Callable[[Path], object]] = {}
     fixed, moving = result.fixed, result.moving
     if options.output:

@@ -17,7 +17,7 @@ function makeStrip(pair, letters) {
   const words = `${pair.name}: axial, coronal and sagittal plane of the warped image`;
   const strip = make(
     "span",
-    { class: "strip" },
+    { class: "strip", onpointerleave: () => delete strip.dataset.shows },
     make("img", { class: "scan", src: pair.picture, alt: words, draggable: "false" }),
     make("img", { class: "edges", src: pair.picture, alt: "", draggable: "false" }),
     make("span", { class: "which fixed", "aria-hidden": "true" }, "fixed"),

@@ -21,8 +21,9 @@ function makePlot(measure) {
   const plot = { measure, canvas, low: bound("from"), high: bound("to"), dots: [] };
   plot.note = make("output", {});
   const unit = measure.unit ? ` (${measure.unit.trim()})` : "";
-  const caption = make("figcaption", {}, measure.label + unit);
-  const bounds = make("span", { class: "bounds" }, plot.low, "–", plot.high, plot.note);
+  const label = make("span", {}, measure.label + unit);
+  const caption = make("figcaption", {}, label, plot.note);
+  const bounds = make("span", { class: "bounds" }, plot.low, "–", plot.high);
   canvas.addEventListener("pointerdown", (event) => startDrag(plot, event));
   canvas.addEventListener("pointermove", (event) => pointAt(plot, event));
   canvas.addEventListener("pointerleave", () => (plot.note.textContent = ""));

@@ -137,34 +137,35 @@ def _write(path: Path, page: Mapping[str, Any], title: str) -> None:
 
 def _describe(result: results_csv.Result, picture: str | None) -> dict[str, Any]:
     """A pair for the page's scripts."""
-    after = {name: _number(result[f"{name}_after"]) for name in _COMPARED}
-    scales = [_number(result[f"scale_{axis}"]) for axis in "xyz"]
-    shifts = [_number(result[f"translation_{axis}_mm"]) for axis in "xyz"]
+    number = {column: float(result[column] or "nan") for column in results_csv.MEASURES}
     values = {
-        **after,
-        "rotation": _number(result["rotation_degrees"]),
-        "scale": None if None in scales else math.prod(scales) ** (1 / 3),
-        "translation": None if None in shifts else math.hypot(*shifts),
+        **{name: number[f"{name}_after"] for name in _COMPARED},
+        "rotation": number["rotation_degrees"],
+        "scale": math.cbrt(math.prod(number[f"scale_{axis}"] for axis in "xyz")),
+        "translation": math.hypot(*(number[f"translation_{a}_mm"] for a in "xyz")),
     }
+    before = {name: number[f"{name}_before"] for name in _COMPARED}
     links = {words: _link(result[column]) for words, column in _LINKS.items()}
     return {
         **{name: result[name] for name in _TEXTS},
-        "values": values,
-        "before": {name: _number(result[f"{name}_before"]) for name in _COMPARED},
+        "values": _without_nan(values),
+        "before": _without_nan(before),
         "rating": {name: result[name] for name in results_csv.RATING},
         "picture": picture,
         "links": {words: link for words, link in links.items() if link},
     }
 
 
+def _without_nan(values: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN; a pair that was not registered has no measures."""
+    return {
+        name: value if math.isfinite(value) else None for name, value in values.items()
+    }
+
+
 def _link(path: str) -> str | None:
     """The address of a file, relative to the page; None without one."""
     return quote(os.fsencode(path)) if path else None
-
-
-def _number(cell: str) -> float | None:
-    value = float(cell or "nan")
-    return value if math.isfinite(value) else None
 
 
 def _title(results: Collection[results_csv.Result]) -> str:
