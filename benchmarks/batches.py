@@ -89,7 +89,9 @@ def run_in_cluster(folder: Path, pairs: Path, count: int, kills: int) -> None:
     table = folder / "cluster/results.csv"
     log = folder / "log_cluster"
     with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1) as cluster,
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0"
+        ) as cluster,
         distributed.Client(cluster) as client,
     ):
         client.register_plugin(RememberAlignment(str(log)))
