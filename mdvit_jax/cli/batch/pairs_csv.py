@@ -24,7 +24,8 @@ class Row(NamedTuple):
 
     Attributes:
         name: what its outputs are called.
-        fixed, moving: the images; whether they are there shows when it is its turn.
+        fixed, moving: the images, absolute paths or names of templates; whether they
+            are there shows when it is its turn.
         fixed_mask, moving_mask: where they count; None is everywhere.
         labels: of the moving image, resampled like it; None if there are none.
     """
@@ -85,4 +86,4 @@ def _path(table_path: Path, cell: str) -> Path:
     if named_templates.is_name(cell):
         return Path(cell)
     # A ~ of somebody who is not known is part of the name, as in a shell.
-    return table_path.parent / os.path.expanduser(cell)
+    return (table_path.parent / os.path.expanduser(cell)).absolute()
