@@ -43,7 +43,7 @@ class RememberAlignment(distributed.WorkerPlugin):
 
     def setup(self, worker: object = None) -> None:
         """Of each worker, also one that takes the place of a dead one."""
-        register.register = functools.cache(register.register)
+        register.register = functools.cache(register.register)  # type: ignore[assignment]
         write = pair_outputs.write
 
         def note_and_write(outputs, *arguments):
@@ -99,7 +99,8 @@ def run_in_cluster(folder: Path, pairs: Path, count: int, kills: int) -> None:
         command = [sys.executable, "-m", "mdvit_jax", "batch", *words]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as run:
             processes = [psutil.Process(run.pid), psutil.Process()]
-            early, late, killed = None, None, 0
+            early = late = (0, 0.0, 0.0)
+            killed = 0
             while run.poll() is None:
                 time.sleep(0.5)
                 done = len(log.read_text().splitlines()) if log.exists() else 0

@@ -24,4 +24,5 @@ if __name__ == "__main__":
         worker_extra_args=["--lifetime", "3h30m", "--lifetime-stagger", "15m"],
     ) as cluster:
         cluster.scale(jobs=8)
-        sys.exit(main(["batch", "--scheduler", cluster.scheduler_address, *sys.argv[1:]]))
+        address = cluster.scheduler_address
+        sys.exit(main(["batch", "--scheduler", address, *sys.argv[1:]]))

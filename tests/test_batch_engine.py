@@ -1,9 +1,11 @@
 """Pairs of a batch by several processes: none lost, none twice, whoever dies."""
 
+import contextlib
 import csv
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import distributed
@@ -103,11 +105,16 @@ def test_what_is_recorded_is_not_kept_by_a_worker_that_may_die(scans, cluster):
     row = pairs_csv.read(folder / "p.csv")[0]
     outputs = pair_outputs.name_outputs(row, folder, options)
     task = pair_task.PairTask(row, outputs, options)
-    with distributed.Client(cluster) as client:
-        outcomes = pair_engine._register_on(client, iter([task]))
+    with (
+        distributed.Client(cluster) as client,
+        contextlib.closing(pair_engine._register_on(client, [task])) as outcomes,
+    ):
         assert next(outcomes)[1].result["status"] == "ok"
+        for _ in range(100):  # the client's own thread removes it
+            if not client.futures:
+                break
+            time.sleep(0.05)
         assert not client.futures
-        outcomes.close()
 
 
 def test_errors_are_tried_again_when_asked_for(scans, cluster, capsys):

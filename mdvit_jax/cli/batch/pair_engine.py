@@ -16,7 +16,7 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import mdvit_jax
@@ -33,7 +33,7 @@ _SECONDS = 30  # for a scheduler to answer
 
 def register_all(
     tasks: Iterable[PairTask], *, jobs: int = 1, scheduler: str | None = None
-) -> Iterator[tuple[PairTask, Outcome]]:
+) -> Generator[tuple[PairTask, Outcome], None, None]:
     """Register pairs and yield each with its outcome, in any order.
 
     Args:
@@ -56,14 +56,15 @@ def register_all(
 
 def _register_on(
     client: distributed.Client, tasks: Iterable[PairTask]
-) -> Iterator[tuple[PairTask, Outcome]]:
+) -> Generator[tuple[PairTask, Outcome], None, None]:
     """Keep a pair for each thread of the workers in flight, whatever their number.
 
     More would wait on a worker behind another pair, and be blamed with it if it dies.
     """
     from distributed import as_completed
 
-    waiting, running = iter(tasks), {}
+    waiting = iter(tasks)
+    running: dict[str, tuple[PairTask, distributed.Future, float]] = {}
     completed = as_completed()
     batch = uuid.uuid4().hex  # schedulers know results by their names
     numbers = itertools.count()
@@ -72,9 +73,8 @@ def _register_on(
             free = max(sum(client.nthreads().values()), 1) - len(running)
             for task in itertools.islice(waiting, max(free, 0)):
                 key = f"register_pair-{batch}-{next(numbers)}"
-                future = client.submit(_register_in_worker, task, key=key, pure=False)
-                running[key] = task, future, time.monotonic()
-                completed.add(future)
+                running[key] = task, _submit(client, task, key), time.monotonic()
+                completed.add(running[key][1])
             if not running:
                 return
             yield _await_outcome(completed, running)
@@ -83,11 +83,15 @@ def _register_on(
             client.cancel([future for _, future, _ in running.values()], force=True)
 
 
+def _submit(client: distributed.Client, task: PairTask, key: str):
+    return client.submit(_register_in_worker, task, key=key, pure=False)
+
+
 def _await_outcome(completed, running) -> tuple[PairTask, Outcome]:
     """The next pair that is done, and what became of it.
 
-    No future of it stays: its result would stay with the worker, and be computed again
-    where that dies.
+    No future of it may stay in a variable: its result would stay with the worker, and
+    be computed again where that dies.
     """
     future = next(completed)
     task, _, begin = running.pop(future.key)

@@ -21,16 +21,16 @@ _WAIT = 60.0  # seconds; as many parts as an array has may begin at once
 
 
 class Part(NamedTuple):
-    """Part `number` of `count`, from 1."""
+    """Part `number` of `total`, from 1."""
 
     number: int
-    count: int
+    total: int
 
     @property
     def table(self) -> str:
         """The name of its table."""
-        digits = len(str(self.count))
-        return f"results_part-{self.number:0{digits}}-of-{self.count}.csv"
+        digits = len(str(self.total))
+        return f"results_part-{self.number:0{digits}}-of-{self.total}.csv"
 
     @property
     def lock(self) -> str:
@@ -46,7 +46,7 @@ def parse(word: str) -> Part:
     """
     match = re.fullmatch(r"(\d+)/(\d+)", word)
     part = Part(*map(int, match.groups())) if match else Part(0, 0)
-    if not 1 <= part.number <= part.count:
+    if not 1 <= part.number <= part.total:
         raise errors.UserError(
             f'--part is "{word}"; write I/N, such as 3/100, with I from 1 to N.'
         )
@@ -72,7 +72,7 @@ def hold_folder(folder: Path, part: Part | None = None) -> Iterator[None]:
             _refuse_unmerged(folder, None)
         else:
             with lock.hold(folder, in_use, wait=_WAIT):
-                _refuse_unmerged(folder, part.count)
+                _refuse_unmerged(folder, part.total)
                 stack.enter_context(lock.hold(folder, in_use, name=part.lock))
         yield
 
@@ -91,9 +91,9 @@ def _make(folder: Path) -> None:
         )
 
 
-def _refuse_unmerged(folder: Path, count: int | None) -> None:
+def _refuse_unmerged(folder: Path, total: int | None) -> None:
     for part in _parts(folder):
-        if part.count != count:
+        if part.total != total:
             raise errors.UserError(
                 f"{folder} has tables of parts, such as {part.table}; run mdvit batch "
                 f"--merge --output {folder} first."
@@ -127,7 +127,7 @@ def merge(folder: Path) -> tuple[list[results_csv.Result], list[str]]:
         for part in parts:
             for name in (part.table, part.lock):
                 (folder / name).unlink(missing_ok=True)
-    expected = {Part(n, p.count) for p in parts for n in range(1, p.count + 1)}
+    expected = {Part(n, p.total) for p in parts for n in range(1, p.total + 1)}
     return ordered, sorted(part.table for part in expected - set(parts))
 
 

@@ -51,7 +51,7 @@ def run_batch(options: argparse.Namespace) -> int:
     list_tasks = _list_bids_tasks if options.bids else _list_csv_tasks
     tasks = list_tasks(options, folder)
     if part:
-        tasks = tasks[part.number - 1 :: part.count]
+        tasks = tasks[part.number - 1 :: part.total]
     begin = time.monotonic()
     try:
         with part_tables.hold_folder(folder, part):
