@@ -15,6 +15,8 @@ function showChosen() {
   $("count").textContent = `${shown.length} of ${pairs.length}`;
   $("clear").disabled = all;
   list.dataset.none = shown.length ? "" : "No pair is like that.";
+  const begin = measureGrid().top - $("toolbar").offsetHeight;
+  if (scrollY > begin) scrollTo(0, begin);
   showAllAnew();
   drawPlots();
 }
