@@ -78,7 +78,7 @@ def get_config() -> ml_collections.ConfigDict:
     synthetic.noise = 0.01
 
     model = config.model = ml_collections.ConfigDict()
-    # paper 3.2: "mdvit", or "keymorph", another row of its Table 1.
+    # paper 3.2: "mdvit", or another row of its Table 1: "dlir", "pasta", "keymorph".
     model.name = "mdvit"
     # paper 2: dilated convolutions of the "channels"; program: of the "tokens";
     # "none" is C2FViT.
@@ -109,10 +109,15 @@ def get_config() -> ml_collections.ConfigDict:
     # ours: for imported PyTorch weights, which work in PyTorch's coordinates:
     # corner-aligned, x along the last axis.
     model.torch_coordinates = False
-    # KeyMorph alone, ours: convolutions, with a pooling after every second one (its
-    # paper, at 128³: 32, 64, 64, 128, 128, 256, 256, 512), and keypoints (64 to 512).
+    # DLIR, PASTA, KeyMorph alone, ours: channels. In KeyMorph of each convolution, with
+    # a pooling after every second one (its paper, at 128³: 32, 64, 64, 128, 128, 256,
+    # 256, 512); in the others of each block, with a pooling (64, 32, 32, 32, 16, 16).
     model.channels = (32, 64, 64, 128)
+    # KeyMorph alone: keypoints (its paper: 64 to 512).
     model.keypoints = 128
+    # PASTA alone: the range ± of translations (a part of the volume), of rotations
+    # (degrees), of shears and of scales; its program: 0.2, 20, 0.05, 0.05.
+    model.ranges = (0.2, 20.0, 0.05, 0.05)
 
     loss = config.loss = ml_collections.ConfigDict()
     # paper Eq. 2; or "ncc", its baseline.

@@ -24,6 +24,8 @@ from mdvit_jax.training import checkpoint
 
 # What decides who trains and who tests, of one cohort.
 _DECIDE_THE_SPLIT = ("seed", "data.split", "data.person", "data.same_person")
+# model.name → what a network is called, except C2FViT and MDViT, which share one.
+_NAMES = {"dlir": "DLIR", "pasta": "PASTA", "keymorph": "KeyMorph"}
 
 
 class Trained(NamedTuple):
@@ -229,6 +231,6 @@ def describe_changes(before, now, matters: Callable[[str], bool]) -> str:
 
 
 def _architecture(config: ml_collections.ConfigDict) -> str:
-    if config.model.name == "keymorph":
-        return "KeyMorph"
+    if config.model.name in _NAMES:
+        return _NAMES[config.model.name]
     return "C2FViT" if config.model.dilated_form == "none" else "MDViT"
