@@ -17,6 +17,7 @@ from mdvit_jax.cli import (
     parser,
     prepare_cohort,
     run_ablation,
+    run_comparison,
 )
 from mdvit_jax.cli.batch import batch_options
 from mdvit_jax.cli.register import register_options
@@ -28,6 +29,7 @@ _COMMANDS = (
     convert_transform,
     prepare_cohort,
     run_ablation,
+    run_comparison,
     export_network,
 )
 
