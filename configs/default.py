@@ -267,6 +267,46 @@ def get_config() -> ml_collections.ConfigDict:
     return config
 
 
+def in_form(config: ml_collections.ConfigDict, form: str) -> ml_collections.ConfigDict:
+    """A configuration as it is, "paper", or changed to `recipe`; return it."""
+    if form not in ("paper", "recipe"):
+        raise ValueError(f'there is no form "{form}" but "paper" and "recipe"')
+    return recipe(config) if form == "recipe" else config
+
+
+def recipe(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """Change a configuration to what makes a network learn affines; return it.
+
+    All of it is ours; docs/training-log.md has what each part brings.
+    """
+    model = config.model
+    model.head = "moments"
+    model.linear_weights = "fan_in"
+
+    config.loss.known = 0.05
+    config.loss.deep = 0.3
+
+    optim = config.optim
+    optim.lr = 1e-3
+    optim.schedule = "cosine"
+    optim.warmup = 300
+    optim.clip_norm = 1.0
+    optim.weight_decay = 0.0
+
+    augment = config.augment
+    # The paper's move both scans alike.
+    augment.flip = 0.0
+    augment.rotate = 0.0
+    augment.same = 0.5
+    augment.mirror = 0.5
+    augment.deform = 2.0
+    augment.contrast = 0.7
+    augment.affine.which = "both"
+    augment.affine.degrees = (30.0, 60.0)
+    augment.affine.scale = 1.12
+    return config
+
+
 def finetuning(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """Change a configuration to the paper's fine-tuning (3.1); return it."""
     # paper 3.1
