@@ -1,6 +1,8 @@
 """DLIR and PASTA: where they start, how large they are, that they can be trained."""
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,97 +10,118 @@ import numpy as np
 import pytest
 
 from configs import default
-from mdvit_jax import geometry, models
+from mdvit_jax import errors, geometry, models
 from mdvit_jax.models import pasta
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 CHANNELS = (5, 4)
-BOTH = pytest.mark.parametrize("name", ["dlir", "pasta"])
 
 
-def made(name: str, *, dropout: float = 0.0):
-    """A network of two blocks, its parameters, and two volumes that are not cubes."""
+def create(name: str, channels=CHANNELS, dropout: float = 0.3) -> models.Network:
     config = default.get_config()
-    config.model.name = name
-    config.model.channels = CHANNELS
-    config.model.dropout = dropout
+    config.model.update({"name": name, "channels": channels, "dropout": dropout})
     config.model.linear_weights = "fan_in"
-    network = models.create(config)
-    random = np.random.default_rng(0)
-    fixed, moving = random.random((2, 2, 8, 12, 16), np.float32)
-    return network, network.init(jax.random.key(0), fixed, moving), fixed, moving
+    return models.create(config)
 
 
-def shaken(params):
-    """Parameters from which the answer is not the identity."""
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    noisy = [
-        leaf + 0.1 * jax.random.normal(key, leaf.shape)
-        for key, leaf in zip(keys, leaves, strict=True)
-    ]
-    return jax.tree.unflatten(tree, noisy)
+class Small(NamedTuple):
+    """A network of two blocks, and two volumes that are not cubes."""
+
+    network: models.Network
+    apply: Callable[..., models.AffineEstimate]
+    params: models.Params
+    shaken: models.Params  # from which the answer is not the identity
+    fixed: np.ndarray
+    moving: np.ndarray
+    initial: jax.Array
+    keys: jax.Array
 
 
-@BOTH
-def test_they_start_at_the_initial_matrix(name):
-    network, params, fixed, moving = made(name)
-    estimate = jax.jit(network.apply)(params, fixed, moving)
-    np.testing.assert_allclose(
-        estimate.matrix, np.tile(np.eye(4), (2, 1, 1)), atol=1e-6
+@pytest.fixture(scope="module", params=["dlir", "pasta"])
+def small(request) -> Small:
+    network = create(request.param)
+    fixed, moving = np.random.default_rng(0).random((2, 2, 8, 12, 16), np.float32)
+    params = network.init(jax.random.key(0), fixed, moving)
+    noise = np.random.default_rng(1)
+    shaken = jax.tree.map(
+        lambda leaf: leaf + 0.1 * noise.standard_normal(leaf.shape, np.float32), params
     )
-    np.testing.assert_allclose(estimate.warped, moving, atol=1e-5)
+    twelve = np.linspace(-0.1, 0.1, 24, dtype=np.float32).reshape(2, 12)
+    initial = geometry.affine_matrix(twelve)
+    keys = jax.random.split(jax.random.key(2))
+
+    @jax.jit
+    def apply(params, fixed, moving, initial, keys):
+        return network.apply(params, fixed, moving, initial=initial, dropout_keys=keys)
+
+    return Small(network, apply, params, shaken, fixed, moving, initial, keys)
+
+
+def test_they_start_at_the_initial_matrix(small):
+    for start in (small.initial, jnp.tile(jnp.eye(4), (2, 1, 1))):
+        estimate = small.apply(
+            small.params, small.fixed, small.moving, start, small.keys
+        )
+        np.testing.assert_allclose(estimate.matrix, start, atol=1e-6)
+        warped = geometry.warp_affine(small.moving, start)
+        np.testing.assert_allclose(estimate.warped, warped, atol=1e-5)
     assert estimate.parameters.shape == (2, 12) and len(estimate.stages) == 1
     assert estimate.stages[0].active.all()
-    start = geometry.affine_matrix(np.linspace(-0.1, 0.1, 24).reshape(2, 12))
-    estimate = jax.jit(network.apply)(params, fixed, moving, initial=start)
-    np.testing.assert_allclose(estimate.matrix, start, atol=1e-6)
-    warped = geometry.warp_affine(moving, start)
-    np.testing.assert_allclose(estimate.warped, warped, atol=1e-5)
 
 
-@BOTH
-def test_every_parameter_gets_a_gradient(name):
-    network, params, fixed, moving = made(name)
+def test_a_pair_does_not_depend_on_those_beside_it(small):
+    """With dropout, too: each pair draws from its own key."""
+    arguments = small.fixed, small.moving, small.initial, small.keys
+    matrix = small.apply(small.shaken, *arguments).matrix
+    assert np.abs(matrix - small.initial).max() > 0.01
+    turned = small.apply(small.shaken, *(value[::-1] for value in arguments)).matrix
+    np.testing.assert_allclose(turned[::-1], matrix, atol=1e-5)
+    other = small.apply(small.shaken, *arguments[:3], small.keys[::-1]).matrix
+    assert np.abs(matrix - other).max() > 1e-3
 
-    def loss(params):
-        return (network.apply(params, fixed, moving).matrix[:, :3] ** 2).sum()
 
-    gradient = jax.jit(jax.grad(loss))(shaken(params))
+def test_every_parameter_gets_a_gradient(small):
+    @jax.jit
+    @jax.grad
+    def gradient_of(params):
+        matrix = small.network.apply(params, small.fixed, small.moving).matrix
+        return (matrix[:, :3] ** 2).sum()
+
+    gradient = gradient_of(small.shaken)
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
-        leaf_name = jax.tree_util.keystr(path)
-        assert jnp.isfinite(leaf).all() and jnp.abs(leaf).max() > 0, leaf_name
+        name = jax.tree_util.keystr(path)
+        assert jnp.isfinite(leaf).all() and jnp.abs(leaf).max() > 0, name
 
 
-def block_weights(inputs: int, channels: int) -> int:
-    return 27 * inputs * channels + 27 * channels * channels
+def stream_weights(channels) -> int:
+    """Two convolutions a block, without biases."""
+    pairs = zip((1, *channels), channels, strict=False)
+    return sum(27 * (before * n + n * n) for before, n in pairs)
 
 
-def test_the_number_of_parameters():
-    first, last = CHANNELS
-    stream = block_weights(1, first) + block_weights(first, last)
+@pytest.mark.parametrize("channels", [CHANNELS, (64, 32, 32, 32, 16, 16)])
+def test_the_number_of_parameters(channels):
+    """The second ones are the published sizes."""
+    last, deep = channels[-1], channels[len(channels) // 2 :]
     heads = sum((2 * last + 1) * last + (last + 1) * count for count in (3, 3, 6, 3))
     expected = {
-        "dlir": stream + (2 * last + 1) * 12,
-        "pasta": 2 * stream + 4 * last + heads,
+        "dlir": stream_weights(channels) + (2 * last + 1) * 12,
+        "pasta": 2 * stream_weights(channels) + 4 * sum(deep) + heads,
     }
+    volume = jax.ShapeDtypeStruct((1, 64, 64, 128), jnp.float32)
     for name, count in expected.items():
-        leaves = jax.tree.leaves(made(name)[1])
+        init = create(name, channels).init
+        shapes = jax.eval_shape(init, jax.random.key(0), volume, volume)
+        leaves = jax.tree.leaves(shapes)
         assert sum(math.prod(leaf.shape) for leaf in leaves) == count, name
 
 
-@BOTH
-def test_a_pair_does_not_depend_on_those_beside_it(name):
-    """With dropout, too: each pair draws from its own key."""
-    network, params, fixed, moving = made(name, dropout=0.3)
-    params, keys = shaken(params), jax.random.split(jax.random.key(2))
-    apply = jax.jit(network.apply)
-    both = apply(params, fixed, moving, dropout_keys=keys).matrix
-    alone = apply(params, fixed[1:], moving[1:], dropout_keys=keys[1:]).matrix
-    np.testing.assert_allclose(both[1:], alone, atol=1e-5)
-    without = apply(params, fixed, moving).matrix
-    assert np.abs(both - without).max() > 1e-3
+def test_volumes_that_the_poolings_do_not_divide():
+    volume = np.zeros((1, 8, 8, 10), np.float32)
+    for name in ("dlir", "pasta"):
+        with pytest.raises(errors.UserError, match="multiple of 4"):
+            create(name).init(jax.random.key(0), volume, volume)
 
 
 def test_pasta_composes_its_parameters_as_numpy_does():
