@@ -114,12 +114,12 @@ def count_steps(
     config: ml_collections.ConfigDict, path: Path, seconds: float
 ) -> dict[str, int]:
     """Network → how many of its steps take so long, kept in a file once measured."""
-    if path.exists():
-        measured = json.loads(path.read_text(encoding="utf-8"))
-    else:
-        measured = {name: measure_step(with_network(config, name)) for name in NETWORKS}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_text(path, json.dumps(measured, indent=1) + "\n")
+    measured = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for name in NETWORKS:
+        if name not in measured:
+            measured[name] = measure_step(with_network(config, name))
+            atomic.write_text(path, json.dumps(measured, indent=1) + "\n")
     return {name: round(seconds / measured[name]) for name in NETWORKS}
 
 
