@@ -64,7 +64,7 @@ def test_they_start_at_the_initial_matrix(small):
             small.params, small.fixed, small.moving, start, small.keys
         )
         np.testing.assert_allclose(estimate.matrix, start, atol=1e-6)
-        warped = geometry.warp_affine(small.moving, start)
+        warped = jax.jit(geometry.warp_affine)(small.moving, start)
         np.testing.assert_allclose(estimate.warped, warped, atol=1e-5)
     assert estimate.parameters.shape == (2, 12) and len(estimate.stages) == 1
     assert estimate.stages[0].active.all()
