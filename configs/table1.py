@@ -2,7 +2,7 @@
 
     ln -s FOLDER data       # with ds002748/
     python -m mdvit_jax prepare --config configs/table1.py
-    python -m mdvit_jax comparison --config configs/table1.py
+    python -m mdvit_jax compare --config configs/table1.py
 
 The recipe of configs/anything.py with real scans alone and without deformations and
 recolouring: 30 people, each scan under an affine of its own, half of the pairs of one

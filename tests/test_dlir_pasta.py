@@ -138,7 +138,7 @@ def test_pasta_composes_its_parameters_as_numpy_does():
     sheared = np.eye(3)
     sheared[0, 1:], sheared[1, ::2], sheared[2, :2] = shears.reshape(3, 2)
     linear = turns[2] @ turns[1] @ turns[0] @ sheared @ np.diag(1 + scales)
-    result = pasta.compose_affine(
+    result = jax.jit(pasta.compose_affine)(
         *map(jnp.asarray, (shift, sines, shears, scales, centre))
     )
     np.testing.assert_allclose(result[:3, :3], linear, atol=1e-6)
@@ -149,10 +149,11 @@ def test_pasta_composes_its_parameters_as_numpy_does():
 def test_pasta_stays_within_its_ranges():
     """Above a range nothing passes, below it a hundredth of what passes within."""
     head = pasta.Head(3, 0.4)
+    apply = jax.jit(head.apply)
     params = head.init(jax.random.key(0), jnp.zeros((1, 4)))
     for place, value in ((0.0, 0.0), (0.25, 0.2), (9.0, 0.4), (-0.5, -0.4)):
         bias = params["params"]["parameters"]["regressor"]
         bias["bias"], bias["kernel"] = jnp.full(3, place), jnp.zeros((2, 3))
-        result, within = head.apply(params, jnp.zeros((1, 4)))
+        result, within = apply(params, jnp.zeros((1, 4)))
         np.testing.assert_allclose(result, value, atol=1e-6)
         assert bool(within.all()) == (place < 0.5)

@@ -12,12 +12,12 @@ import mdvit_jax
 from mdvit_jax import errors
 from mdvit_jax.cli import (
     apply_transform,
+    compare_networks,
     convert_transform,
     export_network,
     parser,
     prepare_cohort,
     run_ablation,
-    run_comparison,
 )
 from mdvit_jax.cli.batch import batch_options
 from mdvit_jax.cli.register import register_options
@@ -29,7 +29,7 @@ _COMMANDS = (
     convert_transform,
     prepare_cohort,
     run_ablation,
-    run_comparison,
+    compare_networks,
     export_network,
 )
 

@@ -17,7 +17,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from mdvit_jax import models
+from mdvit_jax import errors, models
 from mdvit_jax.io import atomic
 from mdvit_jax.studies import runner
 from mdvit_jax.training import loop, optimizer, pretrained, sharding, step
@@ -62,8 +62,12 @@ def train_and_evaluate(
         command: the command line, for the report.
 
     Raises:
-        UserError: a configuration or data that cannot be used.
+        UserError: a configuration, data or time that cannot be used.
     """
+    if not seconds > 0 or seeds < 1:
+        raise errors.UserError(
+            f"{seconds:g} seconds and {seeds} seeds are nothing to train; give more."
+        )
     steps = count_steps(config, output / "steps.json", seconds)
     runs = list(run_configs(config, output, steps, seeds))
     for own in runs:
@@ -120,7 +124,7 @@ def count_steps(
         if name not in measured:
             measured[name] = measure_step(with_network(config, name))
             atomic.write_text(path, json.dumps(measured, indent=1) + "\n")
-    return {name: round(seconds / measured[name]) for name in NETWORKS}
+    return {name: max(round(seconds / measured[name]), 1) for name in NETWORKS}
 
 
 def measure_step(config: ml_collections.ConfigDict) -> float:

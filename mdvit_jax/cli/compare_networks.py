@@ -1,4 +1,4 @@
-"""`mdvit comparison`: train and evaluate the networks of the paper's Table 1."""
+"""`mdvit compare`: train and evaluate the networks of the paper's Table 1."""
 
 import argparse
 import shlex
@@ -8,7 +8,7 @@ from pathlib import Path
 def add_parser(subparsers) -> None:
     """Add the command with its options."""
     parser = subparsers.add_parser(
-        "comparison",
+        "compare",
         help="train and evaluate the five networks of the paper's Table 1",
         description="Train DLIR, PASTA, KeyMorph, C2FViT and MDViT alike and for equal "
         "seconds of a core, and evaluate them beside the centres of mass, register, "
@@ -36,10 +36,10 @@ def add_parser(subparsers) -> None:
         type=Path,
         help="for the runs and their evaluation; default: the configuration's workdir",
     )
-    parser.set_defaults(run=run_comparison)
+    parser.set_defaults(run=compare_networks)
 
 
-def run_comparison(options: argparse.Namespace) -> int:
+def compare_networks(options: argparse.Namespace) -> int:
     """Run the command with its options; return its exit code."""
     from mdvit_jax import config
 
