@@ -66,9 +66,11 @@ def seed_table(records: pd.DataFrame, unit: str, families: Mapping[str, str]) ->
         for column, _, digits, _ in scores:
             by_pair = finite(own.groupby(["fixed", "moving"])[column].mean())
             mean, error = mean_and_error(by_pair)
-            row.append(f"{mean:.{digits}f} ± {error:.{digits}f}")
-        _, error = mean_and_error(finite(own.groupby("method")["dsc"].mean()))
-        row.append(f"{error:.4f}" if own["method"].nunique() > 1 else "–")
+            text = f"{mean:.{digits}f} ± {error:.{digits}f}"
+            row.append(text if by_pair.size else "–")
+        by_run = finite(own.groupby("method")["dsc"].mean())
+        _, error = mean_and_error(by_run)
+        row.append(f"{error:.4f}" if by_run.size > 1 else "–")
         seconds = finite(own["seconds"])
         row.append(f"{seconds.mean():.2f}" if seconds.size else "–")
         rows.append(tuple(row))
