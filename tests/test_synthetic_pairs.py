@@ -72,7 +72,7 @@ def test_a_step_of_the_whole_recipe_is_the_same_each_time():
     config = anything_small.get_config()
     assert config.data.size == SIZE and config.synthesis.heads == "mni152"
     config.model.update({"embedding": 8, "heads": 2, "dilations": (2,)})
-    config.model.update({"patches": (3, 7), "strides": (2, 4)})
+    config.model.update({"patches": (3,), "strides": (4,)})
     config.synthesis.update({"voxel": 6.0, "oversample": 1})
     mesh = sharding.create_mesh(config.optim.batch)
     network = models.create(config)
