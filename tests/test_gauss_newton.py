@@ -1,4 +1,4 @@
-"""The Gauss-Newton steps against a slow reference, and what must hold of them."""
+"""The Gauss-Newton steps against a slow reference, and their laws."""
 
 import functools
 
@@ -38,7 +38,7 @@ def align(fixed, moving, start, *, weight=WEIGHT, steps, dof="affine", tolerance
 
 
 def level(seed, size=11):
-    """An odd-shaped object full of noise, with places that count less or not."""
+    """An asymmetric object of noise, with weights below 1 and 0 in places."""
     x, y, z = (np.indices((size,) * 3) - (size - 1) / 2) / (size / 2)
     inside = np.clip(6 * (0.72 - np.sqrt(x**2 + y**2 * 1.2 + z**2 + 0.4 * x * y)), 0, 1)
     image = images.smooth(seed, (size,) * 3, 1.0).astype(float)
@@ -92,7 +92,7 @@ def test_a_step_is_that_of_the_reference(pair, dof):
 
 @pytest.fixture(scope="module")
 def moved():
-    """A head at 24³ voxels of 8 mm, the same elsewhere, and the matrix between them."""
+    """A head at 24³ voxels of 8 mm, the same moved, and the matrix between them."""
     truth = np.eye(4)
     turn = Rotation.from_euler("xyz", [6, -4, 8], degrees=True).as_matrix()
     truth[:3, :3] = turn @ np.diag([1.05, 0.97, 1.0])
@@ -123,7 +123,7 @@ def test_steps_go_down_to_the_truth_and_stay_there(moved):
     assert apart(again.matrix, truth, points) < 0.2
 
 
-def test_of_an_image_on_itself_nothing_moves(moved):
+def test_an_image_on_itself_does_not_move(moved):
     same = np.eye(3, 4)
     result = align(moved[0], moved[0], same, steps=1)
     assert result.correlation == pytest.approx(1, abs=5e-3) and result.outline < 0.01
@@ -136,7 +136,7 @@ def apart(one, other, points):
 
 
 @pytest.mark.parametrize("dof", ["rigid", "similarity"])
-def test_the_linear_part_stays_in_its_group(moved, dof):
+def test_the_linear_part_stays_in_the_group_of_dof(moved, dof):
     result = align(*moved[:2], np.eye(3, 4), steps=12, dof=dof).matrix.astype(float)
     linear = result[:, :3]
     square = linear.T @ linear
@@ -146,7 +146,7 @@ def test_the_linear_part_stays_in_its_group(moved, dof):
     assert (abs(scale - 1) < 1e-5) == (dof == "rigid")
 
 
-def test_the_way_back_is_the_inverse(moved):
+def test_swapped_images_give_the_inverse(moved):
     fixed, moving, _ = moved
     start = np.eye(3, 4)
     there = align(fixed, moving, start, steps=25, tolerance=1e-4).matrix

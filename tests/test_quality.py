@@ -1,4 +1,4 @@
-"""The words for a result, from its measures alone."""
+"""The verdict on a result, from its measures alone."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def judged(correlation=0.3, overlap=0.9, score=0.3, *, dof="affine", scale=1.0):
 
 
 @pytest.mark.parametrize("dof", ["rigid", "similarity", "affine"])
-def test_the_words(dof):
+def test_the_verdicts(dof):
     assert judged(dof=dof) == ("ok", ())
     for bad in ({"correlation": 0.13}, {"overlap": 0.6}, {"score": -0.5}):
         result = judged(**bad, dof=dof)
@@ -23,7 +23,7 @@ def test_the_words(dof):
 
 
 def test_a_rigid_answer_need_not_cover_a_head_of_another_size():
-    """As people on MNI152 do, which fills it under an affine answer."""
+    """A person need not cover MNI152 rigidly, but must under an affine."""
     seen = {"correlation": 0.222, "overlap": 0.81, "score": 0.0}
     assert judged(**seen, dof="rigid").status == "ok"
     assert judged(**seen, dof="affine").status == "check"
@@ -31,7 +31,7 @@ def test_a_rigid_answer_need_not_cover_a_head_of_another_size():
     assert low.status == "check" and "rigid answer keeps the sizes" in low.reasons[0]
 
 
-def test_a_scale_says_which_one_is_larger():
+def test_an_unusual_scale_is_described():
     result = judged(scale=1.6)
     assert result.status == "check"
     assert (

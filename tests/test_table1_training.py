@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mdvit_jax import config as configuration
 from mdvit_jax import errors, models
+from mdvit_jax.config import differences, load_config, save_config
 from mdvit_jax.studies import runner, table1_training, tables
 from mdvit_jax.studies.record import Record, tabulate
 from mdvit_jax.training import loop, pretrained
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture
 def settings():
-    return configuration.load(ROOT / "configs/table1.py")
+    return load_config(ROOT / "configs/table1.py")
 
 
 def test_the_runs_differ_by_network_and_seed_alone(settings, tmp_path):
@@ -32,11 +32,11 @@ def test_the_runs_differ_by_network_and_seed_alone(settings, tmp_path):
     names = list(table1_training.NETWORKS)
     assert folders == [Path(n) / f"seed-{i}" for i in (0, 1) for n in names]
     for run in runs[:5]:
-        changed = set(configuration.differences(settings, run))
+        changed = set(differences(settings, run))
         changed -= {"workdir", "optim.steps"}
         assert all(name.startswith("model.") for name in changed)
         models.create(run)  # a network that exists
-    assert set(configuration.differences(runs[0], runs[5])) == {"seed", "workdir"}
+    assert set(differences(runs[0], runs[5])) == {"seed", "workdir"}
     assert settings.model.name == "mdvit"  # the argument is not changed
 
 
@@ -79,12 +79,12 @@ def test_the_first_seed_of_all_networks_comes_first(settings, tmp_path, monkeypa
 
 
 def saved(settings, folder: Path, **changed) -> Path:
-    own = configuration.load(
+    own = load_config(
         ROOT / "configs/table1.py",
         {"workdir": str(folder)}
         | {n.replace("__", "."): v for n, v in changed.items()},
     )
-    configuration.save(own, folder)
+    save_config(own, folder)
     return folder
 
 
@@ -107,9 +107,7 @@ def test_runs_of_one_network_with_several_seeds_are_a_family(
     networks = runner.load_networks(settings, [*runs, other])
     assert {one.family for one in networks} == {""}
     # The parts of this split are patterns of names; with counts the seed draws them.
-    counts = configuration.load(
-        ROOT / "configs/table1.py", {"data.split": "(30, 6, 4)"}
-    )
+    counts = load_config(ROOT / "configs/table1.py", {"data.split": "(30, 6, 4)"})
     drawn = saved(settings, tmp_path / "drawn", seed="4", data__split="(30, 6, 4)")
     with pytest.raises(errors.UserError, match=r"trained with seed 4 \(now 0\)"):
         runner.load_networks(counts, [drawn])

@@ -41,9 +41,9 @@ def add_parser(subparsers) -> None:
 
 def compare_networks(options: argparse.Namespace) -> int:
     """Run the command with its options; return its exit code."""
-    from mdvit_jax import config
+    from mdvit_jax.config import load_config
 
-    settings = config.load(options.config, options.overrides)
+    settings = load_config(options.config, options.overrides)
     from mdvit_jax.cli import startup
     from mdvit_jax.studies import table1_training
 

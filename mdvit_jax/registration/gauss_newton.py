@@ -1,17 +1,17 @@
 """Affine alignment of two images of any contrast by Gauss-Newton steps.
 
-Around every voxel the fixed image is taken to be a linear function of the moving one,
-of either sign. With both images normalised by the mean and the deviation of their
-surroundings (f and m), the residual is
+Around every voxel the fixed image is modelled as a linear function of the moving one,
+with a slope of either sign. With f and m the two images, each normalised by the mean
+and the standard deviation of its neighbourhood, the residual is
 
-    r(x) = f(x) - β(x) m(A x),    β(x) = ⟨f, m∘A⟩ / ⟨m∘A, m∘A⟩ around x,
+    r(x) = f(x) - β(x) m(A x),    β(x) = ⟨f, m∘A⟩ / ⟨m∘A, m∘A⟩ around x.
 
-whose sum of squares is small where the local correlation is high: the local
-correlation of Cachier et al. (2003) and Avants et al. (2008), here for an affine and
-by second-order steps, summed over both images' grids. Only what lies inside of both
-foregrounds takes part, so the edge towards an empty background, which no change of
-contrast inverts, cannot pull. The outlines of the two foregrounds are a second image of
-their own, `outline`, whose weight falls from coarse to fine.
+Its sum of squares is small where the local correlation is high: the local correlation
+of Cachier et al. (2003) and Avants et al. (2008), here for an affine, by second-order
+steps, summed over the grids of both images. Only voxels inside both foregrounds take
+part, because the edge towards an empty background keeps its sign whatever the contrast.
+The outlines of the two foregrounds are a second channel, `outline`, whose weight falls
+from coarse to fine.
 
 Positions are in voxels from the centre of the cube, matrices are [3, 4].
 """
@@ -31,12 +31,12 @@ from mdvit_jax.registration import sampling
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-_EPSILON = 0.01  # deviation, as a part of the image's range, below which all is noise
+_EPSILON = 0.01  # standard deviation taken as noise, of the image's range of 1
 _EPSILON_OUTLINE = 0.1
 _SMALL = 1e-3
 _WHOLLY_INSIDE = 0.999
-_SLOWEST = 0.8  # ratio of the lengths of two steps that is made up for
-_LONGEST = 0.15  # of the foreground's radius, in one step
+_SLOWEST = 0.8  # largest ratio of two successive steps that is extrapolated
+_LONGEST = 0.15  # longest step, as a share of the foreground's radius
 
 # Rows and columns of the upper triangle of an n×n matrix.
 _UPPER = {n: list(zip(*np.triu_indices(n), strict=True)) for n in (3, 4)}
@@ -50,8 +50,8 @@ class Level(NamedTuple):
 
     Attributes:
         image: [n, n, n], about [0, 1] within the foreground.
-        inside: [n, n, n], how much of a voxel belongs to the foreground, [0, 1].
-        weight: [n, n, n], how much it counts (a mask of the user's), [0, 1].
+        inside: [n, n, n] in [0, 1], share of the voxel that is foreground.
+        weight: [n, n, n] in [0, 1], 0 where the user's mask leaves the voxel out.
     """
 
     image: Any
@@ -64,11 +64,12 @@ class Fit(NamedTuple):
 
     Attributes:
         matrix: [3, 4], fixed → moving.
-        correlation: mean squared local correlation over the voxels inside of both, in
-            [0, 1], the mean of both directions.
-        outline: mean squared difference of the outlines, 0 where they agree, likewise.
-        overlap: voxels inside of both, as a part of those inside of the smaller one.
-        steps: how many were made.
+        correlation: mean squared local correlation over the voxels inside both, in
+            [0, 1]; the mean of both directions.
+        outline: mean squared difference of the outlines, 0 where they agree; the mean
+            of both directions.
+        overlap: voxels inside both, as a share of those inside the smaller one.
+        steps: number of steps made.
     """
 
     matrix: Any
@@ -79,18 +80,18 @@ class Fit(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """What the objective needs of two images, at the k voxels that take part.
+    """Two images as the objective reads them, at the k voxels that take part.
 
     Attributes:
         points: [k], indices into the flattened cube.
         x: [4, k], their positions, and 1.
         fixed: [k], the normalised fixed image.
         fixed_outline: [k], its outline.
-        counted: [k], where the fixed image is foreground, times its weight.
-        weight: [k], of the fixed image.
+        counted: [k], foreground · weight of the fixed image.
+        weight: [k], weight of the fixed image.
         channels: [2, n, n, n], the normalised moving image and its outline.
-        cells: [2, n, n, n], of a cell of eight voxels, the lowest foreground · weight
-            and the lowest weight of the moving image.
+        cells: [2, n, n, n], the lowest foreground · weight and the lowest weight of the
+            moving image in each cell of eight voxels.
     """
 
     points: Int[Array, " k"]
@@ -104,7 +105,7 @@ class Samples(NamedTuple):
 
 
 class NormalEquations(NamedTuple):
-    """The Gauss-Newton system of all 12 entries of the matrix, and the measures.
+    """The Gauss-Newton system in all 12 entries of the matrix, and the measures.
 
     Attributes:
         hessian: [12, 12], JᵀJ of the residuals.
@@ -133,12 +134,13 @@ def align(
     """Minimise over rigid, similarity or all affine matrices, from one start.
 
     Args:
-        points: indices into the flattened fixed and moving cube, of the voxels that
-            take part: the foreground's and those about its outline; -1 is none.
-        start: fixed → moving.
-        outline_weight: of the outlines against the interior.
-        steps: the most that are made; with 0, the start itself is judged.
-        tolerance: in voxels; steps end when none moves the foreground further.
+        fixed, moving: the images on cubes of one size.
+        points: indices into the flattened fixed and moving cube of the voxels that
+            take part: the foreground and the voxels about its outline; -1 is padding.
+        start: fixed → moving, in voxels from the centres of the cubes.
+        outline_weight: weight of the outlines, relative to the interior.
+        steps: largest number of steps; 0 only measures the start.
+        tolerance: in voxels; the steps end with one that moves the foreground less.
         dof: "rigid", "similarity" or "affine". A rigid step keeps the start's scale.
     """
     both = sample_pair(fixed, moving, points[0]), sample_pair(moving, fixed, points[1])
@@ -155,7 +157,7 @@ def align(
         matrix = jnp.where(goes_on, moved, matrix)
         return matrix, increment, goes_on, system[2:], count + goes_on
 
-    # The last round only judges: the measures are those of the matrix it ends at.
+    # The last round makes no step, so that the measures belong to the final matrix.
     none = jnp.zeros(len(directions) + 3)
     measures = (jnp.zeros(()),) * 3
     state = (start, none, jnp.array(True), measures, jnp.zeros((), jnp.int32))
@@ -169,10 +171,10 @@ def symmetric_equations(
     matrix: Float[Array, "3 4"],
     outline_weight: Float[Array, ""] | float,
 ) -> NormalEquations:
-    """The systems of both directions, summed, in the entries of the one matrix.
+    """The summed systems of both directions, in the entries of fixed → moving.
 
-    For B = A⁻¹, dB = -B dA B, by which the system of moving → fixed becomes one in A.
-    The sum is the same whichever image is called the fixed one, so that the answers
+    For B = A⁻¹, dB = -B dA B turns the system of moving → fixed into one in A. The sum
+    does not depend on which image is called fixed, so that the results of both calls
     are inverse to each other.
     """
     there = normal_equations(forward, matrix, outline_weight)
@@ -192,7 +194,7 @@ def symmetric_equations(
 
 
 def invert(matrix: Float[Array, "3 4"]) -> Float[Array, "3 4"]:
-    """The matrix of the way back."""
+    """The inverse of an affine matrix."""
     linear = jnp.linalg.inv(matrix[:, :3])
     return jnp.concatenate([linear, _multiply(-linear, matrix[:, 3:])], axis=1)
 
@@ -225,7 +227,7 @@ def normal_equations(
     x, size = samples.x, samples.channels.shape[-1]
 
     def local_sums(values):
-        """Sums over the surroundings of each point, of values [c, k]."""
+        """Weighted sums of values [c, k] over the neighbourhood of each point."""
         volumes = jnp.zeros((len(values), size**3)).at[:, samples.points].add(values)
         smooth = sampling.smooth(volumes.reshape(-1, *(size,) * 3))
         return smooth.reshape(-1, size**3)[:, samples.points]
@@ -240,9 +242,9 @@ def normal_equations(
     residual = f - beta * m
     border = outline_weight * samples.weight * m_weight
     edge = border * (samples.fixed_outline - values[1])
-    # Of both channels, the derivatives by what is added to A x.
+    # Derivatives of both channels with respect to A x.
     inner, outer = beta * both * slopes[:, 0], border * slopes[:, 1]
-    # Σ g_a g_c x_b x_d of both channels, of which 6 · 10 are different.
+    # Σ g_a g_c x_b x_d of both channels; by symmetry 6 · 10 of them differ.
     slopes_2 = [inner[a] * inner[c] + outer[a] * outer[c] for a, c in _UPPER[3]]
     x_2 = [x[b] * x[d] for b, d in _UPPER[4]]
     sums = sampling.product(jnp.stack(slopes_2), jnp.stack(x_2))
@@ -260,7 +262,7 @@ def normal_equations(
 
 
 def _place_upper(n: int) -> np.ndarray:
-    """[n, n], where in the upper triangle the entries of a symmetric matrix are."""
+    """[n, n]: for each entry of a symmetric matrix its index in the upper triangle."""
     place = np.zeros((n, n), int)
     for index, (row, column) in enumerate(_UPPER[n]):
         place[row, column] = place[column, row] = index
@@ -277,9 +279,11 @@ def damped_step(
     """The step of the p = d + 3 free parameters.
 
     Args:
+        system: the system in the 12 entries of the matrix.
+        matrix: where the system was set up.
         last: the step before.
         directions: in which the linear part may change, see `generators`.
-        radius: of the foreground in voxels, in which shifts are measured.
+        radius: radius of the foreground in voxels; shifts are in units of it.
     """
     turn = _multiply(directions, matrix[:, :3])
     turn = jnp.pad(turn, ((0, 0), (0, 0), (0, 1)))
@@ -288,7 +292,7 @@ def damped_step(
     reduced = _multiply(_multiply(basis, system.hessian), basis.T)
     damped = reduced + jnp.diag(1e-4 * jnp.diag(reduced) + 1e-6)
     increment = jnp.linalg.solve(damped, _multiply(basis, system.gradient))
-    # Between two people steps shrink slowly: go as far as their sum will come to.
+    # Between two people steps shrink slowly: extrapolate their geometric series.
     ratio = _multiply(increment, last) / (_multiply(last, last) + 1e-12)
     increment /= 1 - jnp.clip(ratio, 0, _SLOWEST)
     length = radius * jnp.linalg.norm(increment)

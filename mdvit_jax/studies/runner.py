@@ -1,4 +1,4 @@
-"""Run studies by name on one cohort: what `eval.py` does."""
+"""Run studies by name on one cohort, for `eval.py`."""
 
 import importlib
 import logging
@@ -8,8 +8,8 @@ from pathlib import Path
 import ml_collections
 
 import mdvit_jax
-from mdvit_jax import config as configuration
 from mdvit_jax import errors
+from mdvit_jax.config import differences, read_config
 from mdvit_jax.data import dataset, template
 from mdvit_jax.evaluation import methods, regions, scoring
 from mdvit_jax.studies import STUDIES
@@ -162,10 +162,9 @@ def _differ_by_seed(runs: Sequence[Path]) -> bool:
     """Whether there are several runs, and nothing but the seed sets them apart."""
     if len(runs) < 2 or not all((run / "config.json").is_file() for run in runs):
         return False
-    first, *others = map(configuration.saved, runs)
+    first, *others = map(read_config, runs)
     return all(
-        set(configuration.differences(first, other)) == {"seed", "workdir"}
-        for other in others
+        set(differences(first, other)) == {"seed", "workdir"} for other in others
     )
 
 
@@ -182,7 +181,7 @@ def _check_volumes(
 
 
 def distinct_names(names: Sequence[str], paths: Sequence[Path]) -> list[str]:
-    """Names with the folder where they occur twice, the whole path where it must be."""
+    """Distinct names: with the folder where they occur twice, or the whole path."""
     folders = [path.name for path in paths]
     if len({*folders}) < len(folders):
         folders = [str(path) for path in paths]
@@ -198,7 +197,7 @@ def describe(
     template_name: str,
     networks: Sequence[methods.Method],
 ) -> dict[str, str]:
-    """What a report says of the data, the networks and the program, name → value."""
+    """The data, the networks and the program in words for a report, name → value."""
     data, settings = config.data, config.evaluation
     compared = scoring.compared_regions(config)
     missing = regions.missing_regions(data.label_scheme) if compared else ()

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 
 class Level(NamedTuple):
-    """An image, how much of a voxel is inside of its object, and how much it counts."""
+    """An image, the share of each voxel that is foreground, and its weight."""
 
     image: np.ndarray
     inside: np.ndarray
@@ -18,7 +18,7 @@ class Level(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """Residuals of both channels, β, which voxels count, and how much: [n³]."""
+    """Residuals of both channels, β, which voxels count, and their weight: [n³]."""
 
     interior: np.ndarray
     border: np.ndarray
@@ -38,7 +38,7 @@ def blurred(volume):
 
 
 def features(level: Level):
-    """The normalised image, the normalised outline, and who is inside."""
+    """The normalised image, the normalised outline, and the foreground."""
     inside = (level.inside > 0.5).astype(float)
     count = blurred(inside) + 1e-6
     mean = blurred(inside * level.image) / count
@@ -51,7 +51,7 @@ def features(level: Level):
 
 
 def sampled(volume, matrix):
-    """Trilinear at matrix · x, 0 outside of the outermost centres, [n³]."""
+    """Trilinear interpolation at matrix · x, 0 outside the outermost centres, [n³]."""
     middle = (len(volume) - 1) / 2
     offset = matrix[:, 3] + middle - matrix[:, :3] @ np.full(3, middle)
     warped = ndimage.affine_transform(volume, matrix[:, :3], offset, order=1)
@@ -59,7 +59,7 @@ def sampled(volume, matrix):
 
 
 def lowest(volume, matrix):
-    """The lowest of the eight voxels around matrix · x, 0 outside of them, [n³]."""
+    """The lowest of the eight voxels around matrix · x, 0 outside the cube, [n³]."""
     n = len(volume)
     x = np.indices(volume.shape).reshape(3, -1) - (n - 1) / 2
     result = np.zeros(x.shape[1])
@@ -71,7 +71,7 @@ def lowest(volume, matrix):
 
 
 def terms(fixed: Level, moving: Level, matrix, weight: float, held=None):
-    """The residuals under a matrix; β and what counts may be held as they were."""
+    """The residuals under a matrix; β and the voxels that count may be held fixed."""
     (f, f_outline, f_inside), (m, m_outline, m_inside) = map(features, (fixed, moving))
     shape, there = f.shape, lowest(m_inside * moving.weight, matrix)
     both = (f_inside * fixed.weight).ravel() * (there >= 0.999)
@@ -99,7 +99,7 @@ def terms(fixed: Level, moving: Level, matrix, weight: float, held=None):
 
 
 def moved(matrix, free, generators, radius):
-    """A matrix after free parameters, to first order: linear parts, then shifts."""
+    """A matrix after a step, to first order; `free`: linear parts, then shifts."""
     change = np.tensordot(free[:-3], generators, 1)
     linear = (np.eye(3) + change) @ matrix[:, :3]
     return np.concatenate([linear, (matrix[:, 3] + radius * free[-3:])[:, None]], 1)
@@ -111,7 +111,7 @@ def inverted(matrix):
 
 
 def step(fixed: Level, moving: Level, matrix, weight: float, generators):
-    """The free parameters of one damped step, by differences of both residuals."""
+    """The free parameters of one damped step, by differences of the residuals."""
     size = len(fixed.image)
     count, radius, h = len(generators) + 3, size / 4, 1e-6
     start = terms(fixed, moving, matrix, weight)
