@@ -8,7 +8,8 @@ from mdvit_jax.cli.main import main
 from mdvit_jax.registration import register
 from mdvit_jax.transforms import resampling
 
-COMMANDS = ("register", "batch", "apply", "convert", "prepare", "ablation", "export")
+TRAINING = ("prepare", "ablation", "compare", "export")
+COMMANDS = ("register", "batch", "apply", "convert", *TRAINING)
 
 
 @pytest.mark.parametrize(

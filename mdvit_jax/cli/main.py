@@ -12,6 +12,7 @@ import mdvit_jax
 from mdvit_jax import errors
 from mdvit_jax.cli import (
     apply_transform,
+    compare_networks,
     convert_transform,
     export_network,
     parser,
@@ -28,6 +29,7 @@ _COMMANDS = (
     convert_transform,
     prepare_cohort,
     run_ablation,
+    compare_networks,
     export_network,
 )
 
