@@ -13,6 +13,7 @@ import numpy as np
 from mdvit_jax import geometry
 from mdvit_jax.data import scan_description, scan_draw, synthesis, synthetic_files
 from mdvit_jax.data.label_maps import Head
+from mdvit_jax.data.scan_draw import Draw
 from mdvit_jax.data.scan_settings import Settings
 
 # Shape, voxel size in mm and samples in a voxel: of three-dimensional sequences, of
@@ -30,6 +31,28 @@ ACQUISITIONS = {
 ANY = Settings(conformed=False, thick_slices=0.0, coarse=0.0)
 
 
+class Source(NamedTuple):
+    """Where a file of a pair comes from.
+
+    Attributes:
+        head: index of the label map.
+        acquisition: a key of `ACQUISITIONS`.
+        draw: the scan.
+        storage: the file.
+    """
+
+    head: int
+    acquisition: str
+    draw: Draw
+    storage: synthetic_files.Storage
+
+    def __str__(self) -> str:
+        return (
+            f"{self.acquisition}; {scan_description.describe(self.draw)}; "
+            f"{_describe(self.storage)}"
+        )
+
+
 class Pair(NamedTuple):
     """Two files and the truth about them.
 
@@ -39,7 +62,7 @@ class Pair(NamedTuple):
         exact: whether it is known; of two people it is that of their landmarks.
         brain: [n, 3], points of the fixed brain in the fixed image's world, in mm, at
             which an affine may be held against the truth.
-        words: a description of the pair.
+        sources: of the fixed and of the moving file.
     """
 
     fixed: nib.Nifti1Image
@@ -47,7 +70,14 @@ class Pair(NamedTuple):
     fixed_to_moving: np.ndarray
     exact: bool
     brain: np.ndarray
-    words: str
+    sources: tuple[Source, Source]
+
+    @property
+    def words(self) -> str:
+        """A description of the pair."""
+        fixed, moving = self.sources
+        people = "one person" if self.exact else "two people"
+        return f"{people}\nfixed: {fixed}\nmoving: {moving}"
 
 
 def random_pair(
@@ -73,7 +103,7 @@ def random_pair(
     first = int(random.integers(len(heads.labels)))
     second = first if same else int(random.integers(len(heads.labels)))
     people = [of_person, of_person if same else jax.random.fold_in(of_person, 1)]
-    scans, stored, words = [], [], []
+    scans, stored, sources = [], [], []
     for key, person, index in zip(of_scans, people, (first, second), strict=True):
         acquisition = str(random.choice(list(ACQUISITIONS)))
         shape, voxel, oversample = ACQUISITIONS[acquisition]
@@ -83,10 +113,7 @@ def random_pair(
         storage = random_storage(random, wrong_header=wrong_header)
         scans.append(scan)
         stored.append(synthetic_files.store(scan, storage, voxel=voxel))
-        words.append(
-            f"{acquisition}; {scan_description.describe(scan.draw)}; "
-            f"{_describe(storage)}"
-        )
+        sources.append(Source(index, acquisition, scan.draw, storage))
     affine = synthesis.known_affine if same else synthesis.landmark_affine
     fixed, moving = stored
     return Pair(
@@ -97,8 +124,7 @@ def random_pair(
         ),
         exact=same,
         brain=_brain_points(scans[0].mask, fixed.to_world),
-        words=f"{'one person' if same else 'two people'}\nfixed: {words[0]}\n"
-        f"moving: {words[1]}",
+        sources=(sources[0], sources[1]),
     )
 
 
