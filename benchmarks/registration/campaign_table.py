@@ -6,6 +6,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from mdvit_jax.studies.report.section import Table
+
 RIGHT, WRONG = 1.0, 3.0  # mm, of one person
 OTHER_RIGHT, OTHER_WRONG = 6.0, 12.0  # mm, of two, whom no affine lays on each other
 _QUANTILES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
@@ -24,21 +26,11 @@ def summarise(rows: pd.DataFrame) -> str:
         f"two, where the truth is that of landmarks, within {OTHER_RIGHT:g} and beyond "
         f"{OTHER_WRONG:g} mm."
     ]
+    heads = ("pairs", "median mm (one person)", "right", "wrong", "wrong and ok",
+             "right and not ok")  # fmt: skip
     for title, kinds in _kinds(rows).items():
-        groups = rows.groupby(kinds, observed=True)
-        counts = pd.DataFrame(
-            {
-                "pairs": groups.size(),
-                "median mm (one person)": groups.apply(_median, include_groups=False),
-                "right": groups.right.mean().map("{:.0%}".format),
-                "wrong": groups.wrong.sum(),
-                "wrong and ok": groups.apply(_ok_of("wrong"), include_groups=False),
-                "right and not ok": groups.apply(
-                    _not_ok_of("right"), include_groups=False
-                ),
-            }
-        )
-        parts.append(counts.rename_axis(title).to_markdown())
+        lines = [(str(kind), *_counts(part)) for kind, part in rows.groupby(kinds)]
+        parts.append(Table((title, *heads), lines).to_markdown())
     parts.append(_verdicts(rows))
     parts += [
         _curve(rows, name)
@@ -93,17 +85,16 @@ def _kinds(rows: pd.DataFrame) -> Mapping[str, pd.Series]:
     }
 
 
-def _median(rows: pd.DataFrame) -> str:
-    one = rows[rows.people == 1]
-    return f"{one.error.median():.2f}" if len(one) else "–"
-
-
-def _ok_of(column: str):
-    return lambda rows: int((rows[column] & (rows.status == "ok")).sum())
-
-
-def _not_ok_of(column: str):
-    return lambda rows: int((rows[column] & (rows.status != "ok")).sum())
+def _counts(rows: pd.DataFrame) -> tuple[str, ...]:
+    ok = rows.status == "ok"
+    return (
+        str(len(rows)),
+        f"{rows[rows.people == 1].error.median():.2f}",
+        f"{rows.right.mean():.0%}",
+        str(rows.wrong.sum()),
+        str((rows.wrong & ok).sum()),
+        str((rows.right & ~ok).sum()),
+    )
 
 
 def _verdicts(rows: pd.DataFrame) -> str:
@@ -112,12 +103,10 @@ def _verdicts(rows: pd.DataFrame) -> str:
     limits = [0, 0.1, 0.3, 1, 3, 10, np.inf]
     names = [f"{low:g} to {high:g} mm" for low, high in itertools.pairwise(limits)]
     bins = pd.cut(one.error, limits, labels=names).astype(object).fillna("refused")
-    return (
-        pd.crosstab(one.status, bins)
-        .reindex(columns=[n for n in (*names, "refused") if (bins == n).any()])
-        .rename_axis("verdict, of one person")
-        .to_markdown()
-    )
+    counts = pd.crosstab(one.status, bins)
+    counts = counts.reindex(columns=[n for n in (*names, "refused") if n in counts])
+    lines = [(str(status), *map(str, row)) for status, *row in counts.itertuples()]
+    return Table(("verdict, of one person", *counts), lines).to_markdown()
 
 
 def _curve(rows: pd.DataFrame, measure: str) -> str:
@@ -126,11 +115,11 @@ def _curve(rows: pd.DataFrame, measure: str) -> str:
     lines = []
     for quantile in _QUANTILES:
         limit = right[measure].quantile(quantile)
-        lines.append(
-            {
-                f"limit of {measure}": f"{limit:.3f}",
-                f"of {len(wrong)} wrong, above": (wrong[measure] >= limit).sum(),
-                f"of {len(right)} right, below": (right[measure] < limit).sum(),
-            }
-        )
-    return pd.DataFrame(lines).to_markdown(index=False)
+        above, below = (wrong[measure] >= limit).sum(), (right[measure] < limit).sum()
+        lines.append((f"{limit:.3f}", str(above), str(below)))
+    heads = (
+        f"limit of {measure}",
+        f"of {len(wrong)} wrong ones not below",
+        f"of {len(right)} right ones below",
+    )
+    return Table(heads, lines).to_markdown()
