@@ -12,11 +12,13 @@ import numpy as np
 from scipy import ndimage
 
 from mdvit_jax import errors
-from mdvit_jax.registration import gauss_newton, sampling
+from mdvit_jax.registration import sampling
 from mdvit_jax.registration.foreground import Foreground
+from mdvit_jax.registration.normal_equations import Level
 
 SIZES = (12, 24, 48, 96)
-_SHARE = {12: 1.0, 24: 0.8, 48: 0.45, 96: 0.32}  # of a cube's voxels that take part
+_SHARE = {12: 1.0, 24: 0.8, 48: 0.45, 96: 0.085}  # of a cube's voxels that take part
+_SPARSE = 96  # of cubes of this size a quarter of the voxels says as much as all
 _MARGIN = 3  # voxels of the finest cube left free around the foreground
 _BLUR = 0.42  # deviation, in voxels of the cube, of what averages over such a voxel
 _UNLIKE = 20  # times as large as the other; a cropped head, or a mouse's, is not
@@ -37,7 +39,7 @@ class Pair(NamedTuple):
     fixed: Foreground
     moving: Foreground
     voxel: float
-    cubes: dict[int, tuple[gauss_newton.Level, gauss_newton.Level]]
+    cubes: dict[int, tuple[Level, Level]]
     points: dict[int, tuple[np.ndarray, np.ndarray]]
 
     def centres_together(self) -> np.ndarray:
@@ -98,7 +100,7 @@ def build_pair(fixed: Foreground, moving: Foreground) -> Pair:
     return Pair(fixed, moving, voxel, cubes, points)
 
 
-def _pyramid(foreground: Foreground, voxel: float) -> list[gauss_newton.Level]:
+def _pyramid(foreground: Foreground, voxel: float) -> list[Level]:
     """Cubes of all sizes."""
     size = SIZES[-1]
     inside, weight = foreground.inside.astype(np.float32), foreground.weight
@@ -116,21 +118,25 @@ def _pyramid(foreground: Foreground, voxel: float) -> list[gauss_newton.Level]:
     pyramid = []
     while True:
         image, share, weight = cubes
-        pyramid.append(
-            gauss_newton.Level(image / np.maximum(share, 0.5), share, weight)
-        )
+        pyramid.append(Level(image / np.maximum(share, 0.5), share, weight))
         if len(image) == SIZES[0]:
             return pyramid[::-1]
         cubes = [_halve(cube) for cube in cubes]
 
 
-def _points(level: gauss_newton.Level, share: float) -> np.ndarray:
+def _points(level: Level, share: float) -> np.ndarray:
     """Voxels in or around the foreground, at most a share of the cube; -1 is none.
 
-    Of more than these, as of a head that fills its cube, every so many are left out.
+    Of a fine cube these are the voxels of a body-centred lattice: sums over the
+    Gaussian surroundings of a voxel are the same with a quarter of the voxels. Of more
+    than the share, as of a head that fills its cube, every so many are left out.
     """
     near = ndimage.maximum_filter(level.inside > 0.01, size=2 * sampling.REACH + 1)
-    points = np.flatnonzero(near & (level.weight > 0)).astype(np.int32)
+    near &= level.weight > 0
+    if len(near) >= _SPARSE:
+        odd = [index % 2 for index in np.ogrid[tuple(map(slice, near.shape))]]
+        near &= (odd[0] == odd[1]) & (odd[1] == odd[2])
+    points = np.flatnonzero(near).astype(np.int32)
     count = int(share * near.size)
     if len(points) > count:
         return points[np.linspace(0, len(points) - 1, count).astype(int)]
@@ -152,19 +158,37 @@ def _resample(volume, blur, matrix, size, mode) -> np.ndarray:
     reach = np.ceil(4 * blur).astype(int) + 1
     volume = np.pad(volume, [(r, r) for r in reach], mode=mode)
     smooth = ndimage.gaussian_filter(volume, blur, mode="nearest")
+    linear, offset = matrix[:3, :3], matrix[:3, 3] + reach
+    # The outermost voxels are 0, or what goes on beyond them.
+    if np.array_equal(linear, np.diag(np.diag(linear))):
+        return _interpolate_axes(smooth, np.diag(linear), offset, size)
     return ndimage.affine_transform(
-        smooth,
-        matrix[:3, :3],
-        matrix[:3, 3] + reach,
-        output_shape=(size,) * 3,
-        order=1,
-        mode="grid-constant" if mode == "constant" else "nearest",
+        smooth, linear, offset, output_shape=(size,) * 3, order=1, mode="nearest"
     )
 
 
+def _interpolate_axes(volume, scale, offset, size) -> np.ndarray:
+    """Linear interpolation at scale · index + offset, an axis after the other.
+
+    Of axes that are not turned this is the same as in three dimensions at once, and
+    five times as fast.
+    """
+    for axis, length in enumerate(volume.shape):
+        at = np.clip(scale[axis] * np.arange(size) + offset[axis], 0, length - 1)
+        shares = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(length)))
+        volume = np.moveaxis(
+            np.tensordot(shares.astype(np.float32), volume, (1, axis)), 0, axis
+        )
+    return np.ascontiguousarray(volume)
+
+
 def _halve(volume: np.ndarray) -> np.ndarray:
-    n = len(volume) // 2
-    return volume.reshape(n, 2, n, 2, n, 2).mean(axis=(1, 3, 5))
+    for axis in range(3):
+        even, odd = (
+            volume[(slice(None),) * axis + (slice(first, None, 2),)] for first in (0, 1)
+        )
+        volume = (even + odd) / 2
+    return volume
 
 
 def _thickness(foreground: Foreground) -> float:
