@@ -32,9 +32,9 @@ def main() -> int:
     """Load the networks, run the studies, print their tables."""
     options = _create_parser().parse_args()
     # Imported here: --help and a mistake need not wait for JAX.
-    from mdvit_jax import config
+    from mdvit_jax.config import load_config
 
-    settings = config.load(options.config, options.overrides)
+    settings = load_config(options.config, options.overrides)
     from mdvit_jax.cli import cluster, startup
     from mdvit_jax.studies import runner
 
@@ -66,7 +66,7 @@ def _create_parser() -> parser.Parser:
         nargs="+",
         default=[],
         type=Path,
-        help="folders that train.py wrote (workdir), of which the best checkpoint by "
+        help="folders that train.py wrote (workdir); the best checkpoint by "
         "validation DSC is taken; pretrained, the network of this package; or files of "
         "PyTorch weights (.npz, .pt, .pth) of the authors' programs, whose network "
         "--config describes",

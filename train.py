@@ -37,9 +37,9 @@ def main() -> int:
     command.add_config()
     options = command.parse_args()
     # Imported here: --help and a mistake need not wait for JAX.
-    from mdvit_jax import config
+    from mdvit_jax.config import load_config
 
-    settings = config.load(options.config, options.overrides)
+    settings = load_config(options.config, options.overrides)
     from mdvit_jax.cli import cluster, startup
     from mdvit_jax.training import distributed
 

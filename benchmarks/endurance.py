@@ -3,11 +3,11 @@
     python -m benchmarks.endurance [--minutes 120] [--output FILE]
 
 Trains a small network on synthetic people with one loading worker, by the same command
-that a user gives, and validates, draws and saves every few seconds: what takes a day of
-real training comes many times over. Linux only: it reads /proc. Memory is what the run
-and its workers have allocated; the pages of libraries and other files, which the system
-drops and reads again as it likes, do not count. The growth is the slope of a line
-through all but the first quarter, in which allocators and caches settle.
+that a user gives, and validates, draws and saves every few seconds, as often in an hour
+as a real training in days. Linux only: it reads /proc. Memory is what the run and its
+workers have allocated, without the pages of libraries and other files, which the system
+drops and reads again at any time. The growth is the slope of a line through all but the
+first quarter, in which allocators and caches settle.
 """
 
 import argparse

@@ -43,11 +43,11 @@ def main() -> None:
             kinds = {what: forms}
             if "gradient" not in what:
                 kinds[f"{what}, gradient"] = gradients
-            for kind, of_kind in kinds.items():
-                first = next(iter(of_kind.values()))
+            for kind, forms_of_kind in kinds.items():
+                first = next(iter(forms_of_kind.values()))
                 limit = timing.least_seconds(first, inputs, rate)
                 rows += timing.compare(
-                    kind, of_kind, inputs, options.repeats, limit=limit
+                    kind, forms_of_kind, inputs, options.repeats, limit=limit
                 )
     timing.report(rows, options.output)
 

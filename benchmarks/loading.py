@@ -18,7 +18,7 @@ import nibabel
 import numpy as np
 from scipy import ndimage
 
-from mdvit_jax import config as configuration
+from mdvit_jax.config import load_config
 from mdvit_jax.data import cache, cohort, dataset, pairs, pipeline
 
 _PAIRS = 200
@@ -73,7 +73,7 @@ def configured(root: Path, folder: Path, size: int):
         "data.size": str(size),
         "data.split": f"({len(list(root.iterdir())) - 2}, 1, 1)",
     }
-    config = configuration.load("configs/default.py", settings)
+    config = load_config("configs/default.py", settings)
     folder.mkdir()
     for scan in cohort.read(config):
         cache.write(scan, dataset.conform_scan(scan, config), config)

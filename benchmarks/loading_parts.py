@@ -1,11 +1,11 @@
-"""Where the input's time goes: a scan that is prepared, and a pair that is read.
+"""Where the time of the input goes: preparing a scan, and reading a pair.
 
     python -m benchmarks.loading_parts [--size 128] [--repeats 5]
 
-The scans are those of `benchmarks.loading`. A scan's parts are taken from a profile of
-the program as it prepares one, a pair's are timed one by one, in the training process.
-The limit of a part is the least that it can take: inflating the file, or as many bytes
-read and written once at the rate of a copy within memory.
+The scans are those of `benchmarks.loading`. The parts of preparing a scan come from a
+profile of the program; the parts of reading a pair are timed one by one, in the
+training process. The limit of a part is the shortest possible time: inflating the file,
+or reading and writing its bytes once at the rate of a copy within memory.
 """
 
 import argparse
@@ -132,7 +132,7 @@ def print_pair(config, repeats: int) -> None:
 
 
 def copying(size: int, repeats: int) -> float:
-    """How long as many bytes take to copy within memory that is there already."""
+    """Seconds to copy so many bytes between two arrays that are already allocated."""
     values, copied = np.ones((2, size), np.uint8)
     return timing.shortest(lambda: np.copyto(copied, values), repeats)
 

@@ -20,7 +20,7 @@ from mdvit_jax.losses.ncc import EPSILON
 
 
 def dense_ncc(fixed: Array, warped: Array, *, window: int) -> Array:
-    """Local NCC as it is usually written: five convolutions with a kernel of ones."""
+    """Local NCC in its usual form: five convolutions with a kernel of ones."""
     ones = jnp.ones((1, 1, *[window] * 3), fixed.dtype)
 
     def windowed(volume):

@@ -1,12 +1,12 @@
-"""What a trained network reaches, alone, on people whom it did not learn from.
+"""How well a trained network aligns people it did not learn from, without `register`.
 
     python -m benchmarks.network --weights FILE.safetensors --data ../shared/data
     python -m benchmarks.network --weights FILE.safetensors --data ... --final
 
 Prints a table of mean errors in mm over the brain, and Dice, beside those of the
-centres of mass. `--data` holds ds002748/, oasis1_malf/ and synthseg_labels/. Without
-`--final` the people are those that choose between recipes, with it those of the end.
-The truth between two people is the answer of `register` at 2 mm, kept in --answers.
+centres of mass. `--data` holds ds002748/, oasis1_malf/ and synthseg_labels/. The people
+are those on which recipes are chosen; with `--final` the ones held out to the end. The
+truth between two people is the result of `register` at 2 mm, kept in --answers.
 
 same20    one person, an affine of ±20° about each axis, ±15 %, shear 0.1, 15 mm
 inter20   the same between two people; inter0: two people, not moved
@@ -306,10 +306,10 @@ def dice(fixed, moving, matrix: Array, table) -> tuple[float, float]:
     warped = np.asarray(geometry.warp_affine(mask, matrix)) >= 0.5
     labels = jnp.asarray(moving.labels)
     warped_labels = np.asarray(geometry.warp_affine(labels, matrix, order=0))
-    of_regions = metrics.region_dice(fixed.labels, warped_labels, table)
+    region_scores = metrics.region_dice(fixed.labels, warped_labels, table)
     return (
         metrics.dice(fixed.mask, warped.astype(np.uint8)),
-        float(np.nanmean(list(of_regions.values()))),
+        float(np.nanmean(list(region_scores.values()))),
     )
 
 

@@ -22,9 +22,9 @@ import jax
 import numpy as np
 
 from benchmarks import timing
-from mdvit_jax import config as configuration
 from mdvit_jax import models
 from mdvit_jax.cli import cluster
+from mdvit_jax.config import load_config
 from mdvit_jax.training import distributed, optimizer, sharding, step
 
 _ENOUGH = 15.0  # seconds after which no further step is timed
@@ -49,7 +49,7 @@ def main() -> int:
 
 def measure(settings: Mapping[str, str], extra: Collection[str]) -> dict[str, Any]:
     """Seconds to compile and of a step and forward pass, bytes, on all devices."""
-    config = configuration.load("configs/default.py", dict(settings))
+    config = load_config("configs/default.py", dict(settings))
     mesh = sharding.create_mesh(config.optim.batch, accumulate=config.optim.accumulate)
     network = models.create(config)
     volume = jax.ShapeDtypeStruct((1, *[config.data.size] * 3), np.float32)

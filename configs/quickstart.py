@@ -26,7 +26,7 @@ def get_config():
     config.data.cache = "cache/quickstart"
     config.optim.steps = 2500
     config.optim.lr = 1e-3
-    # The paper's holds so short a training back.
+    # With the paper's, so short a training learns less.
     config.optim.weight_decay = 0.0
     config.optim.decay_every = 1000
     config.optim.decay_factor = 0.5

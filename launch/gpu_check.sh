@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# What this project does on one GPU, within minutes: is it right, how fast, does it learn.
+# Check this project on one GPU within minutes: correctness, speed, learning.
 #
 #     launch/gpu_check.sh OUT [PART...]
 #
-# Writes into the folder OUT what every part printed, results.txt with all of it in order, and
-# the trained run, packed. A part that fails or needs too long does not keep the next from its
-# turn. Parts, in order, all of them if none is named:
+# Writes into the folder OUT the output of every part, results.txt with all of it in order, and
+# the trained run, packed. A part that fails or takes too long does not stop the next one.
+# Parts, in this order, all of them if none is named:
 #
 #     tests       geometry, losses, layers, network and one step, on the device
 #     throughput  whole steps: 64³ and 128³, float32, TF32 and bfloat16, batch 1, 4, 16
@@ -13,9 +13,9 @@
 #     forms       each operation of the network in each of its forms
 #     memory      NTG, NCC and warps beside the time that their memory takes
 #     torch       the authors' form of C2FViT in PyTorch, if that is installed
-#     train       training with CONFIG, whose run comes back
+#     train       training with CONFIG; OUT gets the run
 #
-# The environment may say (defaults in brackets):
+# Environment variables (defaults in brackets):
 #
 #     PYTHON   [python3], with jax for the device and the packages of requirements.txt
 #     WHEELS   folder of wheels that are installed first, for this script alone []
@@ -24,8 +24,8 @@
 #     CONFIG, OPTIONS, TRAIN_SECONDS   of the training [configs/adni.py, none, 300]
 #     SIZES, BATCHES, SIZE, BATCH, TESTS, TEST_PROCESSES   for a trial run without a GPU,
 #              such as 32, 1, 32, 2, affine and 0; SLOWER multiplies the shares of time [1]
-#     PIECE, MOST   MB of a piece of the packed run, and of all pieces [15, 60]; a larger
-#              run comes back as its best parameters alone, which eval.py reads
+#     PIECE, MOST   MB of a piece of the packed run, and of all pieces [15, 60]; of a larger
+#              run OUT gets the best parameters only, which eval.py reads
 
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -76,8 +76,8 @@ check_tests() {
     [ "$quick" = 1 ] && files=(${TESTS:-affine warp ntg layers step})
     files=("${files[@]/#/tests/test_}")
     files=("${files[@]/%/.py}")
-    # Accelerators round the factors of products unless told otherwise; geometry and losses
-    # tell them so themselves, the network does not.
+    # Accelerators round the factors of products by default; geometry and losses ask for full
+    # precision themselves, the network does not.
     JAX_DEFAULT_MATMUL_PRECISION=float32 run tests "${TESTS_SECONDS:-$((quick ? 50 : 100))}" \
         INT "$python" -m pytest -q -n "${TEST_PROCESSES:-8}" --maxprocesses 16 --durations=5 \
         -p no:cacheprovider -k "not blocks" "${files[@]}"

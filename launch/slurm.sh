@@ -3,9 +3,9 @@
 #
 #     CONFIG=configs/adni.py sbatch launch/slurm.sh --config.optim.batch=16
 #
-# Two minutes before its time is over, and when it is preempted, the tasks get SIGTERM:
-# the run saves and exits with 143, and the job is queued again and goes on. So it is when a
-# task was lost (134, or 137 if it was killed), and while what is left of a lost task still
+# Two minutes before the end of its time, and when it is preempted, the tasks get SIGTERM:
+# the run saves and exits with 143, and the job is queued again and goes on. It is queued
+# again, too, when a task was lost (134, or 137 if it was killed), and while a lost task still
 # holds the run's folder (75). Any other exit code, such as 2 for a mistake in the
 # configuration, ends the job.
 
@@ -29,7 +29,7 @@ PYTHON=${PYTHON:-python}
 # a run is as fast and does not grow over days (docs/performance.md).
 export MALLOC_ARENA_MAX=${MALLOC_ARENA_MAX:-${SLURM_CPUS_PER_TASK:-8}}
 
-trap : TERM # a preemption may tell this script too, which is to wait for the tasks
+trap : TERM # a preemption may signal this script too; it must wait for the tasks
 # When a task fails the others end by themselves. If Slurm ended them, by SIGTERM, a mistake
 # would look like a preemption.
 srun --kill-on-bad-exit=0 --cpus-per-task="$SLURM_CPUS_PER_TASK" \

@@ -1,9 +1,9 @@
-"""A small copy of what a configuration trains with, for a machine that has no data.
+"""Copy the scans and label maps of a configuration, small, for a machine without data.
 
     PYTHONPATH=. python launch/small_copy.py --config configs/anything.py --output NEW
 
-Writes the scans for training and validation, on a grid of 2 mm in 8 bits, and the label
-maps as one file, and prints the options for train.py. Those for the test stay here.
+Writes the scans for training and validation on a grid of 2 mm in 8 bits, and the label
+maps as one file; prints the options for train.py. Scans for the test are not copied.
 """
 
 import argparse
@@ -12,9 +12,9 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from mdvit_jax import config as configuration
 from mdvit_jax import errors
 from mdvit_jax.cli import parser
+from mdvit_jax.config import load_config
 from mdvit_jax.data import cohort, dataset, head_file, label_maps
 
 VOXEL = 2.0  # mm; the grids that networks see are coarser
@@ -29,7 +29,7 @@ def main() -> int:
     command.add_config()
     command.add_argument("--output", type=Path, required=True, help="the folder")
     options = command.parse_args()
-    config = configuration.load(options.config, options.overrides)
+    config = load_config(options.config, options.overrides)
     with config.unlocked():
         config.data.size = round(config.data.field_of_view / VOXEL)
         config.data.cache = ""

@@ -1,12 +1,12 @@
-"""Train for a fixed time: the learning rate falls towards its end.
+"""Train for a fixed time, towards whose end the learning rate falls.
 
     PYTHONPATH=. python launch/train_for.py SECONDS RUN OUT --config FILE [OPTIONS]
 
-With a configuration whose rate is constant after its rise (optim.schedule "cosine" with
-optim.cooldown). Trains at that rate for seven tenths of what SECONDS leave beside
-starting twice; stops; counts how many steps the rest has time for, and resumes with so
-many, over which the rate falls to 0. RUN is the run's folder; OUT gets its newest
-weights, its record and curves, and what it printed.
+The configuration has a rate that is constant after its rise (optim.schedule "cosine"
+with optim.cooldown). Of SECONDS, less two starts, seven tenths are trained at that
+rate; then the run is stopped and resumed with as many steps as the rest has time for,
+over which the rate falls to 0. RUN is the run's folder; OUT gets its newest weights,
+its record, its curves and its output.
 """
 
 import json

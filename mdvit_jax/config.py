@@ -54,7 +54,7 @@ _LEAST = {
 }
 
 
-def load(
+def load_config(
     path: str | Path, overrides: Mapping[str, str] | Sequence[str] = ()
 ) -> ml_collections.ConfigDict:
     """Run a configuration file and apply the overrides; the result is locked.
@@ -145,7 +145,7 @@ def _nearest(name: str, known: Mapping[str, Any]) -> str:
     return max(in_group or known, key=likeness)
 
 
-def save(config: ml_collections.ConfigDict, folder: str | Path) -> None:
+def save_config(config: ml_collections.ConfigDict, folder: str | Path) -> None:
     """Write the resolved configuration as `config.json` into a run's folder."""
     path = bucket.open_folder(folder) / "config.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -153,8 +153,8 @@ def save(config: ml_collections.ConfigDict, folder: str | Path) -> None:
     atomic.write_text(path, text)
 
 
-def saved(folder: str | Path) -> ml_collections.ConfigDict:
-    """The configuration that `save` wrote into a run's folder.
+def read_config(folder: str | Path) -> ml_collections.ConfigDict:
+    """The configuration that `save_config` wrote into a run's folder.
 
     Raises:
         UserError: the folder holds no run.

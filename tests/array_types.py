@@ -1,4 +1,4 @@
-"""Shapes in signatures, for the tests: NumPy's arrays count as JAX's, as in JAX."""
+"""Check the shapes in signatures during tests; NumPy's arrays count as JAX's."""
 
 import builtins
 
@@ -14,7 +14,7 @@ ROOMS = (
     "mdvit_jax.registration.gauss_newton",
     "mdvit_jax.registration.normal_equations",
 )
-# Called by its name by the hook of `install`.
+# The hook of `install` calls it by name.
 check = beartype.beartype(
     conf=beartype.BeartypeConf(
         hint_overrides=beartype.FrozenDict({jax.Array: jax.Array | np.ndarray})
@@ -23,7 +23,7 @@ check = beartype.beartype(
 
 
 class _Kind:
-    """`Float`, `Int` and so on, of either kind of array."""
+    """`Float`, `Int` and so on, for arrays of NumPy and of JAX."""
 
     def __init__(self, kind):
         self._kind = kind
@@ -34,10 +34,10 @@ class _Kind:
 
 
 def install() -> None:
-    """Check the shapes in the signatures of `ROOMS` wherever a test calls them.
+    """Check the shapes in the signatures of `ROOMS` at each call of a test.
 
-    At run time they are text: the package itself needs neither jaxtyping nor beartype,
-    so the names that the text holds are put where beartype finds them.
+    The package needs neither jaxtyping nor beartype: its annotations are text. Here the
+    names in that text are defined, so that beartype can evaluate it.
     """
     for name in ("Bool", "Float", "Int", "Num", "Shaped"):
         setattr(builtins, name, _Kind(getattr(jaxtyping, name)))

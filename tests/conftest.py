@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-# What one test has compiled, others and the commands that they start need not compile
-# again; set before JAX is imported.
+# Tests, and the commands that they start, share compiled programs; set before JAX is
+# imported.
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR",
     str(Path(__file__).resolve().parents[1] / ".pytest_cache" / "jax"),
@@ -36,7 +36,7 @@ def real_data() -> Path:
 
 @pytest.fixture
 def unchecked_shapes():
-    """Let wrong shapes reach the function, whose own message is then tested."""
+    """Switch off the checks of shapes, to test a function's own message."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
@@ -62,22 +62,34 @@ def golden(golden_file) -> dict[str, np.ndarray]:
 def quick_compilation():
     """Compile without optimising, in the module's commands too.
 
-    A tiny network for a few steps waits for the compiler alone, and the results are the
-    same but for rounding. Registration computes more than it compiles: not for that.
+    A tiny network of a few steps spends its time in the compiler, and the results are
+    the same but for rounding. Registration computes more than it compiles: not for it.
     """
     before = jax.config.read("jax_disable_most_optimizations")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
         jax.config.update("jax_disable_most_optimizations", True)
-        jax.clear_caches()  # else what other modules have compiled is used again
+        jax.clear_caches()  # or programs of other modules would be used
         yield
     jax.config.update("jax_disable_most_optimizations", before)
     jax.clear_caches()
 
 
 @pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> dict[str, str]:
+    """`recorded_run.TINY` with its people in a cache, which commands read at once."""
+    import recorded_run
+    from mdvit_jax.config import load_config
+    from oracle import people
+
+    settings = recorded_run.TINY | {"data.cache": str(tmp_path_factory.mktemp("cache"))}
+    people.fill(load_config(recorded_run.ROOT / "configs/default.py", settings))
+    return settings
+
+
+@pytest.fixture(scope="session")
 def run_python():
-    """Run a program in a Python of its own, at the root; it must end well."""
+    """Run a program in a new Python at the root; it must exit with 0."""
 
     def run(program: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(

@@ -1,7 +1,7 @@
-"""Tiny training runs in processes of their own, whose pairs are written down.
+"""Tiny training runs in processes of their own, with a record of their pairs.
 
-As a program, `recorded_run.py RECORD ARGUMENT...` is `train.py ARGUMENT...`: each batch
-that a process loads becomes a row of the file RECORD.
+`recorded_run.py RECORD ARGUMENT...` runs `train.py ARGUMENT...` and adds a row to the
+file RECORD for each batch that the process loads.
 """
 
 import json
@@ -19,14 +19,13 @@ ROOT = Path(__file__).resolve().parents[1]
 TINY = {
     "data.layout": "synthetic",
     "data.size": "16",
-    "data.split": "(4, 1, 1)",
+    "data.split": "(4, 2, 0)",
     "data.workers": "0",
     "data.synthetic.people": "6",
-    "data.task": "template",
     "model.embedding": "8",
     "model.depth": "1",
     "model.dilations": "(1,)",
-    "model.patches": "(3,)",
+    "model.patches": "(3,)",  # one stage is quickest to compile
     "model.strides": "(4,)",
     "loss.stride": "1",
     "loss.levels": "1",
@@ -38,11 +37,11 @@ TINY = {
 
 
 class Run:
-    """A run's folder; each part of the run may be computed elsewhere."""
+    """A run's folder, trained in parts, each with its own devices and processes."""
 
-    def __init__(self, folder: Path, **settings: str):
+    def __init__(self, folder: Path, settings: dict[str, str]):
         self.workdir, self.records = folder / "run", folder / "records"
-        self.settings = TINY | settings
+        self.settings = settings
         self.records.mkdir(parents=True)
 
     def start(
@@ -54,9 +53,14 @@ class Run:
         model: int = 1,
         **environ: str,
     ):
-        """Train up to a step, in so many processes with so many devices each.
+        """Start training up to a step.
 
-        So many of the devices share the largest weights.
+        Args:
+            steps: where training ends.
+            devices: devices of each process.
+            processes: how many to start.
+            model: devices that share the largest weights.
+            environ: further variables of the environment.
         """
         values = self.settings | {"optim.steps": str(steps), "mesh.model": str(model)}
         values["workdir"] = str(self.workdir)
@@ -81,10 +85,10 @@ class Run:
         return started
 
     def train(self, steps: int, **options) -> None:
-        """As `start`, to its good end."""
+        """As `start`, and wait until all processes have exited with 0."""
         for process in self.start(steps, **options):
-            said, _ = process.communicate(timeout=500)
-            assert process.returncode == 0, said
+            output, _ = process.communicate(timeout=500)
+            assert process.returncode == 0, output
 
     def losses(self) -> list[float]:
         """The loss of each step, from the first one on."""
@@ -96,7 +100,7 @@ class Run:
     def pairs(self) -> dict[int, list]:
         """Step → the pairs of its whole batch, in order.
 
-        A step that is computed again, after a signal, takes the place of the first.
+        A step that is repeated after a signal replaces its first row.
         """
         pairs: dict[int, dict[int, list]] = {}
         for path in sorted(self.records.iterdir()):
@@ -119,7 +123,7 @@ distributed.join(cluster.find_place(os.environ))
 
 
 def start_together(program: str, *arguments: str) -> list[subprocess.Popen]:
-    """A Python program in two processes, which have met as those of a run do."""
+    """Run a Python program in two processes that are joined like those of a run."""
     return [
         subprocess.Popen(
             [sys.executable, "-c", JOIN + program, *arguments],
@@ -134,7 +138,7 @@ def start_together(program: str, *arguments: str) -> list[subprocess.Popen]:
 
 
 def environs(count: int) -> list[dict[str, str]]:
-    """The environment of each of so many processes of one run."""
+    """The environment variables of each of `count` processes of one run."""
     address = f"127.0.0.1:{free_port()}"
     values = [(address, str(count), str(index)) for index in range(count)]
     return [dict(zip(NAMES, each, strict=True)) for each in values]

@@ -48,19 +48,19 @@ def test_matrix_equals_the_product_in_double_precision(parameters, centre):
 
 
 def test_each_parameter_has_its_place():
-    """Order and units: translation, rotation, shear, scale, each of x, y, z."""
+    """Order and units: translation, rotation, shear, scale, each along x, y, z."""
 
-    def of(index, value):
+    def matrix_with(index, value):
         return np.asarray(geometry.affine_matrix(jnp.zeros(12).at[index].set(value)))
 
     for axis in range(3):
-        assert of(axis, 0.3)[axis, 3] == pytest.approx(0.3)
-        assert of(9 + axis, 0.4)[axis, axis] == pytest.approx(1.2)
+        assert matrix_with(axis, 0.3)[axis, 3] == pytest.approx(0.3)
+        assert matrix_with(9 + axis, 0.4)[axis, axis] == pytest.approx(1.2)
     y, z = np.eye(3)[1:]
-    quarter = of(3, 0.5)[:3, :3]  # a quarter turn about x takes y to z
+    quarter = matrix_with(3, 0.5)[:3, :3]  # a quarter turn about x takes y to z
     assert quarter @ y == pytest.approx(z, abs=1e-6)
     for index, place in ((6, (0, 1)), (7, (0, 2)), (8, (1, 2))):
-        assert of(index, 0.1)[place] == pytest.approx(0.1 * np.pi)
+        assert matrix_with(index, 0.1)[place] == pytest.approx(0.1 * np.pi)
 
 
 def test_zero_is_the_identity_exactly():
@@ -74,7 +74,7 @@ def test_only_translation_moves_the_centre():
     parameters, centre = random_parameters(3), np.array([0.2, -0.3, 0.1], np.float32)
     translation = parameters[:3].copy()
     matrix = geometry.affine_matrix(parameters, centre=jnp.asarray(centre))
-    # The translation acts first: what lies that much before the centre lands on it.
+    # The translation acts first: the point that far before the centre lands on it.
     assert affine.apply(matrix, centre - translation) == pytest.approx(centre, abs=1e-5)
 
 
@@ -116,10 +116,10 @@ def test_batches_jit_and_vmap_agree():
         alone = geometry.affine_matrix(parameters[index], centre=centre[index])
         assert batched[index] == pytest.approx(np.asarray(alone), abs=1e-6)
 
-    def of(parameters, centre):
+    def affine(parameters, centre):
         return geometry.affine_matrix(parameters, centre=centre)
 
-    compiled = jax.jit(jax.vmap(of))(parameters, centre)
+    compiled = jax.jit(jax.vmap(affine))(parameters, centre)
     assert compiled == pytest.approx(np.asarray(batched), abs=1e-6)
 
 

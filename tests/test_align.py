@@ -1,4 +1,4 @@
-"""Where alignments end: heads made from formulas, and real brains."""
+"""The results of alignments of heads defined by formulas, and of real brains."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def result(fixed):
 
 
 def apart(one, other) -> float:
-    """How far two matrices put a point of the surface from each other, at most, mm."""
+    """The largest distance of a point of the surface under two matrices, mm."""
     offsets = POINTS @ (one - other)[:3, :3].T + (one - other)[:3, 3]
     return float(np.linalg.norm(offsets, axis=1).max())
 
@@ -60,7 +60,7 @@ def test_an_affine_is_recovered(result):
 @pytest.mark.parametrize(
     "contrast", [lambda values: 0.1 + 0.9 * values**2, lambda values: 1.1 - values]
 )
-def test_whatever_the_contrast(fixed, contrast):
+def test_any_contrast_is_aligned(fixed, contrast):
     result = register(fixed, seen(TRUTH, contrast=contrast))
     assert apart(result.matrix, TRUTH) < 0.15 * VOXEL
     assert result.quality.status == "ok"
@@ -78,7 +78,7 @@ def test_with_fewer_degrees_of_freedom(fixed, dof, scale):
         assert np.abs(square - np.eye(3)).max() < 1e-5
 
 
-def test_the_way_back_is_the_inverse(fixed, result):
+def test_swapped_images_give_the_inverse(fixed, result):
     back = register(seen(TRUTH), fixed)
     assert apart(back.matrix @ result.matrix, np.eye(4)) < 0.01 * VOXEL
 
@@ -89,7 +89,7 @@ def test_from_the_headers_alone(fixed, result):
 
 
 def test_the_order_of_a_files_axes_does_not_matter(fixed, result):
-    # test_levels has the cubes of all 48 orders, from which everything follows.
+    # test_levels checks the cubes of all 48 orders, and all else follows from these.
     for axes, flips in ORDERS[::7]:
         again = register(fixed, reordered(*seen(TRUTH), axes, flips))
         assert apart(again.matrix, result.matrix) < 1e-4, (axes, flips)
@@ -100,7 +100,7 @@ def test_any_orientation_is_recovered(fixed, seed):
     truth = pose(Rotation.random(rng=np.random.default_rng(seed)))
     result = register(fixed, seen(truth))
     assert apart(result.matrix, truth) < 0.15 * VOXEL
-    # A wrong header might have exchanged left and right.
+    # Had the header been wrong, left and right might be exchanged.
     (reason,) = result.quality.reasons
     assert result.quality.status == "check" and "left and right" in reason
 
@@ -113,14 +113,14 @@ def test_a_header_with_the_axes_in_a_wrong_order(fixed):
     assert apart(result.matrix, truth) < 0.15 * VOXEL
 
 
-def test_a_mirrored_head_is_laid_on_by_no_mirror(fixed):
+def test_a_mirrored_head_gets_no_mirroring_matrix(fixed):
     data, affine = seen(TRUTH)
     result = register(fixed, (np.ascontiguousarray(data[::-1]), affine))
     assert np.linalg.det(result.matrix[:3, :3]) > 0
     assert result.alignment.score < 0.3 and result.after.correlation < 0.6
 
 
-def test_two_equally_good_answers_are_reported():
+def test_two_equally_good_orientations_are_reported():
     half = np.diag([-1.0, -1, 1, 1])
     shape, affine = heads.grid(46, VOXEL)
     both = heads.head(shape, affine) + heads.head(shape, affine, half)
@@ -134,7 +134,7 @@ def test_two_equally_good_answers_are_reported():
     assert "another orientation" in result.quality.reasons[0]
 
 
-def test_what_a_mask_leaves_out_does_not_pull(fixed):
+def test_voxels_outside_a_mask_have_no_influence(fixed):
     data, affine = seen(TRUTH)
     index = np.moveaxis(np.indices(data.shape), 0, -1)
     at = index @ affine[:3, :3].T + affine[:3, 3]
@@ -169,7 +169,7 @@ def test_the_measures(fixed):
     assert nothing.overlap == 0 and nothing.correlation == pytest.approx(0, abs=1e-6)
 
 
-def test_where_a_mask_leaves_out_nothing_need_be_covered(fixed):
+def test_overlap_counts_within_the_masks_only(fixed):
     data, affine = fixed
     index = np.indices(data.shape)[0]
     skull = np.where((data == 0) & (index > 6) & (index < 40), 0.5, data)
@@ -231,7 +231,7 @@ def coarse_brain(real_data):
 
 
 def moved_linearly(image, truth):
-    """What interpolation widens by half a voxel, and darkens there."""
+    """The brain after interpolation, which widens its dark border by half a voxel."""
     data = resample(image.data, image.affine, np.linalg.inv(truth), image.grid)
     return data, image.affine
 
@@ -245,7 +245,7 @@ def mean_error(matrix, truth, at):
     return np.linalg.norm(at @ off[:3, :3].T + off[:3, 3], axis=1).mean()
 
 
-def test_an_interpolated_brain_has_no_other_size(coarse_brain):
+def test_interpolation_does_not_change_the_size_of_a_brain(coarse_brain):
     at = brain_points(coarse_brain)
     turn = Rotation.from_euler("xyz", [8, -5, 12], degrees=True).as_matrix()
     linear = turn @ np.diag([1.05, 0.97, 1.03])
@@ -270,7 +270,7 @@ def test_an_image_on_itself_is_the_identity(coarse_brain):
     ],
     ids=["smoothed", "inverted"],
 )
-def test_its_own_changed_copy_is_where_it_is(coarse_brain, change):
+def test_a_changed_copy_stays_in_place(coarse_brain, change):
     moving = change(coarse_brain.data).astype(np.float32), coarse_brain.affine
     result = register(coarse_brain, moving)
     at = brain_points(coarse_brain)
@@ -279,7 +279,7 @@ def test_its_own_changed_copy_is_where_it_is(coarse_brain, change):
 
 
 def test_two_contrasts_of_a_whole_head_agree_from_two_starts(real_data):
-    """T1 and T2 of one session, of other fields of view; starts 15° and 20 mm away."""
+    """T1 and T2 of one session, in two fields of view; starts 15° and 20 mm away."""
     one, other = (
         real_data / "lhdata" / f"sub-01_{n}.nii.gz" for n in ("T1w", "inplaneT2")
     )
@@ -294,8 +294,8 @@ def test_two_contrasts_of_a_whole_head_agree_from_two_starts(real_data):
     assert apart(*answers) < 0.1  # mm
 
 
-def test_headers_that_lay_two_objects_apart_do_not_win(fixed):
-    """Where nothing overlaps, no outline differs: that is no good score."""
+def test_headers_that_place_objects_apart_do_not_win(fixed):
+    """Without overlap no outlines differ, which must not count as a good score."""
     data, affine = seen(TRUTH)
     far = affine.copy()
     far[:3, 3] += 400

@@ -19,7 +19,7 @@ NEAR[:3, 3] = 2, -1, 3
 
 
 def to_sitk(data: np.ndarray, matrix: np.ndarray) -> sitk.Image:
-    """An image with these voxels in this place (LPS)."""
+    """The image in SimpleITK, whose world is LPS."""
     image = sitk.GetImageFromArray(data.transpose(2, 1, 0))
     lps = np.diag([-1.0, -1, 1, 1]) @ matrix
     sizes = np.linalg.norm(lps[:3, :3], axis=0)
@@ -72,7 +72,7 @@ def test_the_identity_changes_nothing():
         assert (transforms.resample(data, grid.affine, np.eye(4), grid) == data).all()
 
 
-def test_there_and_back():
+def test_a_transform_and_its_inverse_cancel():
     grid, matrix = GRIDS["straight"], NEAR
     x = np.indices(grid.shape, dtype=np.float32)
     ramp = 1 + x[0] + 2 * x[1] + 3 * x[2]  # which linear interpolation does not blur
@@ -170,8 +170,8 @@ def test_an_fsl_matrix_takes_the_two_images(folder, invert):
     assert one.any() and np.abs(one - other).max() < 1e-2
 
 
-def test_transforms_with_options_of_their_own(folder):
-    """An inverse, and then FSL's, one on the way back, or greedy's."""
+def test_options_of_single_transforms(folder):
+    """An inverse, then a matrix of FSL, its inverse, or one of greedy."""
     middle = GRIDS["coronal"]
     images.save(folder / "middle.nii.gz", np.ones(middle.shape, np.uint8), middle)
     moving = nifti.read_grid(folder / "moving.nii.gz")
@@ -249,7 +249,7 @@ def test_labels_stay_labels(folder):
 
 
 def patches(path, dtype, values=(0, 7, 9, 200)):
-    """A label map whose labels are larger than a voxel."""
+    """A label map with patches larger than a voxel."""
     grid = GRIDS["radiological"]
     coarse = np.random.default_rng(4).choice(values, (4, 3, 4))
     data = np.kron(coarse, np.ones((6, 6, 5))).astype(dtype)
@@ -257,7 +257,7 @@ def patches(path, dtype, values=(0, 7, 9, 200)):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_a_label_map_is_not_mixed_by_accident(folder, capsys, dtype):
+def test_a_label_map_is_not_interpolated_by_accident(folder, capsys, dtype):
     patches(folder / "p.nii", dtype)
     words = ["--transform", "a.tfm", "--moving", "p.nii", "--reference"]
     words += ["fixed.nii.gz", "--output", "w.nii", "--overwrite"]
@@ -339,7 +339,7 @@ def test_linear_labels_under_the_identity_are_the_same(shape):
     assert (warped == labels).all()
 
 
-def test_of_two_labels_of_equal_weight_the_smaller_wins():
+def test_of_two_equal_weights_the_smaller_label_wins():
     labels = np.array([5, 3, 0, 8], np.int32).reshape(4, 1, 1)
     grid, half = transforms.Grid((4, 1, 1), np.eye(4)), np.eye(4)
     half[0, 3] = 0.5
@@ -347,7 +347,7 @@ def test_of_two_labels_of_equal_weight_the_smaller_wins():
     assert warped.ravel().tolist() == [3, 0, 0, 8]  # the last is at the edge of its box
 
 
-def test_there_are_no_new_labels_through_any_transform():
+def test_no_transform_makes_new_labels():
     random = np.random.default_rng(3)
     target = GRIDS["coronal"]
     for seed in range(20):
@@ -423,7 +423,7 @@ def test_the_time_step_between_nifti_and_freesurfer(folder, unit, step):
     assert header.get_zooms()[3] == step and header.get_xyzt_units()[1] == "msec"
 
 
-def test_of_a_reference_only_the_grid_counts(folder):
+def test_only_the_grid_of_a_reference_is_used(folder):
     save_series(folder / "many.nii.gz", GRIDS["oblique"], 3)
     nib.save(
         nib.Nifti1Image(np.ones(GRIDS["oblique"].shape, "u1"), GRIDS["oblique"].affine),
@@ -439,7 +439,7 @@ def test_of_a_reference_only_the_grid_counts(folder):
 
 
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
-def test_of_a_series_one_volume_is_held_besides_input_and_output(folder, ending):
+def test_a_series_is_resampled_one_volume_at_a_time(folder, ending):
     grid, count = GRIDS["radiological"], 60
     save_series(folder / f"m{ending}", grid, count, np.int16)
     words = ["--transform", "a.tfm", "--moving", f"m{ending}"]
@@ -457,7 +457,7 @@ def test_of_a_series_one_volume_is_held_besides_input_and_output(folder, ending)
 @pytest.mark.parametrize("interpolation", ["nearest", "linear"])
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".mgz"])
 def test_a_larger_image_takes_four_times_as_much_memory(folder, ending, interpolation):
-    """That is, of what it has more of: 482 million voxels of 16 bits, 4 GB."""
+    """Not more: 482 million voxels of 16 bits take 4 GB."""
     words = ["--transform", "a.tfm", "--moving", f"m{ending}"]
     words += ["--reference", f"m{ending}", "--output", f"w{ending}", "--overwrite"]
     words += ["--interpolation", interpolation]

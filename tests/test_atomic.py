@@ -1,4 +1,4 @@
-"""Files are replaced whole: of long and odd names, and behind symbolic links."""
+"""Files are replaced whole: with long and odd names, and behind symbolic links."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
 
 @pytest.mark.parametrize("there", [False, True])
 @pytest.mark.parametrize("relative", [False, True])
-def test_of_a_symbolic_link_the_target_is_written(tmp_path, there, relative):
+def test_the_target_of_a_symbolic_link_is_written(tmp_path, there, relative):
     (tmp_path / "store").mkdir()
     target, link = tmp_path / "store/real.txt", tmp_path / "link.txt"
     link.symlink_to("store/real.txt" if relative else target)

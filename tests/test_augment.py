@@ -22,14 +22,14 @@ def volumes(count=1, seed=0) -> np.ndarray:
     return np.random.default_rng(seed).random((count, N, N, N), np.float32)
 
 
-def test_nothing_is_changed_when_nothing_is_asked_for():
+def test_without_augmentation_nothing_changes():
     fixed, moving = volumes(2), volumes(2, seed=1)
     result = augment.augment(keys(0, 2), fixed, moving, NONE)
     np.testing.assert_array_equal(result[0], fixed)
     np.testing.assert_array_equal(result[1], moving)
 
 
-def test_a_flip_reverses_one_axis_exactly_and_each_axis_has_its_turn():
+def test_a_flip_reverses_one_random_axis_exactly():
     settings = NONE._replace(flip=1.0)
     fixed = volumes(60)
     flipped, also = augment.augment(keys(1, 60), fixed, fixed, settings)
@@ -42,7 +42,7 @@ def test_a_flip_reverses_one_axis_exactly_and_each_axis_has_its_turn():
     assert counts.min() > 8
 
 
-def test_a_rotation_turns_about_x_within_its_limits():
+def test_rotations_are_about_x_within_their_limits():
     settings = NONE._replace(rotate=1.0)
     keys = jax.random.split(jax.random.key(2), 400)
     matrices = np.asarray(jax.vmap(lambda k: augment.random_matrix(k, settings))(keys))
@@ -71,7 +71,7 @@ def test_the_rotation_is_that_of_scipy():
     np.testing.assert_allclose(warped, oracle, atol=1e-4)
 
 
-def test_both_happen_with_their_probability():
+def test_flips_and_rotations_have_their_probabilities():
     settings = NONE._replace(flip=0.5, rotate=0.25)
     keys = jax.random.split(jax.random.key(3), 2000)
     matrices = np.asarray(jax.vmap(lambda k: augment.random_matrix(k, settings))(keys))
@@ -83,7 +83,7 @@ def test_both_happen_with_their_probability():
 
 
 def test_labels_follow_the_image():
-    """The matrix that a pair's key draws moves its labels as `augment` moves it."""
+    """The matrix drawn from a pair's key moves labels as `augment` moves images."""
     labels = np.zeros((1, N, N, N), np.int32)
     labels[0, 2:5, 3:9, 6:11] = 1035
     settings, image = NONE._replace(flip=1.0, rotate=1.0), (labels > 0).astype("f4")
@@ -109,7 +109,7 @@ def test_gamma_changes_the_moving_image_alone():
     assert np.abs(logs).max() < 0.501 and logs.min() < -0.3 and logs.max() > 0.3
 
 
-def test_pairs_of_a_batch_draw_apart_and_again_the_same():
+def test_pairs_draw_independently_and_reproducibly():
     settings = NONE._replace(rotate=1.0)
     volume = np.repeat(volumes(), 2, axis=0)
     (first, second), _ = augment.augment(keys(7, 2), volume, volume, settings)

@@ -1,4 +1,4 @@
-"""`mdvit batch`: a status for every pair, whatever they are, and going on."""
+"""`mdvit batch`: a status for every pair, and resumption."""
 
 import csv
 import os
@@ -21,7 +21,7 @@ TURNED[:3, 3] = 3, -2, 4
 
 @pytest.fixture
 def folder(tmp_path):
-    """Four images, one of which is damaged."""
+    """Four images; one is damaged."""
     shape, affine = heads.grid(24, 8.0)
     (tmp_path / "scans").mkdir()
     save(tmp_path / "fixed.nii.gz", heads.head(shape, affine), affine)
@@ -44,7 +44,7 @@ def save(path, data, affine):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """A registration that reads and checks its images but aligns nothing."""
+    """Replace registration by a stub that only reads and checks its images."""
     calls = []
 
     def check_only(fixed, moving, *, dof, fixed_mask, moving_mask):
@@ -130,7 +130,7 @@ def test_pairs_are_registered(folder, capsys):
     assert table(folder)["masked"]["inputs"] != row["inputs"]
 
 
-def test_bad_rows_stop_nothing(folder, quick, capsys):
+def test_bad_rows_do_not_stop_the_batch(folder, quick, capsys):
     (folder / "bug.nii").write_bytes(b"")
     text = "fixed,moving\nfixed.nii.gz,broken.nii.gz\nno.nii,scans/anna.nii.gz\n"
     text += "fixed.nii.gz,bug.nii\nfixed.nii.gz,scans/bert.nii.gz\n"
@@ -147,7 +147,7 @@ def test_bad_rows_stop_nothing(folder, quick, capsys):
     assert files(folder) == ["bert.tfm", "bert_warped.nii.gz", "results.csv"]
 
 
-def test_what_is_there_is_not_computed_again(folder, quick, capsys):
+def test_up_to_date_results_are_kept(folder, quick, capsys):
     assert run(folder, BOTH) == 1 and len(quick) == 2
     before = (folder / "r/results.csv").read_bytes()
     assert run(folder, BOTH) == 1 and len(quick) == 2
@@ -158,7 +158,7 @@ def test_what_is_there_is_not_computed_again(folder, quick, capsys):
     assert [c[0] for c in quick[2:]] == ["anna.nii.gz"]
 
 
-def test_what_has_changed_is_computed_again(folder, quick):
+def test_changed_inputs_are_computed_again(folder, quick):
     run(folder, BOTH)
     path = folder / "scans/anna.nii.gz"
     os.utime(path, ns=(1, 1))
@@ -180,7 +180,7 @@ def test_errors_are_tried_again(folder, quick):
     assert table(folder)["later"]["status"] == "ok"
 
 
-def test_interrupted_it_goes_on(folder, quick, monkeypatch, capsys):
+def test_an_interrupted_batch_goes_on(folder, quick, monkeypatch, capsys):
     save_image = image.save
 
     def stopped(path, *arguments, **options):
@@ -257,7 +257,7 @@ def test_a_folder_whose_name_is_not_utf_8(folder, quick):
     assert run(other, GOOD) == 0 and len(quick) == 1, "nothing has changed"
 
 
-def test_a_csv_that_is_not_there(folder, capsys):
+def test_a_missing_csv(folder, capsys):
     words = ["--pairs", str(folder / "no.csv"), "--output", str(folder / "r")]
     assert __main__.main(["batch", *words]) == 2
     message = capsys.readouterr().err
@@ -273,14 +273,14 @@ def test_a_second_batch_in_the_folder_is_refused(folder, quick, capsys):
     assert run(folder, GOOD) == 0
 
 
-def test_labels_that_cannot_be_carried_along(folder, quick, capsys):
+def test_labels_that_cannot_be_resampled(folder, quick, capsys):
     text = "fixed,moving,labels\nfixed.nii.gz,scans/anna.nii.gz,fixed.nii.gz\n"
     assert run(folder, text) == 1
     assert "no label map" in table(folder)["anna"]["reasons"]
     assert files(folder) == ["results.csv"]
 
 
-def test_no_input_is_written_over(folder, quick, capsys):
+def test_no_input_is_overwritten(folder, quick, capsys):
     (folder / "r").mkdir()
     (folder / "scans/anna.nii.gz").rename(folder / "r/b_warped.nii.gz")
     text = "fixed,moving,name\nfixed.nii.gz,r/b_warped.nii.gz,b\n"
@@ -289,7 +289,7 @@ def test_no_input_is_written_over(folder, quick, capsys):
 
 
 @pytest.mark.parametrize("content", [b"a,b\n1,2\n", b"\xff\xfe", b'"'])
-def test_a_results_file_of_something_else_stays(folder, quick, capsys, content):
+def test_a_foreign_results_file_stays(folder, quick, capsys, content):
     (folder / "r").mkdir()
     (folder / "r/results.csv").write_bytes(content)
     assert run(folder, GOOD) == 2
@@ -312,7 +312,7 @@ def test_a_full_disk_ends_the_batch(folder, quick, capsys, monkeypatch):
     assert "No space" in capsys.readouterr().err
 
 
-def test_what_no_batch_wrote_is_not_replaced(folder, quick, capsys):
+def test_files_that_no_batch_wrote_are_not_replaced(folder, quick, capsys):
     (folder / "r").mkdir()
     (folder / "r/anna_warped.nii.gz").write_bytes(b"mine")
     assert run(folder, BOTH) == 2 and not quick

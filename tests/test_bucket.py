@@ -6,20 +6,18 @@ import jax
 import numpy as np
 import pytest
 from etils import epath
+from gcp_storage_emulator import server as emulator
 
-from mdvit_jax import config as configuration
 from mdvit_jax import errors
+from mdvit_jax.config import read_config
 from mdvit_jax.training import checkpoint, loop, metrics_log, pretrained
 from oracle.run import final_bytes
-from recorded_run import free_port
+from recorded_run import TINY, free_port
 from test_checkpoint import resume, save, write_scores
 from test_loop import signal_when
-from test_survival import TINY, config
+from test_survival import config
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-emulator = pytest.importorskip("gcp_storage_emulator.server")
-pytest.importorskip("gcsfs")
 
 
 @pytest.fixture(scope="module")
@@ -49,35 +47,35 @@ def workdir(bucket, request):
 
 
 def test_checkpoints_in_a_bucket(workdir, caplog):
-    save(workdir, 1, 2, 3)
-    (workdir / "checkpoints/3/params/_METADATA").write_text("")
-    (workdir / "checkpoints/4/params/d").mkdir(parents=True)
-    (workdir / "checkpoints/4/params/d/0").write_text("a save that was killed")
+    save(workdir, 1, 2)
+    (workdir / "checkpoints/2/params/_METADATA").write_text("")
+    (workdir / "checkpoints/3/params/d").mkdir(parents=True)
+    (workdir / "checkpoints/3/params/d/0").write_text("a save that was killed")
     with checkpoint.Checkpoints(workdir, keep=None) as saved:
-        assert saved.steps() == [1, 2, 3]
+        assert saved.steps() == [1, 2]
     caplog.clear()
-    assert resume(workdir) == 2
+    assert resume(workdir) == 1
     unfinished, damaged = (
         record.getMessage()
         for record in caplog.records
         if record.name.startswith("mdvit_jax")
     )
-    assert "checkpoints/4: removed the unfinished save" in unfinished
-    assert "3.damaged" in damaged
+    assert "checkpoints/3: removed the unfinished save" in unfinished
+    assert "2.damaged" in damaged
     write_scores(workdir, s1=0.9)
-    save(workdir, 5, 6, keep=1)
+    save(workdir, 4, 5, keep=1)
     names = sorted(path.name for path in (workdir / "checkpoints").iterdir())
-    assert names == ["1", "3.damaged", "6"]
+    assert names == ["1", "2.damaged", "5"]
     with checkpoint.Checkpoints(workdir, keep=None) as saved:
-        assert (saved.best, saved.latest) == (1, 6)
+        assert (saved.best, saved.latest) == (1, 5)
 
 
-def test_a_run_in_a_bucket_is_the_run_on_a_disk(workdir, tmp_path, monkeypatch):
+def test_a_run_in_a_bucket_is_the_run_on_a_disk(tiny, workdir, tmp_path, monkeypatch):
     """Stopped in the middle, started again, and evaluated."""
-    settings = TINY | {"optim.steps": "8", "validation.every": "4"}
+    settings = tiny | {"optim.steps": "4", "validation.every": "2"}
     assert loop.train(config(tmp_path / "disk", settings)) == 0
     signal_when(
-        monkeypatch, metrics_log.MetricsLog, "write", lambda _, step, __: step == 4
+        monkeypatch, metrics_log.MetricsLog, "write", lambda _, step, __: step == 2
     )
     assert loop.train(config(workdir, settings)) == 143
     monkeypatch.undo()
@@ -89,24 +87,20 @@ def test_a_run_in_a_bucket_is_the_run_on_a_disk(workdir, tmp_path, monkeypatch):
     others = {path.name for path in workdir.iterdir()}
     assert others == names - {".lock", "tensorboard"}
     assert (workdir / "curves.png").read_bytes()[1:4] == b"PNG"
-    assert sorted(path.name for path in (workdir / "validation").iterdir()) == [
-        "0000004.png",
-        "0000008.png",
-    ]
-    trained = [
-        pretrained.trained_network(run)
-        for run in (os.fspath(workdir), tmp_path / "disk")
-    ]
-    assert trained[0].origin == trained[1].origin
-    jax.tree.map(np.testing.assert_array_equal, trained[0].params, trained[1].params)
+    pictures = sorted(path.name for path in (workdir / "validation").iterdir())
+    assert pictures == ["0000002.png", "0000004.png"]
+    runs = os.fspath(workdir), tmp_path / "disk"
+    one, other = (pretrained.trained_network(run) for run in runs)
+    assert one.origin == other.origin
+    jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
     with pytest.raises(errors.UserError, match=r"holds a run with optim.lr"):
         loop.train(config(workdir, settings | {"optim.lr": "1"}))
 
 
 @pytest.mark.parametrize("folder", ["s3://bucket/run", "nowhere://bucket/run"])
-def test_a_bucket_that_cannot_be_opened_is_one_sentence(folder):
+def test_an_unreachable_bucket_is_one_sentence(folder):
     """Without the package of its service, or of no service."""
     with pytest.raises(errors.UserError, match=rf"^The bucket of {folder} cannot be"):
         loop.train(config(folder, TINY))
     with pytest.raises(errors.UserError, match=rf"^The bucket of {folder} cannot be"):
-        configuration.saved(folder)
+        read_config(folder)

@@ -1,4 +1,4 @@
-"""Checkpoints that are damaged, incomplete or in the middle of being written."""
+"""Checkpoints that are damaged, incomplete or still being written."""
 
 import contextlib
 import logging
@@ -19,7 +19,7 @@ from mdvit_jax.training.step import TrainState
 
 
 def state(step: int) -> TrainState:
-    """As small as can be, of the form that training saves."""
+    """A state of the form that training saves, as small as possible."""
     params = {"params": {"kernel": jnp.full((3, 4), step, jnp.float32)}}
     return TrainState(jnp.int32(step), params, (jax.tree.map(jnp.ones_like, params),))
 
@@ -31,7 +31,7 @@ def save(workdir, *steps: int, keep: int = 3) -> None:
 
 
 def resume(workdir) -> int | None:
-    """The step that a run goes on from; it must be the state of that step."""
+    """Restore; return the step, whose state it must be."""
     with checkpoint.Checkpoints(workdir, keep=3) as saved:
         restored = saved.restore(state(0))
     if restored is None:
@@ -50,7 +50,7 @@ def content(folder):
 
 
 def warnings(caplog) -> list[str]:
-    """Those since the last call."""
+    """The warnings since the last call."""
     texts = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
     caplog.clear()
     return texts
@@ -97,7 +97,7 @@ def test_the_sums_are_those_of_sha256sum(original):
 
 
 @pytest.mark.parametrize("damage", [truncate, flip, remove])
-def test_whatever_file_is_damaged_the_checkpoint_before_is_used(
+def test_if_any_file_is_damaged_the_checkpoint_before_is_used(
     original, run, caplog, damage
 ):
     newest = run / "checkpoints" / "3"
@@ -130,7 +130,7 @@ def test_each_damaged_one_is_named(run, caplog):
     assert len(texts) == 2 and "3.damaged" in texts[0] and "2.damaged" in texts[1]
 
 
-def test_none_that_can_be_used_is_an_error_and_nothing_is_renamed(run, caplog):
+def test_without_a_sound_checkpoint_it_is_an_error_and_none_is_renamed(run, caplog):
     for step in "123":
         flip(run / "checkpoints" / step / "params/_METADATA")
     before = content(run)
@@ -139,24 +139,25 @@ def test_none_that_can_be_used_is_an_error_and_nothing_is_renamed(run, caplog):
     assert content(run) == before and not warnings(caplog)
 
 
-def test_without_sums_it_is_tried_by_loading(run, caplog):
+def test_a_checkpoint_without_sums_is_tried_by_loading(run, caplog):
     remove(run / "checkpoints" / "3" / sums.NAME)
     truncate(run / "checkpoints" / "3" / "params/_METADATA")
     assert resume(run) == 2
     assert len(warnings(caplog)) == 1
 
 
-def test_a_step_that_was_set_aside_is_saved_again_and_again(run, caplog):
+def test_a_step_set_aside_can_be_saved_repeatedly(run, caplog):
+    (run / "checkpoints" / "3.damaged").write_text("in its place")
     for _ in range(2):
         truncate(run / "checkpoints" / "3" / "params/_METADATA")
         assert resume(run) == 2
         assert len(warnings(caplog)) == 1
+        assert (run / "checkpoints" / "3.damaged").is_dir()
         save(run, 3)
         assert resume(run) == 3
-    assert (run / "checkpoints" / "3.damaged").is_dir()
 
 
-def test_other_names_are_no_checkpoints_and_stay(run, caplog):
+def test_folders_with_other_names_stay(run, caplog):
     others = ["0004", "4.0", "４", "latest", "4 (copy)"]
     for name in others:
         (run / "checkpoints" / name).mkdir()
@@ -166,15 +167,7 @@ def test_other_names_are_no_checkpoints_and_stay(run, caplog):
     assert all((run / "checkpoints" / name).is_dir() for name in others)
 
 
-def test_a_file_of_the_name_does_not_keep_a_step_from_being_set_aside(run, caplog):
-    truncate(run / "checkpoints" / "3" / "params/_METADATA")
-    (run / "checkpoints" / "3.damaged").write_text("")
-    assert resume(run) == 2
-    assert len(warnings(caplog)) == 1
-    assert (run / "checkpoints" / "3.damaged").is_dir()
-
-
-def test_what_a_killed_save_left_is_removed_with_a_warning(run, caplog):
+def test_the_remains_of_a_killed_save_are_removed_with_a_warning(run, caplog):
     unfinished = run / "checkpoints" / "4.orbax-checkpoint-tmp"
     shutil.copytree(run / "checkpoints" / "3", unfinished)
     assert resume(run) == 3
@@ -241,7 +234,7 @@ def test_a_failed_sum_is_an_error_when_the_run_ends(tmp_path, monkeypatch):
 
 @contextlib.contextmanager
 def files_limited_to(size: int):
-    """Writing beyond that many bytes of a file fails, for TensorStore too."""
+    """Let writing more than so many bytes to a file fail, for TensorStore too."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -251,7 +244,7 @@ def files_limited_to(size: int):
 
 
 @pytest.mark.parametrize("steps", [(4,), (4, 5)])  # an error at the end, or the next
-def test_a_save_that_does_not_fit_is_an_error_and_the_one_before_is_intact(run, steps):
+def test_a_save_that_does_not_fit_leaves_the_one_before_intact(run, steps):
     before = content(run / "checkpoints" / "3")
     noise = np.random.default_rng(0).random(100_000)  # which is not compressed
     large = state(4)._replace(params={"params": {"kernel": jnp.asarray(noise)}})
@@ -264,7 +257,7 @@ def test_a_save_that_does_not_fit_is_an_error_and_the_one_before_is_intact(run, 
     with files_limited_to(100_000), pytest.raises(OSError, match="File too large"):
         save_large()
     assert content(run / "checkpoints" / "3") == before
-    # Orbax's other threads may still write to what is left of step 4: only read.
+    # Other threads of Orbax may still write to the rest of step 4, so only read.
     with checkpoint.Checkpoints(run, keep=None) as saved:
         restored, step = saved.restore(state(0))
     assert int(restored.step) == step == 3

@@ -1,10 +1,11 @@
-"""Which process of a run this is, and the scripts that start them on clusters."""
+"""The place of a process among those of a run, and the launch scripts."""
 
 import os
 import subprocess
 import sys
 
 import pytest
+import yaml
 
 from mdvit_jax import errors
 from mdvit_jax.cli import cluster
@@ -12,7 +13,7 @@ from recorded_run import JOIN, ROOT, free_port
 
 ADDRESS, COUNT, INDEX = cluster.NAMES
 THREE = {ADDRESS: "10.0.0.1:1234", COUNT: "4", INDEX: "3"}
-# What Slurm tells a batch script, before srun, and what it tells a task of a step.
+# The variables that Slurm sets for a batch script, and those for a task of srun.
 BATCH_SCRIPT = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"}
 TASK = BATCH_SCRIPT | {"SLURM_STEP_NODELIST": "n[1-2]", "SLURM_PROCID": "2"}
 TPU = {"TPU_ML_PLATFORM": "JAX"}
@@ -43,7 +44,7 @@ SLURM, CLOUD_TPU = ({"cluster_detection_method": method} for method in ("slurm",
         ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, None),
     ],
 )
-def test_what_the_environment_says(environ, expected):
+def test_the_environment_gives_the_place_of_a_process(environ, expected):
     assert cluster.find_place(environ) == expected
 
 
@@ -57,7 +58,7 @@ def test_what_the_environment_says(environ, expected):
         (THREE | TASK | {"SLURM_NTASKS": "2"}, "is 4, but srun started 2 tasks"),
     ],
 )
-def test_what_contradicts_itself_is_refused(environ, sentence):
+def test_contradicting_variables_are_refused(environ, sentence):
     with pytest.raises(errors.UserError, match=sentence):
         cluster.find_place(environ)
 
@@ -138,7 +139,6 @@ def test_the_slurm_script_starts_the_tasks_and_requeues_what_was_stopped(
 
 
 def test_the_jobset_names_as_many_processes_as_it_starts():
-    yaml = pytest.importorskip("yaml")
     jobset = yaml.safe_load((ROOT / "launch/jobset.yaml").read_text())
     (job,) = jobset["spec"]["replicatedJobs"]
     pods = job["template"]["spec"]

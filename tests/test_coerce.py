@@ -1,4 +1,4 @@
-"""What may be given as an image or a mask: a result, or one sentence."""
+"""Images and masks as callers may pass them: accepted, or refused in a sentence."""
 
 import nibabel as nib
 import numpy as np
@@ -17,7 +17,7 @@ def data():
     return np.random.default_rng(0).uniform(1, 200, GRID.shape).astype(np.float32)
 
 
-def test_all_ways_to_give_an_image(tmp_path, data):
+def test_all_ways_to_pass_an_image(tmp_path, data):
     file = nib.Nifti1Image(data, GRID.affine)
     path = tmp_path / "a.nii.gz"
     nib.save(file, path)
@@ -85,7 +85,7 @@ def nan_everywhere(data):
         (lambda d: d[:0], "the image"),
     ],
 )
-def test_what_is_no_image_is_refused_in_a_sentence(data, make, why):
+def test_invalid_images_are_refused_in_a_sentence(data, make, why):
     with pytest.raises(errors.UserError) as caught:
         coerce.to_image(make(data), "the image")
     assert why in str(caught.value) and "\n" not in str(caught.value)
@@ -98,7 +98,7 @@ def test_a_few_bad_voxels_are_cleaned(data, caplog):
     assert np.isfinite(image.data).all() and "2" in caplog.text
 
 
-def test_all_ways_to_give_a_mask(tmp_path, data):
+def test_all_ways_to_pass_a_mask(tmp_path, data):
     image = coerce.to_image((data, GRID.affine), "it")
     mask = data > 100
     path = tmp_path / "m.nii.gz"
@@ -125,7 +125,7 @@ def test_all_ways_to_give_a_mask(tmp_path, data):
         (lambda m: m[..., None], "the image"),
     ],
 )
-def test_what_is_no_mask_is_refused_in_a_sentence(data, make, why):
+def test_invalid_masks_are_refused_in_a_sentence(data, make, why):
     image = coerce.to_image((data, GRID.affine), "it")
     with pytest.raises(errors.UserError) as caught:
         coerce.to_mask(make(data > 100), image, "the image")

@@ -277,7 +277,7 @@ def test_manifest_that_is_no_text(tmp_path):
         ("csv", "subject and image"),
     ],
 )
-def test_missing_data_say_what_belongs_where_and_how_to_get_it(tmp_path, layout, words):
+def test_missing_data_are_explained(tmp_path, layout, words):
     message = refusal(configuration(layout, tmp_path / "nowhere"))
     assert str(tmp_path / "nowhere") in message and words in message
     assert "data.root is empty" in refusal(configuration(layout))
@@ -385,7 +385,7 @@ def test_impossible_splits(wanted, words):
     assert words in str(caught.value)
 
 
-def test_what_whole_people_cannot_make_up_is_said(caplog):
+def test_counts_that_whole_people_cannot_meet_are_reported(caplog):
     split = parts(people(3, 3, 3, 3, 3), (7, 3, 3))
     assert lengths(split) == [6, 3, 3]
     assert "train part gets 6 scans instead of 7" in caplog.text
@@ -394,7 +394,7 @@ def test_what_whole_people_cannot_make_up_is_said(caplog):
         assert lengths(parts(people(3, 2, 2, 9), (4, 9, 3), seed)) == [4, 9, 3]
 
 
-def test_a_split_that_exists_is_met(caplog):
+def test_a_possible_split_is_found(caplog):
     for seed in range(20):
         scans = people(2, 1, 1, 2, 1, 1)
         assert lengths(parts(scans, (4, 1, 1), seed)) == [4, 1, 1]
@@ -405,7 +405,7 @@ def test_a_split_that_exists_is_met(caplog):
     assert lengths(parts(people(2, 2, 2, 2), (4, 1, 1))) == [4, 2, 2]
 
 
-def test_who_is_left_goes_to_the_last_part_if_all_are_to_be_used():
+def test_remaining_people_go_to_the_last_part():
     split = parts(people(4, 4, 4, 4, 1), (0.5, 0.25, 0.25))
     assert sum(lengths(split)) == 17
 
@@ -435,7 +435,7 @@ def test_seed_and_names_alone_decide():
     st.tuples(st.integers(0, 25), st.integers(0, 25), st.integers(0, 25)),
     st.integers(0, 5),
 )
-def test_no_person_is_split_and_none_is_used_twice(scans_of, wanted, seed):
+def test_no_person_is_in_two_parts(scans_of, wanted, seed):
     scans = people(*scans_of)
     if sum(wanted) > len(scans):
         return
@@ -469,10 +469,10 @@ def test_no_person_is_split_and_none_is_used_twice(scans_of, wanted, seed):
     assert (wanted in triples) == (lengths(split) == list(wanted))
 
 
-def test_a_manifests_split_wins(caplog):
+def test_the_split_of_a_manifest_wins(caplog):
     scans = people(1, 1, 2, 1)
-    said = ["test", "train", "validation", "validation", ""]
-    scans = [s._replace(split=part) for s, part in zip(scans, said, strict=True)]
+    assigned = ["test", "train", "validation", "validation", ""]
+    scans = [s._replace(split=part) for s, part in zip(scans, assigned, strict=True)]
     split = parts(scans, (1, 0, 0))
     assert lengths(split) == [1, 2, 1] and split["test"] == scans[:1]
     assert "1 scans have no split" in caplog.text
@@ -499,7 +499,7 @@ def test_people_are_split_by_their_names(tmp_path):
         (("sub-01", 1, 1), "three counts, fractions or regular expressions"),
     ],
 )
-def test_expressions_that_split_nobody_well(tmp_path, wanted, words):
+def test_invalid_expressions_for_a_split(tmp_path, wanted, words):
     touch(tmp_path, "sub-01_T1w.nii.gz", "sub-02_T1w.nii.gz")
     config = configuration("bids", tmp_path, split=wanted)
     scans = cohort.read(config)

@@ -47,7 +47,7 @@ def test_help_on_all_commands(capsys):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_needs_nothing_heavy(run_python, command):
-    """It appears at once, and has no way to import what takes a second."""
+    """It must not import the packages that take a second to load."""
     program = f"""
 import sys
 for name in ("jax", "numpy", "scipy", "nibabel", "h5py", "tqdm", "ml_collections"):
@@ -66,7 +66,7 @@ def test_the_values_of_options_are_those_of_the_library():
 
 
 @pytest.mark.parametrize("name", ["x.nii.gz", "x.nii", "x.mgz", "x.mgh"])
-def test_text_that_is_called_an_image(tmp_path, capsys, name):
+def test_a_text_file_named_like_an_image(tmp_path, capsys, name):
     path = tmp_path / name
     path.write_text("patient,age\n1,70\n" * 100)
     words = ["--moving", str(path), "--output", str(tmp_path / "w.nii")]

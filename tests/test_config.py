@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mdvit_jax import config, errors
+from mdvit_jax import errors
 from mdvit_jax.cli import parser
+from mdvit_jax.config import differences, leaves, load_config, read_config, save_config
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = ROOT / "configs/default.py"
@@ -16,15 +17,15 @@ DEFAULT = ROOT / "configs/default.py"
 
 @pytest.mark.parametrize("path", sorted(glob.glob(str(ROOT / "configs/[!_]*.py"))))
 def test_every_file_loads_and_names_no_new_value(path):
-    default, settings = config.load(DEFAULT), config.load(path)
-    assert {name for name, _ in config.leaves(settings)} == {
-        name for name, _ in config.leaves(default)
+    default, settings = load_config(DEFAULT), load_config(path)
+    assert {name for name, _ in leaves(settings)} == {
+        name for name, _ in leaves(default)
     }
     assert settings.is_locked
 
 
 def test_overrides_have_the_type_of_the_file():
-    settings = config.load(
+    settings = load_config(
         DEFAULT,
         {
             "optim.steps": "200_000",
@@ -60,7 +61,7 @@ def test_overrides_have_the_type_of_the_file():
 )
 def test_a_mistyped_name_suggests_the_right_one(name, meant):
     with pytest.raises(errors.UserError, match=f"did you mean --config.{meant}"):
-        config.load(DEFAULT, {name: "1"})
+        load_config(DEFAULT, {name: "1"})
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,7 @@ def test_a_mistyped_name_suggests_the_right_one(name, meant):
 )
 def test_a_wrong_value_is_named(name, text):
     with pytest.raises(errors.UserError, match=rf"^--config.{name}={text} is not"):
-        config.load(DEFAULT, {name: text})
+        load_config(DEFAULT, {name: text})
 
 
 @pytest.mark.parametrize(
@@ -90,13 +91,13 @@ def test_a_wrong_value_is_named(name, text):
 )
 def test_a_value_that_is_too_small_is_named(name, text):
     with pytest.raises(errors.UserError, match=f"{name} is {text}; it must be"):
-        config.load(DEFAULT, {name: text})
+        load_config(DEFAULT, {name: text})
 
 
 def test_an_override_without_a_value_does_not_swallow_the_next():
     for words in (["--config.workdir", "--config.seed=3"], ["--config.workdir"]):
         with pytest.raises(errors.UserError, match="config.workdir needs a value"):
-            config.load(DEFAULT, words)
+            load_config(DEFAULT, words)
 
 
 def test_overrides_stand_anywhere_on_a_command_line():
@@ -106,7 +107,7 @@ def test_overrides_stand_anywhere_on_a_command_line():
     command.add_argument("--note", nargs="+")
     words = ["--config.optim.lr=3e-4", "--config", str(DEFAULT), "--note", "x", "y"]
     options = command.parse_args([*words, "--config.data.split=(4, 2, 1)"])
-    settings = config.load(options.config, options.overrides)
+    settings = load_config(options.config, options.overrides)
     assert options.note == ["x", "y"]
     assert settings.optim.lr == 3e-4 and settings.data.split == (4, 2, 1)
     assert command.parse_args(words[1:3]).overrides == ()
@@ -114,35 +115,35 @@ def test_overrides_stand_anywhere_on_a_command_line():
 
 def test_missing_and_broken_files(tmp_path):
     with pytest.raises(errors.UserError, match=r"does not exist; beside it .*adni"):
-        config.load(ROOT / "configs/adnii.py")
+        load_config(ROOT / "configs/adnii.py")
     with pytest.raises(errors.UserError) as caught:
-        config.load(ROOT / "configs/adnii.py")
+        load_config(ROOT / "configs/adnii.py")
     assert "__init__" not in str(caught.value)
     broken = tmp_path / "broken.py"
     broken.write_text("def get_config():\n    return 1 / 0\n")
     with pytest.raises(errors.UserError, match=r"broken.py cannot be used \(ZeroDiv"):
-        config.load(broken)
+        load_config(broken)
 
 
-def test_what_is_saved_comes_back(tmp_path):
-    settings = config.load(DEFAULT, {"data.same_person": "(('a', 'b'), ('c',))"})
-    config.save(settings, tmp_path)
-    restored = config.saved(tmp_path)
-    assert config.differences(settings, restored) == {}
-    other = config.load(DEFAULT, {"optim.lr": "3e-4"})
-    assert config.differences(restored, other) == {
+def test_a_saved_configuration_comes_back(tmp_path):
+    settings = load_config(DEFAULT, {"data.same_person": "(('a', 'b'), ('c',))"})
+    save_config(settings, tmp_path)
+    restored = read_config(tmp_path)
+    assert differences(settings, restored) == {}
+    other = load_config(DEFAULT, {"optim.lr": "3e-4"})
+    assert differences(restored, other) == {
         "data.same_person": ((("a", "b"), ("c",)), ()),
         "optim.lr": (1e-4, 3e-4),
     }
     with pytest.raises(errors.UserError, match="not the folder of a run"):
-        config.saved(tmp_path / "none")
+        read_config(tmp_path / "none")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", '{"train": 3}', '{"data": 1}', "\xff"])
 def test_a_damaged_copy_in_a_run_is_reported(tmp_path, text):
     (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(errors.UserError, match="config.json is missing or damaged"):
-        config.saved(tmp_path)
+        read_config(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Conforming: against other resamplers, in every orientation, and what it says."""
+"""Conforming: against other resamplers, in every orientation, and its warnings."""
 
 import itertools
 import logging
@@ -48,7 +48,7 @@ AFFINES = {
 
 
 def brain(shape=SHAPE, seed=0) -> np.ndarray:
-    """Smooth noise within an asymmetric blob; exactly 0 around it."""
+    """Smooth noise inside an asymmetric blob; exactly 0 around it."""
     random = np.random.default_rng(seed)
     noise = ndimage.gaussian_filter(random.standard_normal(shape), 1.0)
     at = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij"))
@@ -353,7 +353,7 @@ def test_a_mask_strips_the_image_whatever_its_grid(caplog):
     assert "/data/head.nii" in caplog.text and "skull-stripped" in caplog.text
 
 
-def test_labels_have_a_grid_of_their_own_and_stay_what_they_are():
+def test_labels_may_have_a_grid_of_their_own():
     image = from_array(brain(), AFFINES["plain"])
     # Labels at half the resolution, cut to a part of the brain.
     coarse = from_array(
@@ -375,7 +375,7 @@ def test_labels_have_a_grid_of_their_own_and_stay_what_they_are():
     np.testing.assert_array_equal(got.labels.ravel(), expected)
 
 
-def test_what_is_cut_off_is_said(caplog):
+def test_cut_off_tissue_is_reported(caplog):
     image = from_array(brain(), AFFINES["plain"])
     conform.conform(image, None, None, size=30, field_of_view=30.0)
     assert not caplog.records
@@ -386,14 +386,14 @@ def test_what_is_cut_off_is_said(caplog):
     assert f"{100 * part:.1f} %" in caplog.text and "/data/big.nii" in caplog.text
 
 
-def test_labels_that_lie_elsewhere_are_said(caplog):
+def test_labels_outside_the_brain_are_reported(caplog):
     image = from_array(brain(), AFFINES["plain"])
     labels = from_array(label_map(), shifted(image.affine, (20, 0, 0)))
     conform.conform(image, labels, None, size=60, field_of_view=60.0, name="a.nii")
     assert "labels of a.nii" in caplog.text
 
 
-def test_values_below_zero_are_said_if_they_are_many(caplog):
+def test_many_values_below_zero_are_reported(caplog):
     image = brain()
     few = np.where(np.arange(image.size).reshape(SHAPE) % 997 == 0, -0.01, image)
     got = conform.conform(

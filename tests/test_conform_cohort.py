@@ -1,4 +1,4 @@
-"""Preparing a cache: whole, resumable after a kill, and loud about bad files."""
+"""Preparing a cache: complete, resumable after a kill, with warnings of bad files."""
 
 import json
 import logging
@@ -40,7 +40,7 @@ def configuration(folder: Path, scans: int):
 
 
 def contents(config) -> dict[str, bytes]:
-    """Every file of the cache: its name → its bytes."""
+    """Name → bytes of every file of the cache."""
     folder = Path(config.data.cache)
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
@@ -95,7 +95,7 @@ def test_bad_files_are_named_skipped_counted_and_tried_again(tmp_path, caplog):
     assert "bad and left out" in caplog.text
 
     caplog.clear()
-    assert conform_cohort.conform_cohort(config) == 2  # still bad, still said
+    assert conform_cohort.conform_cohort(config) == 2  # still bad, and reported again
     assert "Skipped s01" in caplog.text
     (tmp_path / "scans/s03.nii.gz").write_bytes(sound)
     assert conform_cohort.conform_cohort(config) == 1
@@ -124,7 +124,7 @@ if __name__ == "__main__":
 
 
 def test_killed_at_any_moment_it_is_resumed(tmp_path):
-    """SIGKILL leaves no half scan, no orphan, and the same cache in the end."""
+    """SIGKILL leaves no half scan and no worker, and the final cache is the same."""
     config = configuration(tmp_path, 12)
     expected = config.copy_and_resolve_references()
     expected.data.cache = str(tmp_path / "unbroken")

@@ -17,7 +17,7 @@ def read(path, content, encoding="utf-8"):
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("comma", [",", ";", "\t"])
 @pytest.mark.parametrize("excel", [False, True])
-def test_what_is_between_the_cells(tmp_path, comma, excel, end, encoding):
+def test_separators_between_cells(tmp_path, comma, excel, end, encoding):
     lines = ["fixed,moving,name", "a.nii,b.nii,one", "", "c.nii,d.nii,"]
     lines = [line.replace(",", comma) for line in lines]
     if excel:

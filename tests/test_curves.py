@@ -11,7 +11,7 @@ from mdvit_jax.plots import curves, panels
 
 
 class Points:
-    """The points of a drawn line."""
+    """Records the points of the lines that are drawn."""
 
     def __init__(self, line):
         self.x, self.y = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())

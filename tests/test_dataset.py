@@ -1,4 +1,4 @@
-"""The store: the same bits with and without a cache, and a cache to be trusted."""
+"""The data set: the same bits with and without a cache, and checks of the cache."""
 
 import json
 import os
@@ -132,7 +132,7 @@ def refusal(config, part="train") -> str:
     return message
 
 
-def test_what_the_cache_was_made_from_is_compared(config):
+def test_the_sources_of_the_cache_are_compared(config):
     assert "does not exist" in refusal(config)
     fill(config)
     opened = dataset.open_part(config, "train")
@@ -203,7 +203,7 @@ def test_missing_and_damaged_entries(config):
     assert f"({opened.subjects[1]}: missing)" in refusal(config)
 
 
-def test_where_scans_may_be_skipped_a_stale_one_is_refused_when_asked_for(config):
+def test_a_stale_scan_that_may_be_skipped_is_refused_on_access(config):
     fill(config)
     missing, changed, fine = dataset.open_part(config, "train").subjects
     (held_out,) = dataset.open_part(config, "validation").subjects
@@ -225,7 +225,7 @@ def test_where_scans_may_be_skipped_a_stale_one_is_refused_when_asked_for(config
     assert "skip_unreadable" not in refusal(config, "validation")
 
 
-def test_bad_scans_are_left_out_while_their_file_is_the_same(config, caplog):
+def test_bad_scans_are_left_out_until_their_file_changes(config, caplog):
     fill(config)
     opened = dataset.open_part(config, "train")
     scan = opened.scans[0]

@@ -15,7 +15,7 @@ CENTRE = np.array([12.0, -30.0, 45.0])
 
 
 def random_matrix(seed):
-    """A random matrix about `CENTRE`, and the rotation and stretches it is made of."""
+    """A random matrix about `CENTRE`, with its rotation and scales."""
     random = np.random.default_rng(seed)
     turn = Rotation.random(rng=random)
     scale, shear = random.uniform(0.5, 2, 3), random.uniform(-0.5, 0.5, 3)

@@ -1,4 +1,4 @@
-"""One step on many devices: the arithmetic of one, and what travels between them."""
+"""A step on many devices: the result of one device, and the data exchanged."""
 
 import re
 from pathlib import Path
@@ -25,22 +25,22 @@ TOKENS = {"optim__batch": BATCH, "model__dilated_form": "tokens"} | {
 }
 
 
-def compiled_step(config):
-    """The step whose optimiser remembers the gradient, its state and its batch."""
+def set_up(config):
+    """A step whose optimiser keeps the gradient as its state, the state and a batch."""
     mesh = sharding.create_mesh(
         BATCH, model=config.mesh.model, accumulate=config.optim.accumulate
     )
     network = models.create(config)
-    remember = optax.trace(decay=0.0)  # its state is the gradient
+    remember = optax.trace(decay=0.0)
     state = step.create_state(config, network, remember, mesh)
     pair = [sharding.to_devices(mesh, heads(BATCH, seed)) for seed in (0, 1)]
-    train_step = step.create_step(config, network, remember, mesh)
-    return train_step.lower(state, *pair).compile(), state, pair
+    return step.create_step(config, network, remember, mesh), state, pair
 
 
 def measure(config) -> tuple[np.ndarray, list[np.ndarray], str]:
-    """The losses, the gradient, and the names and shapes of what travels."""
-    compiled, state, pair = compiled_step(config)
+    """The losses, the gradient, and the names and shapes of all collectives."""
+    train_step, state, pair = set_up(config)
+    compiled = train_step.lower(state, *pair).compile()
     places = jax.tree.map(lambda leaf: leaf.sharding, state)
     with jax.transfer_guard("disallow"):
         state, measured = compiled(state, *pair)
@@ -73,19 +73,24 @@ def on_devices(run_python, folder: Path, devices: int, *configs: dict, then: str
     program = PROGRAM.format(
         root=root, devices=devices, configs=configs, out=str(folder)
     )
-    said = run_python(program + then).stdout
+    output = run_python(program + then).stdout
     results = []
     for number in range(len(configs)):
         with np.load(folder / f"{number}.npz") as archive:
             loss, *gradient = (archive[name] for name in archive.files)
         travels = (folder / f"{number}.txt").read_text().splitlines()
         results.append((loss, gradient, travels))
-    return results, said
+    return results, output
 
 
 @pytest.fixture(scope="module")
 def one_device():
     return measure(small_config(**DROPPING))
+
+
+@pytest.fixture(scope="module")
+def tokens_on_one_device():
+    return measure(small_config(**TOKENS))
 
 
 def assert_same(result, expected):
@@ -96,16 +101,16 @@ def assert_same(result, expected):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * largest)
 
 
-def test_eight_devices_do_the_arithmetic_of_one(tmp_path, run_python, one_device):
-    """Dropout and augmentation too; and they meet to add up, for nothing else."""
+def test_eight_devices_give_the_result_of_one(tmp_path, run_python, one_device):
+    """Dropout and augmentation too; the only collectives are sums."""
     (result,), _ = on_devices(run_python, tmp_path, 8, DROPPING)
     assert_same(result, one_device)
     assert result[2] and all(line.startswith("all-reduce ") for line in result[2])
     # Each gradient and the losses travel once.
     shapes = re.findall(r"f32\[([\d,]*)\]", "".join(result[2]))
-    of_gradient = sum(leaf.size for leaf in one_device[1])
+    gradient_size = sum(leaf.size for leaf in one_device[1])
     sizes = [np.prod([int(n) for n in shape.split(",") if n]) for shape in shapes]
-    assert sum(sizes) == of_gradient + BATCH
+    assert sum(sizes) == gradient_size + BATCH
 
 
 FOUR = """
@@ -115,7 +120,7 @@ for batch, options in ((6, {}), (8, dict(accumulate=4)), (8, dict(model=3))):
     except errors.UserError as error:
         print(error)
 mesh = sharding.create_mesh(8, model=2)
-state = t.compiled_step(t.small_config(**t.TOKENS, mesh__model=2))[1]
+_, state, _ = t.set_up(t.small_config(**t.TOKENS, mesh__model=2))
 for tree in (state.params, state.optimizer.trace):
     kernel = tree["stage_1"]["msda"]["compress"]["kernel"]
     print(kernel.shape, {s.data.shape for s in kernel.addressable_shards})
@@ -125,18 +130,18 @@ for tree in (state.params, state.optimizer.trace):
 
 
 def test_micro_steps_and_shared_weights_change_nothing(
-    tmp_path, run_python, one_device
+    tmp_path, run_python, one_device, tokens_on_one_device
 ):
     micro = DROPPING | {"optim__accumulate": 2}
     shared = TOKENS | {"mesh__model": 2}
-    results, said = on_devices(run_python, tmp_path, 4, micro, shared, then=FOUR)
+    results, output = on_devices(run_python, tmp_path, 4, micro, shared, then=FOUR)
     assert_same(results[0], one_device)
     assert all(line.startswith("all-reduce ") for line in results[0][2])
-    assert_same(results[1], measure(small_config(**TOKENS)))
-    # What the weights are about travels, no weights and no volumes.
+    assert_same(results[1], tokens_on_one_device)
+    # Tokens are exchanged, but neither weights nor volumes.
     assert {line.split()[0] for line in results[1][2]} == {"all-reduce", "all-gather"}
     assert len([line for line in results[1][2] if line.startswith("all-gather ")]) == 2
-    assert said.splitlines() == [
+    assert output.splitlines() == [
         "optim.batch is 6, which 4 devices cannot share evenly; make it a multiple of "
         "4.",
         "optim.batch is 8, which 4 devices in 4 micro-steps cannot share evenly; make "
@@ -147,11 +152,11 @@ def test_micro_steps_and_shared_weights_change_nothing(
     ]
 
 
-def test_all_devices_may_share_the_weights(tmp_path, run_python):
-    """Tokens travel and what is added up over them, no weights and no volumes."""
+def test_all_devices_may_share_the_weights(tmp_path, run_python, tokens_on_one_device):
+    """Tokens and sums over them are exchanged, but neither weights nor volumes."""
     shared = TOKENS | {"mesh__model": 2}
     (result,), _ = on_devices(run_python, tmp_path, 2, shared)
-    assert_same(result, measure(small_config(**TOKENS)))
+    assert_same(result, tokens_on_one_device)
     assert {line.split()[0] for line in result[2]} == {"all-reduce", "all-gather"}
     shapes = re.findall(r"f32\[([\d,]*)\]", "".join(result[2]))
     assert set(shapes) == {f"{BATCH},512,8", "512", ""}
@@ -168,25 +173,14 @@ def test_shared_weights_need_weights_to_share():
 
 
 @pytest.mark.timeout(1200)  # several programs, one after the other
-def test_a_run_goes_on_on_other_devices(tmp_path):
+def test_a_run_continues_on_other_devices(tmp_path, tiny):
+    """Also where the weights are shared between other numbers of devices."""
+    tokens = tiny | {"model.dilated_form": "tokens"}
     unbroken, moved = (
-        recorded_run.Run(tmp_path / name) for name in ("unbroken", "moved")
+        recorded_run.Run(tmp_path / name, tokens) for name in ("unbroken", "moved")
     )
     unbroken.train(8)
-    for steps, devices in ((2, 1), (4, 2), (6, 4), (8, 1)):
-        moved.train(steps, devices=devices)
+    for steps, devices, model in ((2, 1, 1), (4, 2, 1), (6, 4, 2), (8, 1, 1)):
+        moved.train(steps, devices=devices, model=model)
     assert moved.pairs() == unbroken.pairs() and len(moved.pairs()) == 8
-    np.testing.assert_allclose(moved.losses(), unbroken.losses(), rtol=1e-5)
-
-
-@pytest.mark.timeout(1200)  # several programs, one after the other
-def test_a_run_goes_on_with_its_weights_shared_otherwise(tmp_path):
-    """Each checkpoint is restored where its weights are shared, or no longer are."""
-    tokens = {"model.dilated_form": "tokens"}
-    unbroken, moved = (
-        recorded_run.Run(tmp_path / name, **tokens) for name in ("unbroken", "moved")
-    )
-    unbroken.train(6)
-    for steps, shared in ((2, 2), (4, 1), (6, 2)):
-        moved.train(steps, devices=shared, model=shared)
     np.testing.assert_allclose(moved.losses(), unbroken.losses(), rtol=1e-5)

@@ -45,12 +45,12 @@ def assert_same(folder, words, transform):
     result = nib.load(folder / "w.nii.gz").get_fdata()
     expected = peer(folder, transform)
     assert (expected > 0).mean() > 0.05
-    # Borders may fall on either side of a voxel's face.
+    # At the border, rounding decides on which side of a face a point lies.
     assert (np.abs(result - expected) > 0.05).mean() < 1e-3
 
 
 def fields(folder):
-    """The field as ANTs writes it, and ITK's transform of it."""
+    """A field in the format of ANTs, and ITK's transform of it."""
     sitk.WriteImage(displacements(), str(folder / "warp.nii.gz"))
     assert nib.load(folder / "warp.nii.gz").header["intent_code"] == 1007
     as_double = sitk.Cast(displacements(), sitk.sitkVectorFloat64)

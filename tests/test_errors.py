@@ -1,4 +1,4 @@
-"""What an error says, its exit code, and output that nobody can read."""
+"""Messages and exit codes of errors, and output that cannot be written."""
 
 import errno
 import io
@@ -67,7 +67,7 @@ def unread_pipe():
 
 @pytest.fixture
 def full_pipe():
-    """One that does not wait, and whose reader is slow."""
+    """A pipe that does not block and whose reader is slow."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     while True:
@@ -99,7 +99,7 @@ def gone_terminal():
 
 
 class Signalling(io.RawIOBase):
-    """A file that a signal interrupts as it is written."""
+    """A file whose writing is interrupted by a signal."""
 
     def __init__(self):
         self.content = b""
@@ -134,7 +134,7 @@ def test_a_handler_of_signals_may_print_in_the_middle_of_a_write(monkeypatch):
 
 @pytest.fixture
 def transform(tmp_path):
-    """A transform, and the words that convert it."""
+    """The words of a command that converts a transform."""
     np.savetxt(tmp_path / "Größe.txt", np.eye(4))
     return ["convert", "--input", str(tmp_path / "Größe.txt"), "--output"]
 
@@ -143,7 +143,7 @@ def transform(tmp_path):
     "stream", ["unread_pipe", "full_pipe", "full_disk", "gone_terminal"]
 )
 @pytest.mark.parametrize("buffered", ["", "1"])
-def test_what_cannot_be_printed_is_dropped(
+def test_output_that_cannot_be_printed_is_dropped(
     transform, tmp_path, request, stream, buffered
 ):
     stdout = request.getfixturevalue(stream)
@@ -163,7 +163,7 @@ def test_what_cannot_be_printed_is_dropped(
 
 
 def test_closed_streams(transform, tmp_path):
-    """Whatever file the program opens first must not become its standard output."""
+    """The first file that the program opens must not become its standard output."""
     words = [*MDVIT, *transform, str(tmp_path / "T.tfm"), "--overwrite"]
     for closed in (">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"):
         shell = ["sh", "-c", f'exec "$@" {closed}', "sh", *words]
@@ -174,7 +174,7 @@ def test_closed_streams(transform, tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_what_an_encoding_lacks_is_escaped(tmp_path, encoding):
+def test_characters_that_an_encoding_lacks_are_escaped(tmp_path, encoding):
     program = """
 from mdvit_jax import errors
 @errors.handle_user_errors

@@ -1,4 +1,4 @@
-"""Evaluation of pairs whose answer is known, and the table of a trained run."""
+"""Evaluation of pairs with a known transform, and the table of a trained run."""
 
 import csv
 import subprocess
@@ -45,7 +45,7 @@ def test_a_known_shift_is_undone_exactly():
     assert scores["regions"] == {"a": 1.0, "b": 1.0}
 
 
-def test_what_is_left_of_a_shift_is_measured_in_mm_or_voxels():
+def test_a_remaining_shift_is_measured_in_mm_or_voxels():
     fixed, moving = box(), box(shift=2)
     warped = scoring.warp_scan(moving, np.eye(4, dtype=np.float32), threshold=0.5)
     scores = scoring.score_overlap(fixed, warped, {"b": (2,)})
@@ -95,9 +95,7 @@ def test_eval_names_a_folder_that_is_no_run(tmp_path):
     assert "is not the folder of a run" in run.stderr and run.stderr.count("\n") == 1
 
 
-def test_weights_of_pytorch_give_through_eval_what_the_library_gives(
-    golden_file, tmp_path
-):
+def test_eval_with_weights_of_pytorch_equals_the_library(golden_file, tmp_path):
     settings = config(
         data__size="32",
         model__dilated_form="none",

@@ -1,4 +1,4 @@
-"""An exported network gives the same matrix in a program that has little but JAX."""
+"""An exported network gives the same matrix in a program with JAX and flatbuffers."""
 
 import importlib.util
 import os
@@ -60,7 +60,7 @@ def test_jax_and_flatbuffers_alone_run_it(run, tmp_path, capsys):
     assert np.abs(result - np.eye(4)).max() > 0.1
 
 
-def test_what_is_there_is_not_overwritten(run, tmp_path, capsys):
+def test_an_existing_output_is_not_overwritten(run, tmp_path, capsys):
     (tmp_path / "network.jax").write_text("mine")
     words = ["export", "--checkpoint", str(run[0])]
     words += ["--output", str(tmp_path / "network.jax")]

@@ -22,7 +22,7 @@ def segment(data, matrix, **more):
 
 
 def on_grid(foreground: Foreground, matrix, shape):
-    """Which voxels of the file are foreground."""
+    """The foreground as voxels of the file."""
     offset = np.linalg.solve(matrix, foreground.affine @ [0, 0, 0, 1])[:3]
     inside = np.zeros(shape, bool)
     start = np.rint(offset).astype(int)
@@ -74,7 +74,7 @@ def test_holes_of_a_noisy_image_are_filled(head):
     assert on_grid(result, matrix, data.shape)[hole].all()
 
 
-def test_a_mask_is_a_weight_that_decides_where_and_how_large(head):
+def test_a_mask_weighs_and_decides_centre_and_radius(head):
     data, inside, matrix = head
     mask = np.ones(data.shape, bool)
     mask[:20] = False
@@ -119,7 +119,7 @@ def turned(data, order):
     ],
 )
 def test_a_brain_keeps_its_volume(head, change):
-    """Smoothed, interpolated, or with a background that is nearly empty."""
+    """Smoothed, interpolated, or with a nearly empty background."""
     data, inside, matrix = head
     brain = np.where(inside, 0.3 + 0.7 * data, 0)
     result = segment(change(brain), matrix)

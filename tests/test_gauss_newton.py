@@ -1,4 +1,4 @@
-"""The Gauss-Newton steps against a slow reference, and what must hold of them."""
+"""The Gauss-Newton steps against a slow reference, and their laws."""
 
 import functools
 
@@ -20,7 +20,7 @@ START = np.array(
     ]
 )
 WEIGHT = 0.7
-SOLID = 0.3  # of so small objects
+COVERAGE = 0.3  # objects of the tests are small
 
 
 @functools.cache
@@ -28,19 +28,19 @@ def program(dof):
     return jax.jit(functools.partial(gauss_newton.align, dof=dof))
 
 
-def align(fixed, moving, start, *, solid=0.0, steps, dof="affine", tolerance=0.0):
+def align(fixed, moving, start, *, coverage=0.0, steps, dof="affine", tolerance=0.0):
     fixed, moving = (
         Level(*(np.asarray(v, np.float32) for v in level)) for level in (fixed, moving)
     )
     start = np.asarray(start, np.float32)
     points = np.arange(fixed.image.size, dtype=np.int32)  # all voxels take part
-    settings = WEIGHT, solid, steps, tolerance
+    settings = WEIGHT, coverage, steps, tolerance
     result = program(dof)(fixed, moving, (points,) * 2, start, *settings)
     return jax.tree.map(np.asarray, result)
 
 
 def level(seed, size=11):
-    """An odd-shaped object full of noise, with places that count less or not."""
+    """An asymmetric object of noise, with weights below 1 and 0 in places."""
     x, y, z = (np.indices((size,) * 3) - (size - 1) / 2) / (size / 2)
     inside = np.clip(6 * (0.72 - np.sqrt(x**2 + y**2 * 1.2 + z**2 + 0.4 * x * y)), 0, 1)
     image = images.smooth(seed, (size,) * 3, 1.0).astype(float)
@@ -59,10 +59,10 @@ def pair():
 
 
 def test_the_measures_are_those_of_the_reference(pair):
-    result = align(*pair, START, solid=SOLID, steps=0)
-    there = local_correlation.terms(*pair, START, WEIGHT, SOLID)
+    result = align(*pair, START, coverage=COVERAGE, steps=0)
+    there = local_correlation.terms(*pair, START, WEIGHT, COVERAGE)
     inverse = local_correlation.inverted(START)
-    back = local_correlation.terms(*pair[::-1], inverse, WEIGHT, SOLID)
+    back = local_correlation.terms(*pair[::-1], inverse, WEIGHT, COVERAGE)
     assert result.steps == 0 and (result.matrix == START.astype(np.float32)).all()
     correlation = (there.correlation + back.correlation) / 2
     assert 0.05 < correlation < 0.95 and 0.05 < there.overlap < 0.95
@@ -77,12 +77,12 @@ def test_the_measures_are_those_of_the_reference(pair):
 def test_a_step_is_that_of_the_reference(pair, dof):
     size = len(pair[0].image)
     generators = np.asarray(gauss_newton.generators(dof), float)
-    free = local_correlation.step(*pair, START, WEIGHT, SOLID, generators)
+    free = local_correlation.step(*pair, START, WEIGHT, COVERAGE, generators)
     length = size / 4 * np.linalg.norm(free)
     longest = gauss_newton._LONGEST * size / 4
     free = free * min(1, longest / (length + 1e-3))
     expected = local_correlation.moved(START, free, generators, size / 4)
-    result = align(*pair, START, solid=SOLID, steps=1, dof=dof).matrix
+    result = align(*pair, START, coverage=COVERAGE, steps=1, dof=dof).matrix
     if dof != "affine":  # of which the reference is the first order
         turn = np.tensordot(free[:3], generators[:3], 1)
         linear = Rotation.from_rotvec([turn[2, 1], turn[0, 2], turn[1, 0]]).as_matrix()
@@ -94,7 +94,7 @@ def test_a_step_is_that_of_the_reference(pair, dof):
 
 @pytest.fixture(scope="module")
 def moved():
-    """A head at 24³ voxels of 8 mm, the same elsewhere, and the matrix between them."""
+    """A head at 24³ voxels of 8 mm, the same moved, and the matrix between them."""
     truth = np.eye(4)
     turn = Rotation.from_euler("xyz", [6, -4, 8], degrees=True).as_matrix()
     truth[:3, :3] = turn @ np.diag([1.05, 0.97, 1.0])
@@ -125,7 +125,7 @@ def test_steps_go_down_to_the_truth_and_stay_there(moved):
     assert apart(again.matrix, truth, points) < 0.2
 
 
-def test_of_an_image_on_itself_nothing_moves(moved):
+def test_an_image_on_itself_does_not_move(moved):
     same = np.eye(3, 4)
     result = align(moved[0], moved[0], same, steps=1)
     assert result.correlation == pytest.approx(1, abs=5e-3) and result.outline < 0.01
@@ -138,7 +138,7 @@ def apart(one, other, points):
 
 
 @pytest.mark.parametrize("dof", ["rigid", "similarity"])
-def test_the_linear_part_stays_in_its_group(moved, dof):
+def test_the_linear_part_stays_in_the_group_of_dof(moved, dof):
     result = align(*moved[:2], np.eye(3, 4), steps=12, dof=dof).matrix.astype(float)
     linear = result[:, :3]
     square = linear.T @ linear
@@ -148,7 +148,7 @@ def test_the_linear_part_stays_in_its_group(moved, dof):
     assert (abs(scale - 1) < 1e-5) == (dof == "rigid")
 
 
-def test_the_way_back_is_the_inverse(moved):
+def test_swapped_images_give_the_inverse(moved):
     fixed, moving, _ = moved
     start = np.eye(3, 4)
     there = align(fixed, moving, start, steps=25, tolerance=1e-4).matrix

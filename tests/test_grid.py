@@ -1,9 +1,10 @@
-"""Normalised coordinates, and their way to world millimetres with real headers."""
+"""Normalised coordinates, and their conversion to world millimetres."""
 
 import jax.numpy as jnp
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from nibabel import orientations
 
 from mdvit_jax import geometry
@@ -77,13 +78,12 @@ def test_in_world_laws():
     back = geometry.in_world(np.linalg.inv(first), fixed=b, moving=a)
     there = geometry.in_world(first, fixed=a, moving=b)
     assert back == pytest.approx(np.linalg.inv(there), abs=1e-10)
-    # On one grid the identity stays the identity, and nothing is lost to rounding.
+    # On one grid the identity stays the identity, exactly.
     assert geometry.in_world(np.eye(4), fixed=b, moving=b) == pytest.approx(np.eye(4))
 
 
 def itk_resampled(moving_path, fixed_path, world: np.ndarray) -> np.ndarray:
     """SimpleITK's linear resampling; its world is LPS+, ours RAS+."""
-    sitk = pytest.importorskip("SimpleITK")
     flip = np.diag([-1.0, -1, 1, 1])
     moving, fixed = (sitk.ReadImage(str(path)) for path in (moving_path, fixed_path))
     matrix = flip @ world @ flip
@@ -97,7 +97,7 @@ def itk_resampled(moving_path, fixed_path, world: np.ndarray) -> np.ndarray:
 
 
 def warped_and_itk(moving_path, fixed_path):
-    """Our warp beside SimpleITK's, and which voxels land inside the moving image."""
+    """Our warp, SimpleITK's, and which voxels land inside the moving image."""
     moving, fixed = nibabel.load(moving_path), nibabel.load(fixed_path)
     data = np.asarray(moving.dataobj, np.float32)
     world = geometry.in_world(

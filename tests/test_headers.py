@@ -1,4 +1,4 @@
-"""What headers say of units and sides, and what of them a result keeps."""
+"""Units and sides in headers, and the fields that a result keeps."""
 
 import nibabel as nib
 import numpy as np
@@ -72,7 +72,7 @@ def test_a_unit_that_cannot_be_is_not_taken(tmp_path, caplog):
     assert "taken to be in millimetres" in caplog.text
 
 
-def test_where_left_is_not_known_a_warning_says_so(tmp_path, caplog):
+def test_an_unknown_left_side_is_warned_about(tmp_path, caplog):
     data = volume((5, 6, 7), np.int16)
     spm2analyze.Spm2AnalyzeImage(data, None).to_filename(tmp_path / "a.img")
     for left_over in tmp_path.glob("*.mat"):
@@ -95,14 +95,14 @@ def test_where_left_is_not_known_a_warning_says_so(tmp_path, caplog):
         assert f"{name} does not say how it lies in space ({reason})" in caplog.text
     caplog.clear()
     images.load(tmp_path / "sound.mgh")
-    # SPM's .mat file beside an image says it.
+    # SPM's .mat file beside an image defines the sides.
     spm2analyze.Spm2AnalyzeImage(data, affine(2)).to_filename(tmp_path / "d.img")
     assert (tmp_path / "d.mat").exists()
     grid = nifti.read_grid(tmp_path / "d.img")
     assert not caplog.records and np.allclose(grid.affine, affine(2), atol=1e-4)
 
 
-def test_of_the_fixed_image_only_the_grid_is_kept(folder):
+def test_only_the_grid_of_the_fixed_image_is_kept(folder):
     fixed = nib.load(folder / "fixed.nii.gz")
     fixed.set_sform(fixed.affine, 4)
     fixed.header["descrip"], fixed.header["aux_file"] = b"fixed's", b"fixed's"
@@ -137,7 +137,7 @@ def test_a_sheared_grid_has_no_qform(tmp_path):
     assert np.allclose(nib.load(tmp_path / "a.nii").affine, shear, atol=1e-4)
 
 
-def test_a_grid_of_unknown_place_stays_one(tmp_path):
+def test_a_grid_of_unknown_space_stays_unknown(tmp_path):
     plain = nib.Nifti1Image(volume((5, 6, 7), np.int16), None)
     plain.header["pixdim"][1:4] = 2, 3, 4
     nib.save(plain, tmp_path / "c.nii")

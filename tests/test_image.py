@@ -1,4 +1,4 @@
-"""Reading image files: what comes in, and every way in which a file can be wrong."""
+"""Reading image files: values and grids, and all that can be wrong with a file."""
 
 import contextlib
 import gzip
@@ -21,7 +21,7 @@ def values(dtype=np.float32) -> np.ndarray:
 
 
 def save(path, data=None, affine=AFFINE, image_class=nib.Nifti1Image, **header):
-    """Write an image, then set header fields behind nibabel's back."""
+    """Write an image, then set header fields without nibabel's checks."""
     image_class(values() if data is None else data, affine).to_filename(path)
     if header:
         opened = gzip.open if path.suffix == ".gz" else open
@@ -97,7 +97,7 @@ def test_scaling_is_applied(tmp_path):
 
 
 @pytest.mark.parametrize("slope", [np.nan, np.inf, -np.inf])
-def test_a_slope_that_is_no_number_is_said(tmp_path, caplog, slope):
+def test_a_slope_that_is_no_number_is_reported(tmp_path, caplog, slope):
     path = save(tmp_path / "a.nii", values(np.int16), scl_slope=slope)
     np.testing.assert_array_equal(image.load(path).data, values())
     assert str(path) in caplog.text and "scl_slope" in caplog.text
@@ -133,7 +133,7 @@ def test_every_broken_gzip_stream_is_refused(tmp_path):
 
 
 def test_no_damage_to_a_plain_header_escapes(tmp_path):
-    """Whatever a byte of it becomes: a volume of finite values, or one error."""
+    """Any byte changed: a volume of finite values, or one error."""
     random = np.random.default_rng(1)
     path = save(tmp_path / "a.nii", values(np.int16))
     sound = path.read_bytes()
@@ -189,7 +189,7 @@ def test_affines_without_a_volume(tmp_path, row):
     assert "affine" in refusal(path)
 
 
-def test_sform_wins_and_disagreement_is_said_in_mm(tmp_path, caplog):
+def test_the_sform_wins_and_disagreement_is_reported_in_mm(tmp_path, caplog):
     def write(shift):
         written = nib.Nifti1Image(values(), None)
         written.set_sform(np.diag([2, 2, 2, 1.0]), 1)
@@ -252,7 +252,7 @@ def test_labels(tmp_path):
     assert "no label, only 0" in refusal(path, image.load_labels)
 
 
-def test_files_that_are_none(tmp_path):
+def test_files_that_are_no_images(tmp_path):
     assert "No such file" in refusal(tmp_path / "missing.nii.gz")
     (tmp_path / "folder.nii").mkdir()
     assert "Is a directory" in refusal(tmp_path / "folder.nii")
@@ -274,7 +274,7 @@ def test_names_that_mislead_about_compression(tmp_path):
     assert "is a gzip file" in refusal(tmp_path / "c.nii")
 
 
-def test_no_memory_is_taken_for_voxels_that_are_not_there(tmp_path):
+def test_no_memory_is_allocated_for_missing_voxels(tmp_path):
     path = save(tmp_path / "a.nii.gz", dim=(3, 1000, 1000, 1000, 1, 1, 1, 1))
     tracemalloc.start()
     refusal(path)
@@ -282,8 +282,8 @@ def test_no_memory_is_taken_for_voxels_that_are_not_there(tmp_path):
     tracemalloc.stop()
 
 
-def test_nibabels_own_messages_stay_out(tmp_path, capfd):
-    """They name no file, so that nobody could act on them."""
+def test_messages_of_nibabel_are_not_shown(tmp_path, capfd):
+    """They name no file, so they would not help."""
     image.load(save(tmp_path / "a.nii", qform_code=77))
     refusal(save(tmp_path / "b.nii", datatype=77))
     assert not capfd.readouterr().err
@@ -296,7 +296,7 @@ def test_a_mask_may_be_full_but_not_empty(tmp_path):
     assert "nothing in it" in refusal(tmp_path / "empty.nii", image.load_mask)
 
 
-def test_the_label_that_does_not_fit_is_the_one_named(tmp_path):
+def test_the_label_that_does_not_fit_is_named(tmp_path):
     data = np.zeros((4, 5, 6), np.float64)
     data[0] = -3e9
     save(tmp_path / "a.nii", data)

@@ -21,7 +21,7 @@ def configuration(**changes):
 
 
 def state_dict(form: str, *, seed: int = 0, depth: int = 2, side: int = 5):
-    """A state dict with the authors' names, written down here once more."""
+    """A state dict with the authors' names, written independently of the package."""
     c, tokens = 8, side**3
     shapes = {}
     for i, k in zip((1, 2, 3), (3, 7, 15), strict=True):
@@ -107,7 +107,7 @@ def test_the_golden_affine(golden_file):
 
 
 @pytest.mark.parametrize("form", ["none", "channels", "tokens"])
-def test_every_weight_lands_in_its_place(form):
+def test_every_weight_is_imported_to_its_place(form):
     state = state_dict(form)
     config = configuration(dilated_form=form)
     params = import_torch.convert(state, config)

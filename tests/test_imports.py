@@ -1,4 +1,4 @@
-"""Imports point one way, and the losses come without the rest of the house."""
+"""Imports go one way, and geometry and losses need nothing else of the package."""
 
 import ast
 import inspect
@@ -11,8 +11,8 @@ from mdvit_jax import geometry, losses
 
 PACKAGE = Path(mdvit_jax.__file__).parent
 
-# The floors of the house, lowest first: a room imports from the floors below its own,
-# and from the rooms that NEIGHBOURS names on its own floor.
+# The floors of the package, lowest first: a room imports from the floors below, and on
+# its own floor from the rooms in NEIGHBOURS.
 FLOORS = (
     ("geometry", "io"),
     ("losses", "transforms"),
@@ -31,12 +31,12 @@ MAY_IMPORT = {
     for height, floor in enumerate(FLOORS)
     for room in floor
 }
-# The libraries that one part keeps to itself.
+# Libraries that only one part may import.
 ONLY_IN = {"flax": "models", "grain": "data", "orbax": "training"}
 
 
 def imported(path: Path) -> set[str]:
-    """Dotted names of all modules that a file imports, wherever in it."""
+    """Dotted names of all modules that a file imports, also within functions."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -76,14 +76,14 @@ def test_a_library_stays_in_its_part(library):
 
 
 def test_no_two_modules_share_a_name():
-    """A file in a list of results, a traceback or a search is known by its name."""
+    """In a traceback or a search a file is identified by its name."""
     modules = [path.stem for path in PACKAGE.rglob("*.py")]
     names = [name for name in modules if not name.startswith("__")]
     assert sorted(set(names)) == sorted(names)
 
 
 def test_losses_and_geometry_need_only_jax_and_numpy(run_python):
-    """As an import and at work, with the other libraries out of reach."""
+    """They import and compute with all other libraries blocked."""
     program = """
 import sys
 for name in ("flax", "orbax", "grain", "nibabel", "nilearn", "optax", "ml_collections",
@@ -109,8 +109,8 @@ print(losses.ncc(image, image).shape)
     [getattr(m, name) for m in (geometry, losses) for name in m.__all__],
     ids=lambda function: function.__name__,
 )
-def test_options_are_named(function):
-    """What has a default is keyword-only; and everything public says what it does."""
+def test_optional_arguments_are_keyword_only(function):
+    """Arguments with a default are keyword-only; public names have docstrings."""
     assert function.__doc__
     for parameter in inspect.signature(function).parameters.values():
         if parameter.default is not parameter.empty:
@@ -122,7 +122,7 @@ def test_public_names_are_in_order(module):
     assert module.__all__ == sorted(module.__all__)
 
 
-def test_the_public_names_come_when_they_are_used(run_python):
+def test_public_names_are_imported_on_use(run_python):
     program = """
 import sys
 import mdvit_jax

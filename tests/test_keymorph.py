@@ -1,4 +1,4 @@
-"""KeyMorph: its closed form, what moves with a volume, and that it can be trained."""
+"""KeyMorph: its closed form, its laws, and its gradients."""
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ def test_exact_points_give_the_exact_affine():
     homogeneous = np.concatenate([fixed, np.ones_like(fixed[..., :1])], axis=-1)
     mapped = (homogeneous @ matrix.transpose(0, 2, 1))[..., :3]
     np.testing.assert_allclose(mapped, moving, atol=2e-3)
-    # A quarter turn and more is as easy as none.
+    # Also for a quarter turn and more.
     turned = fixed[..., [1, 0, 2]] * [1, -1, 1]
     matrix = fit(fixed, turned, weights)
     expected = [[0, 1, 0], [-1, 0, 0], [0, 0, 1]]
@@ -70,7 +70,7 @@ def made():
 
 
 def test_the_solution_follows_what_moves_the_points():
-    """With T after the moving points the answer is T after the answer."""
+    """If T moves the moving points, the answer becomes T after the answer."""
     fixed, moving, noise, weights = points(3)
     moving = moving + 0.1 * noise
     random = np.random.default_rng(4)

@@ -13,7 +13,7 @@ from oracle import people
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """The study of three synthetic people at 32³: its section, text and folder."""
+    """The study on three synthetic people at 32³: section, text and folder."""
     folder = tmp_path_factory.mktemp("known_affine")
     config = people.config(data__size="32", loss__stride="1")
     scans = dataset.open_part(config, "test")

@@ -46,15 +46,13 @@ def head(phantom, tmp_path_factory) -> label_maps.Head:
     return label_maps.read_head(path, voxel=4.0)
 
 
-def test_a_map_is_read_voxel_by_voxel_where_its_voxels_are_those_asked_for(
-    phantom, head
-):
+def test_a_map_of_the_requested_voxels_is_read_voxel_by_voxel(phantom, head):
     labels = np.asarray(phantom.dataobj)
     known = np.where(labels == 777, 507, labels)
     for number in (2, 41, 3, 42, 24, 507, 511, 58):
         mine = head.labels == tissues.label_index(number)
         assert mine.sum() == (known == number).sum()
-        # Where they lie: the same in both, but for where the origin is.
+        # They lie at the same places, but for the origin.
         centres = [
             np.argwhere(part).mean(axis=0) @ affine[:3, :3].T + affine[:3, 3]
             for part, affine in ((mine, head.to_mm), (known == number, phantom.affine))
@@ -79,7 +77,7 @@ def test_the_order_of_the_stored_axes_does_not_matter(phantom, head, axes, tmp_p
 
 
 def test_a_coarser_map_lies_where_the_finer_one_does(phantom, head, tmp_path):
-    """Of 2 mm made by repeating voxels, whose half-voxel shift the affine has."""
+    """A map of 2 mm against one of 1 mm whose voxels repeat it, half a voxel apart."""
     fine = np.asarray(phantom.dataobj).repeat(2, 0).repeat(2, 1).repeat(2, 2)
     affine = phantom.affine @ np.diag([0.5, 0.5, 0.5, 1.0])
     affine[:3, 3] -= 1.0
@@ -124,14 +122,14 @@ def test_landmarks_of_the_mirror_image_are_the_mirrored_ones(head):
 
 
 def test_outermost_landmarks_turn_with_the_head(head):
-    """By 20° about each axis: the same points of the brain are the outermost."""
+    """Turned by 20° about each axis, the same points of the brain are the outermost."""
     turn = np.eye(4)
     turn[:3, :3] = Rotation.from_euler("xyz", [20, -20, 20], degrees=True).as_matrix()
     turned = landmarks.find_landmarks(head.labels, head.depth > 0, turn @ head.to_mm)
     np.testing.assert_allclose(turned, head.landmarks @ turn[:3, :3].T, atol=0.5)
 
 
-def test_a_map_that_is_none_is_refused_in_a_sentence(phantom, tmp_path):
+def test_an_invalid_map_is_refused_in_a_sentence(phantom, tmp_path):
     labels = np.asarray(phantom.dataobj).copy()
     labels[labels == 26] = 99
     nib.save(nib.Nifti1Image(labels, phantom.affine), tmp_path / "unknown.nii")

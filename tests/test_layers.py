@@ -1,4 +1,4 @@
-"""Every layer against its formula, its gradient, and JAX's own slow operations."""
+"""Every layer against its formula, finite differences, and JAX's own operations."""
 
 import functools
 import itertools
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax, test_util
+from jax.experimental.pallas import tpu as pltpu
 
 from mdvit_jax.geometry import forms
 from mdvit_jax.models import blocks, initial_weights, msda
@@ -25,7 +26,7 @@ def noise(seed: int, *shape: int) -> np.ndarray:
 
 
 def randomised(module, seed: int, *inputs):
-    """Parameters of a layer with noise everywhere, biases and norms too."""
+    """Parameters of a layer with noise added to all, also biases and norms."""
     shapes = jax.eval_shape(module.init, jax.random.key(0), *inputs)["params"]
     leaves, structure = jax.tree.flatten(shapes)
     drawn = [0.3 * noise(seed + i, *leaf.shape) for i, leaf in enumerate(leaves)]
@@ -59,9 +60,9 @@ def test_depthwise_equals_its_formula(dilation, padding):
             padding=padding,
             form=form,
         )
-        for one, of_one in zip(result, features, strict=True):
+        for one, volume in zip(result, features, strict=True):
             expected = layers.depthwise(
-                of_one, kernel, dilation=dilation, padding=padding
+                volume, kernel, dilation=dilation, padding=padding
             )
             assert one == pytest.approx(expected, abs=1e-5)
 
@@ -124,8 +125,8 @@ def test_the_gradient_has_no_grouped_convolution():
 def test_same_convolution_equals_its_formula(form):
     features, kernel = noise(1, 2, 3, 5, 4, 6), noise(2, 3, 3, 3, 6, 7)
     result = convolution.same(F32, features, kernel, form=form)
-    for one, of_one in zip(result, features, strict=True):
-        expected = layers.convolution(of_one, kernel, stride=1, padding=1)
+    for one, volume in zip(result, features, strict=True):
+        expected = layers.convolution(volume, kernel, stride=1, padding=1)
         assert one == pytest.approx(expected, abs=1e-4)
 
 
@@ -155,7 +156,7 @@ def test_dense_layer_and_gradients():
 
 @pytest.mark.parametrize("make", [dense.product, convolution.same])
 def test_only_the_factors_are_rounded(make):
-    """Of a product in bfloat16, sums are float32: with short factors it is exact."""
+    """In bfloat16 sums stay float32: a product of exact bfloat16 numbers is exact."""
     inputs, kernel = noise(1, 1, 2, 3, 4, 64), noise(2, 3, 3, 3, 64, 5)
     if make is dense.product:
         inputs, kernel = inputs.reshape(-1, 64), kernel[0, 0, 0]
@@ -193,6 +194,20 @@ def test_attention_equals_its_formula_and_gradient(tokens, form, monkeypatch):
         assert one == pytest.approx(np.asarray(other), abs=3e-4)
 
 
+def test_attention_by_the_kernel_for_tpus():
+    """Interpreted here; 256 tokens in one block, of a width that it has to pad."""
+    arrays = [noise(i, 1, 2, 256, 24) for i in range(3)]
+    cotangent = noise(9, *arrays[0].shape)
+    values = []
+    for form in ("whole", "flash"):
+        ours = functools.partial(attention.attend, form=form)
+        with pltpu.force_tpu_interpret_mode():
+            value, pull = jax.vjp(ours, *arrays)
+            values.append([value, *pull(cotangent)])
+    for one, other in zip(*values, strict=True):
+        assert one == pytest.approx(np.asarray(other), abs=2e-4)
+
+
 def test_attention_gradients_in_float64(monkeypatch):
     monkeypatch.setattr(attention, "BLOCK", 5)
     with jax.enable_x64(True):
@@ -202,7 +217,7 @@ def test_attention_gradients_in_float64(monkeypatch):
 
 
 def test_attention_by_cudnn_is_close():
-    """Where there is a GPU of NVIDIA; its factors have eight bits."""
+    """On a GPU of NVIDIA only; its factors have eight bits."""
     if forms.platform() != "cuda":
         pytest.skip("needs a GPU of NVIDIA")
     arrays = [jnp.asarray(noise(i, 2, 2, 64, 32), BF16) for i in range(3)]
@@ -333,8 +348,8 @@ def test_msda(form, oracle):
     layer = form((1, 2, 3), F32)
     params = randomised(layer, 2, features)
     result = layer.apply({"params": params}, features)
-    for one, of_one in zip(result, features, strict=True):
-        assert one == pytest.approx(oracle(of_one, params, (1, 2, 3)), abs=2e-4)
+    for one, volume in zip(result, features, strict=True):
+        assert one == pytest.approx(oracle(volume, params, (1, 2, 3)), abs=2e-4)
 
 
 @pytest.mark.parametrize("form", [msda.ChannelMsda, msda.TokenMsda])
@@ -353,7 +368,7 @@ def test_msda_gradients(form):
 
 
 def test_the_token_form_is_as_large_as_the_programs():
-    """At 16³ positions 16³ + 14³ + 12³ tokens are brought to 4,096: 105 million."""
+    """At 16³ positions 16³ + 14³ + 12³ tokens map to 4,096: 105 million weights."""
     features = jax.ShapeDtypeStruct((1, 16, 16, 16, 256), F32)
     layer = msda.TokenMsda((1, 2, 3), F32)
     params = jax.eval_shape(layer.init, jax.random.key(0), features)["params"]

@@ -1,4 +1,4 @@
-"""Where a foreground comes to lie on the cubes."""
+"""The cubes of a pair: where a foreground lies on them."""
 
 import itertools
 
@@ -29,7 +29,7 @@ def head():
     ],
 )
 def test_voxel_sizes_that_cannot_be_are_caught_in_a_sentence(head, scales, why):
-    """Before cubes are made of them, which would take time and memory without end."""
+    """Before cubes of them would take all time and memory."""
     data, _, matrix = head
     other = segment_foreground(data, matrix @ np.diag([*scales, 1.0]), name="odd.nii")
     plain = segment(data[:, :, 20:24] if why.startswith("head") else data, matrix)
@@ -103,7 +103,7 @@ ORDERS = [
 
 
 def reordered(data, matrix, axes, flips):
-    """The same image with the file's axes in another order, some of them backwards."""
+    """The same image with the file's axes permuted and some of them reversed."""
     of = np.zeros((4, 4))
     of[3, 3] = 1
     for new, old in enumerate(axes):

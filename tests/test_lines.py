@@ -19,7 +19,7 @@ def legend(figure) -> list[str]:
 
 
 def heights(axis) -> list[list[float]]:
-    """Of the bars, [method][group]."""
+    """The heights of the bars, [method][group]."""
     return [
         [bar.get_height() for bar in bars.patches] for bars in axis.containers[1::2]
     ]

@@ -1,4 +1,4 @@
-"""A folder is one program's at a time, and never for longer than it lives."""
+"""A folder is locked by one program at a time, and unlocked when the program ends."""
 
 import errno
 import os
@@ -26,7 +26,7 @@ def hold_as_second(folder) -> None:
 
 
 def start_holder(folder) -> subprocess.Popen:
-    """A program that holds the folder until it is ended."""
+    """Start a program that holds the folder until it is killed."""
     program = [sys.executable, "-c", HOLDER, str(folder)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     process = subprocess.Popen(program, text=True, **pipes)
@@ -35,7 +35,7 @@ def start_holder(folder) -> subprocess.Popen:
 
 
 @pytest.mark.parametrize("kill", [False, True])
-def test_a_second_one_is_refused_while_the_first_lives(tmp_path, kill):
+def test_a_second_program_is_refused_while_the_first_lives(tmp_path, kill):
     for _ in range(2):  # the file of the first one is nobody's
         with start_holder(tmp_path) as process:
             with pytest.raises(lock.Taken, match="another one is here"):

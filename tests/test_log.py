@@ -1,4 +1,4 @@
-"""The record of a run after it was cut off."""
+"""The record of a run that was interrupted."""
 
 import json
 import logging
@@ -51,7 +51,7 @@ def test_a_new_run_begins_empty(tmp_path):
     ],
 )
 @pytest.mark.parametrize("place", [0, 2, 3])
-def test_what_is_no_row_is_dropped(tmp_path, caplog, odd, place):
+def test_lines_that_are_no_rows_are_dropped(tmp_path, caplog, odd, place):
     with metrics_log.MetricsLog(tmp_path, from_step=0) as record:
         for step in (1, 2, 3):
             record.write(step, {"loss": step / 10})
@@ -80,7 +80,7 @@ def test_lost_rows_are_one_warning(tmp_path, caplog, kept):
     assert rows(record.path)[-1]["step"] == 8
 
 
-def test_rows_are_json_even_of_what_is_not_finite(tmp_path):
+def test_rows_are_json_also_for_values_that_are_not_finite(tmp_path):
     with metrics_log.MetricsLog(tmp_path, from_step=0) as record:
         record.write(1, {"hd95": float("inf"), "dsc": float("nan"), "loss": 0.5})
 
@@ -138,7 +138,7 @@ def test_tensorboard_gets_the_same_values(tmp_path):
 
 
 @pytest.mark.parametrize("full", ["metrics.jsonl", "tensorboard"])
-def test_a_row_that_does_not_fit_is_an_error_and_nothing_waits(tmp_path, full):
+def test_a_row_that_does_not_fit_on_the_disk_is_an_error(tmp_path, full):
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here, where any write finds the disk full")
 

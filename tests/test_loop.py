@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import logging
 import os
 import shutil
 import signal
@@ -18,8 +17,8 @@ import pytest
 from etils import epath
 from jax.experimental import multihost_utils
 
-from mdvit_jax import config as configuration
 from mdvit_jax import errors
+from mdvit_jax.config import differences, load_config, read_config, save_config
 from mdvit_jax.data import dataset, pairs
 from mdvit_jax.evaluation import scoring
 from mdvit_jax.io import lock, sums
@@ -38,6 +37,7 @@ from mdvit_jax.training import (
     setup,
     step,
 )
+from oracle.programs import compiled_programs
 from oracle.run import final_bytes, newest_checkpoint
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -66,7 +66,7 @@ TINY = {
 
 def config(workdir, **changes):
     overrides = TINY | {name.replace("__", "."): v for name, v in changes.items()}
-    return configuration.load(
+    return load_config(
         ROOT / "configs/default.py", overrides | {"workdir": str(workdir)}
     )
 
@@ -94,13 +94,13 @@ def test_a_run_leaves_what_it_promises(unbroken):
         assert saved.latest == 8
         best = max(scores, key=lambda row: (row["dsc"], row["step"]))
         assert saved.best == best["step"]
-    saved_config = configuration.saved(unbroken)
-    assert configuration.differences(saved_config, config(unbroken)) == {}
+    saved_config = read_config(unbroken)
+    assert differences(saved_config, config(unbroken)) == {}
     assert not any(unbroken.glob("stalled*"))
 
 
 def signal_when(monkeypatch, module, name, wanted):
-    """Send SIGTERM as soon as a function has been called with arguments as wanted."""
+    """Send SIGTERM after the first call whose arguments satisfy `wanted`."""
     function = getattr(module, name)
 
     def call_and_signal(*arguments, **options):
@@ -163,8 +163,8 @@ def test_a_second_signal_does_not_cut_the_last_save_short(tmp_path, monkeypatch)
     assert handlers and signal.SIG_DFL not in handlers
 
 
-def test_of_several_processes_all_ask_equally_often(monkeypatch):
-    """JAX lets them agree on a number, which has to rise with each question."""
+def test_all_processes_ask_equally_often(monkeypatch):
+    """JAX has them agree on a step number, which must rise with each question."""
     asked = []
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     monkeypatch.setattr(
@@ -189,7 +189,7 @@ def test_a_hangup_of_one_of_several_processes_is_passed_on_to_all(monkeypatch):
     assert passed_on == [True] and signals.exit_code == 0
 
 
-def test_of_two_signals_the_first_is_remembered():
+def test_the_first_of_two_signals_is_remembered():
     with preemption.Preemption() as signals:
         signal.raise_signal(signal.SIGHUP)
         signal.raise_signal(signal.SIGTERM)
@@ -220,7 +220,7 @@ def test_processes_that_would_not_train_the_same_network_are_refused(
 def test_a_signal_that_comes_late_in_a_step_ends_the_next_one(
     tmp_path, monkeypatch, capsys
 ):
-    """While the first step is saved, after the run was asked whether to stop."""
+    """While the first step is saved, after the loop has asked whether to stop."""
     save = checkpoint.Checkpoints.save
 
     def save_and_signal(self, step, state):
@@ -269,7 +269,7 @@ def test_reading_a_run_leaves_the_save_of_another_process_alone(unbroken, tmp_pa
         assert saved.latest == 8
     pretrained.trained_network(workdir)
     assert under_way.exists()
-    # The run itself removes what a kill has left behind, before it saves.
+    # The run itself removes the remains of a killed save before it saves.
     with checkpoint.Checkpoints(workdir, keep=2) as saved:
         saved.save(10, state)
     assert not under_way.exists()
@@ -282,7 +282,7 @@ def test_a_finished_run_is_left_alone(unbroken, capsys):
     assert (unbroken / "metrics.jsonl").read_bytes() == before
 
 
-def test_what_was_trained_on_another_split_is_not_tested(unbroken):
+def test_a_network_trained_on_another_split_is_not_tested(unbroken):
     pretrained.check_held_out(config(unbroken), unbroken)
     pretrained.check_held_out(
         config(unbroken, optim__steps="9", data__size="64"), unbroken
@@ -315,9 +315,7 @@ def test_a_second_run_in_the_folder_is_refused_and_touches_nothing(unbroken, tmp
 
 
 @pytest.mark.parametrize("taken", [False, True])
-def test_of_several_processes_all_are_refused_with_the_first(
-    tmp_path, monkeypatch, taken
-):
+def test_all_processes_are_refused_with_the_first(tmp_path, monkeypatch, taken):
     monkeypatch.setattr(jax, "process_index", lambda: 1)
     monkeypatch.setattr(distributed, "broadcast", lambda mine: int(taken))
     refused = pytest.raises(lock.Taken) if taken else contextlib.nullcontext()
@@ -326,12 +324,12 @@ def test_of_several_processes_all_are_refused_with_the_first(
     assert not any((tmp_path / "run").iterdir())  # the lock is the first one's
 
 
-def test_a_run_that_began_and_ended_meanwhile_is_seen(tmp_path, monkeypatch):
-    """Between the first look at the folder and having it alone."""
+def test_a_run_that_began_and_ended_meanwhile_is_noticed(tmp_path, monkeypatch):
+    """Between the first check of the folder and its lock."""
     hold = lock.hold
 
     def hold_later(folder, message):
-        configuration.save(config(folder, optim__lr="1e-2"), folder)
+        save_config(config(folder, optim__lr="1e-2"), folder)
         return hold(folder, message)
 
     monkeypatch.setattr(lock, "hold", hold_later)
@@ -339,19 +337,15 @@ def test_a_run_that_began_and_ended_meanwhile_is_seen(tmp_path, monkeypatch):
         loop.train(config(tmp_path / "run"))
 
 
-def test_after_the_first_validation_and_save_nothing_is_compiled(
-    tmp_path, monkeypatch, caplog
-):
+def test_after_the_first_validation_and_save_nothing_is_compiled(tmp_path, monkeypatch):
     write, compiled = metrics_log.MetricsLog.write, {}
 
     def write_and_count(self, at, values):
         write(self, at, values)
-        texts = [r.getMessage() for r in caplog.records]
-        compiled[at] = [text for text in texts if text.startswith("Compiling ")]
+        compiled[at] = list(programs)
 
     monkeypatch.setattr(metrics_log.MetricsLog, "write", write_and_count)
-    caplog.set_level(logging.WARNING, logger="jax")  # commands say less
-    with jax.log_compiles():
+    with compiled_programs() as programs:
         loop.train(config(tmp_path / "run", optim__steps="12", validation__every="3"))
     assert compiled[1]
     assert compiled[12][len(compiled[4]) :] == []
@@ -491,7 +485,7 @@ def test_whether_the_devices_wait_for_scans(tmp_path, capsys):
     assert "DSC 0.750, late scans 50%, 0.0 batches ready" in shown
 
 
-def test_late_batches_that_lay_ready_want_no_faster_loading(tmp_path):
+def test_late_batches_that_lay_ready_give_no_advice(tmp_path):
     settings = config(tmp_path)
     settings.data.workers = 1
     bar = progress.Progress(0, settings)
@@ -520,8 +514,8 @@ def test_the_bar_shows_how_loading_is_now(tmp_path, capsys):
     assert "before 100 of 1000 steps" in bar.summarise_loading()
 
 
-def test_how_many_batches_lie_ready(tmp_path):
-    """Three, made at once and taken later; then two, one before the other is taken."""
+def test_the_queue_of_ready_batches_is_counted(tmp_path):
+    """Three loaded at once and taken later; then two, one taken before the other."""
     settings = config(tmp_path)
     settings.data.workers = 1
     bar = progress.Progress(0, settings)

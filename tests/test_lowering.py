@@ -1,7 +1,7 @@
-"""What runs on a GPU or a TPU is lowered for them here, where there are none.
+"""Lower the programs for GPUs and TPUs on a machine without them.
 
-Lowering finds what a platform has no rule for, and types that it does not know; no
-compiler runs. And products that make coordinates say that they are not to be rounded.
+Lowering fails where a platform has no rule for an operation or does not know a type; no
+compiler runs. Products that compute coordinates must ask for full precision.
 """
 
 import functools
@@ -19,7 +19,7 @@ from mdvit_jax.registration import gauss_newton
 from mdvit_jax.training import optimizer, sharding, step
 from oracle.programs import equations
 
-# Platforms whose forms are the same: but for attention by cuDNN, which has to be there.
+# Platforms whose forms are the same, except attention, as cuDNN is not installed here.
 FAMILIES = [("cuda", "rocm"), ("tpu",)]
 
 
@@ -36,7 +36,7 @@ def small_config(dtype: str, dilated_form: str = "channels"):
 
 
 def training_step(dtype: str, dilated_form: str = "channels", batch: int = 1):
-    """The jitted step and the shapes of what it takes."""
+    """The jitted step and the shapes of its arguments."""
     config = small_config(dtype, dilated_form)
     config.optim.batch = batch
     mesh = sharding.create_mesh(config.optim.batch)
@@ -57,7 +57,7 @@ def forward(dtype: str):
 
 
 def gradient(function, *shapes, to: int):
-    """The function and the gradient of its sum to one of its inputs."""
+    """The function, and the gradient of its sum with respect to one input."""
     total = lambda *inputs: function(*inputs).sum()  # noqa: E731
     return jax.value_and_grad(total, argnums=to), shapes
 
@@ -83,7 +83,7 @@ def nearest():
 
 
 def level(size: int, dof: str, starts: int = 0):
-    """Registration at one size of the pyramid, from one start or several."""
+    """Registration at one size of the pyramid, from one start or from several."""
     cube = array(size, size, size)
     image = gauss_newton.Level(cube, cube, cube)
     align = functools.partial(gauss_newton.align, dof=dof)
@@ -114,7 +114,7 @@ PROGRAMS = {
 
 @pytest.mark.parametrize("platforms", FAMILIES, ids="-".join)
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_it_is_lowered_for(name, platforms):
+def test_programs_are_lowered_for(name, platforms):
     if "blocks" in name and "tpu" not in platforms:
         pytest.skip("this form is for TPUs")
     with forms.tracing_for(platforms[-1]):
@@ -127,7 +127,7 @@ def test_it_is_lowered_for(name, platforms):
 
 
 def test_a_step_on_two_devices_is_lowered_for_tpus(run_python):
-    """The compiler shares no kernel of ours out; each device runs it for its pair."""
+    """The compiler cannot partition our kernel; each device runs it for its pair."""
     program = """
 import sys
 import jax
@@ -151,9 +151,9 @@ print(lowered.nr_devices)
     [n for n in PROGRAMS if not n.startswith(("step", "forward", "warp, blocks"))],
 )
 def test_no_product_is_rounded(name):
-    """An accelerator rounds factors to 8 or 11 bits unless it is told not to.
+    """An accelerator rounds factors to 8 or 11 bits by default.
 
-    The blocks of the TPU are exact in 8 bits.
+    The products of the TPU's form are exact in 8 bits.
     """
     function, shapes = PROGRAMS[name]()
     for equation in equations(jax.make_jaxpr(function)(*shapes)):

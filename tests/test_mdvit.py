@@ -1,4 +1,4 @@
-"""The whole network: against its formula, its laws, and what it refuses."""
+"""The whole network: against its formula, its laws, and its errors."""
 
 import functools
 
@@ -29,7 +29,7 @@ def configuration(**changes):
 
 
 def brains(seed: int, shape=SHAPE, batch: int = 2):
-    """Smooth blobs that fade out well before the border, so that no shift cuts them."""
+    """Smooth blobs away from the border, so that no shift cuts them."""
     fixed, moving = (
         np.stack([images.smooth(s + 10 * b, shape) for b in range(batch)])
         for s in (seed, seed + 1)
@@ -60,7 +60,7 @@ def made(head: float = 1.0, **changes):
     return network, params, jax.jit(network.apply)
 
 
-def test_what_it_returns():
+def test_the_estimate_has_all_parts():
     _, params, apply = made()
     fixed, moving = brains(1)
     estimate = apply(params, fixed, moving)
@@ -81,7 +81,7 @@ def test_what_it_returns():
 
 @pytest.mark.parametrize("form", ["channels", "none"])
 def test_it_equals_its_formula(form):
-    """Stage by stage from the oracle's layers; the geometry has its own tests."""
+    """Stage by stage by the layers of the oracle; geometry has its own tests."""
     _, params, apply = made(dilated_form=form)
     fixed, moving = brains(2)
     estimate = apply(params, fixed, moving)
@@ -121,7 +121,7 @@ def test_it_equals_its_formula(form):
 
 
 @pytest.mark.parametrize("coordinates", [False, True])
-def test_a_head_of_zeros_leaves_everything_in_place(coordinates):
+def test_a_head_of_zeros_gives_the_identity(coordinates):
     _, params, apply = made(head=0.0, torch_coordinates=coordinates, **TWO_STAGES)
     fixed, moving = brains(3)
     estimate = apply(params, fixed, moving)
@@ -134,8 +134,8 @@ def test_a_head_of_zeros_leaves_everything_in_place(coordinates):
 
 
 @pytest.mark.parametrize("coordinates", [False, True])
-def test_initial_is_as_if_the_moving_volume_had_been_warped_before(coordinates):
-    """A shift of whole voxels at every level, which the interpolation does not blur."""
+def test_initial_acts_like_warping_the_moving_volume_first(coordinates):
+    """For a shift of whole voxels at every level, which interpolation does not blur."""
     changes = TWO_STAGES if coordinates else {}
     _, params, apply = made(torch_coordinates=coordinates, **changes)
     fixed, moving = brains(4, (32, 32, 48))
@@ -204,7 +204,7 @@ def test_the_gradient_reaches_every_parameter_and_goes_downhill():
 
 
 def test_untrained_it_is_c2fvit():
-    """And MSDA gets a gradient at once, so that it does not stay out."""
+    """MSDA has a gradient from the start, so that it takes part later."""
     network, volume = models.create(configuration(**TWO_STAGES)), brains(9, batch=1)
     params = network.init(jax.random.key(1), *volume)
     _, gradient = objective(network, *volume)(params)
@@ -259,7 +259,7 @@ def test_the_token_form_fits_one_size():
         network.init(jax.random.key(0), *brains(11, (32, 40, 40), batch=1))
 
 
-def test_names_that_fine_tuning_relies_on():
+def test_parameter_names_that_fine_tuning_uses():
     _, params, _ = made()
     names = traverse_util.flatten_dict(params, sep="/")
     assert {name.split("/")[0] for name in names} == {
@@ -285,7 +285,7 @@ def test_parameters_depend_on_the_key_and_not_on_the_size():
 
 
 def test_the_default_network_has_as_many_parameters_as_the_papers_layers():
-    """Counted by hand; nothing is computed."""
+    """The number was counted by hand; no network is computed."""
     volume = jax.ShapeDtypeStruct((1, 128, 128, 128), jnp.float32)
     network = models.create(default.get_config())
     shapes = jax.eval_shape(network.init, jax.random.key(0), volume, volume)

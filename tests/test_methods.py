@@ -1,7 +1,8 @@
-"""The methods find a known move of a conformed scan; and what they are called."""
+"""The methods recover a known affine of a conformed scan; their names."""
 
 import numpy as np
 import pytest
+import SimpleITK
 from scipy.spatial.transform import Rotation
 
 from mdvit_jax import errors, geometry
@@ -44,7 +45,7 @@ def moved() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def pair() -> tuple[conform.Conformed, conform.Conformed]:
-    """The same object on two grids, of which each has it near its middle."""
+    """The same object on two grids, near the middle of each."""
     return scan((-85, -70, -82), np.eye(4)), scan((35, -120, -12), moved())
 
 
@@ -70,7 +71,7 @@ def test_a_known_move_is_recovered(name, pair):
 
 
 def test_a_method_on_images_gets_volumes_and_answers_in_world_coordinates(pair):
-    """`align_conformed` undoes `geometry.in_world` for any matrix and grids."""
+    """`align_conformed` inverts `geometry.in_world` for any matrix and grids."""
     expected, received = moved() + 0.1, []
     expected[3] = [0, 0, 0, 1]
 
@@ -85,7 +86,6 @@ def test_a_method_on_images_gets_volumes_and_answers_in_world_coordinates(pair):
 
 
 def test_an_identity_names_the_version_and_the_settings():
-    SimpleITK = pytest.importorskip("SimpleITK")
     method = methods.classical("simpleitk")
     assert method.name == "SimpleITK"
     assert SimpleITK.__version__ in method.identity and "levels 4 2" in method.identity

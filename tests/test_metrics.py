@@ -13,7 +13,7 @@ SPACING = (0.8, 1.3, 2.1)
 
 
 def blob(seed: int, shape=SHAPE, sigma=2.5, share=0.25) -> np.ndarray:
-    """A mask of smooth noise, in several pieces, that also touches the border."""
+    """A mask of smooth noise in several pieces; it touches the border."""
     noise = np.random.default_rng(seed).normal(size=shape)
     smooth = ndimage.gaussian_filter(noise, sigma)
     return smooth > np.quantile(smooth, 1 - share)
@@ -76,7 +76,7 @@ def test_hausdorff_equals_all_pairs(seed):
     assert metrics.hausdorff95(fixed, warped, spacing=SPACING) == pytest.approx(
         expected
     )
-    # And there is something to tell apart: it is neither the maximum nor isotropic.
+    # The test is sensitive: the value is neither the maximum nor the isotropic one.
     assert expected != brute_force_hausdorff(fixed, warped, SPACING, 100)
     assert expected != brute_force_hausdorff(fixed, warped, (1, 1, 1), 95)
 
@@ -132,7 +132,7 @@ def test_hausdorff_of_a_shifted_plate_is_the_shift_in_mm(axis):
     assert metrics.hausdorff95(fixed, fixed, spacing=SPACING) == 0
 
 
-def test_hausdorff_takes_the_larger_direction_and_is_symmetric():
+def test_hausdorff_is_the_larger_direction_and_symmetric():
     fixed = np.zeros(SHAPE, bool)
     fixed[5, 5, 5] = True
     warped = fixed.copy()

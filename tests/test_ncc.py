@@ -49,7 +49,7 @@ def test_laws():
     for contrast in (2.0, -1.5):
         other = losses.ncc(fixed, contrast * warped)
         assert float(other) == pytest.approx(value, abs=1e-4)
-        # ε is not quite nothing beside the variances of small windows.
+        # ε is not negligible beside the variances of small windows.
         same = losses.ncc(fixed, contrast * fixed, window=5)
         assert float(same) == pytest.approx(0, abs=1e-3)
 

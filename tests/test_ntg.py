@@ -99,14 +99,14 @@ def test_both_forms_agree_in_value_and_gradient(stride, shape):
 
 @pytest.mark.parametrize("delta", [1, 2, 4])
 def test_golden(golden, delta):
-    """With its strides along its own axes the formula is the authors' program."""
+    """The golden values are the authors' program's, whose strides permute the axes."""
     program = [[delta if k == axis else 1 for k in range(3)] for axis in PROGRAM_AXES]
     value = similarity.ntg(golden["fixed"], golden["moving"], program)
     assert value == pytest.approx(golden[f"loss/ntg_stride{delta}"], abs=1e-5)
 
 
 def test_golden_in_the_papers_own_reading(golden):
-    """Without a stride there is nothing to read; with 4 the two are 1e-2 apart."""
+    """Without a stride both readings agree; with stride 4 they differ by 1e-2."""
     fixed, moving = golden["fixed"], golden["moving"]
     assert float(losses.ntg(fixed, moving)) == pytest.approx(
         golden["loss/ntg_stride1"], abs=1e-5
@@ -256,7 +256,7 @@ def test_the_gradient_takes_less_than_six_volumes(stride):
     assert extra < 6
 
 
-def test_what_is_not_differentiated_costs_nothing():
+def test_the_gradient_to_one_image_filters_no_other_signs():
     """The gradient to the warped image alone filters no signs for the fixed one."""
     fixed, warped = map(jnp.asarray, pair(19))
 

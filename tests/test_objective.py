@@ -15,8 +15,8 @@ NTG4 = functools.partial(losses.ntg, stride=4)
 
 
 def compiled(loss, fixed, warped, **options):
-    of_images = functools.partial(losses.similarity_pyramid, loss, **options)
-    return jax.jit(of_images)(fixed, warped)
+    pyramid_loss = functools.partial(losses.similarity_pyramid, loss, **options)
+    return jax.jit(pyramid_loss)(fixed, warped)
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3])
@@ -75,7 +75,7 @@ def test_levels_are_pooled_in_single_precision():
 
 
 def test_registers_a_translation_by_descent():
-    """The whole way: matrix → warp → pyramid → gradient, on an asymmetric volume."""
+    """The whole chain: matrix → warp → pyramid → gradient, on an asymmetric volume."""
     moving = jnp.asarray(images.smooth(8, (24, 28, 32), sigma=3))
     true = jnp.array([0.10, -0.07, 0.05])
     fixed = geometry.warp_affine(moving, geometry.translation_matrix(true))

@@ -1,7 +1,7 @@
-"""Damaged tables given to `mdvit batch`: one sentence, or a status for every pair.
+"""Damaged tables for `mdvit batch`: one sentence, or a status for every pair.
 
-Both tables are damaged: the pairs', and that of an older run in the output folder.
-MDVIT_ODD_FILES says how many are damaged at random places.
+Both tables are damaged: the one of the pairs, and the results of an older run.
+MDVIT_ODD_FILES is the number of tables damaged at random places.
 """
 
 import csv
@@ -48,7 +48,7 @@ def batch(scans, tmp_path, monkeypatch, capsys):
         (tmp_path / name).write_bytes(content)
 
     def registered(fixed, moving, **options):
-        """As quick as the tables' tests need, but the files are read."""
+        """Replace registration by a stored result; the files are still read."""
         for path in (fixed, moving):
             image.load(path)
         return result

@@ -1,6 +1,6 @@
-"""Damaged image files, and files that are none; see `odd_image`.
+"""Damaged image files, and files that are no images; see `odd_image`.
 
-MDVIT_ODD_FILES says how many files are damaged at random places.
+MDVIT_ODD_FILES is the number of files damaged at random places.
 """
 
 import gzip
@@ -70,7 +70,7 @@ def test_random_damage(hold, case):
         ("odd.img", stored()[352:], None),
     ],
 )  # fmt: skip
-def test_contents_against_names(hold, name, content, right):
+def test_contents_that_contradict_the_name(hold, name, content, right):
     hold(name, content, right, refused=right is None)
 
 
@@ -116,7 +116,7 @@ def test_mgz_versions(hold, dtype, shape):
     hold("odd.mgh", unplaced, AS_NIBABEL, refused=False)
 
 
-def test_lengths_that_nifti_1_has_not_got(tmp_path, capsys):
+def test_lengths_beyond_nifti_1(tmp_path, capsys):
     image = nib.Nifti2Image(values(np.uint8, (40000, 1, 1)), np.eye(4))
     image.to_filename(tmp_path / "long.nii")
     transforms.write(tmp_path / "t.txt", np.eye(4))

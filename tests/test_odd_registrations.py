@@ -1,7 +1,7 @@
 """Odd and damaged files in every role of `mdvit register`; see `odd_registration`.
 
-MDVIT_ODD_FILES says how many files are damaged at random places. Where it is given, all
-oddities are put into all roles; else a few of them, as each takes up to a second.
+MDVIT_ODD_FILES is the number of files damaged at random places. If it is set, all
+oddities are tried in all roles; else a few, as each takes up to a second.
 """
 
 import functools
@@ -28,7 +28,7 @@ def run(tmp_path, capsys):
 
 
 def in_roles(name: str, oddities, every: int, roles=tuple(IMAGES)):
-    """Each oddity in each role, or every so many of these pairs."""
+    """Each oddity in each role, or a regular selection of these."""
     pairs = [*itertools.product(oddities, roles)]
     return pytest.mark.parametrize((name, "role"), pairs[:: 1 if MANY else every])
 
@@ -159,8 +159,8 @@ def test_header_fields(run, fields, role):
     run(role, ".nii", stored(role, **fields))
 
 
-def test_units_that_nifti_has_not_got(run):
-    """Also where the header alone is changed."""
+def test_units_unknown_to_nifti(run):
+    """Also with --header-only."""
     run("moving", ".nii", stored("moving", xyzt_units=255), refused=False)
 
 

@@ -101,7 +101,7 @@ def test_types_that_are_no_numbers(hold, dtype):
     hold("odd.nii", stored(np.zeros(SHAPE, dtype)), refused=True)
 
 
-def test_labels_that_are_none(hold):
+def test_images_that_are_no_labels(hold):
     data = values(np.float32) + np.float32(0.3)
     hold("odd.nii", stored(data), refused=True, labels=True)
     content = stored(scl_slope=0.3, scl_inter=0.1)

@@ -133,6 +133,6 @@ def test_the_gradient_is_clipped_by_its_norm_before_anything_else():
     plain, other = run(settings(lr=1e-2, weight_decay=0.0), values, [scaled])
     for one, two in zip(*map(jax.tree.leaves, (clipped, plain)), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-5)
-    # Adam's step does not tell the gradient's size, but its moments do.
+    # Adam's step does not depend on the gradient's size, but its moments do.
     largest = [max(np.abs(m).max() for m in jax.tree.leaves(s)) for s in (state, other)]
     assert largest[0] == pytest.approx(largest[1], rel=1e-4)

@@ -1,4 +1,4 @@
-"""Pictures: what lies where, and that odd input still gives one."""
+"""Pictures: what lies where, and that odd input still gives a picture."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ SHAPE = (26, 32, 22)
 
 
 def head(shift=0) -> np.ndarray:
-    """An ellipsoid with a bright spot right, anterior and superior of its middle."""
+    """An ellipsoid with a bright spot to the right, front and top of its centre."""
     x, y, z = np.indices(SHAPE)
     volume = ((x - 13) / 9) ** 2 + ((y - 16) / 12) ** 2 + ((z - 11) / 8) ** 2 < 1
     volume = ndimage.gaussian_filter(volume.astype(np.float32), 0.7)
@@ -23,7 +23,7 @@ def head(shift=0) -> np.ndarray:
 
 
 def panel(figure, row, column) -> np.ndarray:
-    """The picture that is shown there, with its first row at the bottom."""
+    """The picture in a panel, first row at the bottom."""
     axis = figure.axes[row * (len(figure.axes) // 3) + column]
     assert axis.images[0].origin == "lower"
     return axis.images[0].get_array()
@@ -115,7 +115,7 @@ def test_pyplot_is_never_imported():
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
-def test_a_name_is_no_formula(tmp_path):
+def test_a_dollar_in_a_name_is_no_formula(tmp_path):
     volume = head(0)
     figure = overlays.overlay_figure(volume, volume, volume, title="a$x_{$ to b")
     panels.save_figure(figure, tmp_path / "a.png")

@@ -33,8 +33,8 @@ def test_pairs_follow_from_seed_and_step(seed, step, batch):
     assert np.array_equal(template[:, 1], drawn[:, 1])
 
 
-def test_the_pairs_of_old_runs_are_drawn_still():
-    """A run of an earlier version goes on with the pairs that it would have seen."""
+def test_old_runs_keep_their_pairs():
+    """A run of an earlier version goes on with the same pairs."""
     drawn = [pairs.draw(7, s, 4, PERSONS, "reference").tolist() for s in (0, 2**40)]
     assert drawn[0] == [[8, 2], [4, 3], [0, 6], [3, 5]]
     assert drawn[1] == [[3, 5], [8, 3], [0, 5], [0, 8]]
@@ -52,7 +52,7 @@ def test_a_pair_drawn_again_follows_from_its_place(step, row, attempt):
 
 
 def test_pairs_drawn_again_are_fair_and_independent():
-    """Over attempts, rows and steps, also given what came before in the same row."""
+    """Over attempts, rows and steps, and independent of earlier draws in the row."""
     first = [pairs.draw(3, step, 1, PERSONS, "template")[0, 1] for step in range(1500)]
     for rows, steps_, attempts in ((1, 1500, 1), (1500, 1, 1), (1, 1, 1500)):
         result = [
@@ -75,7 +75,7 @@ def test_seeds_and_steps_differ():
     assert len(set(drawn)) == 100
 
 
-def test_every_scan_has_its_share():
+def test_every_scan_is_drawn_equally_often():
     drawn = pairs.draw(1, 2, 90_000, PERSONS, "reference")
     moving = np.bincount(drawn[:, 1], minlength=9)
     assert stats.chisquare(moving).pvalue > 1e-4

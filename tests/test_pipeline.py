@@ -27,7 +27,7 @@ def scan(value: float) -> conform.Conformed:
 
 
 class Store:
-    """Scan i is of brightness i; those to be refused are named when asked for."""
+    """Scan i has brightness i; scans in `refused` raise a UserError."""
 
     def __init__(self, *refuse: int):
         self.refuse = refuse
@@ -42,11 +42,15 @@ class Store:
 
 
 class Witness(Store):
-    """Its images tell which process they were read in, and whether JAX ran there."""
+    """Its images hold the process that read them, and whether JAX ran there."""
 
     def __getitem__(self, index: int) -> conform.Conformed:
-        bridge = sys.modules.get("jax._src.xla_bridge")
-        started = bridge is not None and bridge.backends_are_initialized()
+        started = False
+        if jax := sys.modules.get("jax"):  # Grain imports it
+            try:
+                jax.config.update("jax_num_cpu_devices", 2)
+            except RuntimeError:  # JAX refuses it once it has started
+                started = True
         message = scan(float(started))
         message.image[1] = os.getpid()
         return message
@@ -81,7 +85,7 @@ def assert_same(result, expected):
 
 
 def assert_all_ended():
-    """No worker is left after a moment's grace."""
+    """No worker is left after a moment."""
     for _ in range(100):
         if not multiprocessing.active_children():
             return
@@ -143,7 +147,7 @@ def test_resuming_is_starting_later(workers, nobody_left):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_the_stores_error_comes_through_whole(workers, nobody_left):
+def test_the_error_of_a_scan_is_passed_on_whole(workers, nobody_left):
     batches = stream(scans=Store(2), steps=50, workers=workers)
     with pytest.raises(errors.UserError) as caught:
         list(batches)
@@ -152,14 +156,14 @@ def test_the_stores_error_comes_through_whole(workers, nobody_left):
 
 
 def readable_pair(step, row, drawn, refuse):
-    """The first of the pairs of a row that holds none of the scans."""
+    """The first pair drawn for a row that has none of these scans."""
     for attempt in itertools.count(1):
         if not set(drawn.tolist()) & set(refuse):
             return drawn
         drawn = pairs.draw_again(3, step, row, attempt, PERSONS, "reference")
 
 
-def test_a_pair_that_cannot_be_read_is_drawn_anew_in_its_row():
+def test_an_unreadable_pair_is_redrawn_in_its_row():
     skipping = {"scans": Store(2, 4), "skip_unreadable": True}
     result, replaced = read(**skipping, steps=20), 0
     for step, batch in enumerate(result):
@@ -182,7 +186,7 @@ def test_a_pair_that_cannot_be_read_is_drawn_anew_in_its_row():
 
 
 def test_scans_are_left_out_in_workers_and_after_resuming(nobody_left):
-    # With scan 0, which tells how large a batch is.
+    # With scan 0, from which the size of a batch is computed.
     skipping = {"scans": Store(0, 2), "skip_unreadable": True}
     assert_same(read(**skipping, first_step=2, workers=1), read(**skipping)[2:])
 
@@ -198,7 +202,7 @@ def test_a_killed_worker_is_one_sentence(nobody_left):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_too_many_unreadable_scans_are_one_sentence(workers, nobody_left):
-    one_person = Store(0, 2, 4)  # two scans of whom can be read, but make no pair
+    one_person = Store(0, 2, 4)  # the two readable scans show one person: no pair
     with pytest.raises(errors.UserError) as caught:
         read(scans=one_person, skip_unreadable=True, workers=workers)
     assert re.fullmatch(
@@ -219,7 +223,7 @@ def test_closing_early_ends_the_workers(nobody_left):
 
 
 def test_no_shared_memory_is_left(run_python):
-    """Python's tracker counts at the end of the program what nobody has freed."""
+    """Python's tracker reports at exit what was not freed."""
     program = """
 import sys
 sys.path.insert(0, "tests")
@@ -249,7 +253,7 @@ def test_the_device_is_left_to_the_parent(nobody_left):
     assert (batch["moving"][:, 1] != os.getpid()).all()
 
 
-def test_workers_are_no_further_ahead_than_shared_memory_is_counted_for(nobody_left):
+def test_workers_stay_within_the_shared_memory_counted(nobody_left):
     workers = 2
     with contextlib.closing(stream(steps=20, workers=workers)) as batches:
         first = next(batches)

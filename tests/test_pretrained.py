@@ -1,4 +1,4 @@
-"""The network of the package aligns brains, whichever file or name it is taken by."""
+"""The network of the package aligns brains, by its name and from its file."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def weights():
 
 @pytest.fixture(scope="module")
 def align(weights):
-    """(params, fixed, moving) → matrices of the network and of the centres alone."""
+    """(params, fixed, moving) → matrices of the network, and of the centres of mass."""
 
     @jax.jit
     def estimate(params, fixed, moving):
@@ -42,7 +42,7 @@ def brain(weights):
 
 
 def moved(scan: conform.Conformed, field_of_view: float):
-    """A brain, the same under known affines, and the matrices that align them."""
+    """A brain, the same brain under known affines, and the true matrices."""
     volume = jnp.asarray(scan.image)
     centre = geometry.centre_of_mass(volume)
     keys = jax.random.split(jax.random.key(0), COUNT)
@@ -83,7 +83,7 @@ def test_what_is_in_the_file(weights):
     ids=["same contrast", "inverted contrast"],
 )
 def test_known_affines_of_the_template(weights, align, brain, recolour, most):
-    """MNI152, which it never saw; `most` is a part of the error of the centres."""
+    """MNI152, not in its training; `most` is a share of the centres' error."""
     fixed, moving, truth = moved(brain, weights.field_of_view)
     matrices = align(weights.params, fixed, recolour(moving))
     ours, centres = errors_in_mm(brain, matrices, truth, weights)
@@ -93,7 +93,7 @@ def test_known_affines_of_the_template(weights, align, brain, recolour, most):
 
 @pytest.mark.parametrize("person", ["sub-31", "sub-34"])
 def test_known_affines_of_people(weights, align, real_data, person):
-    """People who chose between recipes, and whom it did not learn from."""
+    """People on whom recipes were chosen, but who are not in its training."""
     scan = conform.conform(
         image.load(real_data / "ds002748" / f"{person}_T1w.nii.gz"),
         None,
@@ -109,7 +109,7 @@ def test_known_affines_of_people(weights, align, real_data, person):
 
 
 def test_half_precision_is_enough(weights, align, brain):
-    """Weights changed by as much as float16 rounds: the answer moves by far less."""
+    """Weights changed by the rounding of float16 move the answer by far less."""
     random = np.random.default_rng(0)
     changed = jax.tree.map(
         lambda w: np.float32(w * (1 + random.uniform(-1, 1, w.shape) / 2**11)),
@@ -121,7 +121,7 @@ def test_half_precision_is_enough(weights, align, brain):
     assert 0 < apart < 0.2
 
 
-def test_training_starts_from_it(weights):
+def test_training_starts_from_the_weights(weights):
     place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
     def shapes(config):
@@ -139,7 +139,7 @@ def test_training_starts_from_it(weights):
         pretrained.load_start("pretrained", shapes(config))
 
 
-def test_it_is_evaluated_on_its_own_grid_only():
+def test_evaluation_refuses_another_grid():
     config = anything.get_config()
     (method,) = runner.load_networks(config, [Path("pretrained")])
     assert method.name == "MDViT (pretrained)"

@@ -1,4 +1,4 @@
-"""Several processes: how they meet, part, and go on as others."""
+"""Several processes: how they join, how they end, and how others go on."""
 
 import os
 import re
@@ -11,20 +11,19 @@ import jax
 import numpy as np
 import pytest
 
-from mdvit_jax import config, errors
+from mdvit_jax import errors
 from mdvit_jax.cli import cluster
 from mdvit_jax.io import sums
 from mdvit_jax.training import distributed
-from oracle import people
 from oracle.run import final_bytes
-from recorded_run import JOIN, ROOT, TINY, Run, environs, start_together
+from recorded_run import JOIN, ROOT, Run, environs, start_together
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_a_meeting_in_vain_is_one_sentence(index):
-    """Process 0 whom nobody joins, and another that finds no process 0."""
+def test_processes_that_do_not_meet_get_one_sentence(index):
+    """Process 0 that nobody joins, and another that finds no process 0."""
     environ = environs(2)[index]
     program = JOIN.replace(
         "distributed.join", "distributed._WAIT = 2; distributed.join"
@@ -52,29 +51,28 @@ def terminate_after(processes_, run: Run, steps: int) -> None:
 
 
 @pytest.mark.timeout(1200)  # several programs, one after the other
-def test_a_run_goes_on_in_other_processes_and_after_a_signal(tmp_path):
-    unbroken, moved = Run(tmp_path / "unbroken"), Run(tmp_path / "moved")
+def test_a_run_continues_in_other_processes_and_after_a_signal(tmp_path, tiny):
+    unbroken, moved = Run(tmp_path / "unbroken", tiny), Run(tmp_path / "moved", tiny)
     moved.train(2)
     # A signal to one of two: both save the same step and leave.
     both = moved.start(5000, processes=2)
     terminate_after(both, moved, 6)
-    said = [process.communicate(timeout=400)[0] for process in both]
-    assert [process.returncode for process in both] == [143, 143], said
-    saved = max(int(p.name) for p in (moved.workdir / "checkpoints").glob("[0-9]*"))
+    output = [process.communicate(timeout=400)[0] for process in both]
+    assert [process.returncode for process in both] == [143, 143], output
+    saved = newest(moved)
     assert len(moved.losses()) == saved > 6
-    assert f"Saved step {saved} in" in said[0] and "Saved step" not in said[1]
-    assert "pair/s" in said[0] and "pair/s" not in said[1]  # the progress bar
-    # The same command goes on, and then one process does.
-    moved.train(saved + 2, processes=2)
-    moved.train(saved + 4)
-    unbroken.train(saved + 4)
-    assert len(moved.losses()) == saved + 4
+    assert f"Saved step {saved} in" in output[0] and "Saved step" not in output[1]
+    assert "pair/s" in output[0] and "pair/s" not in output[1]  # the progress bar
+    # One process goes on.
+    moved.train(saved + 2)
+    unbroken.train(saved + 2)
+    assert len(moved.losses()) == saved + 2
     np.testing.assert_allclose(moved.losses(), unbroken.losses(), rtol=1e-5)
     pairs = moved.pairs()
-    assert {step: pairs[step] for step in range(saved + 4)} == unbroken.pairs()
+    assert {step: pairs[step] for step in range(saved + 2)} == unbroken.pairs()
 
 
-# Asks as the training loop does; the step that it saves is none of its questions.
+# Asks like the training loop; the step that it saves is not one that it asked at.
 SAVES_BEFORE_A_SIGNAL = """
 import os, signal, sys, time
 import jax, jax.numpy as jnp
@@ -100,8 +98,8 @@ with (
 
 def test_a_signal_after_a_save_is_heard(tmp_path):
     for process in start_together(SAVES_BEFORE_A_SIGNAL, str(tmp_path)):
-        said, _ = process.communicate(timeout=400)
-        assert re.search(r"left at question [12]$", said, re.MULTILINE), said
+        output, _ = process.communicate(timeout=400)
+        assert re.search(r"left at question [12]$", output, re.MULTILINE), output
 
 
 @pytest.mark.parametrize(
@@ -117,7 +115,7 @@ def test_a_signal_after_a_save_is_heard(tmp_path):
         (None, False),
     ],
 )
-def test_what_says_that_another_is_lost(monkeypatch, error, expected):
+def test_errors_that_mean_a_lost_process(monkeypatch, error, expected):
     assert not distributed.lost(error)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     assert distributed.lost(error) == expected
@@ -127,7 +125,7 @@ def lose(run: Run, victim: int) -> tuple[int, str]:
     """Stop one of two processes after a save; kill it once the other has stalled.
 
     Returns:
-        The exit code of the other, and all that it said.
+        The exit code of the other, and its output.
     """
     before, deadline = newest(run), time.monotonic() + 400
     both = run.start(100_000, processes=2)
@@ -137,23 +135,17 @@ def lose(run: Run, victim: int) -> tuple[int, str]:
             assert lost.poll() is None and other.poll() is None, lost.communicate()[0]
             time.sleep(0.01)
         lost.send_signal(signal.SIGSTOP)
-        stopped = time.time()
-        while not stalled_since(run, 1 - victim, stopped):
+        stopped, dumps = time.time(), f"stalled-*-{1 - victim}.txt"
+        while not any(p.stat().st_mtime > stopped for p in run.workdir.glob(dumps)):
             assert other.poll() is None, other.communicate()[0]
             assert time.monotonic() < deadline
             time.sleep(0.01)
         lost.kill()
-        said, _ = other.communicate(timeout=400)
+        output, _ = other.communicate(timeout=400)
     finally:
         for process in both:
             process.kill()
-    return other.returncode, said
-
-
-def stalled_since(run: Run, process: int, moment: float) -> bool:
-    """Whether a process has written since then where it stands."""
-    dumps = [path.stat() for path in run.workdir.glob(f"stalled-*-{process}.txt")]
-    return any(dump.st_size and dump.st_mtime > moment for dump in dumps)
+    return other.returncode, output
 
 
 def newest(run: Run) -> int:
@@ -163,45 +155,40 @@ def newest(run: Run) -> int:
 
 
 @pytest.mark.timeout(1800)  # several programs, one after the other
-def test_a_process_is_lost_and_the_other_says_so_and_ends(tmp_path):
-    """Its step fails, or JAX aborts it before that, as when process 0 is gone."""
-    settings = {
-        **{"data.split": "(2, 1, 0)", "data.synthetic.people": "3"},
-        **{"data.cache": str(tmp_path / "cache"), "model.dilated_form": "none"},
-        **{"optim.batch": "2", "checkpoint.every": "10", "stall_after": "3"},
-    }
-    people.fill(config.load(ROOT / "configs/default.py", TINY | settings))
-    unbroken = Run(tmp_path / "unbroken", **settings)
-    broken = Run(tmp_path / "broken", **settings)
+def test_when_a_process_is_lost_the_other_reports_it_and_ends(tmp_path, tiny):
+    """Its step fails, or JAX aborts it earlier, as when process 0 is gone."""
+    settings = tiny | {"optim.batch": "2", "checkpoint.every": "10", "stall_after": "3"}
+    unbroken = Run(tmp_path / "unbroken", settings)
+    broken = Run(tmp_path / "broken", settings)
     goes_on = "What was saved before is intact; the same command goes on from there."
     steps = 0
     for victim in (1, 0):
-        code, said = lose(broken, victim)
-        assert code in (134, -signal.SIGABRT), said  # JAX ends it by the latter
+        code, output = lose(broken, victim)
+        assert code in (134, -signal.SIGABRT), output  # JAX ends it by the latter
         if code == 134:
             sentence = rf"error: Process {1 - victim} of 2 cannot go on \(.*{goes_on}"
-            assert re.fullmatch(sentence, said.rstrip().splitlines()[-1]), said
-            assert "Traceback" not in said
+            assert re.fullmatch(sentence, output.rstrip().splitlines()[-1]), output
+            assert "Traceback" not in output
         assert newest(broken) > steps
         steps = newest(broken)
         assert sums.damage(broken.workdir / "checkpoints" / str(steps)) is None
     for process in broken.start(steps + 2, processes=2):
-        said, _ = process.communicate(timeout=400)
-        assert process.returncode == 0 and "damaged" not in said, said
+        output, _ = process.communicate(timeout=400)
+        assert process.returncode == 0 and "damaged" not in output, output
     unbroken.train(steps + 2, processes=2)
     assert len(broken.losses()) == steps + 2
     assert broken.losses() == unbroken.losses()
     assert final_bytes(broken.workdir) == final_bytes(unbroken.workdir)
 
 
-def test_processes_with_other_options_are_refused(tmp_path):
-    runs = [Run(tmp_path / n, **{"optim.lr": n}) for n in ("1e-3", "1e-2")]
+def test_processes_with_other_options_are_refused(tmp_path, tiny):
+    runs = [Run(tmp_path / n, tiny | {"optim.lr": n}) for n in ("1e-3", "1e-2")]
     started = [
         run.start(2, **environ)[0]
         for run, environ in zip(runs, environs(2), strict=True)
     ]
     for process in started:
-        said, _ = process.communicate(timeout=400)
-        assert process.returncode == 2, said
-        assert "number 1 has another configuration than number 0" in said
+        output, _ = process.communicate(timeout=400)
+        assert process.returncode == 2, output
+        assert "number 1 has another configuration than number 0" in output
     assert not any(run.workdir.exists() for run in runs)

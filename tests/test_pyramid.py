@@ -17,7 +17,7 @@ def test_halve_is_the_mean_of_each_block():
 
 
 def test_halving_moves_nothing():
-    """One matrix serves all levels: a linear image is the same function on each."""
+    """One matrix serves all levels: a linear image stays the same function."""
 
     def linear(shape):
         x, y, z = (np.asarray(geometry.voxel_centres(n)) for n in shape)
@@ -59,7 +59,7 @@ def test_pool_of_batches_and_thin_volumes():
 
 
 def test_pool_keeps_a_constant():
-    """The border too: what lies outside is not counted."""
+    """Also at the border: voxels outside are not counted."""
     assert geometry.pool(jnp.full((7, 9, 6), 0.7), kernel=5) == pytest.approx(0.7)
 
 

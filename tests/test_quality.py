@@ -1,4 +1,4 @@
-"""The words for a result, from its measures alone."""
+"""The verdict on a result, from its measures alone."""
 
 import numpy as np
 import pytest
@@ -14,16 +14,30 @@ def judged(correlation=0.3, overlap=0.9, score=0.3, *, dof="affine", scale=1.0):
 
 
 @pytest.mark.parametrize("dof", ["rigid", "similarity", "affine"])
-def test_the_words(dof):
+def test_the_verdicts(dof):
     assert judged(dof=dof) == ("ok", ())
-    for bad in ({"correlation": 0.13}, {"overlap": 0.6}, {"score": -0.5}):
+    for bad in ({"correlation": 0.13}, {"overlap": 0.6}):
         result = judged(**bad, dof=dof)
         assert result.status == "failed" and len(result.reasons) == 1
         assert judged(**dict.fromkeys(bad, np.nan), dof=dof).status == "failed"
 
 
+def test_a_weak_coarse_fit_is_a_failure_only_where_the_images_are_unlike():
+    for score in (-0.5, np.nan):
+        assert judged(score=score).status == "check"
+        assert judged(correlation=0.2, score=score).status == "failed"
+
+
+def test_one_person_is_known_by_the_correlation_alone():
+    """As a slab, a defaced head, or a brain and its head are."""
+    assert judged(0.6, 0.4, -0.5).status == "ok"
+    assert judged(0.6, 0.1, -0.5).status == "failed"  # by chance, where they meet
+    assert judged(0.6, scale=1.6).status == "check"
+    assert judged(0.6, scale=2.5).status == "failed"
+
+
 def test_a_rigid_answer_need_not_cover_a_head_of_another_size():
-    """As people on MNI152 do, which fills it under an affine answer."""
+    """A person need not cover MNI152 rigidly, but must under an affine."""
     seen = {"correlation": 0.222, "overlap": 0.81, "score": 0.0}
     assert judged(**seen, dof="rigid").status == "ok"
     assert judged(**seen, dof="affine").status == "check"
@@ -31,7 +45,7 @@ def test_a_rigid_answer_need_not_cover_a_head_of_another_size():
     assert low.status == "check" and "rigid answer keeps the sizes" in low.reasons[0]
 
 
-def test_a_scale_says_which_one_is_larger():
+def test_an_unusual_scale_is_described():
     result = judged(scale=1.6)
     assert result.status == "check"
     assert (

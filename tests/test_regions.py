@@ -1,4 +1,4 @@
-"""The region tables against the protocols' own lists of names."""
+"""The tables of regions against the protocols' own lists of names."""
 
 import csv
 import re
@@ -10,7 +10,7 @@ from nibabel import nifti1
 from mdvit_jax import errors
 from mdvit_jax.evaluation import regions
 
-# Names in Neuromorphometrics' list, less the side.
+# Names in Neuromorphometrics' list, without the side.
 NEUROMORPHOMETRICS_NAMES = {
     "cerebellum cortex": {
         "Cerebellum Exterior",

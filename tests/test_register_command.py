@@ -1,4 +1,4 @@
-"""`mdvit register`: every option, on real brains whose answer is known."""
+"""`mdvit register`: every option, on real brains moved by a known affine."""
 
 import hashlib
 import json
@@ -35,7 +35,7 @@ def known() -> np.ndarray:
 
 
 def grid_around(centre, axes, turn) -> transforms.Grid:
-    """60 voxels along each axis; axes in an order of their own, oblique."""
+    """An oblique grid of 60³ voxels with permuted axes."""
     affine = np.eye(4)
     affine[:3, :3] = Rotation.from_euler("xyz", turn, degrees=True).as_matrix()
     affine[:3, :3] @= np.array(axes) * VOXEL
@@ -91,7 +91,7 @@ def scans(real_data, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def level():
-    """The command sets how much is logged; other tests are to see what they saw."""
+    """Restore the level of the log, which the command changes."""
     logger = logging.getLogger("mdvit_jax")
     before = logger.level
     yield
@@ -100,14 +100,14 @@ def level():
 
 @pytest.fixture
 def here(scans, tmp_path, monkeypatch):
-    """An empty folder in which the command runs; the scans are in ../scans."""
+    """An empty working folder for the command; the scans are in ../scans."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.fixture
 def run(scans, here):
-    """The command on the two scans; names of files lie where outputs go."""
+    """Run the command on the two scans; outputs go to the working folder."""
 
     def run(*words, fixed="fixed.nii.gz", moving="moving.nii.gz"):
         pair = ["--fixed", str(scans / fixed), "--moving", str(scans / moving)]
@@ -117,7 +117,7 @@ def run(scans, here):
 
 
 def apart(matrix, scans) -> float:
-    """How far, in mm, a matrix takes a voxel of the fixed brain from its true place."""
+    """The largest error of a matrix at a voxel of the fixed brain, in mm."""
     image = nib.load(scans / "fixed.nii.gz")
     points = np.argwhere(np.asarray(image.dataobj) > 0)
     points = points @ image.affine[:3, :3].T + image.affine[:3, 3]
@@ -127,7 +127,7 @@ def apart(matrix, scans) -> float:
 
 @pytest.fixture(scope="module")
 def done(scans, tmp_path_factory):
-    """All outputs of one call, and what it printed."""
+    """All output files of one call, and its printed output."""
     folder = tmp_path_factory.mktemp("done")
     words = ["--fixed", scans / "fixed.nii.gz", "--moving", scans / "moving.nii.gz"]
     words += ["--output", folder / "w.nii.gz", "--transform", folder / "t.txt"]
@@ -186,7 +186,7 @@ def test_header_only_moves_the_header_and_nothing_else(scans, done):
     assert saved.header["descrip"] == moving.header["descrip"]
 
 
-def test_what_is_carried_along(scans, done):
+def test_further_images_and_labels_are_resampled(scans, done):
     labels = nib.load(done / "moving_labels_warped.nii.gz")
     fixed = nib.load(scans / "fixed_labels.nii.gz")
     moving = nib.load(scans / "moving_labels.nii.gz")
@@ -365,7 +365,7 @@ def test_names_that_are_long_or_not_utf_8(run, scans, here, name):
 
 
 def test_micrometres_give_millimetres(run, scans, here):
-    """Both files, and so the transform and its report, are those of the same images."""
+    """With micrometres in both headers, the results are those in millimetres."""
     for name in ("fixed", "moving"):
         image = nib.load(scans / f"{name}.nii.gz")
         affine = np.diag([1e3, 1e3, 1e3, 1]) @ image.affine
@@ -385,7 +385,7 @@ def test_micrometres_give_millimetres(run, scans, here):
     assert np.allclose(sizes, np.linalg.norm(sound.affine[:3, :3], axis=0), atol=1e-3)
 
 
-def test_masks_weigh_and_do_not_cut(run, scans, here):
+def test_masks_weigh_but_do_not_crop(run, scans, here):
     image = nib.load(scans / "moving.nii.gz")
     data, mask = image.get_fdata(), np.ones(image.shape, np.uint8)
     lesion = tuple(slice(28, 40) for _ in range(3))
@@ -405,7 +405,7 @@ def test_masks_weigh_and_do_not_cut(run, scans, here):
     assert (np.abs(expected - fixed.get_fdata()) > 50).sum() > 1000, "the lesion is in"
 
 
-def test_equal_inputs_give_equal_bits_and_another_seed_the_place(run, scans, here):
+def test_equal_inputs_give_equal_bits_and_another_seed_the_same_place(run, scans, here):
     for name, seed in (("a.txt", 0), ("b.txt", 0), ("c.txt", 5)):
         assert run("--transform", name, "--seed", seed, "-q") == 0
     one, again = ((here / name).read_bytes() for name in ("a.txt", "b.txt"))
@@ -555,7 +555,7 @@ def test_the_header_alone_of_another_format(run, scans, here, capsys):
     assert [path.name for path in here.iterdir()] == ["m.mgz"]
 
 
-def test_a_full_disk_leaves_what_was_there(run, here, capsys, monkeypatch):
+def test_a_full_disk_leaves_existing_outputs(run, here, capsys, monkeypatch):
     def full(path, *arguments, **options):
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device", str(path))

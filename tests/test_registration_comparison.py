@@ -17,7 +17,7 @@ def make_case() -> cases.KnownAffine:
 
 @pytest.fixture
 def calls(monkeypatch) -> list[str]:
-    """The methods that were called; "ants" fails."""
+    """Replace the methods by stubs; list their calls; "ants" fails."""
     called = []
 
     def align_pair(name, fixed, moving):
@@ -87,11 +87,13 @@ def test_the_table_counts_failures_as_the_worst():
     ]
 
 
-def test_the_plan_has_what_was_asked_for():
+def test_the_plan_has_the_requested_cases():
     tasks = plan.tasks(plan.GROUPS, people=14, pairs=4)
     count = {g: sum(t.group == g for t in tasks) for g in plan.GROUPS}
     assert count == {
         "known-affine": 14 * 5,
+        "damage": 14 * 9,
+        "copy": 14 * 4,
         "orientation": 12,
         "regions": 4 * 3,
         "template": 14,

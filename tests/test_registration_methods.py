@@ -1,4 +1,4 @@
-"""Other programs: their images lie where ours do, and so do their results."""
+"""Other programs: their images and results lie at the same places as ours."""
 
 import importlib
 import itertools
@@ -18,7 +18,7 @@ _PEERS = ["ants", "elastix", "simpleitk"]
 
 
 def oblique(signs) -> np.ndarray:
-    """An affine with its axes permuted, flipped, turned and of three sizes."""
+    """An affine with permuted, flipped and oblique axes of three voxel sizes."""
     turn = Rotation.from_euler("xyz", [15, -10, 20], degrees=True).as_matrix()
     affine = np.eye(4)
     affine[:3, :3] = turn @ np.diag(signs) @ np.roll(np.diag([3.0, 3.5, 2.5]), 1, 0)
@@ -40,7 +40,7 @@ def brain(affine) -> Image:
 @pytest.mark.parametrize("signs", _SIGNS)
 @pytest.mark.parametrize("name", _PEERS)
 def test_a_rigid_move_comes_back(name, signs):
-    """The moving image has the same voxels, and a header that was moved."""
+    """The moving image has the same voxels and another header."""
     pytest.importorskip(CLASSICAL[name][1])
     fixed = brain(oblique(signs))
     truth = np.eye(4)
@@ -56,7 +56,7 @@ def test_a_rigid_move_comes_back(name, signs):
 
 
 def first_and_centres(name, image, corners):
-    """As another program has it: corners in LPS+ mm, and the voxel (9, 20, 30)."""
+    """Three corners in LPS+ mm and the value of voxel (9, 20, 30), by the program."""
     if name == "ants":
         ants = importlib.import_module("ants")
         to_world = ants.transform_index_to_physical_point

@@ -1,4 +1,4 @@
-"""What a result of `mdvit_jax.register` writes: image, transform, nibabel's image."""
+"""The outputs of a result of `mdvit_jax.register`: image, transform, nibabel image."""
 
 import nibabel as nib
 import numpy as np

@@ -44,7 +44,7 @@ def write(folder, name, *, title="a title", figures=None, table=TABLE, **more):
 
 
 class Page(HTMLParser):
-    """Attributes and text of a page, and whether all that was opened is closed."""
+    """Attributes and text of a page; fails if a tag is not closed."""
 
     def __init__(self, page: str):
         super().__init__()
@@ -65,11 +65,11 @@ class Page(HTMLParser):
     def handle_data(self, data):
         self.text += data
 
-    def of(self, tag: str) -> list[dict]:
+    def find_all(self, tag: str) -> list[dict]:
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def test_markdown_escapes_what_is_not_ours():
+def test_foreign_text_is_escaped_in_markdown():
     rows = TABLE.to_markdown().splitlines()
     assert rows[:4] == ["**OASIS**", "", "| Method | DSC ↑ |", "| --- | ---: |"]
     assert rows[5:7] == [r"| Ours | **0.940** ± 0.010\* |", r"| x\|y | – |"]
@@ -130,7 +130,7 @@ def test_a_section_leaves_its_files(tmp_path):
 def test_the_page_needs_nothing_beside_it(tmp_path):
     drawn = {"contrast_a": figure('the "first"'), "contrast_b": figure("other")}
     page = Page(write(tmp_path, "contrast", figures=drawn))
-    assert not page.of("script") and not page.of("link")
+    assert not page.find_all("script") and not page.find_all("link")
     loaded = [a["src"] for _, a in page.tags if "src" in a]
     assert len(loaded) == 2
     for stem, source in zip(drawn, loaded, strict=True):
@@ -139,8 +139,8 @@ def test_the_page_needs_nothing_beside_it(tmp_path):
         png = base64.b64decode(data, validate=True)
         assert png == (tmp_path / f"{stem}.png").read_bytes()
         Image.open(io.BytesIO(png)).verify()
-    assert page.of("img")[0]["alt"] == 'the "first"; DSC over gamma; NTG'
-    assert all(a["href"].startswith("#") for a in page.of("a"))
+    assert page.find_all("img")[0]["alt"] == 'the "first"; DSC over gamma; NTG'
+    assert all(a["href"].startswith("#") for a in page.find_all("a"))
     sheet = Path(render.__file__).with_name("report.css").read_text(encoding="utf-8")
     assert not re.search(r"url\(|@import", sheet)
 
@@ -156,7 +156,7 @@ def test_all_text_is_escaped(tmp_path):
         command=evil,
     )
     page = Page(page)
-    assert not page.of("script") and evil in page.text
+    assert not page.find_all("script") and evil in page.text
     assert page.text.count(evil) == 5  # contents, heading, name, value, command
 
 
@@ -165,8 +165,11 @@ def test_sections_keep_the_order_and_each_other(tmp_path):
         write(tmp_path, name, title=f"old {name}")
     before = (tmp_path / "region_overlap.json").read_bytes()
     page = Page(write(tmp_path, "table1", title="new table1"))
-    assert [one["id"] for one in page.of("section")] == ["table1", "region_overlap"]
-    assert [one["href"] for one in page.of("a")] == ["#table1", "#region_overlap"]
+    assert [one["id"] for one in page.find_all("section")] == [
+        "table1",
+        "region_overlap",
+    ]
+    assert [one["href"] for one in page.find_all("a")] == ["#table1", "#region_overlap"]
     assert "new table1" in page.text and "old table1" not in page.text
     assert "old region_overlap" in page.text
     assert (tmp_path / "region_overlap.json").read_bytes() == before

@@ -32,7 +32,7 @@ def test_cubic_is_the_b_spline_of_simpleitk(tmp_path, fixed, moving):
 
 
 def windowed_sinc(data: np.ndarray, at: np.ndarray) -> float:
-    """Lanczos with three lobes at voxel coordinates [3], by its definition."""
+    """Lanczos interpolation with three lobes at a position [3], by its definition."""
     total = weights = 0.0
     low = np.floor(at).astype(int)
     for offset in np.ndindex(6, 6, 6):
@@ -89,7 +89,7 @@ def test_laws_of_every_interpolation(interpolation):
 
 
 @pytest.mark.parametrize("interpolation", ["cubic", "lanczos"])
-def test_a_smooth_image_is_met_better_than_linearly(interpolation):
+def test_smooth_images_are_interpolated_better_than_linearly(interpolation):
     x, y, z = np.indices((24, 26, 28))
 
     def wave(x, y, z):
@@ -128,7 +128,7 @@ def test_by_the_nearest_voxel_no_value_changes(dtype):
 @pytest.mark.parametrize("ending", [".nii.gz", ".mgz"])
 @pytest.mark.parametrize("dtype", ["u4", "i8", "i4"])
 @pytest.mark.parametrize("option", ["--labels", "--interpolation=nearest"])
-def test_label_ids_reach_the_file_as_they_were(folder, ending, dtype, option):
+def test_label_ids_reach_the_file_unchanged(folder, ending, dtype, option):
     grid = GRIDS["radiological"]
     ids = np.array([0, 614454277, 614454278, 16777217], dtype)
     data = np.kron(np.random.default_rng(1).choice(ids, (4, 3, 4)), np.ones((6, 6, 5)))
@@ -144,7 +144,7 @@ def test_label_ids_reach_the_file_as_they_were(folder, ending, dtype, option):
     )
 
 
-def test_ids_that_freesurfers_files_cannot_hold_are_refused(folder, capsys):
+def test_ids_too_large_for_freesurfer_are_refused(folder, capsys):
     grid = GRIDS["radiological"]
     data = np.zeros(grid.shape, np.uint32)
     data[5:15, 5:15, 5:15] = 4294967295
@@ -190,7 +190,7 @@ def test_a_fill_that_is_no_number(folder, capsys):
 
 
 @pytest.mark.parametrize("fill", ["-1", "5e-1", "40000", "nan"])
-def test_a_fill_that_the_type_has_not_got(folder, capsys, fill):
+def test_a_fill_outside_the_type(folder, capsys, fill):
     grid = GRIDS["radiological"]
     images.save(folder / "moving.nii.gz", volume(grid.shape, np.uint8), grid)
     words = ["--transform", "a.tfm", f"--fill={fill}", *WARP, "--output", "w.nii"]
@@ -233,7 +233,7 @@ def test_the_command_interpolates_as_the_function(folder, interpolation):
 
 
 def orientations() -> list[np.ndarray]:
-    """All 48 orders and directions of the axes, as nibabel has them."""
+    """All 48 orders and directions of the axes in nibabel's notation."""
     return [
         np.column_stack([axes, flips])
         for axes in itertools.permutations(range(3))
@@ -242,7 +242,7 @@ def orientations() -> list[np.ndarray]:
 
 
 def test_all_orientations_are_nibabels(tmp_path):
-    """An image in the order of another: exactly its voxels, by every interpolation."""
+    """Resampled to its own grid with other axes, an image keeps its exact voxels."""
     image = nib.Nifti1Image(volume((5, 6, 7), np.int16), GRIDS["oblique"].affine)
     for number, order in enumerate(orientations()):
         turned = image.as_reoriented(order)

@@ -1,10 +1,10 @@
-"""Several processes and the folder of their run, which each machine must see."""
+"""Several processes share the folder of their run, or are refused."""
 
 import pytest
 
 from recorded_run import start_together
 
-# Each process has the folder that it is started with.
+# Each process gets its folder from the command line.
 PROGRAM = """
 import sys
 from etils import epath
@@ -28,10 +28,10 @@ except errors.UserError as error:
         (("here", "there"), "The 2 processes do not see the same files in"),
     ],
 )
-def test_processes_share_one_folder_or_are_refused(tmp_path, folders, sentence):
+def test_processes_with_different_folders_are_refused(tmp_path, folders, sentence):
     for process in start_together(PROGRAM, str(tmp_path), *folders):
-        said, _ = process.communicate(timeout=400)
-        assert process.returncode == 0 and sentence in said, said
+        output, _ = process.communicate(timeout=400)
+        assert process.returncode == 0 and sentence in output, output
     names = [path.name for path in tmp_path.glob("*/*")]
     assert set(names) == {".lock"}  # nothing of the question is left
 
@@ -65,9 +65,9 @@ print("step", number, int(kernel[0, 0]))
 
 
 def test_processes_agree_on_the_newest_checkpoint_that_can_be_used(tmp_path):
-    """One is damaged by its sums, and one cannot be loaded."""
+    """The sums of one do not match, and another cannot be loaded."""
     for process in start_together(DAMAGED, str(tmp_path)):
-        said, _ = process.communicate(timeout=400)
-        assert process.returncode == 0 and "step 1 1\n" in said, said
+        output, _ = process.communicate(timeout=400)
+        assert process.returncode == 0 and "step 1 1\n" in output, output
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["1", "2.damaged", "3.damaged"]

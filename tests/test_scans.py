@@ -1,4 +1,4 @@
-"""The scans of a run stay the same, whatever becomes of their files."""
+"""The scans of a run stay the same when their files are lost, moved or damaged."""
 
 import shutil
 from pathlib import Path
@@ -56,8 +56,8 @@ def test_moved_files_are_read_from_their_new_place(config, tmp_path):
     assert all(scan.image.parent == tmp_path / "moved" for scan in again[0].scans)
 
 
-def test_a_scan_that_has_become_bad_keeps_its_place(config, tmp_path):
-    """Preparing the cache again has found its file damaged."""
+def test_a_scan_that_became_bad_keeps_its_place(config, tmp_path):
+    """Its file is damaged when the cache is prepared again."""
     fill(config)
     parts = begin(config, tmp_path / "run")
     bad = parts[0].scans[1]

@@ -1,11 +1,12 @@
-"""Scans that cannot be read are named once, and never by some processes only."""
+"""Unreadable scans are named once, and left out by all processes or by none."""
 
 import logging
 
 import jax
 import pytest
 
-from mdvit_jax import config, errors
+from mdvit_jax import errors
+from mdvit_jax.config import load_config
 from mdvit_jax.data import skipped_scans
 from mdvit_jax.training import setup
 from recorded_run import ROOT
@@ -23,10 +24,10 @@ def test_each_scan_is_named_once_and_counted(caplog):
     ]
 
 
-def test_processes_that_share_pairs_leave_none_out(monkeypatch):
+def test_processes_that_share_pairs_skip_no_scan(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 4)
     configs = [
-        config.load(
+        load_config(
             ROOT / "configs/default.py",
             {"data.skip_unreadable": value, "mesh.model": "2"},
         )

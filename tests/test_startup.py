@@ -1,4 +1,4 @@
-"""What a command sets up before it computes: the folder of compiled programs."""
+"""The start of a command: the folder of compiled programs."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ NOBODY = 54321  # neither root, who may write anywhere, nor anyone with a home
 
 
 def compute(*user, **environ):
-    """Run the program in an environment; what it prints to stdout and stderr."""
+    """Run the program in an environment; return its stdout and stderr."""
     kept = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *map(str, user)],

@@ -1,4 +1,4 @@
-"""The training step: what it computes, what it may depend on, its types."""
+"""The training step: its result, what it depends on, and its types."""
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from scipy import ndimage
 from configs import default
 from mdvit_jax import errors, geometry, losses, models
 from mdvit_jax.training import optimizer, sharding, step
+from oracle.programs import compiled_programs
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -112,7 +113,7 @@ def test_one_step_is_the_optimiser_applied_to_the_gradient():
     assert moved > 10
 
 
-def test_a_step_depends_on_seed_and_step_alone():
+def test_randomness_depends_on_seed_and_step_alone():
     config = small_config(augment__gamma=0.3)
     _, state, train_step = set_up(config)
     fixed, moving = heads(1), heads(1, seed=1)
@@ -150,12 +151,14 @@ def test_the_step_lowers_the_loss_of_a_pair_and_is_compiled_once():
     _, state, train_step = set_up(config)
     moving = heads(1)
     fixed = np.roll(moving, 2, axis=1) ** 0.7
-    values = []
-    for _ in range(30):
-        state, measured = train_step(state, fixed, moving)
-        values.append(float(measured.loss[0]))
+    values, compiled = [], []
+    with compiled_programs() as programs:
+        for _ in range(30):
+            state, measured = train_step(state, fixed, moving)
+            values.append(np.asarray(measured.loss)[0])
+            compiled.append(len(programs))
     assert min(values[-5:]) < 0.95 * values[0]
-    assert train_step._cache_size() == 1
+    assert compiled[-1] == compiled[0] > 0
 
 
 def test_the_state_keeps_its_types_so_that_nothing_is_compiled_twice():
@@ -175,9 +178,9 @@ def test_an_unknown_loss_is_refused():
 
 
 def test_later_steps_neither_compile_nor_copy():
-    """After the first step: one program, and nothing travels to or from the host.
+    """After the first step nothing is compiled, and nothing copied to or from the host.
 
-    The state is not copied either: each step gets the buffers of the one before.
+    Nor is the state copied: each step reuses the buffers of the one before.
     """
     config = small_config()
     _, state, train_step = set_up(config)
@@ -187,14 +190,13 @@ def test_later_steps_neither_compile_nor_copy():
         for pair in ((0, 1), (2, 3), (4, 5))
     ]
     state, _ = train_step(state, *batches[0])
-    compiled = train_step._cache_size()
-    with jax.transfer_guard("disallow"):
+    with jax.transfer_guard("disallow"), compiled_programs() as programs:
         for pair in batches[1:]:
             before = state
             state, measured = train_step(state, *pair)
             assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
         jax.block_until_ready(measured)
-        assert train_step._cache_size() == compiled == 1
+        assert programs == []
         with pytest.raises(Exception, match="Disallowed"):  # the guard sees a copy
             train_step(state, *(np.asarray(volume) for volume in batches[0]))
     assert int(state.step) == 3

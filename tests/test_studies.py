@@ -50,7 +50,7 @@ class Counting:
 
 
 def truth(settings) -> Method:
-    """The affines by which the synthetic people were made from the template."""
+    """A method that returns the affines of the synthetic people."""
     everybody = [
         synthetic_cohort.generate(settings.data, i, settings.seed) for i in range(7)
     ]
@@ -77,7 +77,7 @@ def setting(folder, *, networks=(), classical=(), **changed) -> Setting:
 
 
 def brain(shape=(9, 9, 9)) -> conform.Conformed:
-    """A scan with nothing symmetric about it."""
+    """A scan without any symmetry."""
     image = np.random.default_rng(0).random(shape).astype(np.float32)
     labels = (image * 9).astype(np.int32)
     return conform.Conformed(image, np.ones(shape, np.uint8), labels, np.eye(4))
@@ -228,8 +228,8 @@ def test_the_rotation_study_turns_about_each_axis(tmp_path, monkeypatch):
     assert rows[0][2] == f"{np.mean(upside_down):.3f}" < rows[0][1]
 
 
-def test_what_undoes_a_turn_loses_nothing(tmp_path, monkeypatch):
-    """The truth of a turned scan is as good as that of the scan before."""
+def test_undoing_a_turn_loses_nothing(tmp_path, monkeypatch):
+    """The true matrix scores the same before and after a turn of the scan."""
     monkeypatch.setattr(rotation, "DEGREES", (0, 40))
     knows = truth(config())
     turns = [perturbations.rotation(axis, 40) for axis in "xyz"]
@@ -283,7 +283,7 @@ def test_networks_of_one_name_are_distinguished():
     assert runner.distinct_names(names, runs) == ["A, x/a", "B", "A, y/a"]
 
 
-def test_what_is_not_in_a_mean_is_said():
+def test_cases_left_out_of_a_mean_are_reported():
     records = tabulate(
         [
             Record("A", "f", "m", "", dsc=0.5, hd95=2.0, jaccard=0.3, seconds=1.0),

@@ -1,4 +1,4 @@
-"""Training that is killed, loses its terminal, disk or a scan, and nothing by it.
+"""Training survives kills, a closed terminal, a full disk and lost scans.
 
 MDVIT_KILLS=50 kills more often than the suite does.
 """
@@ -19,43 +19,29 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from mdvit_jax import config as configuration
 from mdvit_jax import errors
+from mdvit_jax.config import load_config
 from mdvit_jax.data import cache, cohort, dataset, pairs, pipeline
 from mdvit_jax.io import sums
 from mdvit_jax.plots import panels
 from mdvit_jax.training import checkpoint, loop, metrics_log
-from oracle import people
 from oracle.run import final_bytes
+from recorded_run import ROOT
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-ROOT = Path(__file__).resolve().parents[1]
 KILLS = int(os.environ.get("MDVIT_KILLS", "10"))
-TINY = {
-    "data.layout": "synthetic",
-    "data.label_scheme": "tissue",
-    "data.size": "16",
-    "data.split": "(2, 2, 0)",
-    "data.workers": "0",
-    "data.synthetic.people": "4",
-    "model.dilated_form": "none",
-    "model.embedding": "8",
-    "model.depth": "1",
-    "model.patches": "(3,)",  # one stage is quickest to compile
-    "model.strides": "(2,)",
-    "loss.stride": "1",
-    "loss.levels": "1",
-    "optim.lr": "1e-3",
-    "optim.steps": str(5 * KILLS),
-    "validation.every": "7",
-    "checkpoint.every": "3",
+EVERY = 7  # steps from one validation to the next
+SETTINGS = {
+    **{"data.label_scheme": "tissue", "data.split": "(2, 2, 0)"},
+    **{"model.dilated_form": "none", "optim.batch": "1", "checkpoint.every": "3"},
+    **{"optim.steps": str(5 * KILLS), "validation.every": str(EVERY)},
 }
 
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
-    """The environment of commands, with a folder for what they compile."""
+    """The environment of commands, with a cache of compiled programs."""
     folder = tmp_path_factory.mktemp("compiled")
     return os.environ | {
         "JAX_COMPILATION_CACHE_DIR": str(folder),
@@ -64,12 +50,8 @@ def compiled(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-    """The settings of the tiny run, its people in a cache."""
-    folder = tmp_path_factory.mktemp("cache")
-    settings = TINY | {"data.cache": str(folder)}
-    people.fill(config("unused", settings))
-    return settings
+def prepared(tiny):
+    return tiny | SETTINGS
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +69,7 @@ def unbroken(short, tmp_path_factory):
 
 def config(workdir, settings):
     overrides = settings | {"workdir": str(workdir)}
-    return configuration.load(ROOT / "configs/default.py", overrides)
+    return load_config(ROOT / "configs/default.py", overrides)
 
 
 def command(workdir, settings):
@@ -101,14 +83,9 @@ def rows(path) -> int:
 
 
 def kill_at_random(process, record, before, most, random) -> None:
-    """SIGKILL some rows, and some time, after the run has gone on; it must run then.
+    """SIGKILL a run at a random moment between its resumption and `most` rows later.
 
-    Args:
-        process: the run.
-        record: its metrics.jsonl, which is replaced when the run goes on.
-        before: the inode that `record` had before.
-        most: rows that may be written until then.
-        random: chooses the moment.
+    It has resumed when its `record` is another file than the inode `before`.
     """
     wanted, delay = random.integers(0, most), random.uniform(0, 0.5)
     first = moment = None
@@ -126,21 +103,20 @@ def kill_at_random(process, record, before, most, random) -> None:
 
 
 def validating(record) -> bool:
-    """Whether the newest row is of a step whose validation has not left its own."""
+    """Whether the run is between a step and the row of its validation."""
     last = (record.read_text().splitlines() or ["{}"])[-1]
     row = json.loads(last) if last.endswith("}") else {}
-    every = int(TINY["validation.every"])
-    return "loss" in row and row["step"] % every == 0
+    return "loss" in row and row["step"] % EVERY == 0
 
 
 @pytest.mark.timeout(600 + 60 * KILLS)
 def test_killed_again_and_again_a_run_ends_bit_identical(prepared, compiled, tmp_path):
-    """In training, validation and saving: a row or a file may be cut off anywhere."""
+    """In training, validation and saving: rows and files may be cut anywhere."""
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
     subprocess.run(command(unbroken, prepared), cwd=ROOT, env=compiled, check=True)
 
     random, record = np.random.default_rng(0), broken / "metrics.jsonl"
-    said, left = "", {"validation": 0, "unfinished save": 0, "no sums": 0}
+    output, left = "", {"validation": 0, "unfinished save": 0, "no sums": 0}
     total = rows(unbroken / "metrics.jsonl")
     for number in range(KILLS):
         before = record.stat().st_ino if record.exists() else None
@@ -154,7 +130,7 @@ def test_killed_again_and_again_a_run_ends_bit_identical(prepared, compiled, tmp
         ):
             kill_at_random(run, record, before, most, random)
             log.seek(0)
-            said += log.read()
+            output += log.read()
         saved = list((broken / "checkpoints").glob("*"))
         left["unfinished save"] += any(path.suffix for path in saved)
         left["no sums"] += any(
@@ -178,22 +154,15 @@ def test_killed_again_and_again_a_run_ends_bit_identical(prepared, compiled, tmp
         checkpoint.Checkpoints(unbroken, keep=None) as other,
     ):
         assert one.best == other.best
-    said += last.stderr
-    assert "Traceback" not in said and "damaged" not in said
-    assert said.count("removed the unfinished save") <= KILLS
+    output += last.stderr
+    assert "Traceback" not in output and "damaged" not in output
+    assert output.count("removed the unfinished save") <= KILLS
 
 
 def assert_ends_like(unbroken, workdir):
     record = (workdir / "metrics.jsonl").read_text()
     assert record == (unbroken / "metrics.jsonl").read_text()
     assert final_bytes(workdir) == final_bytes(unbroken)
-
-
-@pytest.fixture
-def endless(prepared):
-    """A run that is not at its end before it is stopped, and saves then only."""
-    often = ("optim.steps", "validation.every", "checkpoint.every")
-    return prepared | dict.fromkeys(often, "100000")
 
 
 def wait_for_rows(process, workdir):
@@ -203,19 +172,12 @@ def wait_for_rows(process, workdir):
         time.sleep(0.01)
 
 
-def assert_saved_and_goes_on(workdir, settings):
-    with checkpoint.Checkpoints(workdir, keep=None) as saved:
-        newest = saved.latest
-    assert newest == rows(workdir / "metrics.jsonl") < 100_000
-    further = settings | {"optim.steps": str(newest + 1)}
-    assert loop.train(config(workdir, further)) == 0
-    assert final_bytes(workdir)[0] == newest + 1
-
-
 def test_a_closed_terminal_ends_a_run_which_saves_and_goes_on(
-    endless, compiled, tmp_path
+    prepared, compiled, tmp_path
 ):
-    """All that was started from it gets the signal, and the worker goes on loading."""
+    """All its processes get the signal; the loading worker ignores it."""
+    late = ("optim.steps", "validation.every", "checkpoint.every")
+    endless = prepared | dict.fromkeys(late, "100000")
     ours, terminal = pty.openpty()
     run = subprocess.Popen(
         command(tmp_path, endless | {"data.workers": "1"}),
@@ -230,39 +192,37 @@ def test_a_closed_terminal_ends_a_run_which_saves_and_goes_on(
     os.close(ours)
     os.killpg(run.pid, signal.SIGHUP)
     assert run.wait(timeout=200) == 128 + signal.SIGHUP
-    assert_saved_and_goes_on(tmp_path, endless)
+    newest = final_bytes(tmp_path)[0]
+    assert newest == rows(tmp_path / "metrics.jsonl") < 100_000
+    further = endless | {"optim.steps": str(newest + 1)}
+    assert loop.train(config(tmp_path, further)) == 0
+    assert final_bytes(tmp_path)[0] == newest + 1
 
 
-def start_unheard(workdir, settings, environ):
-    """Start a run whose output nobody reads, as after `| head`."""
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    run = subprocess.Popen(command(workdir, settings), cwd=ROOT, env=environ, **options)
-    run.stdout.close()
-    return run
-
-
-@pytest.mark.parametrize("ignored", [False, True])
-def test_a_run_that_nobody_hears_comes_to_its_end(
-    prepared, compiled, tmp_path, ignored
-):
-    """And under nohup, which ignores hangups, no closed terminal ends it."""
+def test_a_run_with_closed_output_is_completed(short, compiled, tmp_path):
+    """As after `| head`; and under nohup, which ignores hangups."""
     before = signal.getsignal(signal.SIGHUP)
     try:
-        if ignored:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which is inherited
-        run = start_unheard(tmp_path, prepared, compiled)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the run inherits it
+        run = subprocess.Popen(
+            command(tmp_path, short),
+            cwd=ROOT,
+            env=compiled,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
     finally:
         signal.signal(signal.SIGHUP, before)
+    run.stdout.close()
     wait_for_rows(run, tmp_path)
-    if ignored:
-        run.send_signal(signal.SIGHUP)
+    run.send_signal(signal.SIGHUP)
     assert run.wait(timeout=200) == 0
-    assert final_bytes(tmp_path)[0] == 5 * KILLS
+    assert final_bytes(tmp_path)[0] == 10
 
 
 @contextlib.contextmanager
 def small_disk(folder: Path, size: int):
-    """Mount a file system of so many bytes."""
+    """Mount a file system of `size` bytes."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     try:
@@ -275,7 +235,7 @@ def small_disk(folder: Path, size: int):
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_disk_ends_a_run_in_a_sentence_and_it_goes_on_with_more(
+def test_a_full_disk_ends_a_run_in_a_sentence_and_it_resumes(
     short, compiled, unbroken, tmp_path
 ):
     disk = tmp_path / "disk"
@@ -302,8 +262,8 @@ def test_a_full_disk_ends_a_run_in_a_sentence_and_it_goes_on_with_more(
 
 
 @pytest.mark.parametrize("name", ["", "checkpoints", "metrics.jsonl", "validation"])
-def test_a_file_or_folder_in_the_way_is_one_sentence(short, tmp_path, name):
-    """As a folder without permission to write, which does not bind root."""
+def test_a_file_in_place_of_a_folder_is_one_sentence(short, tmp_path, name):
+    """Like a folder without write permission, which root could not be tested with."""
     workdir = tmp_path / "run"
     way = workdir / name
     way.parent.mkdir(exist_ok=True)
@@ -317,27 +277,36 @@ def test_a_file_or_folder_in_the_way_is_one_sentence(short, tmp_path, name):
     assert "\n" not in str(refusal.value)
 
 
+@contextlib.contextmanager
+def lost_after(step, image):
+    """Lose a file when the record of a run reaches a step; restore it at the end."""
+    write, content = metrics_log.MetricsLog.write, image.read_bytes()
+
+    def write_and_lose(self, at, values):
+        write(self, at, values)
+        if at == step:
+            image.unlink(missing_ok=True)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics_log.MetricsLog, "write", write_and_lose)
+        yield
+    image.write_bytes(content)
+
+
 @pytest.mark.parametrize(
     ("part", "row", "saved"), [("train", 4, 5), ("validation", 5, 7)]
 )
 def test_a_scan_that_vanishes_stops_a_run_which_saves_and_goes_on(
-    short, unbroken, tmp_path, monkeypatch, part, row, saved
+    short, unbroken, tmp_path, part, row, saved
 ):
     settings = config(tmp_path / "run", short)
     scan = dataset.open_part(settings, part).scans[0]
     image = cache.scan_folder(scan, settings) / "image.npy"
-    write = metrics_log.MetricsLog.write
-
-    def write_and_move(self, step, values):
-        write(self, step, values)
-        if step == row and image.exists():
-            image.rename(tmp_path / "image.npy")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(metrics_log.MetricsLog, "write", write_and_move)
-        with pytest.raises(errors.UserError, match=r"Step \d+ is saved") as refusal:
-            loop.train(settings)
-    (tmp_path / "image.npy").rename(image)
+    with (
+        lost_after(row, image),
+        pytest.raises(errors.UserError, match=r"Step \d+ is saved") as refusal,
+    ):
+        loop.train(settings)
     assert str(image.parent) in str(refusal.value)
     assert ("data.skip_unreadable=True" in str(refusal.value)) == (part == "train")
     with checkpoint.Checkpoints(tmp_path / "run", keep=None) as kept:
@@ -347,8 +316,9 @@ def test_a_scan_that_vanishes_stops_a_run_which_saves_and_goes_on(
     assert_ends_like(unbroken, tmp_path / "run")
 
 
-def test_figures_are_gone_at_the_next_validation(short, tmp_path, monkeypatch):
-    settings = config(tmp_path, short | {"validation.every": "2"})
+def test_figures_are_freed_before_the_next_validation(short, tmp_path, monkeypatch):
+    often = {"optim.steps": "6", "validation.every": "2"}
+    settings = config(tmp_path, short | often)
     save, alive = panels.save_figure, []
 
     def save_and_count(*arguments):
@@ -362,42 +332,22 @@ def test_figures_are_gone_at_the_next_validation(short, tmp_path, monkeypatch):
         assert loop.train(settings) == 0
     finally:
         gc.enable()
-    assert len(alive) == 10
+    assert len(alive) == 6
     assert max(alive) == 2  # the worst pair and the curves
 
 
 @pytest.fixture(scope="module")
-def skipping(tmp_path_factory):
-    """The settings of a run that leaves out scans, which are files without a cache."""
+def skipping(prepared, tmp_path_factory):
+    """The settings of a run that leaves out unreadable scans and has no cache."""
     folder = tmp_path_factory.mktemp("scans")
-    synthetic = config("unused", TINY | {"data.synthetic.people": "6"})
+    synthetic = config("unused", prepared)
     for scan in cohort.read(synthetic):
         made = dataset.conform_scan(scan, synthetic)
         image = nib.Nifti1Image(made.image, made.to_world)
         image.to_filename(folder / f"{scan.subject}.nii.gz")
-    files = {"data.layout": "folder", "data.root": str(folder), "optim.steps": "10"}
-    files |= {"data.label_scheme": "", "data.split": "(4, 2, 0)"}
-    return TINY | files | {"data.skip_unreadable": "true"}
-
-
-def cut_off(image):
-    image.write_bytes(image.read_bytes()[:-1])
-
-
-@contextlib.contextmanager
-def lost_after(step, image, how):
-    """Lose a file when the record of a run reaches a step, and find it at the end."""
-    write, whole = metrics_log.MetricsLog.write, image.read_bytes()
-
-    def write_and_lose(self, at, values):
-        write(self, at, values)
-        if at == step:
-            how(image)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(metrics_log.MetricsLog, "write", write_and_lose)
-        yield
-    image.write_bytes(whole)
+    files = {"data.layout": "folder", "data.root": str(folder), "data.cache": ""}
+    files |= {"data.label_scheme": "", "data.split": "(4, 2, 0)", "optim.steps": "10"}
+    return prepared | files | {"data.skip_unreadable": "true"}
 
 
 @contextlib.contextmanager
@@ -433,9 +383,9 @@ def test_a_run_goes_on_without_a_lost_scan_and_resumes_as_if_unbroken(
     lost = scans.scans[3]  # which is drawn again and again from step 6 on
     drawn = [pairs.draw(0, s, 1, scans.persons, "reference")[0] for s in range(10)]
     assert [step for step in range(4, 10) if 3 in drawn[step]] == [6, 7, 8, 9]
-    used, in_worker, resumed = {}, {}, {}
+    used, resumed = {}, {}
 
-    with lost_after(3, lost.image, Path.unlink), recorded(used):
+    with lost_after(3, lost.image), recorded(used):
         assert loop.train(settings) == 0
     (warning,) = list_warnings(lost, caplog)
     start = f"{lost.subject} cannot be read and is left out, 1 of 4 scans so far: "
@@ -443,19 +393,10 @@ def test_a_run_goes_on_without_a_lost_scan_and_resumes_as_if_unbroken(
     assert all(used[step] == tuple(drawn[step]) for step in range(6))
     assert not any(3 in used[step] for step in range(6, 10))
 
-    # A worker is some steps ahead of the loss; from then on it does the same.
-    caplog.clear()
-    settings = config(tmp_path / "worker", skipping | {"data.workers": "1"})
-    with lost_after(3, lost.image, cut_off), recorded(in_worker):
-        assert loop.train(settings) == 0
-    assert len(list_warnings(lost, caplog)) == 1
-    assert all(in_worker[s] in (used[s], tuple(drawn[s])) for s in range(10))
-    assert in_worker[9] == used[9]
-
-    # Stopped by the loss, and allowed to go on without the scan.
+    # Stopped by the loss, and allowed to go on without the scan, now with a worker.
     caplog.clear()
     stopping = skipping | {"data.skip_unreadable": "false"}
-    with lost_after(3, lost.image, Path.unlink):
+    with lost_after(3, lost.image):
         with pytest.raises(errors.UserError, match="Step 6 is saved"):
             loop.train(config(tmp_path / "stopped", stopping))
         assert not list_warnings(lost, caplog)

@@ -1,4 +1,4 @@
-"""The scanner in software: its truth is true, and each switch does what it says."""
+"""The scanner in software: its truth is right, and each switch works alone."""
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,7 @@ _form_scan = jax.jit(synthesis.form_scan, static_argnums=3)
 
 
 def form_scan(head, person, draw) -> synthesis.Scan:
-    """One compiled program for all tests: it depends on nothing but the grid."""
+    """One compiled program for all tests of one grid."""
     return jax.device_get(_form_scan(head, person, draw, STILL))
 
 
@@ -45,7 +45,7 @@ def head() -> label_maps.Head:
 
 @pytest.fixture(scope="module")
 def plain(head):
-    """The plain scan: its person, what was drawn, and the scan."""
+    """The plain scan: person, draw and scan."""
     key = jax.random.key(0)
     person, draw = draw_person(key, STILL), draw_scan(key, STILL)
     return person, draw, form_scan(head, person, draw)
@@ -53,7 +53,7 @@ def plain(head):
 
 @pytest.mark.parametrize("mirror", [False, True])
 def test_without_deformation_the_scan_is_the_map_under_the_known_matrix(head, mirror):
-    """By map_coordinates in float64, through the inverse of head_to_image."""
+    """Against map_coordinates in float64 through the inverse of head_to_image."""
     person = draw_person(jax.random.key(1), MOVED)
     person = person._replace(deformation=jnp.array(0.0), mirror=jnp.array(mirror))
     draw = draw_scan(jax.random.key(2), MOVED)
@@ -109,7 +109,7 @@ def test_the_known_affine_lays_one_scan_of_a_person_on_the_other(head):
 
 
 def test_a_deformation_has_no_affine_part(head):
-    """Over the brain, by numpy's least squares; and it is as strong as it says."""
+    """Over the brain, by numpy's least squares; its strength is the one asked for."""
     person = draw_person(jax.random.key(7), MOVED)
     shift = head_shape.find_shift(head, person)
     points, depth = head_shape.scattered_points(head, person)
@@ -132,8 +132,8 @@ def test_a_batch_is_its_scans_one_by_one_and_the_key_decides(head):
     )
     batch = jax.jit(jax.vmap(lambda key: synthesis.synthesise(key, head, ANY)))(keys)
     for index, key in enumerate(keys[:2]):
-        of_person, of_scan = jax.random.split(key)
-        one = form_scan(head, draw_person(of_person, ANY), draw_scan(of_scan, ANY))
+        person_key, scan_key = jax.random.split(key)
+        one = form_scan(head, draw_person(person_key, ANY), draw_scan(scan_key, ANY))
         np.testing.assert_allclose(batch.image[index], one.image, atol=5e-3)
         np.testing.assert_allclose(batch.brain[index], one.brain, atol=1e-4)
         np.testing.assert_allclose(batch.landmarks[index], one.landmarks, atol=1e-4)
@@ -141,7 +141,7 @@ def test_a_batch_is_its_scans_one_by_one_and_the_key_decides(head):
     np.testing.assert_array_equal(batch.image[0], batch.image[2])
 
 
-# What of a draw is changed, and what that must not change: the truth.
+# Changes of a draw that must not change the truth.
 SWITCHES = {
     "contrast": {"means": np.linspace(0, 1, len(tissues.TISSUES), dtype=np.float32)},
     "texture": {"texture": np.full(len(tissues.TISSUES), 0.05, np.float32)},
@@ -185,7 +185,7 @@ def test_a_switch_changes_the_image_and_leaves_the_truth(plain, switched, name):
 
 
 def apart(scan, base, where) -> float:
-    """Largest difference, but for the brightness of the whole and what is clipped."""
+    """Largest difference up to a common brightness, without clipped voxels."""
     where = where & (base.image < 0.98) & (scan.image < 0.98)
     a, b = scan.image[where], base.image[where]
     return np.abs(a - (a @ b) / (b @ b) * b).max()

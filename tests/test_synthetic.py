@@ -1,4 +1,4 @@
-"""Made people: their known affine is the right one, and they are what was asked for."""
+"""Synthetic people: their known affine is right, and they follow the settings."""
 
 import hashlib
 import subprocess
@@ -33,7 +33,7 @@ def apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     return points @ matrix[:3, :3].T + matrix[:3, 3]
 
 
-def test_a_person_to_whom_nothing_was_done_is_the_template():
+def test_an_unchanged_person_is_the_template():
     data = settings(**STILL)
     person = synthetic_cohort.generate(data, 3, 0)
     fixed, _ = template.load(data)
@@ -50,7 +50,7 @@ def test_a_person_to_whom_nothing_was_done_is_the_template():
 
 @pytest.mark.parametrize("index", [0, 1, 2])
 def test_the_known_affine_is_the_persons(index):
-    """Resampling the template by it, in world mm, gives the person."""
+    """The template resampled by it, in world mm, is the person."""
     data = settings(**STILL | {"rotation": 15.0, "translation": 10.0, "scale": 0.15,
                                "shear": 0.05})  # fmt: skip
     person = synthetic_cohort.generate(data, index, 5)
@@ -143,7 +143,7 @@ def test_people_differ_and_do_not_depend_on_each_other():
     )
 
 
-def test_one_setting_leaves_all_else_as_it_was():
+def test_one_setting_changes_nothing_else():
     plain = synthetic_cohort.generate(settings(32, noise=0.0), 4, 0)
     noisy = synthetic_cohort.generate(settings(32, noise=0.1), 4, 0)
     np.testing.assert_array_equal(plain.scan.mask, noisy.scan.mask)

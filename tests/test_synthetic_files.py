@@ -5,6 +5,7 @@ import itertools
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from scipy import ndimage
 
 from mdvit_jax import geometry
@@ -22,14 +23,14 @@ ALL_AXES = [
 
 @pytest.fixture(scope="module")
 def scan() -> synthesis.Scan:
-    """A scan of random voxels: where a voxel lies can be told by its value."""
+    """A scan of random voxels, so that a value identifies its voxel."""
     image = np.random.default_rng(0).uniform(0.1, 1, SHAPE).astype(np.float32)
     draw = synthesis.Draw(**{name: np.float32(0) for name in synthesis.Draw._fields})
     return synthesis.Scan(image, image, image > 0, np.eye(4), np.zeros((1, 3)), draw)
 
 
 def check_places(scan, stored: synthetic_files.StoredScan, image) -> None:
-    """Every voxel of the scan is in the file where `to_world` says."""
+    """Check that every voxel of the scan is in the file at its place by `to_world`."""
     index = np.indices(SHAPE).reshape(3, -1)
     centre = geometry.voxel_to_normalised(SHAPE)
     to_file = np.linalg.inv(image.affine) @ stored.to_world @ centre
@@ -66,7 +67,6 @@ def test_the_truth_is_that_of_the_header_in_the_file(scan, header, tmp_path):
 
 
 def test_simpleitk_finds_the_voxels_in_the_same_places(scan, tmp_path):
-    sitk = pytest.importorskip("SimpleITK")
     storage = Storage("SLA", (2, 3, 1), (5, 9, -20), (10, 20, 30))
     stored = synthetic_files.store(scan, storage, voxel=VOXEL)
     nib.save(stored.image, tmp_path / "scan.nii")
@@ -129,7 +129,7 @@ def test_a_pair_is_known(heads, small_acquisition):
     assert np.corrcoef(warped[inside], fixed[inside])[0, 1] > 0.85
     dice = 2 * inside.sum() / ((fixed > 0).sum() + (warped > 0).sum())
     assert dice > 0.9  # voxels are large, and interpolation widens the brain
-    # The points at which it is to be measured lie in the brain.
+    # The points at which errors are measured lie in the brain.
     back = np.linalg.inv(pair.fixed.affine)
     at = np.round(pair.brain @ back[:3, :3].T + back[:3, 3]).astype(int)
     assert (fixed[tuple(at.T)] > 0).mean() > 0.98

@@ -1,4 +1,4 @@
-"""Synthetic pairs within the training step: their truth, and what it depends on."""
+"""Synthetic pairs within the training step: their truth, and their randomness."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ SIZE = 32
 
 @pytest.fixture(scope="module")
 def heads_file(tmp_path_factory):
-    """Three heads, of which the second is a wider one and the third is held out."""
+    """Three heads: the second is wider, the third is held out."""
     head = label_maps.mni152_head(voxel=6.0)
     wide = head._replace(
         to_mm=np.diag([1.1, 1, 1, 1]).astype("f4") @ head.to_mm,

@@ -3,7 +3,7 @@
 import functools
 from pathlib import Path
 
-from mdvit_jax import config as configuration
+from mdvit_jax.config import differences, load_config
 from mdvit_jax.studies import runner, table2_training
 from mdvit_jax.training import loop
 
@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def load(name, **overrides):
-    return configuration.load(ROOT / f"configs/{name}.py", overrides)
+    return load_config(ROOT / f"configs/{name}.py", overrides)
 
 
 def test_each_network_differs_by_one_setting(tmp_path):
@@ -21,10 +21,10 @@ def test_each_network_differs_by_one_setting(tmp_path):
     )
     first, ntg, msda, tuned = configs.values()
     assert list(configs) == ["C2FViT", "+NTG", "+MSDA", "+fine-tuning"]
-    assert set(configuration.differences(first, ntg)) == {
+    assert set(differences(first, ntg)) == {
         "workdir", "loss.name", "loss.pool"
     }  # fmt: skip
-    assert configuration.differences(ntg, msda) == {
+    assert differences(ntg, msda) == {
         "workdir": (str(tmp_path / "ntg"), str(tmp_path / "msda")),
         "model.dilated_form": ("none", "channels"),
     }
@@ -35,7 +35,7 @@ def test_each_network_differs_by_one_setting(tmp_path):
 
 
 def test_after_a_signal_the_same_command_goes_on(tmp_path, monkeypatch):
-    """Each run resumes by itself, so that all four are started again."""
+    """Each run resumes by itself, so all four are started again."""
     codes, trained, evaluated = [0, 143, 0, 0, 0, 0], [], []
 
     def train(config):

@@ -1,4 +1,4 @@
-"""The template: MNI152 from nilearn, or a file of the user's."""
+"""The template: MNI152 from nilearn, or a file of the user."""
 
 import nibabel as nib
 import numpy as np

@@ -10,10 +10,13 @@ from oracle import people
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 SMALL = {
-    "data__size": "32",
+    "data__size": "16",
+    "model__dilated_form": "none",
     "model__embedding": "8",
     "model__depth": "1",
-    "model__dilations": "(1,)",
+    "model__patches": "(3,)",
+    "model__strides": "(4,)",
+    "loss__stride": "1",
     "loss__levels": "1",
     "loss__windows": "(7,)",
 }

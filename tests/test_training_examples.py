@@ -1,4 +1,4 @@
-"""What a step learns from: the truth is true, and each change does what it says."""
+"""The examples of a training step: their truth, and each change alone."""
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +52,7 @@ def test_the_known_truth_takes_the_moving_scan_back_to_the_fixed_one():
     assert (apart < 0.2 * before).all()
 
 
-def test_of_two_people_nothing_is_known_and_only_the_named_scan_moves():
+def test_two_people_have_no_truth_and_only_the_named_scan_moves():
     fixed, moving = blobs(2), blobs(2, seed=1)
     settings = NONE._replace(affine=AFFINE._replace(which="moving"))
     made = make(settings, fixed, moving)
@@ -77,7 +77,7 @@ def test_a_mirrored_scan_is_reversed_from_left_to_right():
     np.testing.assert_allclose(made.fixed, scans[:, ::-1], atol=1e-5)
 
 
-def test_without_our_changes_the_pair_is_that_of_the_paper_bit_for_bit():
+def test_without_our_additions_the_pair_is_the_papers_bit_for_bit():
     settings = NONE._replace(flip=0.5, rotate=0.5, gamma=0.3)
     fixed, moving = blobs(2), blobs(2, seed=1)
     keys = jax.random.split(jax.random.key(3), (2, 2))
@@ -213,7 +213,7 @@ def test_the_inverse_of_an_affine():
 
 
 def test_the_loss_of_an_estimate_sums_its_parts():
-    """By hand, of an estimate whose matrices are known; with and without the parts."""
+    """Against a sum by hand for known matrices, with and without each part."""
     fixed, moving = jnp.asarray(blobs(2)), jnp.asarray(blobs(2, seed=1))
     draw = jax.vmap(lambda k: random_affine.draw(k, AFFINE, jnp.zeros(3), FIELD))
     first, last, truth = (
@@ -239,14 +239,14 @@ def test_the_loss_of_an_estimate_sums_its_parts():
         return ntg, ntg + 0.05 * known * (apart - slack)
 
     alone, with_known = at(last, fixed, moving)
-    _, of_first = at(first, half, geometry.halve(moving))
+    _, first_loss = at(first, half, geometry.halve(moving))
     plain = stage_loss.pair_losses(
         shown, estimate, similarity, known=0.0, deep=0.0, field_of_view=FIELD
     )
     np.testing.assert_allclose(plain, alone, rtol=1e-5)
     whole = {"known": 0.05, "deep": 0.3, "field_of_view": FIELD}
     result = stage_loss.pair_losses(shown, estimate, similarity, **whole)
-    np.testing.assert_allclose(result, with_known + 0.3 * of_first, rtol=1e-5)
+    np.testing.assert_allclose(result, with_known + 0.3 * first_loss, rtol=1e-5)
     # What the network saw does not matter where the loss has images of its own.
     shown = shown._replace(moving=1 - moving, fixed=1 - fixed)
     estimate = estimate._replace(
@@ -256,7 +256,7 @@ def test_the_loss_of_an_estimate_sums_its_parts():
     np.testing.assert_allclose(again, result, rtol=1e-5)
 
 
-def test_scans_for_random_affines_that_are_none_are_refused():
+def test_an_invalid_choice_of_scans_is_refused():
     config = default.get_config().augment
     config.affine.which = "all"
     with pytest.raises(errors.UserError, match='augment.affine.which is "all"'):

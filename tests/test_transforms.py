@@ -22,7 +22,7 @@ FILES = [*ENDINGS.items(), ("itk", ".mat")]
 
 
 def grid(shape, sizes, angles, *, flip=(1, 1, 1), axes=(0, 1, 2), centre=(3, -4, 5)):
-    """Oblique, anisotropic, flipped, and with its axes in any order."""
+    """An oblique, anisotropic, flipped grid with permuted axes."""
     affine = np.eye(4)
     rotation = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
     affine[:3, :3] = (rotation * np.array(flip) * sizes)[:, axes]
@@ -77,7 +77,7 @@ def image(of: transforms.Grid) -> nib.Nifti1Image:
 
 @pytest.mark.parametrize(("format", "ending"), FILES)
 @pytest.mark.parametrize(("fixed", "moving"), PAIRS)
-def test_what_is_written_comes_back(tmp_path, format, ending, fixed, moving):
+def test_written_transforms_come_back(tmp_path, format, ending, fixed, moving):
     grids = {"fixed": GRIDS[fixed], "moving": GRIDS[moving]}
     matrix, path = affine(1), tmp_path / f"transform{ending}"
     transforms.write(path, matrix, format=format, **grids)
@@ -87,7 +87,7 @@ def test_what_is_written_comes_back(tmp_path, format, ending, fixed, moving):
 
 
 @pytest.mark.parametrize(("format", "ending"), FILES)
-def test_the_way_back_is_the_inverse(tmp_path, format, ending):
+def test_swapped_images_give_the_inverse(tmp_path, format, ending):
     one, other = GRIDS["oblique"], GRIDS["coronal"]
     matrix, path = affine(2), tmp_path / f"transform{ending}"
     back = np.linalg.inv(matrix)
@@ -119,7 +119,7 @@ def test_nitransforms_reads_the_same(tmp_path, format, fixed, moving):
 
 @pytest.mark.parametrize(("fixed", "moving"), PAIRS)
 @pytest.mark.parametrize("format", ["itk", "fsl", "lta"])
-def test_what_nitransforms_writes_is_read_the_same(tmp_path, format, fixed, moving):
+def test_files_of_nitransforms_are_read_the_same(tmp_path, format, fixed, moving):
     fixed, moving = GRIDS[fixed], GRIDS[moving]
     matrix, path = affine(4), tmp_path / f"transform{ENDINGS[format]}"
     writer = {
@@ -235,7 +235,7 @@ def test_every_kind_that_simpleitk_writes(tmp_path, number):
 
 
 def test_half_a_turn_about_any_axis(tmp_path):
-    """Of half of them the versor that SimpleITK writes is longer than one by 4e-16."""
+    """For half of them SimpleITK writes a versor that is 4e-16 longer than 1."""
     random, longer = np.random.default_rng(0), 0
     for number in range(60):
         axis = random.normal(size=3)
@@ -316,7 +316,7 @@ def test_greedys_matrix_is_read_as_text_or_the_choice_is_explained(tmp_path, cap
     with caplog.at_level("INFO"):
         transforms.read(tmp_path / "greedy.mat", **grids)
     assert "greedy.mat is taken for FSL's" in caplog.text
-    # A shift by which it cannot be FSL's.
+    # With such a shift it cannot be a matrix of FSL.
     far = grids["moving"]._replace(affine=grids["moving"].affine.copy())
     far.affine[:3, 3] += 500
     matrix = np.eye(4)
@@ -416,7 +416,7 @@ def test_bad_files_get_one_sentence(tmp_path, name, content, why):
 
 @pytest.mark.parametrize(("format", "ending"), FILES)
 def test_damaged_files_never_crash(tmp_path, format, ending):
-    """Cut off anywhere, or with a byte changed: a sentence, or an affine."""
+    """Cut anywhere, or with a byte changed: one sentence, or an affine."""
     grids = {"fixed": GRIDS["oblique"], "moving": GRIDS["coronal"]}
     path = tmp_path / f"whole{ending}"
     transforms.write(path, affine(8), format=format, **grids)
@@ -433,7 +433,7 @@ def test_damaged_files_never_crash(tmp_path, format, ending):
         assert np.isfinite(matrix).all() and matrix.shape == (4, 4)
 
 
-def test_refusals_leave_nothing_behind(tmp_path):
+def test_refused_writes_leave_no_file(tmp_path):
     for path, options, why in (
         (tmp_path / "a.mat", {}, "choose the format itk or fsl"),
         (tmp_path / "a.nii", {}, "has none of the endings"),

@@ -41,7 +41,7 @@ def test_linear_equals_scipy(form, seed):
 
 
 @by_form
-def test_beyond_the_border_it_fades_to_zero_as_in_scipy(form):
+def test_samples_fade_to_zero_at_the_border_as_in_scipy(form):
     """A matrix that shrinks shows all sides of the volume, and the far outside."""
     moving = images.noise(1) + 1
     matrix = generic(2) @ np.diag([1.9, 2.1, 1.7, 1])
@@ -58,7 +58,7 @@ def test_beyond_the_border_it_fades_to_zero_as_in_scipy(form):
 def test_the_identity_changes_no_bit(form, order, shape):
     moving = images.noise(5, shape)
     warped = geometry.warp_affine(moving, jnp.eye(4), order=order, form=form)
-    # The blocks add up three terms of each voxel, in any order.
+    # The form "blocks" adds three terms of each voxel in any order.
     rounding = 2e-7 if form == "blocks" else 0
     np.testing.assert_allclose(warped, moving, rtol=rounding, atol=0)
 
@@ -91,7 +91,7 @@ def test_mirroring_is_exact(axis):
 
 
 def ramp() -> np.ndarray:
-    """A linear image, which linear interpolation does not blur."""
+    """A linear image, which linear interpolation reproduces exactly."""
     index = np.moveaxis(np.indices(SHAPE), 0, -1)
     return ((2 * index + 1) / SHAPE - 1) @ [0.5, -0.8, 1.1] + 4.0
 
@@ -113,7 +113,7 @@ def test_a_linear_image_is_transformed_exactly():
 
 
 def test_two_warps_are_one_through_the_product():
-    """Seen through B what was seen through A: that is A · B, in this order."""
+    """Warping by A, then by B, is warping by A · B, in this order."""
     a, b = generic(9, 0.08), generic(10, 0.08)
     moving = single(ramp())
     twice = geometry.warp_affine(geometry.warp_affine(moving, single(a)), single(b))
@@ -197,7 +197,7 @@ def test_both_forms_have_the_same_gradient():
 
 @pytest.mark.parametrize("shape", [(9, 30, 13), (24, 17, 6)])
 def test_blocks_have_the_values_and_gradients_of_the_gathered_form(shape):
-    """For a batch, and also where one block touches more than a box holds."""
+    """For a batch, and also where one block touches more than one box."""
     rng = np.random.default_rng(5)
     moving = jnp.asarray(rng.random((4, *shape)), jnp.float32)
     weights = jnp.asarray(rng.normal(size=moving.shape), jnp.float32)
@@ -224,7 +224,7 @@ def test_blocks_have_the_values_and_gradients_of_the_gathered_form(shape):
 @pytest.mark.parametrize("axis", range(3))
 @pytest.mark.parametrize("column", range(4))
 def test_gradient_at_the_identity_is_the_slope_above(axis, column):
-    """Equal to a difference towards larger positions; a central one would be wrong."""
+    """It equals a forward difference; a central one would be wrong at the kink."""
     with jax.enable_x64(True):
         moving = jnp.asarray(images.noise(19), float)
         weights = images.noise(20).astype(float)
@@ -256,12 +256,12 @@ def test_the_gradient_to_the_matrix_never_scatters():
     assert "scatter" not in str(jax.make_jaxpr(to_matrix)(matrices, moving))
     compiled = to_matrix.lower(matrices, moving).compile().as_text()
     assert " gather(" in compiled and " scatter(" not in compiled
-    # And the test can tell: the gradient to the image does scatter.
+    # The test is sensitive: the gradient to the image does scatter.
     to_image = jax.grad(value, argnums=1)
     assert "scatter" in str(jax.make_jaxpr(to_image)(matrices, moving))
 
 
-def test_outside_the_gradient_is_zero():
+def test_the_gradient_is_zero_outside():
     far = jnp.eye(4).at[0, 3].set(5.0)
     moving = images.noise(25)
     gradient = jax.jit(jax.grad(lambda m: geometry.warp_affine(moving, m).sum()))(far)
@@ -294,7 +294,7 @@ def test_nearest_equals_scipy_and_keeps_type_and_values(form, dtype):
     warped = geometry.warp_affine(labels, single(matrix), order=0, form=form)
     result = np.asarray(warped)
     expected = resample.warp(labels.astype(float), matrix, order=0)
-    # Off the ties, which both round in their own way.
+    # Without ties, which the two round differently.
     parts = resample.voxel_positions(matrix, SHAPE) % 1
     clear = (np.abs(parts - 0.5) > 1e-4).all(-1)
     assert result.dtype == dtype and clear.mean() > 0.9
@@ -318,7 +318,7 @@ def test_nearest_rounds_halves_up():
 
 
 def test_coordinates_are_single_precision_whatever_the_image():
-    """bfloat16 coordinates could not tell two voxels apart."""
+    """In bfloat16 two neighbouring voxels would have the same coordinates."""
     moving, matrix = images.noise(30), single(generic(31))
     half = jnp.asarray(moving, jnp.bfloat16)
     warped = geometry.warp_affine(half, matrix)

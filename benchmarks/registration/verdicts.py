@@ -101,7 +101,7 @@ def main() -> int:
             words[result.quality.status] += 1
             sizes = np.linalg.svd(result.matrix[:3, :3], compute_uv=False)
             seen, after = result.alignment, result.after
-            assert seen  # as it was refined
+            assert seen  # it was refined
             rival = seen.runner_up_score
             second = "–" if rival is None else f"{rival:.2f}"
             print(

@@ -27,7 +27,7 @@ def add_parser(subparsers) -> None:
     )
     parser.add_argument("--output", metavar="FILE", required=True, help="the new file")
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace an output that is there"
+        "--overwrite", action="store_true", help="replace an existing output"
     )
     parser.set_defaults(run=export_network)
 
@@ -38,8 +38,8 @@ def export_network(options: argparse.Namespace) -> int:
 
     output_paths.check_writable(options.output)
     output_paths.check_new(options.output, options.overwrite)
-    from mdvit_jax import config
     from mdvit_jax.cli import startup
+    from mdvit_jax.config import read_config
     from mdvit_jax.models import export
     from mdvit_jax.training import pretrained
 
@@ -49,7 +49,7 @@ def export_network(options: argparse.Namespace) -> int:
     if options.output.endswith(".safetensors"):
         from mdvit_jax.models import weights_file
 
-        saved = config.saved(options.checkpoint)
+        saved = read_config(options.checkpoint)
         about = f"{trained.name}, {trained.origin}"
         with atomic.replacing(options.output) as beside:
             weights_file.save(beside, trained.params, saved, about)

@@ -14,7 +14,11 @@ __all__ = ["CONTRASTS", "DOF", "FORMATS", "INTERPOLATIONS", "fill_value"]
 
 
 def fill_value(word: str) -> float | str:
-    """The value of --fill: "auto" or a number."""
+    """The value of --fill: "auto" or a number.
+
+    Raises:
+        UserError: the word is neither.
+    """
     try:
         return word if word == "auto" else float(word)
     except ValueError as error:

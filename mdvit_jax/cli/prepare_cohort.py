@@ -19,9 +19,9 @@ def add_parser(subparsers) -> None:
 
 def prepare_cohort(options: argparse.Namespace) -> int:
     """Run the command with its options; return its exit code."""
-    from mdvit_jax import config
+    from mdvit_jax.config import load_config
 
-    settings = config.load(options.config, options.overrides)
+    settings = load_config(options.config, options.overrides)
     from mdvit_jax.cli import startup
     from mdvit_jax.data import conform_cohort
 

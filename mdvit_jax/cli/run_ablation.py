@@ -34,10 +34,10 @@ def add_parser(subparsers) -> None:
 
 def run_ablation(options: argparse.Namespace) -> int:
     """Run the command with its options; return its exit code."""
-    from mdvit_jax import config
+    from mdvit_jax.config import load_config
 
-    settings = config.load(options.config, options.overrides)
-    pretraining = config.load(options.pretraining)
+    settings = load_config(options.config, options.overrides)
+    pretraining = load_config(options.pretraining)
     from mdvit_jax.cli import startup
     from mdvit_jax.studies import table2_training
 

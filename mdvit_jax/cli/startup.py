@@ -1,4 +1,4 @@
-"""What a command sets up before it computes: log lines and kept compiled programs."""
+"""The start of a command: log lines, and the folder of compiled programs."""
 
 import atexit
 import contextlib
@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 def start() -> None:
-    """Log to stderr, and keep compiled programs so that the next run starts at once.
+    """Log to stderr, and keep compiled programs for the next run.
 
     The cache lies in `$XDG_CACHE_HOME/mdvit_jax` (by default ~/.cache/mdvit_jax) and
     is the user's own; JAX_COMPILATION_CACHE_DIR names another folder. Where it cannot
@@ -44,9 +44,9 @@ def start() -> None:
 
 
 def _find_home() -> Path:
-    """The user's home; one for this process where the user id has none.
+    """The user's home; a temporary one if the user id has none.
 
-    Matplotlib does not import without one.
+    Matplotlib cannot be imported without a home.
     """
     try:
         return Path.home()
@@ -57,10 +57,10 @@ def _find_home() -> Path:
 
 
 def _replace_damaged_programs(folder: Path) -> None:
-    """Remove what JAX cannot read in its cache, and warn once instead of each time.
+    """Remove unreadable programs from JAX's cache, and warn once instead of each time.
 
-    JAX compiles then, but would keep the damaged file, an empty one after a crash, say.
-    It reports each by a Python warning that names the program.
+    JAX warns of each, compiles it, and would keep the damaged file (after a crash it
+    may be empty).
     """
     show = warnings.showwarning
     reported = set()

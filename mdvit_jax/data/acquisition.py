@@ -1,4 +1,4 @@
-"""What a scanner does to a signal: bias, slices, resolution, noise, field of view.
+"""The effects of a scanner on a signal: slices, resolution, noise, intensities.
 
 Slice profile, blur and resolution act along one axis at a time, so each is a small
 matrix per axis, whatever the spacing that was drawn: shapes stay the same.
@@ -92,7 +92,7 @@ def interpolate(
 
 
 def apply_along_axes(volume: Array, matrices: Sequence[Array]) -> Array:
-    """[x, y, z] under a matrix [new, old] along each of its axes; none leaves it."""
+    """A volume [x, y, z] multiplied along each axis with a matrix [new, old]."""
     for matrix in matrices:
         # Contracts the first axis and appends the new one as the last.
         volume = jnp.tensordot(volume, matrix, axes=(0, 1), precision="highest")
@@ -102,8 +102,13 @@ def apply_along_axes(volume: Array, matrices: Sequence[Array]) -> Array:
 def add_rician_noise(key: Array, signal: Array, deviation: Array) -> Array:
     """Magnitude of a signal with Gaussian noise in its real and imaginary part.
 
-    The noise is drawn as radius and angle (Box & Muller 1958), 16 bits of either: the
-    generator's bits are what takes the time.
+    The noise is drawn as radius and angle (Box & Muller 1958) with 16 bits each, since
+    most of the time goes into drawing bits.
+
+    Args:
+        key: of `jax.random.key`.
+        signal: of any shape, ≥ 0.
+        deviation: standard deviation of the noise, in units of the signal.
     """
     bits = jax.random.bits(key, signal.shape)
     uniform = ((bits >> 16).astype(jnp.float32) + 0.5) / 2**16
@@ -126,8 +131,12 @@ def block_mean(volume: Array, block: tuple[int, int, int]) -> Array:
 def normalise(image: Array, *, brightest: float = 0.999) -> Array:
     """Divide by a quantile of the voxels above 0 and clip to [0, 1], as `conform` does.
 
-    The quantile is that of every second, third, … voxel where there are many, found by
-    halving an interval, as it takes less than to sort.
+    Of a large volume the quantile is that of a regular sample; it is computed by
+    bisection, which is faster than sorting.
+
+    Args:
+        image: [x, y, z], ≥ 0.
+        brightest: the quantile, in [0, 1].
     """
     steps = [max(1, round(size / 64)) for size in image.shape]
     values = image[:: steps[0], :: steps[1], :: steps[2]]

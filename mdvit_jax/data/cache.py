@@ -123,7 +123,14 @@ def remove_unfinished(config: ml_collections.ConfigDict) -> None:
 
 
 def read_bad(config: ml_collections.ConfigDict) -> dict[str, dict[str, Any]]:
-    """Subject → {"why": a sentence, "recipe": what it was tried with} of bad scans."""
+    """The scans that could not be conformed, by subject.
+
+    Returns:
+        Subject → {"why": a sentence, "recipe": that of `recipe`}; empty without a list.
+
+    Raises:
+        UserError: the list is damaged.
+    """
     path = _root(config) / "bad.json"
     try:
         return json.loads(path.read_text())

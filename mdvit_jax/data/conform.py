@@ -1,8 +1,8 @@
-"""From a scan as it was stored to the grid that the network sees.
+"""Resample a stored scan to the grid of the network.
 
 The conformed grid has size³ voxels, spans `field_of_view` mm along each axis of the
 world (x to the right, y to the front, z up: RAS+) and is centred on the scan's own
-field of view. A rotated, sheared or flipped header is thereby undone by one resampling.
+field of view. So one resampling undoes a rotated, sheared or flipped header.
 
 Paper 3.1: scans at 1 mm are padded with zeros to 256³, normalised to [0, 1] and halved
 to 128³ by trilinear interpolation. Here the scan is interpolated linearly (zeros

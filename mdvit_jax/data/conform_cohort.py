@@ -1,7 +1,7 @@
 """Conform a whole cohort once, into the cache that training reads.
 
-What is there and up to date stays, so that a run that was interrupted, at whatever
-moment, is resumed by running it again. One run at a time may write into a cache.
+Entries that are up to date stay, so that a run that was interrupted at any moment is
+resumed by running it again. One run at a time may write into a cache.
 """
 
 import logging

@@ -24,8 +24,8 @@ def grid(
 ) -> tuple[np.ndarray, int]:
     """The grid for a scan: `to_world` (4×4, mm), and k, the least for fine ones ≤ 1 mm.
 
-    It is centred on the scan's field of view, or half a fine voxel off where the scan
-    has fine voxels itself and thereby they coincide.
+    It is centred on the scan's field of view, or half a fine voxel off where that makes
+    the fine voxels coincide with those of the scan.
 
     Args:
         shape: [x, y, z] of the scan; affine: its voxel indices → world RAS+ mm.

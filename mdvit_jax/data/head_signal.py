@@ -18,7 +18,10 @@ _DEEP = 5.0  # mm below the surface of the brain, where lesions have their centr
 
 
 def tissue_signal(key: Array, head: Head, draw: Draw) -> Array:
-    """The brightness of each voxel of the label map: mean, texture, fat in between."""
+    """The brightness of each voxel of the label map, [x, y, z] ≥ 0.
+
+    It is the tissue's mean plus texture, and soft tissue has blobs of fat.
+    """
     labels = jnp.asarray(head.labels, jnp.int32)
     white = jax.random.normal(key, labels.shape)
     # Seen coarsely: blobs, of variance 1 again. A power of two divides all shapes.
@@ -36,7 +39,10 @@ def tissue_signal(key: Array, head: Head, draw: Draw) -> Array:
 
 
 def standard_brain(head: Head) -> tuple[Array, Array]:
-    """The brain in the standard contrast, and the depth below its surface in mm."""
+    """The brain in the standard contrast, and the depth below its surface in mm.
+
+    Both are [x, y, z] on the grid of the label map.
+    """
     depth = jnp.asarray(head.depth, jnp.float32) * label_maps.DEPTH_STEP
     brain = jnp.asarray(tissues.STANDARD)[jnp.asarray(head.labels, jnp.int32)]
     return jnp.where(depth > 0, brain, 0), depth
@@ -46,6 +52,15 @@ def sample(channels, head: Head, person: Person, shift: Shift, from_image, axes)
     """Channels of the label map at the samples of the image, by linear interpolation.
 
     A sample at q shows the map's point side · (p + u(p)), where p = from_image · q.
+
+    Args:
+        channels: three volumes [x, y, z] on the grid of the map; the last one is the
+            depth.
+        from_image: [4, 4], image → the person's head, both mm.
+        axes: positions of the samples along x, y and z, in mm.
+
+    Returns:
+        The three volumes at the samples.
     """
     side = jnp.append(head_shape.side(person), 1.0)
     to_voxel = jnp.linalg.inv(jnp.asarray(head.to_mm)) * side
@@ -66,7 +81,12 @@ def sample(channels, head: Head, person: Person, shift: Shift, from_image, axes)
 
 
 def add_lesions(signal, depth, position, head, person, draw: Draw) -> Array:
-    """Ellipsoids of another brightness about points within the brain."""
+    """Add ellipsoids of another brightness about points within the brain.
+
+    Args:
+        signal, depth: at the samples; the depth in mm below the brain's surface.
+        position: of the samples in the person's head, mm.
+    """
     points, deep = head_shape.scattered_points(head, person)
     count = jnp.cumsum(deep > _DEEP)
     chosen = jnp.searchsorted(count, draw.lesion_place * count[-1], side="right")

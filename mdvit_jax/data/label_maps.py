@@ -1,4 +1,4 @@
-"""Label maps of whole heads: what the scanner in software makes its images of.
+"""Label maps of whole heads, from which the scanner in software makes images.
 
 A map comes from a file of FreeSurfer's numbers (with those of SynthSeg and SimNIBS for
 what lies outside the brain), or from the tissue maps of MNI152 that nilearn brings.

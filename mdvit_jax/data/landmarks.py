@@ -1,4 +1,4 @@
-"""Points that any two brains have: what an affine between two people fits.
+"""Landmarks that any two brains have, to fit an affine between two people.
 
 The centres of mass of its structures say how a brain lies, but little of how large it
 is; its outermost parts in all directions say that.

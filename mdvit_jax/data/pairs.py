@@ -89,7 +89,11 @@ def cases(persons: Sequence[str], task: str, seed: int) -> np.ndarray:
     "reference" the people are put in a seeded circle and each one is registered to
     the next, whose scans take turns; for "template" the fixed index is `TEMPLATE`.
 
-    Args and raises: as in `draw`.
+    Args:
+        persons, task, seed: as in `draw`.
+
+    Raises:
+        UserError: as in `draw`.
     """
     check(persons, task)
     pairs = np.full((len(persons), 2), TEMPLATE, np.int32)

@@ -61,8 +61,13 @@ class Pair(NamedTuple):
         fixed_to_moving: 4×4 float64, world RAS+ mm as the headers have it.
         exact: whether it is known; of two people it is that of their landmarks.
         brain: [n, 3], points of the fixed brain in the fixed image's world, in mm, at
+<<<<<<< HEAD
             which an affine may be held against the truth.
         sources: of the fixed and of the moving file.
+=======
+            which an affine may be compared with the truth.
+        words: a description of the pair.
+>>>>>>> exact
     """
 
     fixed: nib.Nifti1Image
@@ -98,18 +103,26 @@ def random_pair(
         wrong_header: probability of each scan's header to be wrong.
     """
     random = np.random.default_rng(seed)
-    of_person, *of_scans = jax.random.split(jax.random.key(seed), 3)
+    person_key, *scan_keys = jax.random.split(jax.random.key(seed), 3)
     same = random.random() >= two_people
     first = int(random.integers(len(heads.labels)))
     second = first if same else int(random.integers(len(heads.labels)))
+<<<<<<< HEAD
     people = [of_person, of_person if same else jax.random.fold_in(of_person, 1)]
     scans, stored, sources = [], [], []
     for key, person, index in zip(of_scans, people, (first, second), strict=True):
+=======
+    people = [person_key, person_key if same else jax.random.fold_in(person_key, 1)]
+    scans, stored, words = [], [], []
+    for key, person, index in zip(scan_keys, people, (first, second), strict=True):
+>>>>>>> exact
         acquisition = str(random.choice(list(ACQUISITIONS)))
         shape, voxel, oversample = ACQUISITIONS[acquisition]
-        of_file = settings._replace(shape=shape, voxel=voxel, oversample=oversample)
+        file_settings = settings._replace(
+            shape=shape, voxel=voxel, oversample=oversample
+        )
         head = Head(*(field[index] for field in heads))
-        scan = jax.device_get(_form(person, key, head, of_file))
+        scan = jax.device_get(_form(person, key, head, file_settings))
         storage = random_storage(random, wrong_header=wrong_header)
         scans.append(scan)
         stored.append(synthetic_files.store(scan, storage, voxel=voxel))
@@ -148,11 +161,11 @@ def random_storage(
 
 
 @functools.partial(jax.jit, static_argnums=3)
-def _form(of_person, of_scan, head: Head, settings: Settings) -> synthesis.Scan:
+def _form(person_key, scan_key, head: Head, settings: Settings) -> synthesis.Scan:
     return synthesis.form_scan(
         head,
-        scan_draw.draw_person(of_person, settings),
-        scan_draw.draw_scan(of_scan, settings),
+        scan_draw.draw_person(person_key, settings),
+        scan_draw.draw_scan(scan_key, settings),
         settings,
     )
 

@@ -1,4 +1,4 @@
-"""What was drawn of a synthetic scan, in words."""
+"""The draw of a synthetic scan in words."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What is drawn of a synthetic scan: the person's shape, the pose, the scanner.
+"""Random numbers of a synthetic scan: the person's shape, the pose, the scanner.
 
 A `Draw` holds all of it, so that a scan can be made again, described in words
 (`scan_description`), or made once more with one value changed (`draw._replace`).
@@ -123,8 +123,8 @@ class _Numbers:
 
 def draw_person(key: Array, settings: Settings) -> Person:
     """Draw the shape of a head."""
-    of_numbers, of_field = jax.random.split(key)
-    numbers = _Numbers(of_numbers, 3)
+    numbers_key, field_key = jax.random.split(key)
+    numbers = _Numbers(numbers_key, 3)
     length = numbers.uniform(20.0, 50.0)
     return Person(
         mirror=numbers.chance(settings.mirror),
@@ -132,14 +132,14 @@ def draw_person(key: Array, settings: Settings) -> Person:
         deformation=jnp.minimum(
             numbers.uniform(0, settings.deformation), 0.15 * length
         ),
-        shift=smooth_fields.random_waves(of_field, length, components=3),
+        shift=smooth_fields.random_waves(field_key, length, components=3),
     )
 
 
 def draw_scan(key: Array, settings: Settings) -> Draw:
     """Draw a scan. A number is drawn whether or not the settings make use of it."""
-    of_numbers, of_fields = jax.random.split(key)
-    numbers = _Numbers(of_numbers, 200)
+    numbers_key, fields_key = jax.random.split(key)
+    numbers = _Numbers(numbers_key, 200)
     uniform, chance = numbers.uniform, numbers.chance
 
     contrast, means, fat, inverted = _draw_contrast(numbers, settings)
@@ -181,9 +181,14 @@ def draw_scan(key: Array, settings: Settings) -> Draw:
         lesion_place=uniform(shape=(LESIONS,)),
         lesion_radius=radius[:, None] * uniform(0.6, 1, (LESIONS, 3)),
         lesion_mean=uniform(shape=(LESIONS,)),
+<<<<<<< HEAD
         # CT has whole Hounsfield units, which the file rounds to.
         levels=jnp.where(is_ct, 0, 1) * _draw_levels(numbers, settings),
         key=of_fields,
+=======
+        levels=_draw_levels(numbers, settings),
+        key=fields_key,
+>>>>>>> exact
     )
 
 

@@ -75,10 +75,10 @@ def synthesise(
         settings: how often and how strongly; static.
         person: the shape of the head; None draws one.
     """
-    of_person, of_scan = jax.random.split(key)
+    person_key, scan_key = jax.random.split(key)
     if person is None:
-        person = scan_draw.draw_person(of_person, settings)
-    return form_scan(head, person, scan_draw.draw_scan(of_scan, settings), settings)
+        person = scan_draw.draw_person(person_key, settings)
+    return form_scan(head, person, scan_draw.draw_scan(scan_key, settings), settings)
 
 
 def known_affine(fixed: Scan, moving: Scan) -> Array:
@@ -110,25 +110,25 @@ def form_scan(head: Head, person: Person, draw: Draw, settings: Settings) -> Sca
         draw: all else (`scan_draw.draw_scan`); a part may be replaced.
         settings: of them `shape`, `voxel`, `oversample` and `conformed`; static.
     """
-    of_texture, of_bias, of_noise, of_surface = jax.random.split(draw.key, 4)
+    texture_key, bias_key, noise_key, surface_key = jax.random.split(draw.key, 4)
     block = settings.oversample
     axes = sample_positions(settings)
     to_image = pose_matrix(draw)
     from_image = jnp.linalg.inv(to_image)
     shift = head_shape.find_shift(head, person)
 
-    volumes = [head_signal.tissue_signal(of_texture, head, draw)]
+    volumes = [head_signal.tissue_signal(texture_key, head, draw)]
     volumes += head_signal.standard_brain(head)
     signal, brain, depth = head_signal.sample(
         volumes, head, person, shift, from_image, axes
     )
     position = smooth_fields.transform_grid(from_image, axes)
     signal = head_signal.add_lesions(signal, depth, position, head, person, draw)
-    bias = smooth_fields.random_waves(of_bias, _BIAS_LENGTH, waves=16)
+    bias = smooth_fields.random_waves(bias_key, _BIAS_LENGTH, waves=16)
     signal *= jnp.exp(draw.bias * smooth_fields.on_grid(bias, jnp.eye(4), axes)[0])
-    image = _acquire(of_noise, signal, axes, to_image, draw, settings)
+    image = _acquire(noise_key, signal, axes, to_image, draw, settings)
     kept = _without_face(depth, position, draw)
-    kept &= _without_skull(of_surface, depth, axes, draw)
+    kept &= _without_skull(surface_key, depth, axes, draw)
     image = _keep(image, kept, settings)
 
     extent = jnp.array(settings.shape) * jnp.array(settings.voxel) / 2  # half, mm

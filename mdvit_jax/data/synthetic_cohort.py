@@ -2,7 +2,7 @@
 
 A person is the template seen through a random affine and a smooth random
 deformation, with an own contrast (gamma), bias field and noise. Both image and labels
-come with the affine that was used, so that a registration can be held against it.
+come with the affine that was used, so that a registration can be compared with it.
 """
 
 import functools

@@ -105,7 +105,7 @@ def _values(scan: Scan) -> tuple[np.ndarray, int]:
 
 
 def _write_header(image: nib.Nifti1Image, kind: str) -> None:
-    """Let the header, and thereby `image.affine`, say what `kind` of `HEADERS` does."""
+    """Write the header, and so `image.affine`, in the way `kind` of `HEADERS`."""
     right = image.affine.copy()
     steps = np.linalg.norm(right[:3, :3], axis=0)
     middle = (np.array(image.shape) - 1) / 2

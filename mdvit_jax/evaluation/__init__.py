@@ -1,4 +1,4 @@
-"""How good a registration is: metrics, regions, scores, and the methods compared.
+"""Quality of a registration: metrics, regions, scores, and the methods compared.
 
 Everything here works on NumPy arrays `[x, y, z]` on the host.
 """

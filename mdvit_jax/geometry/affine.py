@@ -1,7 +1,7 @@
 """The 12 affine parameters, their matrix, and the centre of mass they act about.
 
 A matrix is 4×4 and called `fixed_to_moving`: it takes a homogeneous point of the
-fixed space to the point of the moving space that lands there. Coordinates are
+fixed space to the corresponding point of the moving space. Coordinates are
 normalised (`geometry.coordinates`), in the order of the array's axes x, y, z.
 """
 
@@ -61,7 +61,12 @@ def affine_matrix(
 def homogeneous(
     linear: Float[Array, "*batch 3 3"], offset: Float[Array, "*batch 3"]
 ) -> Float[Array, "*batch 4 4"]:
-    """[*batch, 3, 3] and [*batch, 3] → [*batch, 4, 4]."""
+    """The 4×4 matrices of linear maps with offsets, [*batch, 4, 4].
+
+    Args:
+        linear: [*batch, 3, 3].
+        offset: [*batch, 3], in the units of the coordinates.
+    """
     top = jnp.concatenate([linear, offset[..., None]], axis=-1)
     bottom = jnp.broadcast_to(
         jnp.array([0, 0, 0, 1], top.dtype), (*top.shape[:-2], 1, 4)
@@ -83,7 +88,7 @@ def compose(
 
 
 def invert(matrix: Float[Array, "*batch 4 4"]) -> Float[Array, "*batch 4 4"]:
-    """Inverse of affine matrices whose last row is 0 0 0 1.
+    """Inverse of affine matrices [*batch, 4, 4] whose last row is 0 0 0 1.
 
     By cofactors: a few products, where a general solver calls a library for each pair.
     The 3×3 part must have a determinant; singular matrices give infinities.

@@ -80,18 +80,7 @@ def interpolate(
         ),
         interpret=forms.platform() != "tpu",
     )
-    mesh = jax.sharding.get_abstract_mesh()
-    if shared := set(mesh.axis_names) - set(mesh.manual_axes):
-        # The compiler cannot share a kernel out; each device runs all of it.
-        everywhere = jax.P()
-        call = jax.shard_map(
-            call,
-            in_specs=(everywhere, everywhere),
-            out_specs=everywhere,
-            axis_names=shared,
-            check_vma=False,
-        )
-    blocks = call(positions.reshape(12), moving)
+    blocks = forms.on_each_device(call, positions.reshape(12), moving)
     blocks = blocks.reshape(*grid, rows, *_BLOCK).transpose(3, 0, 4, 1, 5, 2, 6)
     whole = blocks.reshape(rows, *[n * of for n, of in zip(grid, _BLOCK, strict=True)])
     return whole[:, : shape[0], : shape[1], : shape[2]]

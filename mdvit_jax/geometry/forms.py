@@ -7,18 +7,20 @@ side by side, forward and with their gradients.
 """
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import jax
+from jax import Array
 from jax.extend import backend
 
 # Operation → platform → form; "" is every platform that is not named. The CPU's are
-# measured, the TPU's warp counted by its compiler (docs/performance.md). The remaining
+# measured, the TPU's warp and attention counted by its compiler
+# (docs/performance.md). The remaining
 # entries for accelerators are operations of XLA or NVIDIA, except in rows of one form.
 FASTEST = {
     "warp": {"tpu": "blocks", "": "gather"},
     "sobel": {"": "slices"},
-    "attention": {"cpu": "blocks", "cuda": "cudnn", "": "whole"},
+    "attention": {"cpu": "blocks", "cuda": "cudnn", "tpu": "flash", "": "whole"},
     "depthwise": {"": "slices"},
     "depthwise gradient": {"cpu": "rows", "": "sums"},
     "dense convolution": {"cpu": "taps", "": "reference"},
@@ -66,3 +68,21 @@ def tracing_for(platform: str) -> Iterator[None]:
         yield
     finally:
         _tracing_for.pop()
+
+
+def on_each_device(kernel: Callable[..., Array], *inputs: Array) -> Array:
+    """Apply a kernel on every device to the whole of its inputs.
+
+    The compiler cannot share a kernel out among the devices of a mesh axis, so each of
+    them runs all of it.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if shared := set(mesh.axis_names) - set(mesh.manual_axes):
+        kernel = jax.shard_map(
+            kernel,
+            in_specs=(jax.P(),) * len(inputs),
+            out_specs=jax.P(),
+            axis_names=shared,
+            check_vma=False,
+        )
+    return kernel(*inputs)

@@ -32,7 +32,7 @@ class Grid(NamedTuple):
         return np.linalg.norm(self.affine[:3, :3], axis=0)
 
     def distance(self, other: "Grid") -> float:
-        """How far apart two grids place a corner at most, in mm along a world axis."""
+        """The largest distance between the corners of two grids, mm along an axis."""
         corners = np.array([*np.ndindex(2, 2, 2)]) * (np.array(self.shape) - 1)
         apart = self.affine - other.affine
         return float(np.abs(corners @ apart[:3, :3].T + apart[:3, 3]).max())

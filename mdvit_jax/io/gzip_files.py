@@ -95,7 +95,7 @@ def is_gzipped(file: Path) -> bool:
 
 
 def most_bytes(file: Path) -> int:
-    """How long the file can be at most, decompressed."""
+    """The largest possible length of the file when decompressed, in bytes."""
     return file.stat().st_size * (_DEFLATE_LIMIT if is_gzipped(file) else 1)
 
 
@@ -106,9 +106,9 @@ def open_stream(file: Path) -> Any:
 
 @contextlib.contextmanager
 def open_output(file: Path) -> Iterator[Any]:
-    """A file to write to, compressed if its name says so; equal bytes give equal files.
+    """A file to write to, compressed if its name says so.
 
-    That is, a gzip stream has neither name nor time.
+    Equal bytes give equal files: a gzip stream gets neither name nor time.
     """
     with file.open("wb") as stream:
         if not is_gzipped(file):

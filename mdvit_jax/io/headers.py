@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 def check_extensions(header_file: Path, path: Path) -> None:
-    """Refuse extensions of sizes that cannot be; nibabel would take memory for them.
+    """Refuse extensions of impossible sizes; nibabel would allocate memory for them.
 
     Raises:
         UserError: one of them is larger than the file, or smaller than its own size.
@@ -116,7 +116,7 @@ def checked_grid(image: Any, path: Path) -> Grid:
 
 
 def _millimetres_in_unit(image: Any, path: Path) -> float:
-    """What a NIfTI header says of its unit; 1 where that is absurd."""
+    """Millimetres in the unit of a NIfTI header; 1 where that is absurd."""
     if not isinstance(image.header, nib.Nifti1Header):
         return 1.0
     unit = _MILLIMETRES.get(int(image.header["xyzt_units"]) & _UNIT, 1.0)
@@ -211,7 +211,7 @@ def _warn_if_forms_disagree(image: Any, unit: float, path: Path) -> None:
 
 
 def check_offset(image: Any, path: Path) -> None:
-    """Refuse voxels that are said to begin inside of the header in the same file.
+    """Refuse voxels whose offset lies within the header of the same file.
 
     Raises:
         UserError: they are; nibabel takes a vox_offset of 0 as it stands.
@@ -244,7 +244,7 @@ def set_place(header: nib.Nifti1Header, grid: Grid) -> None:
 
     The qform does so too if it can: it has no shear, and its code is 0 then.
     """
-    # The unit of time stays as it is: nibabel refuses some that files have.
+    # The unit of time is kept: nibabel refuses to set some that files have.
     header["xyzt_units"] = int(header["xyzt_units"]) & ~_UNIT | _MILLIMETRE
     header.set_sform(grid.affine, grid.space)
     header["pixdim"][1:4] = grid.voxel_sizes

@@ -1,4 +1,4 @@
-"""One image file → where it lies, its header and its voxels; or one sentence why not.
+"""Read an image file: grid, header and voxels, or one sentence why it cannot be used.
 
 NIfTI (.nii, .nii.gz), FreeSurfer (.mgz, .mgh) and Analyze or NIfTI pairs (.hdr with
 .img; either may be gzipped). nibabel reads them. It leaves a gzip stream before the
@@ -6,8 +6,8 @@ checksum, allocates whatever a header claims and accepts affines that map a volu
 plane, so all of that is checked (`gzip_files`, `headers`), where possible before the
 voxels are read.
 
-Raises everywhere: UserError, naming the file, for whatever cannot be used. What can be
-repaired without doubt is repaired, with a warning in the log that names the file.
+All functions raise a UserError that names a file that cannot be used. Faults that can
+be repaired without doubt are repaired, with a warning in the log that names the file.
 """
 
 import contextlib
@@ -137,7 +137,14 @@ def read_grid(path: str | Path) -> Grid:
 
 @contextlib.contextmanager
 def sentence_for_damage(path: Path) -> Iterator[None]:
-    """Turn what nibabel and the system raise over a file into one sentence."""
+    """Turn the errors of nibabel and the system in the block into a UserError.
+
+    Args:
+        path: of the file, for the message.
+
+    Raises:
+        UserError: the file is damaged, or does not fit into memory.
+    """
     try:
         yield
     except MemoryError as error:

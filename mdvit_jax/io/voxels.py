@@ -1,4 +1,4 @@
-"""Decoded voxels → finite numbers: integers as they are stored, floats, labels."""
+"""Decoded voxels → finite numbers: stored integers, floats, labels."""
 
 import logging
 from pathlib import Path
@@ -21,7 +21,7 @@ def replace_non_finite(values: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def as_scan(values: np.ndarray, path: str | Path) -> np.ndarray:
-    """Integers as they are, others as finite float32; a warning counts the bad ones.
+    """Integers unchanged, others as finite float32; a warning counts the bad ones.
 
     Raises:
         UserError: all of them are equal.

@@ -34,14 +34,14 @@ def mapped_distance(
         In normalised units: times half the field of view it is in mm. Differentiable
         everywhere, with gradient 0 where estimate and truth are equal.
     """
-    of_cells, points = _cells(weights)
+    cell_weights, points = _cells(weights)
     # [*batch, points, 3]
     apart = jnp.einsum(
         "...ab,pb->...pa", (estimate - truth)[..., :3, :], points, precision="highest"
     )
     distance = jnp.sqrt((apart**2).sum(-1) + _SMOOTH) - _SMOOTH**0.5
-    total = of_cells.sum(-1)
-    mean = (of_cells * distance).sum(-1) / jnp.where(total > 0, total, 1)
+    total = cell_weights.sum(-1)
+    mean = (cell_weights * distance).sum(-1) / jnp.where(total > 0, total, 1)
     return jnp.where(total > 0, mean, 0)
 
 

@@ -30,7 +30,14 @@ DIFFERENCE, SMOOTHING = (-1, 0, 1), (1, 2, 1)
 def filter_volume(
     volume: Float[Array, "*batch x y z"], axis: int, *, stride: int, form: str
 ) -> Float[Array, "*batch rx ry rz"]:
-    """Sobel response along one axis (0, 1 or 2 for x, y, z), by one of FORMS."""
+    """Sobel response along one axis (paper, Eqs. 5–7), without padding.
+
+    Args:
+        volume: [*batch, x, y, z].
+        axis: 0, 1 or 2: the derivative along x, y or z.
+        stride: of the response along that axis, in voxels.
+        form: one of `FORMS`.
+    """
     filter_ = _convolve if form == "reference" else _filter_slices
     return filter_(volume, axis, stride)
 
@@ -43,7 +50,13 @@ def filter_transposed(
     stride: int,
     form: str,
 ) -> Float[Array, "*batch x y z"]:
-    """Adjoint of `filter_volume`, ⟨S v, u⟩ = ⟨v, Sᵀ u⟩, for volumes of a shape."""
+    """Adjoint of `filter_volume`, ⟨S v, u⟩ = ⟨v, Sᵀ u⟩.
+
+    Args:
+        response: [*batch, rx, ry, rz], of the shape that `filter_volume` returns.
+        axis, stride, form: as in `filter_volume`.
+        shape: (x, y, z) of the volume.
+    """
     transposed = (
         _convolve_transposed if form == "reference" else _filter_slices_transposed
     )

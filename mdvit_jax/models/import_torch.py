@@ -60,7 +60,16 @@ def load(path: str | Path, config: ConfigDict) -> network.Params:
 def convert(
     state: dict[str, np.ndarray], config: ConfigDict, *, origin: str = "state dict"
 ) -> network.Params:
-    """`load` for a state dict of NumPy arrays; `origin` names it in errors."""
+    """`load` for a state dict in memory.
+
+    Args:
+        state: PyTorch's name → NumPy array.
+        config: as in `load`.
+        origin: name of the state dict in messages.
+
+    Raises:
+        UserError: weights of another network.
+    """
     net = network.create(config)
     model = net.module.config
     volume = jax.ShapeDtypeStruct((1, *_input_shape(state, model)), jnp.float32)

@@ -84,7 +84,11 @@ class Network:
         *,
         dropout_keys: Array | None = None,
     ) -> mdvit.AffineEstimate:
-        """`apply` from the centres of mass laid on each other, as in the paper."""
+        """`apply`, starting from aligned centres of mass as in the paper.
+
+        Args:
+            params, fixed, moving, dropout_keys: as in `apply`.
+        """
         start = geometry.centre_shift(fixed, moving)
         return self.apply(
             params, fixed, moving, initial=start, dropout_keys=dropout_keys

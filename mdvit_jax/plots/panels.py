@@ -1,4 +1,4 @@
-"""What the pictures of scans share: dark panels in a grid, edges, a checkerboard.
+"""Parts of all pictures of scans: dark panels in a grid, edges, a checkerboard.
 
 A panel shows a slice `[up, right]` in the neurological convention: the person's left is
 on the left, anterior is up (axial) or right (sagittal), superior is up. Figures are
@@ -68,7 +68,7 @@ def create_figure(width: float, height: float) -> Figure:
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write the figure (PNG, PDF, … by the suffix); a reader never sees half a file."""
+    """Write the figure (PNG, PDF, … by the suffix), whole or not at all."""
     path = Path(path) if isinstance(path, str) else path  # it may be one of a bucket
     path.parent.mkdir(parents=True, exist_ok=True)
     written = io.BytesIO()

@@ -1,10 +1,10 @@
 """Affine registration of two images: the algorithm, from two images to a transform.
 
-The way of the data: `foreground` segments what is to be aligned, `levels` resamples it
-to cubes of four sizes, `search` goes from coarse to fine by the steps of
+The way of the data: `foreground` segments the head or brain, `levels` resamples it to
+cubes of four sizes, `search` aligns them from coarse to fine by the steps of
 `gauss_newton`, `ntg_refinement` may refine, `similarity_metrics` measures, `quality`
-judges and `qc` draws. `register` calls them in this order. The two tuples below need no
-JAX, so that `mdvit register --help` need not wait for it.
+judges and `qc` draws. `register` calls them in this order. The two tuples below are
+here because they need no JAX: `mdvit register --help` imports them.
 """
 
 DOF = ("rigid", "similarity", "affine")

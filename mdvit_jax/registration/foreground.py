@@ -13,28 +13,28 @@ from mdvit_jax.data import segmentation
 _ENOUGH, _FINE = 192, 1.0
 _MARGIN = 2  # voxels of the file kept around the foreground, where there are any
 _SKULL = 5.0  # mm; bone is as dark as air, and what is twice as thin is closed
-# Of a mask's voxels; one that has more of them in the object was drawn along it, as a
-# mask of the brain is, and one of all but a lesion is not.
+# Share of a mask's voxels inside the object. Above it the mask is taken to follow the
+# object, as a mask of the brain does and a mask of all but a lesion does not.
 _DRAWN = 0.7
 _FEWEST = 64  # voxels
 _THINNEST = 4  # voxels
 
 
 class Foreground(NamedTuple):
-    """What is to be aligned in an image, cut out of it with a margin.
+    """The head or brain in an image, cropped with a margin.
 
     Attributes:
-        image: [x, y, z] float32, 0 to 1 within the foreground, but for its outermost
-            thousandths.
+        image: [x, y, z] float32; percentiles 0.5 and 99.5 of the foreground are at 0
+            and 1.
         inside: [x, y, z] bool, where the foreground is.
-        weight: [x, y, z] float32, how much a voxel counts: not outside of a mask, not
-            in padding, and not where the field of view cuts the foreground off. Beyond
-            these voxels, the outermost ones go on.
+        weight: [x, y, z] float32 in [0, 1]: 0 outside the mask, in padding, and where
+            the field of view cuts the foreground off. Resampling repeats the outermost
+            voxels beyond the faces.
         affine: 4×4, voxel indices → world RAS+ mm.
         centre: [3], the mean of the foreground's voxels, world RAS+ mm.
-        radius: how far the foreground reaches from there, in mm.
-        clean: whether the background has no noise, as that of a stripped brain.
-        name: of the image, in messages.
+        radius: distance of the farthest foreground voxel from the centre, mm.
+        clean: whether the background is free of noise, as around a stripped brain.
+        name: name of the image in messages.
     """
 
     image: np.ndarray
@@ -50,19 +50,20 @@ class Foreground(NamedTuple):
 def segment_foreground(
     data: np.ndarray, affine: np.ndarray, *, mask: np.ndarray | None = None, name: str
 ) -> Foreground:
-    """Segment what is to be aligned; see `segmentation.segment`.
+    """Segment the head or brain in an image; see `segmentation.segment`.
 
     Args:
         data: [x, y, z], finite.
         affine: 4×4, voxel indices → world RAS+ mm.
-        mask: [x, y, z] bool, where the image counts; None is everywhere. Centre, radius
-            and brightness are those of the foreground within it.
-        name: of the image, in messages.
+        mask: [x, y, z] bool, where the image counts; None: everywhere. Centre, radius
+            and brightness are those of the foreground within the mask.
+        name: name of the image in messages.
 
     Raises:
-        UserError: there is no object of more than a few voxels, or it is flat.
+        UserError: the image shows no object of more than a few voxels, or one without
+            contrast.
     """
-    # The same numbers in the same order, in whichever order a file has them.
+    # In RAS+ order, so that the order of the axes in the file changes nothing.
     order = nib.orientations.io_orientation(affine)
     affine = affine @ nib.orientations.inv_ornt_aff(order, data.shape)
     data = nib.orientations.apply_orientation(data, order)
@@ -155,7 +156,7 @@ def _close(inside: np.ndarray, voxel_sizes: np.ndarray) -> np.ndarray:
 
 
 def _end_at_faces(weight: np.ndarray, inside: np.ndarray) -> None:
-    """Let nothing count beyond a face of the volume that cuts the foreground off."""
+    """Set the weight to 0, in place, where a face of the volume cuts the foreground."""
     for axis in range(3):
         for end in (0, -1):
             face = (slice(None),) * axis + (end,)

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 _SMALL = 1e-3
-_SLOWEST = 0.8  # ratio of the lengths of two steps that is made up for
-_LONGEST = 0.15  # of the foreground's radius, in one step
+_SLOWEST = 0.8  # largest ratio of two successive steps that is extrapolated
+_LONGEST = 0.15  # longest step, as a share of the foreground's radius
 
 
 class Fit(NamedTuple):
@@ -35,11 +35,12 @@ class Fit(NamedTuple):
 
     Attributes:
         matrix: [3, 4], fixed → moving.
-        correlation: mean squared local correlation over the voxels inside of both, in
-            [0, 1], the mean of both directions.
-        outline: mean squared difference of the outlines, 0 where they agree, likewise.
-        overlap: voxels inside of both, as a part of those inside of the smaller one.
-        steps: how many were made.
+        correlation: mean squared local correlation over the voxels inside both, in
+            [0, 1]; the mean of both directions.
+        outline: mean squared difference of the outlines, 0 where they agree; the mean
+            of both directions.
+        overlap: voxels inside both, as a share of those inside the smaller one.
+        steps: number of steps made.
     """
 
     matrix: Any
@@ -55,7 +56,7 @@ def align(
     points: tuple[Int[Array, " k"], Int[Array, " k"]],
     start: Float[Array, "3 4"],
     outline_weight: Float[Array, ""] | float,
-    solid: Float[Array, ""] | float,
+    coverage: Float[Array, ""] | float,
     steps: Int[Array, ""] | int,
     tolerance: Float[Array, ""] | float,
     *,
@@ -64,16 +65,17 @@ def align(
     """Minimise over rigid, similarity or all affine matrices, from one start.
 
     Args:
-        points: indices into the flattened fixed and moving cube, of the voxels that
-            take part: the foreground's and those about its outline; -1 is none.
-        start: fixed → moving.
-        outline_weight: of the outlines against the interior.
-        solid: how much of a voxel's surroundings must be tissue; see `normalise`.
-        steps: the most that are made; with 0, the start itself is judged.
-        tolerance: in voxels; steps end when none moves the foreground further.
+        fixed, moving: the images on cubes of one size.
+        points: indices into the flattened fixed and moving cube of the voxels that
+            take part: the foreground and the voxels about its outline; -1 is padding.
+        start: fixed → moving, in voxels from the centres of the cubes.
+        outline_weight: weight of the outlines, relative to the interior.
+        coverage: share of a neighbourhood that must be tissue; see `normalise`.
+        steps: largest number of steps; 0 only measures the start.
+        tolerance: in voxels; the steps end with one that moves the foreground less.
         dof: "rigid", "similarity" or "affine". A rigid step keeps the start's scale.
     """
-    one, other = normalise(fixed, solid), normalise(moving, solid)
+    one, other = normalise(fixed, coverage), normalise(moving, coverage)
     both = sample_pair(one, other, points[0]), sample_pair(other, one, points[1])
     radius = fixed.image.shape[0] / 4
     directions = generators(dof)
@@ -88,7 +90,7 @@ def align(
         matrix = jnp.where(goes_on, moved, matrix)
         return matrix, increment, goes_on, system[2:], count + goes_on
 
-    # The last round only judges: the measures are those of the matrix it ends at.
+    # The last round makes no step, so that the measures belong to the final matrix.
     none = jnp.zeros(len(directions) + 3)
     measures = (jnp.zeros(()),) * 3
     state = (start, none, jnp.array(True), measures, jnp.zeros((), jnp.int32))
@@ -106,9 +108,11 @@ def damped_step(
     """The step of the p = d + 3 free parameters.
 
     Args:
+        system: the system in the 12 entries of the matrix.
+        matrix: where the system was set up.
         last: the step before.
         directions: in which the linear part may change, see `generators`.
-        radius: of the foreground in voxels, in which shifts are measured.
+        radius: radius of the foreground in voxels; shifts are in units of it.
     """
     turn = multiply(directions, matrix[:, :3])
     turn = jnp.pad(turn, ((0, 0), (0, 0), (0, 1)))
@@ -117,7 +121,7 @@ def damped_step(
     reduced = multiply(multiply(basis, system.hessian), basis.T)
     damped = reduced + jnp.diag(1e-4 * jnp.diag(reduced) + 1e-6)
     increment = jnp.linalg.solve(damped, multiply(basis, system.gradient))
-    # Between two people steps shrink slowly: go as far as their sum will come to.
+    # Between two people steps shrink slowly: extrapolate their geometric series.
     ratio = multiply(increment, last) / (multiply(last, last) + 1e-12)
     increment /= 1 - jnp.clip(ratio, 0, _SLOWEST)
     length = radius * jnp.linalg.norm(increment)

@@ -1,8 +1,8 @@
 """An image → the cubes of 12³, 24³, 48³ and 96³ voxels on which it is aligned.
 
-A cube lies along the axes of the world, around the foreground's centre, whatever the
-order in which the file has its voxels; two images that are aligned get cubes of one
-spacing. So every pair is aligned by the same compiled programs.
+A cube has the axes of the world and the foreground's centre, whatever the order of the
+voxels in the file; the two images of a pair get cubes of one spacing. So every pair is
+aligned by the same compiled programs.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -17,12 +17,12 @@ from mdvit_jax.registration.foreground import Foreground
 from mdvit_jax.registration.normal_equations import Level
 
 SIZES = (12, 24, 48, 96)
-_SHARE = {12: 1.0, 24: 0.8, 48: 0.45, 96: 0.085}  # of a cube's voxels that take part
-_SPARSE = 96  # of cubes of this size a quarter of the voxels says as much as all
+_SHARE = {12: 1.0, 24: 0.8, 48: 0.45, 96: 0.085}  # largest share of voxels taking part
+_SPARSE = 96  # size of the cubes of which a quarter of the voxels takes part
 _MARGIN = 3  # voxels of the finest cube left free around the foreground
-_BLUR = 0.42  # deviation, in voxels of the cube, of what averages over such a voxel
-_UNLIKE = 20  # times as large as the other; a cropped head, or a mouse's, is not
-_BOX = 0.29  # deviation of a voxel of the file, in its own size
+_BLUR = 0.42  # voxels of the cube; standard deviation that averages over one of them
+_UNLIKE = 20  # ratio of sizes that no cropped head and no mouse's head reaches
+_BOX = 0.29  # standard deviation of a box of one voxel, 1 / √12
 
 
 class Pair(NamedTuple):
@@ -30,10 +30,11 @@ class Pair(NamedTuple):
 
     Attributes:
         fixed, moving: the foregrounds.
-        voxel: spacing of the finest cubes in mm; that of others is larger as they are
-            smaller.
+        voxel: spacing of the finest cubes in mm; a cube of half the size has twice
+            that spacing.
         cubes: size → the fixed and the moving foreground.
-        points: size → indices of the voxels of both cubes that take part, and -1.
+        points: size → flat indices of the voxels of both cubes that take part, padded
+            with -1.
     """
 
     fixed: Foreground
@@ -67,11 +68,11 @@ class Pair(NamedTuple):
 
 
 def build_pair(fixed: Foreground, moving: Foreground) -> Pair:
-    """Bring two foregrounds onto cubes that hold them however they are turned.
+    """Resample two foregrounds to cubes that hold them in any orientation.
 
     Raises:
-        UserError: they are of two orders of size, or one is thinner than a voxel of the
-            finest cube, as where a header says another unit than millimetres.
+        UserError: one is many times as large as the other, or thinner than a voxel of
+            the finest cube, as where a header says another unit than millimetres.
     """
     small, large = sorted((fixed, moving), key=lambda image: image.radius)
     voxel = 2 * large.radius / (SIZES[-1] - 2 * _MARGIN)
@@ -90,7 +91,7 @@ def build_pair(fixed: Foreground, moving: Foreground) -> Pair:
                 f"thin to be aligned to one of {2 * large.radius:.3g} mm; look at the "
                 "voxel size in its header, or take a volume with more slices."
             )
-    with ThreadPoolExecutor() as threads:  # scipy works beside itself
+    with ThreadPoolExecutor() as threads:  # scipy releases the interpreter's lock
         both = threads.map(lambda image: _pyramid(image, voxel), (fixed, moving))
         cubes = dict(zip(SIZES, zip(*both, strict=True), strict=True))
     points = {
@@ -101,7 +102,7 @@ def build_pair(fixed: Foreground, moving: Foreground) -> Pair:
 
 
 def _pyramid(foreground: Foreground, voxel: float) -> list[Level]:
-    """Cubes of all sizes."""
+    """Cubes of all sizes, coarse first."""
     size = SIZES[-1]
     inside, weight = foreground.inside.astype(np.float32), foreground.weight
     matrix = _cube_to_voxels(foreground, voxel, size)
@@ -125,15 +126,15 @@ def _pyramid(foreground: Foreground, voxel: float) -> list[Level]:
 
 
 def _points(level: Level, share: float) -> np.ndarray:
-    """Voxels in or around the foreground, at most a share of the cube; -1 is none.
+    """Voxels in and around the foreground, padded with -1 to a share of the cube.
 
-    Of a fine cube these are the voxels of a body-centred lattice: sums over the
-    Gaussian surroundings of a voxel are the same with a quarter of the voxels. Of more
-    than the share, as of a head that fills its cube, every so many are left out.
+    Of the finest cube these are the voxels of a body-centred lattice, dense enough for
+    sums over a Gaussian neighbourhood. A foreground of more voxels, such as a head that
+    fills its cube, is thinned evenly.
     """
     near = ndimage.maximum_filter(level.inside > 0.01, size=2 * sampling.REACH + 1)
     near &= level.weight > 0
-    if len(near) >= _SPARSE:
+    if len(near) == _SPARSE:
         odd = [index % 2 for index in np.ogrid[tuple(map(slice, near.shape))]]
         near &= (odd[0] == odd[1]) & (odd[1] == odd[2])
     points = np.flatnonzero(near).astype(np.int32)
@@ -144,41 +145,42 @@ def _points(level: Level, share: float) -> np.ndarray:
 
 
 def _cube_to_voxels(foreground: Foreground, voxel: float, size: int) -> np.ndarray:
-    """4×4: indices of the cube → indices of the foreground's voxels."""
+    """4×4, voxel indices of the cube → voxel indices of the foreground's image."""
     cube = np.diag([voxel, voxel, voxel, 1.0])
     cube[:3, 3] = foreground.centre - voxel * (size - 1) / 2
     return np.round(np.linalg.inv(foreground.affine) @ cube, 8)
 
 
 def _resample(volume, blur, matrix, size, mode) -> np.ndarray:
-    """A volume on a cube, smoothed; beyond its faces 0 ("constant") or as at them."""
+    """A smoothed volume on a cube; beyond its faces 0 ("constant") or repeated."""
     if mode == "edge" and (volume == 1).all():
         return np.ones((size,) * 3, np.float32)
-    # The border of the box must not be taken for the foreground's own continuation.
-    reach = np.ceil(4 * blur).astype(int) + 1
-    volume = np.pad(volume, [(r, r) for r in reach], mode=mode)
-    smooth = ndimage.gaussian_filter(volume, blur, mode="nearest")
-    linear, offset = matrix[:3, :3], matrix[:3, 3] + reach
-    # The outermost voxels are 0, or what goes on beyond them.
+    # Smoothing must not repeat the foreground beyond the border of its box.
+    reach = np.ceil(4 * blur).astype(int)
+    volume = np.pad(volume, [(2 * r + 1,) * 2 for r in reach], mode=mode)
+    linear, offset = matrix[:3, :3], matrix[:3, 3] + 2 * reach + 1
     if np.array_equal(linear, np.diag(np.diag(linear))):
-        return _interpolate_axes(smooth, np.diag(linear), offset, size)
+        return _resample_axes(volume, blur, np.diag(linear), offset, size)
+    volume = ndimage.gaussian_filter(volume, blur, mode="nearest")
     return ndimage.affine_transform(
-        smooth, linear, offset, output_shape=(size,) * 3, order=1, mode="nearest"
+        volume, linear, offset, output_shape=(size,) * 3, order=1, mode="nearest"
     )
 
 
-def _interpolate_axes(volume, scale, offset, size) -> np.ndarray:
-    """Linear interpolation at scale · index + offset, an axis after the other.
+def _resample_axes(volume, blur, scale, offset, size) -> np.ndarray:
+    """A smoothed volume at scale · index + offset, one axis after the other.
 
-    Of axes that are not turned this is the same as in three dimensions at once, and
-    five times as fast.
+    Without rotation a smoothing and a trilinear interpolation are one matrix product
+    along each axis, which is several times as fast.
     """
     for axis, length in enumerate(volume.shape):
-        at = np.clip(scale[axis] * np.arange(size) + offset[axis], 0, length - 1)
+        reach = np.ceil(4 * blur[axis])
+        at = scale[axis] * np.arange(size) + offset[axis]
+        at = np.clip(at, reach, length - 1 - reach)
         shares = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(length)))
-        volume = np.moveaxis(
-            np.tensordot(shares.astype(np.float32), volume, (1, axis)), 0, axis
-        )
+        shares = ndimage.gaussian_filter1d(shares, blur[axis], mode="constant")
+        volume = np.tensordot(shares.astype(np.float32), volume, (1, axis))
+        volume = np.moveaxis(volume, 0, axis)
     return np.ascontiguousarray(volume)
 
 
@@ -192,7 +194,7 @@ def _halve(volume: np.ndarray) -> np.ndarray:
 
 
 def _thickness(foreground: Foreground) -> float:
-    """How far the foreground goes along the file's axis where it is thinnest, in mm."""
+    """Extent of the foreground along the file's axis where it is thinnest, in mm."""
     steps = np.linalg.norm(foreground.affine[:3, :3], axis=0)
     (box,) = ndimage.find_objects(foreground.inside.astype(np.uint8))
     return float(min(s * (b.stop - b.start) for s, b in zip(steps, box, strict=True)))

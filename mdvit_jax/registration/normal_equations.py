@@ -1,22 +1,21 @@
 """Two images and a matrix → the Gauss-Newton system of their alignment.
 
-Around every voxel the fixed image is taken to be a linear function of the moving one,
-of either sign. With both images normalised by the mean and the deviation of their
-surroundings (f and m), the residual is
+Around every voxel the fixed image is modelled as a linear function of the moving one,
+with a slope of either sign. With f and m the two images, each normalised by the mean
+and the standard deviation of its neighbourhood, the residual is
 
-    r(x) = f(x) - β(x) m(A x),    β(x) = ⟨f, m∘A⟩ / ⟨m∘A, m∘A⟩ around x,
+    r(x) = f(x) - β(x) m(A x),    β(x) = ⟨f, m∘A⟩ / ⟨m∘A, m∘A⟩ around x.
 
-whose sum of squares is small where the local correlation is high: the local
-correlation of Cachier et al. (2003) and Avants et al. (2008), here for an affine and
-by second-order steps, summed over both images' grids. Only what lies inside of both
-foregrounds takes part, so the edge towards an empty background, which no change of
-contrast inverts, cannot pull. The outlines of the two foregrounds are a second image of
-their own, `outline`, with a weight.
+Its sum of squares is small where the local correlation is high: the local correlation
+of Cachier et al. (2003) and Avants et al. (2008), here for an affine, by second-order
+steps, summed over the grids of both images. Only voxels inside both foregrounds take
+part, because the edge towards an empty background keeps its sign whatever the contrast.
+The outlines of the two foregrounds are a second channel, `outline`, with a weight.
 
-Voxels of a border are blended with the background, and where the surroundings are cut
-off by it, their mean depends on where exactly: both differ from one contrast to
-another, and bend the answer. So on fine cubes a voxel counts only where its whole
-surroundings are tissue, without such voxels (`solid`).
+Two things at the border differ from one contrast to another and bias the matrix: its
+voxels are blended with the background, and neighbourhoods that the border cuts off have
+another mean. Where the matrix is to be exact, a voxel therefore counts only if its
+whole neighbourhood is foreground and has no such voxels (`coverage`).
 
 Positions are in voxels from the centre of the cube, matrices are [3, 4].
 """
@@ -26,6 +25,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -35,7 +35,7 @@ from mdvit_jax.registration import sampling
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-_EPSILON = 0.01  # deviation, as a part of the image's range, below which all is noise
+_EPSILON = 0.01  # standard deviation taken as noise, of the image's range of 1
 _EPSILON_OUTLINE = 0.1
 _SMALL = 1e-3
 _WHOLLY_INSIDE = 0.999
@@ -52,8 +52,8 @@ class Level(NamedTuple):
 
     Attributes:
         image: [n, n, n], about [0, 1] within the foreground.
-        inside: [n, n, n], how much of a voxel belongs to the foreground, [0, 1].
-        weight: [n, n, n], how much it counts (a mask of the user's), [0, 1].
+        inside: [n, n, n] in [0, 1], share of the voxel that is foreground.
+        weight: [n, n, n] in [0, 1], 0 where the user's mask leaves the voxel out.
     """
 
     image: Any
@@ -62,13 +62,13 @@ class Level(NamedTuple):
 
 
 class Features(NamedTuple):
-    """What of an image is compared, [n, n, n] each.
+    """The channels of an image that are compared, [n, n, n] each.
 
     Attributes:
-        image: the locally normalised image, 0 where it is not counted.
+        image: the locally normalised image, 0 where it does not count.
         outline: the locally normalised foreground.
         counted: 1 where the image counts, else 0.
-        weight: how much, and how much the outline, [0, 1].
+        weight: weight of both channels, in [0, 1].
     """
 
     image: Float[Array, "n n n"]
@@ -78,18 +78,18 @@ class Features(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """What the objective needs of two images, at the k voxels that take part.
+    """Two images as the objective reads them, at the k voxels that take part.
 
     Attributes:
         points: [k], indices into the flattened cube.
         x: [4, k], their positions, and 1.
         fixed: [k], the normalised fixed image.
         fixed_outline: [k], its outline.
-        counted: [k], where the fixed image is foreground, times its weight.
-        weight: [k], of the fixed image.
+        counted: [k], foreground · weight of the fixed image.
+        weight: [k], weight of the fixed image.
         channels: [2, n, n, n], the normalised moving image and its outline.
-        cells: [2, n, n, n], of a cell of eight voxels, the lowest foreground · weight
-            and the lowest weight of the moving image.
+        cells: [2, n, n, n], the lowest foreground · weight and the lowest weight of the
+            moving image in each cell of eight voxels.
     """
 
     points: Int[Array, " k"]
@@ -103,7 +103,7 @@ class Samples(NamedTuple):
 
 
 class NormalEquations(NamedTuple):
-    """The Gauss-Newton system of all 12 entries of the matrix, and the measures.
+    """The Gauss-Newton system in all 12 entries of the matrix, and the measures.
 
     Attributes:
         hessian: [12, 12], JᵀJ of the residuals.
@@ -118,20 +118,21 @@ class NormalEquations(NamedTuple):
     overlap: Float[Array, ""]
 
 
-def normalise(level: Level, solid: Float[Array, ""] | float) -> Features:
-    """Normalise an image and its outline by their surroundings.
+@jax.jit  # traced once for both images
+def normalise(level: Level, coverage: Float[Array, ""] | float) -> Features:
+    """Normalise an image and its outline by their neighbourhoods.
 
     Args:
-        solid: how much of the surroundings of a voxel must be tissue for it to be
-            tissue, and must be such tissue for it to count; 0 takes the foreground.
+        coverage: share of a voxel's neighbourhood that must be foreground for the voxel
+            to be tissue, and tissue for it to count; 0 counts the whole foreground.
     """
     shares = jnp.stack([level.inside, level.inside**2])
     around, squares_around = sampling.smooth(shares)
-    tissue = ((level.inside > 0.5) & (around >= solid)).astype(jnp.float32)
+    tissue = ((level.inside > 0.5) & (around >= coverage)).astype(jnp.float32)
     image = tissue * level.image
     volumes = jnp.stack([tissue, image, image**2])
     count, total, squares = sampling.smooth(volumes)
-    counted = tissue * (count >= solid)
+    counted = tissue * (count >= coverage)
     count += 1e-6
     mean = total / count
     variance = jnp.maximum(squares / count - mean**2, 0)
@@ -160,6 +161,7 @@ def sample_pair(fixed: Features, moving: Features, points: Int[Array, " k"]) -> 
     )
 
 
+@jax.jit  # traced once for both directions
 def normal_equations(
     samples: Samples,
     matrix: Float[Array, "3 4"],
@@ -169,7 +171,7 @@ def normal_equations(
     x, size = samples.x, samples.channels.shape[-1]
 
     def local_sums(values):
-        """Sums over the surroundings of each point, of values [c, k]."""
+        """Weighted sums of values [c, k] over the neighbourhood of each point."""
         volumes = jnp.zeros((len(values), size**3)).at[:, samples.points].add(values)
         smooth = sampling.smooth(volumes.reshape(-1, *(size,) * 3))
         return smooth.reshape(-1, size**3)[:, samples.points]
@@ -184,10 +186,10 @@ def normal_equations(
     residual = f - beta * m
     border = samples.weight * m_weight
     edge = border * (samples.fixed_outline - values[1])
-    # Of both channels, the derivatives by what is added to A x.
+    # Derivatives of both channels with respect to A x.
     inner = beta * both * slopes[:, 0]
     outer = outline_weight * border * slopes[:, 1]
-    # Σ g_a g_c x_b x_d of both channels, of which 6 · 10 are different.
+    # Σ g_a g_c x_b x_d of both channels; by symmetry 6 · 10 of them differ.
     slopes_2 = [inner[a] * inner[c] + outer[a] * outer[c] for a, c in _UPPER[3]]
     x_2 = [x[b] * x[d] for b, d in _UPPER[4]]
     sums = sampling.product(jnp.stack(slopes_2), jnp.stack(x_2))
@@ -206,7 +208,7 @@ def normal_equations(
 
 
 def _place_upper(n: int) -> np.ndarray:
-    """[n, n], where in the upper triangle the entries of a symmetric matrix are."""
+    """[n, n]: for each entry of a symmetric matrix its index in the upper triangle."""
     place = np.zeros((n, n), int)
     for index, (row, column) in enumerate(_UPPER[n]):
         place[row, column] = place[column, row] = index
@@ -219,10 +221,10 @@ def symmetric_equations(
     matrix: Float[Array, "3 4"],
     outline_weight: Float[Array, ""] | float,
 ) -> NormalEquations:
-    """The systems of both directions, summed, in the entries of the one matrix.
+    """The summed systems of both directions, in the entries of fixed → moving.
 
-    For B = A⁻¹, dB = -B dA B, by which the system of moving → fixed becomes one in A.
-    The sum is the same whichever image is called the fixed one, so that the answers
+    For B = A⁻¹, dB = -B dA B turns the system of moving → fixed into one in A. The sum
+    does not depend on which image is called fixed, so that the results of both calls
     are inverse to each other.
     """
     there = normal_equations(forward, matrix, outline_weight)
@@ -242,6 +244,6 @@ def symmetric_equations(
 
 
 def invert(matrix: Float[Array, "3 4"]) -> Float[Array, "3 4"]:
-    """The matrix of the way back."""
+    """The inverse of an affine matrix."""
     linear = jnp.linalg.inv(matrix[:, :3])
     return jnp.concatenate([linear, multiply(-linear, matrix[:, 3:])], axis=1)

@@ -1,6 +1,6 @@
-"""Affine alignment of two images of like contrast: the paper's NTG is minimised.
+"""Affine alignment of two images of like contrast by minimising the paper's NTG.
 
-Quasi-Newton steps (L-BFGS-B) at 48³ and 96³ voxels, from a start that is near.
+Quasi-Newton steps (L-BFGS-B) at 48³ and 96³ voxels from a start near the result.
 """
 
 import functools
@@ -8,12 +8,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import optimize
 
 from mdvit_jax.registration import gauss_newton, levels, similarity_metrics
 
 _SIZES = (48, 96)
-_EVALUATIONS = 40  # at each size, the most
+_EVALUATIONS = 40  # largest number at each size
 _QUARTER = 24.0  # voxels of the finest cube
 
 
@@ -23,11 +22,13 @@ def refine(
     """Minimise NTG (paper, Eq. 2) over rigid, similarity or all affine matrices.
 
     Args:
-        fixed_to_moving: 4×4, world RAS+ mm, near the answer.
+        fixed_to_moving: 4×4, world RAS+ mm, the start.
 
     Returns:
         4×4, world RAS+ mm.
     """
+    from scipy import optimize  # slow to import, and seldom needed
+
     for size in _SIZES:
         start = pair.to_voxels(fixed_to_moving, size).astype(np.float32)
         increment = optimize.minimize(
@@ -44,7 +45,7 @@ def refine(
 
 
 def _value_and_gradient(increment: np.ndarray, program, *arguments):
-    """In float64, as SciPy wants them."""
+    """In float64 for SciPy."""
     value, gradient = program(increment.astype(np.float32), *arguments)
     return float(value), np.asarray(gradient, np.float64)
 
@@ -59,7 +60,7 @@ def _program(dof: str):
 
 
 def _matrix(increment, start, dof: str):
-    """[3, 4] in voxels; all of `increment` are about as large for moves of one size."""
+    """[3, 4] in voxels; `increment` is scaled so that equal entries move alike."""
     size_of_turn = len(gauss_newton.generators(dof))
     scale = jnp.ones(size_of_turn + 3).at[-3:].set(_QUARTER)
     return gauss_newton.apply_increment(start, 0.1 * scale * increment, dof)

@@ -1,8 +1,8 @@
 """A picture of a registration: three planes before and after, edges overlaid.
 
-Whatever the axes of the files, the planes are those of the world through the fixed
-foreground's centre (the sagittal one lies to the right of it, as little is seen of the
-falx), in the neurological convention of `plots.panels`.
+Whatever the axes of the files, the planes are those of the world through the centre of
+the fixed foreground (the sagittal one to the right of it, since the falx shows little),
+in the neurological convention of `plots.panels`.
 """
 
 from pathlib import Path
@@ -21,21 +21,22 @@ _COLUMNS = ("Axial", "Coronal", "Sagittal, right of the middle")
 _BESIDE = 0.12  # of the width, by which the sagittal plane misses the falx
 _STATUS_COLOURS = {"ok": "#5fd38d", "check": "#ffc94d", "failed": "#ff5c5c"}
 _ACROSS = 220  # pixels along the longest side
-_MARGIN = 0.08  # of that side, around the fixed foreground; letters stand in it
-_SAMPLED = 1 << 20  # voxels by which the range of brightness is judged
-_FLATTEST = 0.6  # shortest side of what is shown, of the longest
+_MARGIN = 0.08  # of that side, around the fixed foreground; it holds the letters
+_SAMPLED = 1 << 20  # voxels from which the range of brightness is estimated
+_FLATTEST = 0.6  # shortest side of the box shown, of its longest
 _PANEL = 3.0  # inches, the height of a picture
-_MEETING = 0.01  # overlap below which the headers lay the images apart
+_MEETING = 0.01  # overlap below which the headers place the images apart
 
 
 def figure(result: Registration, *, title: str) -> Figure:
     """Rows: before and after, with the moving image's edges; then a checkerboard.
 
-    Before are the headers alone; where these lay the two foregrounds apart, the
-    centres are laid on each other, which the row says.
+    "Before" is by the headers alone; where these place the two foregrounds apart, by
+    their centres, and the name of the row says so.
 
     Args:
-        title: one line, which stands above the status and the measures.
+        result: of `register`.
+        title: one line above the status and the measures.
     """
     low, high = _box(result.pair.fixed)
     fixed, moving = result.fixed, result.moving
@@ -72,7 +73,7 @@ def figure(result: Registration, *, title: str) -> Figure:
 
 
 def save(path: str | Path, result: Registration, *, title: str) -> None:
-    """Write the picture as PNG, all at once."""
+    """Write `figure` as a PNG file, whole or not at all."""
     panels.save_figure(figure(result, title=title), path)
 
 
@@ -108,9 +109,9 @@ def _box(foreground: Foreground) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _brightness_range(image: Image) -> tuple[float, float]:
-    """The values that are drawn black and white.
+    """The values drawn as black and as white.
 
-    Where many voxels share one value, they are the background, and not part of it.
+    A value that many voxels share is the background, which the percentiles leave out.
     """
     step = max(2, round((image.data.size / _SAMPLED) ** (1 / 3)))
     some = image.data[::step, ::step, ::step].astype(np.float32).ravel()
@@ -139,7 +140,7 @@ def _plane(low: np.ndarray, high: np.ndarray, centre: np.ndarray, cut: int) -> G
 def _slice(
     image: Image, limits: tuple[float, float], fixed_to_moving: np.ndarray, plane: Grid
 ) -> np.ndarray:
-    """[up, right], 0 to 1 between the limits, 0 outside of the image."""
+    """[up, right], 0 to 1 between the limits, 0 outside the image."""
     low, high = limits
     values = transforms.resample(
         image.data,

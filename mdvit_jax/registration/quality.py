@@ -1,17 +1,17 @@
-"""ok, check or failed: what the measures of a result say about it.
+"""The verdict on a result, "ok", "check" or "failed", from its measures.
 
-The limits were read off a first run over real pairs: people of two cohorts on each
-other and on MNI152, and failures made on purpose. benchmarks/registration/verdicts.py
-shows them on such pairs, also at gamma 0.5 and 2 and inverted. `score` is the local
-correlation less the mismatch of the outlines at 24³ voxels; there known-good pairs lie
-above 0.10, and of the failures one label map does. A mirrored brain cannot be seen: an
-answer in quite another orientation than the header's is never more than "check", as a
-header with one axis the wrong way round leads to one that exchanges left and right.
+The limits were chosen on real pairs: people of two cohorts aligned to each other and to
+MNI152, and failures made on purpose. benchmarks/registration/verdicts.py shows the
+verdicts on such pairs, also at gamma 0.5 and 2 and inverted. `score` is the local
+correlation minus the mismatch of the outlines at 24³ voxels: known good pairs are above
+0.10, and so is one of the failures, a label map. A mirrored brain cannot be recognised.
+A header with one axis reversed leads to a result that exchanges left and right, so a
+result far from the header's orientation is at best "check".
 
-A rigid answer, or one with one scale, leaves heads of two sizes or shapes apart, so it
-has limits of its own, read off the same pairs aligned that way. Of failures these tell
-halves (overlap up to 0.70) and another inside (correlation up to 0.14); a rigid label
-map (0.22) they do not, and some pairs of very different sizes (0.19) are "check".
+A rigid or similarity result cannot match heads of different sizes or shapes, so it has
+limits of its own, chosen on the same pairs aligned that way. They recognise halves
+(overlap up to 0.70) and a different interior (correlation up to 0.14), but not a rigid
+label map (0.22); some pairs of very different sizes (0.19) are "check".
 """
 
 from typing import NamedTuple
@@ -28,17 +28,19 @@ _SCORE |= {"rigid": (-0.25, -0.1), "similarity": (-0.25, -0.1)}
 _CORRELATION = {"affine": (0.18, 0.24)}
 _CORRELATION |= {"rigid": (0.18, 0.2), "similarity": (0.18, 0.23)}
 _OVERLAP = {"affine": (0.7, 0.86), "rigid": (0.7, 0.74), "similarity": (0.7, 0.86)}
+# Local correlation from which two images show one person, if they meet at all.
+_CONVINCING, _MEETING = 0.5, 0.2
 _SCALES = (0.5, 2.0), (0.7, 1.45)  # of people among each other and to templates
-_TURNED = 60.0  # degrees, further than people turn their heads in a scanner
+_TURNED = 60.0  # degrees; nobody turns the head so far in a scanner
 _RUNNER_UP = 0.1  # scores of two orientations that differ by less are ambiguous
 
 
 class Quality(NamedTuple):
-    """What to make of a result.
+    """The verdict on a result.
 
     Attributes:
         status: "ok", "check" or "failed".
-        reasons: a sentence for each thing that is wrong or strange; none when ok.
+        reasons: a sentence for each measure outside its limits; empty when ok.
     """
 
     status: str
@@ -51,12 +53,14 @@ def assess(
     """Judge a result by its measures.
 
     Args:
-        matrix: 4×4 fixed → moving.
-        alignment: what the search for it saw; None if it was not searched for.
+        matrix: 4×4 fixed → moving, world RAS+ mm.
+        after: measures under the matrix.
+        alignment: result of the search; None without refinement.
         dof: "rigid", "similarity" or "affine".
     """
     fits, likeness, cover = _SCORE[dof], _CORRELATION[dof], _OVERLAP[dof]
     kept = "; a rigid answer keeps the sizes, which may be all" * (dof == "rigid")
+    convincing = after.correlation >= _CONVINCING and after.overlap >= _MEETING
     sizes = np.linalg.svd(matrix[:3, :3], compute_uv=False)
     low, high = float(sizes.min()), float(sizes.max())
     angle = rotations.angle(matrix[:3, :3], np.eye(3))
@@ -67,7 +71,7 @@ def assess(
             f"{after.correlation:.2f}; known pairs {likeness[1]:.2f} and more){kept}",
         ),
         (
-            _below(after.overlap, cover),
+            OK if convincing else _below(after.overlap, cover),
             "the two objects do not cover each other (soft overlap "
             f"{after.overlap:.2f}; known pairs {cover[1]:.2f} and more), as when one "
             f"is cropped{kept}",
@@ -81,14 +85,17 @@ def assess(
         ),
     ]  # fmt: skip
     if alignment:
+        weak = _below(alignment.score, fits)
+        if weak == FAILED and after.correlation >= likeness[1]:
+            weak = CHECK
         findings += [
             (
-                _below(alignment.score, fits),
+                OK if convincing else weak,
                 f"the coarse fit is weak ({alignment.score:.2f}; known pairs "
                 f"{fits[1]:.2f} and more)",
             ),
             (
-                CHECK if _ambiguous(alignment) else OK,
+                CHECK if _ambiguous(alignment) and not convincing else OK,
                 "another orientation fits as well, so this one may be wrong",
             ),
             (

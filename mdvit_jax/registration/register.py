@@ -39,9 +39,9 @@ class Registration:
             under `matrix`.
         components: translation (mm), rotation (degrees), scale and shear, about the
             centre of the fixed foreground.
-        alignment: what the search saw; None without refinement.
+        alignment: result of the search; None without refinement.
         fixed, moving: the images.
-        pair: their foregrounds, on the cubes on which they were aligned.
+        pair: their foregrounds on the cubes on which they were aligned.
     """
 
     matrix: np.ndarray
@@ -68,7 +68,7 @@ class Registration:
     def warped(self) -> np.ndarray:
         """The moving image on the fixed image's grid, [x, y, z] float32, linear.
 
-        Outside of the moving image it has the value of that image's background.
+        Outside the moving image it has the value of that image's background.
         """
         return self._resampled(np.dtype(np.float32))
 
@@ -82,9 +82,9 @@ class Registration:
         """Write the moving image on the fixed image's grid, in its own number type.
 
         Args:
-            path: ends in .nii.gz, .nii, .mgz or .mgh; a file that is there is replaced.
+            path: ends in .nii.gz, .nii, .mgz or .mgh; an existing file is replaced.
             interpolation: "linear", "nearest", "cubic" or "lanczos".
-            fill: value outside of the moving image; "auto" is its background's.
+            fill: value outside the moving image; "auto": its background's.
 
         Raises:
             UserError: another ending, or a folder that cannot be written to.
@@ -98,7 +98,8 @@ class Registration:
         """Write the transform, fixed → moving; see `transforms.write`.
 
         Args:
-            path: its ending says the format: .tfm, .lta, .x5 or .txt; .mat needs one.
+            path: its ending decides the format: .tfm, .lta, .x5 or .txt; .mat needs
+                `format`.
             format: one of `transforms.FORMATS`.
 
         Raises:
@@ -155,27 +156,30 @@ def register(
     give equal bits on the same machine.
 
     Args:
-        fixed: the image that stays: a path, a nibabel image, or a pair of an array
-            [x, y, z] and its 4×4 affine (voxel indices → world RAS+ mm). Two arrays
-            without affines have voxel indices as millimetres.
-        moving: the image that is aligned to it.
+        fixed: the image that stays: a path, "mni152" or "mni152-2mm" (the brain that
+            nilearn ships, in voxels of 1 or 2 mm), a nibabel image, or a pair of an
+            array [x, y, z] and its 4×4 affine (voxel indices → world RAS+ mm). Of two
+            arrays without affines, voxel indices are taken as millimetres.
+        moving: the image that is aligned to it, likewise.
         dof: "rigid", "similarity" (rigid and one scale) or "affine".
-        contrast: "same" minimises NTG at last, which asks for contrasts that are alike;
-            "any" stays with the local correlation, whatever the contrasts. "auto" is
-            "any".
-        init: "com" lays the centres of the foregrounds on each other, in the
-            orientation of the headers; "identity" starts from the headers alone; or a
-            4×4 matrix fixed → moving or a file of one. Orientations are searched after
-            "com" only.
-        fixed_mask, moving_mask: images on the grid of theirs, above 0 where it counts
-            for the alignment (a lesion left out, say); nothing is cut out of the
-            result.
-        refine: False takes the start as the answer.
-        seed: of the starts around the start.
-        force: takes label maps as images, too.
+        contrast: "same" minimises NTG in the end, for images of like contrast; "any"
+            keeps to the local correlation, for any contrasts. "auto" is "any".
+        init: "com" aligns the centres of the foregrounds, in the orientation of the
+            headers; "identity" starts from the headers alone; or a 4×4 matrix fixed →
+            moving (world RAS+ mm), or the path of a transform file. Only "com" lets
+            other orientations be searched.
+        fixed_mask, moving_mask: images on the grid of the fixed and the moving one,
+            above 0 where it counts for the alignment (a mask that leaves a lesion out,
+            say); the result is not masked.
+        refine: False returns the start.
+        seed: seed of the starts that are drawn around the first one.
+        force: accept label maps as images.
+
+    Returns:
+        The matrix with its verdict and measures; it resamples and writes files.
 
     Raises:
-        UserError: an input that cannot be used, in one sentence.
+        UserError: an input or an option that cannot be used.
     """
     if dof not in DOF:
         raise errors.UserError(f"dof is {dof!r}; choose one of {', '.join(DOF)}.")
@@ -190,7 +194,7 @@ def register(
             f"the {name} image is an array alone and the other one is not, so that its "
             "orientation is not known; give (array, affine)."
         )
-    with ThreadPoolExecutor() as threads:  # decompression works beside itself
+    with ThreadPoolExecutor() as threads:  # decompression releases Python's lock
         names = "the fixed image", "the moving image"
         both = list(threads.map(coerce.to_image, (fixed, moving), names))
         masks, forced = (fixed_mask, moving_mask), (force, force)

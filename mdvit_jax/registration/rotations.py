@@ -1,4 +1,4 @@
-"""Rotations spread evenly over all orientations, where a search begins."""
+"""Rotations spread evenly over all orientations, and the angle between two."""
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -7,8 +7,8 @@ from scipy.spatial.transform import Rotation
 def spread(count: int) -> np.ndarray:
     """The super-Fibonacci sampling of Alexa (CVPR 2022): [count, 3, 3], no mirrors.
 
-    Deterministic. Of 200 random orientations, the farthest from its next one was 43°
-    away with 120 of them, and 34° with 192.
+    Deterministic. The largest distance of 200 random orientations from the nearest
+    sample was 43° with a count of 120, and 34° with 192.
     """
     first, second = np.sqrt(2), 1.533751168755204288118041  # ψ solves ψ⁴ = ψ + 4
     s = np.arange(count) + 0.5
@@ -21,7 +21,7 @@ def spread(count: int) -> np.ndarray:
 
 
 def angle(a: np.ndarray, b: np.ndarray) -> float:
-    """Degrees by which the rotation nearest to the matrix a differs from that of b."""
+    """Angle in degrees between the rotations nearest to two 3×3 matrices."""
     turns = [u @ vt for u, _, vt in map(np.linalg.svd, (a, b))]
     cosine = (np.trace(turns[0] @ turns[1].T) - 1) / 2
     return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))

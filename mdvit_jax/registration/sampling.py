@@ -1,4 +1,4 @@
-"""Cubes of voxels looked up under a matrix, and summed around each voxel.
+"""Cubes of voxels: interpolated under a matrix, and summed around each voxel.
 
 A cube is [n, n, n]; positions are in voxels from its centre; matrices are [3, 4].
 """
@@ -8,26 +8,28 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-REACH = 3  # voxels, of the surroundings of a voxel
+REACH = 3  # voxels, of the neighbourhood of a voxel in each direction
 
 
 def positions(points: Array, size: int) -> Array:
-    """[4, k]: x, y and z of voxels from the centre of the cube, and 1."""
+    """Homogeneous positions [4, k] of flat voxel indices [k] of a cube [size]³."""
     indices = [points // size**2, points // size % size, points % size]
     axes = [i.astype(jnp.float32) - (size - 1) / 2 for i in indices]
     return jnp.stack([*axes, jnp.ones(points.shape)])
 
 
 def sample(channels: Array, cells: Array, matrix: Array, x: Array):
-    """Look up cubes at matrix · x.
+    """Sample cubes at matrix · x.
 
     Args:
-        channels: [c, n, n, n], to be interpolated linearly.
-        cells: [c, n, n, n], of one value for the eight voxels around a place.
+        channels: [c, n, n, n], interpolated linearly.
+        cells: [c, n, n, n], one value for each cell of eight voxels.
+        matrix: [3, 4], in voxels from the centre.
+        x: [4, k], see `positions`.
 
     Returns:
         Values [c, k] and slopes [3, c, k] of the channels, values [c, k] of the cells;
-        zero outside of the outermost voxel centres.
+        zero outside the outermost voxel centres.
     """
     size = channels.shape[-1]
     at = product(matrix, x.T) + (size - 1) / 2
@@ -42,13 +44,13 @@ def sample(channels: Array, cells: Array, matrix: Array, x: Array):
         return jnp.take(flat, index, axis=1, mode="clip")
 
     # Along z first, then y, then x; differences give the slopes on the way.
-    of_lines = [
+    lines = [
         (corner(channels, i, j), corner(channels, i, j, 1) - corner(channels, i, j))
         for i in (0, 1)
         for j in (0, 1)
     ]
-    c00, c01, c10, c11 = (value + w * slope for value, slope in of_lines)
-    z00, z01, z10, z11 = (slope for _, slope in of_lines)
+    c00, c01, c10, c11 = (value + w * slope for value, slope in lines)
+    z00, z01, z10, z11 = (slope for _, slope in lines)
     y0, y1 = c01 - c00, c11 - c10
     c0, c1 = c00 + v * y0, c10 + v * y1
     z0, z1 = z00 + v * (z01 - z00), z10 + v * (z11 - z10)
@@ -58,9 +60,9 @@ def sample(channels: Array, cells: Array, matrix: Array, x: Array):
 
 
 def lowest_corner(volumes: Array) -> Array:
-    """Of each voxel and the next ones along the last three axes, the lowest.
+    """The lowest value of each cell of 2×2×2 voxels, at its first voxel.
 
-    So one look-up tells whether all eight voxels around a place count.
+    So one look-up says whether all eight voxels around a position count.
     """
     for axis in (-3, -2, -1):
         volumes = jnp.minimum(volumes, jnp.roll(volumes, -1, axis))
@@ -68,7 +70,7 @@ def lowest_corner(volumes: Array) -> Array:
 
 
 def smooth(volumes: Array) -> Array:
-    """Gaussian of one voxel's deviation along the last three axes, zeros around."""
+    """Gaussian blur (σ = 1 voxel) along the last three axes; zeros outside."""
     taps = np.exp(-0.5 * np.arange(-REACH, REACH + 1) ** 2)
     taps = (taps / taps.sum()).tolist()
     for axis in (-3, -2, -1):
@@ -87,6 +89,6 @@ def smooth(volumes: Array) -> Array:
 
 
 def product(a: Array, b: Array) -> Array:
-    """a · bᵀ over all voxels, in full float32."""
+    """a · bᵀ of [m, …] and [n, …], summed over all voxels, in full float32."""
     a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
     return jnp.matmul(a, b.T, precision="highest")

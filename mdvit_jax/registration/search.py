@@ -1,8 +1,8 @@
 """Two foregrounds → the matrix between them, coarse to fine.
 
-At 24³ voxels the header's orientation is tried from several starts. Only where none of
-them fits as known pairs do, all orientations are searched: some hundred starts at 12³
-voxels at once, the best of which go on at 24³. The best one is refined at 48³ and 96³.
+At 24³ voxels the orientation of the headers is tried from several starts. Only where
+none of them fits like a known pair, all orientations are searched: 200 starts at 12³
+voxels, the best of which go on at 24³. The best one is refined at 48³ and 96³.
 """
 
 import functools
@@ -15,35 +15,35 @@ from scipy.spatial.transform import Rotation
 from mdvit_jax.registration import gauss_newton, levels, rotations
 
 _ORIENTATIONS = 200  # all are within about 35° of one of these
-_STARTS = 12  # at 24³, the start itself and others around it, or the search's best
-_SPREAD = 8.0, 6.0  # degrees and mm, deviation of the starts around the start
-# Correlation less outline at 24³, below which all orientations are searched: where the
-# starts come to one place, and where they do not. People in one orientation have 0.1 to
-# 0.5, and agree; of wrong orientations hardly any start agrees with another.
+_STARTS = 12  # at 24³: the start and others drawn around it, or the search's best
+_SPREAD = 8.0, 6.0  # degrees and mm, standard deviation of the starts drawn
+# Scores at 24³ below which all orientations are searched: where the share _AGREE of the
+# starts ends at one place, and where it does not. Two people in one orientation score
+# 0.1 to 0.5 and agree; in a wrong orientation hardly any two starts agree.
 _FITS, _FITS_ALONE, _AGREE = 0.1, 0.5, 0.6
-_MEETING = 0.25  # overlap below which two foregrounds do not lie on each other
+_MEETING = 0.25  # overlap below which two foregrounds count as apart
 _EQUAL = 0.005  # scores that differ by less are equal
-_ONE_SIZE = 0.02  # two scans of one head differ by less
-_APART = 25.0  # degrees between answers that are two
+_ONE_SIZE = 0.02  # scales of two scans of one head differ by less
+_APART = 25.0  # degrees between two different answers
 _OUTLINE = {12: 1.0, 24: 1.0, 48: 0.3, 96: 0.4}  # weight; the interior is more exact
-# Local correlation at 48³ from which two images show one person: with any contrast it
-# is 0.78 to 0.89, of two people up to 0.37 and with their mean, a template, up to 0.44.
+# Local correlation at 48³ above which two images show one person: in any contrast it is
+# 0.78 to 0.89, between two people up to 0.37, to a template up to 0.44.
 _ONE_PERSON = 0.6
-_SOLID = 0.9  # of the surroundings of a voxel of one person, what must be tissue
+_COVERAGE = 0.9  # of the neighbourhood of a voxel that counts, with one person
 _TOLERANCE = {12: 0.03, 24: 0.02, 48: 0.02, 96: 0.005}  # voxels
 _STEPS = {12: 8, 24: 20, 48: 15, 96: 6}
 
 
 class Alignment(NamedTuple):
-    """Where it ended and what speaks for it.
+    """The result of the search, and how sure it is.
 
     Attributes:
         matrix: 4×4 fixed → moving, world RAS+ mm.
-        restart_agreement: the part of the starts around the start that came to the
-            same place.
-        searched: whether all orientations were.
-        score: correlation less outline at 24³, of the answer that was taken.
-        runner_up_score: of the best answer in another orientation; None without one.
+        restart_agreement: share of the first starts that ended at the same place.
+        searched: whether all orientations were searched.
+        score: correlation minus outline at 24³, of the best answer.
+        runner_up_score: score of the best answer in another orientation; None if there
+            is none.
     """
 
     matrix: np.ndarray
@@ -61,16 +61,17 @@ def align(
     search: bool = True,
     seed: int = 0,
 ) -> Alignment:
-    """Find the matrix that lays the moving foreground on the fixed one.
+    """Find the matrix that aligns the moving foreground to the fixed one.
 
     Args:
+        pair: the foregrounds on their cubes.
         start: 4×4 fixed → moving, world RAS+ mm.
         dof: "rigid", "similarity" or "affine".
-        search: whether other orientations than the start's may be tried.
-        seed: of the starts around the start.
+        search: whether orientations far from the start may be tried.
+        seed: seed of the starts drawn around `start`.
 
-    A rigid answer is looked for with one scale, which is taken away at the end:
-    foregrounds of two sizes would otherwise be laid on each other's border.
+    A rigid result is searched for with one scale, which is removed at the end:
+    otherwise foregrounds of two sizes would be aligned at one border.
     """
     requested, dof = dof, "similarity" if dof == "rigid" else dof
     begin = pair.to_voxels(start, 24)
@@ -95,8 +96,8 @@ def align(
         best = answers[_first_best(scores)]
     score, runner_up = float(scores.max()), _runner_up(answers, scores)
     middle = fit(pair, 48, _finer(best), dof=dof)
-    # Outlines bring people together, but a contrast or a stripping moves them: of one
-    # person the interior says all.
+    # Outlines align people better, but contrast and skull stripping move them: within
+    # one person the interior alone is more exact.
     interior = bool(middle.correlation > _ONE_PERSON)
     best = fit(pair, 96, _finer(middle.matrix), dof=dof, interior=interior).matrix
     if requested == "rigid":
@@ -117,13 +118,16 @@ def fit(
     steps: int | None = None,
     interior: bool = False,
 ) -> gauss_newton.Fit:
-    """Align at one size.
+    """Align the cubes of one size.
 
     Args:
         starts: [3, 4], or several of them [n, 3, 4], in voxels of that size.
-        steps: the most that are made; None is what is usual at that size, 0 only judges
+        steps: largest number of steps; None: the default of that size; 0 only measures
             the starts.
-        interior: whether outlines and what is near to them are left out.
+        interior: whether the outlines and all voxels near them are left out.
+
+    Returns:
+        The fit, whose entries have a leading axis [n] if `starts` has.
     """
     program = (_align_one if starts.ndim == 2 else _align_several)(dof)
     result = program(
@@ -131,7 +135,7 @@ def fit(
         pair.points[size],
         starts.astype(np.float32),
         0.0 if interior else _OUTLINE[size],
-        _SOLID if interior else 0.0,
+        _COVERAGE if interior else 0.0,
         _STEPS[size] if steps is None else steps,
         _TOLERANCE[size],
     )
@@ -139,7 +143,7 @@ def fit(
 
 
 def _finer(matrix: np.ndarray) -> np.ndarray:
-    """[..., 3, 4] in voxels half as large."""
+    """The same [..., 3, 4] in voxels of half the size."""
     return matrix * np.array([1, 1, 1, 2], np.float32)
 
 
@@ -155,7 +159,7 @@ def _align_several(dof: str):
 
 
 def _perturb(begin: np.ndarray, seed: int, voxel: float) -> np.ndarray:
-    """[starts, 3, 4]: the start, and others turned and shifted a little from it."""
+    """[starts, 3, 4]: the start, and others drawn around it."""
     random = np.random.default_rng(seed)
     turns = Rotation.from_rotvec(
         np.radians(_SPREAD[0]) * random.standard_normal((_STARTS, 3))
@@ -167,12 +171,12 @@ def _perturb(begin: np.ndarray, seed: int, voxel: float) -> np.ndarray:
 
 
 def _first_best(scores: np.ndarray) -> int:
-    """The first start that is as good as any, so that chance does not decide."""
+    """Index of the first start as good as the best: rounding does not decide."""
     return int(np.argmax(scores >= scores.max() - _EQUAL))
 
 
 def _best_of(pair: levels.Pair, matrices: tuple[np.ndarray, ...]) -> np.ndarray:
-    """The first of some matrices, unless another one is better at 48³."""
+    """The matrix with the best score at 48³; of equal ones the first."""
     scores = []
     for matrix in matrices:
         judged = fit(pair, 48, pair.to_voxels(matrix, 48), dof="affine", steps=0)
@@ -181,18 +185,18 @@ def _best_of(pair: levels.Pair, matrices: tuple[np.ndarray, ...]) -> np.ndarray:
 
 
 def _score(fit: gauss_newton.Fit) -> np.ndarray:
-    """Higher is better; a mirrored or collapsed matrix, or one apart, is none."""
+    """Higher is better; -inf if a matrix mirrors, collapses or separates the two."""
     sizes = np.linalg.svd(fit.matrix[:, :, :3], compute_uv=False)
     sound = (np.linalg.det(fit.matrix[:, :, :3]) > 0) & (sizes > 0.4).all(-1)
     sound &= (sizes < 2.5).all(-1)
-    # Apart from each other, two objects have no outline that differs.
+    # Where two objects do not overlap, no outlines can differ.
     sound &= fit.overlap > _MEETING
     score = fit.correlation * np.minimum(1, fit.overlap / 0.5) - fit.outline
     return np.where(sound & np.isfinite(score), score, -np.inf)
 
 
 def _runner_up(answers: np.ndarray, scores: np.ndarray) -> float | None:
-    """The best score among the answers in another orientation than the best's."""
+    """The best score among the answers in another orientation than the best one."""
     best = answers[np.argmax(scores)]
     others = [
         float(score)
@@ -203,6 +207,6 @@ def _runner_up(answers: np.ndarray, scores: np.ndarray) -> float | None:
 
 
 def _distance(a: np.ndarray, b: np.ndarray, radius: float) -> float:
-    """About how far, in voxels, two matrices take a point of the foreground apart."""
+    """Typical distance, in voxels, of a foreground point under the two matrices."""
     turned = np.linalg.norm(a[:, :3] - b[:, :3]) * radius / np.sqrt(5)
     return float(np.hypot(turned, np.linalg.norm(a[:, 3] - b[:, 3])))

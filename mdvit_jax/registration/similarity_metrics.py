@@ -1,4 +1,4 @@
-"""How well two foregrounds lie on each other, at the voxels of the cube of 48³."""
+"""How well two foregrounds match under a matrix, measured on cubes of 48³ voxels."""
 
 from typing import NamedTuple
 
@@ -14,17 +14,16 @@ SIZE = 48
 
 
 class Measures(NamedTuple):
-    """Of a pair under a matrix.
+    """Similarity of a pair under a matrix.
 
     Attributes:
         ntg: 3D Normalized Total Gradient of the images (paper, Eq. 2), 0 to 1, lower is
-            better; it means something where the two contrasts are alike.
-        correlation: mean squared local correlation inside of both foregrounds, 0 to 1,
+            better; meaningful where the two contrasts are alike.
+        correlation: mean squared local correlation inside both foregrounds, 0 to 1,
             higher is better, whatever the contrasts.
-        overlap: soft Dice of the two foregrounds, smoothed to the voxels of the cube,
-            so that of one brain with itself it is about 0.96; where both masks count,
-            if there are any: of a whole head with a mask of its brain, only that is
-            to be covered.
+        overlap: soft Dice of the two foregrounds on the cubes, about 0.96 for a brain
+            and itself; only where both masks count, if there are any (a whole head with
+            a mask of its brain needs to cover the brain only).
     """
 
     ntg: float
@@ -41,11 +40,12 @@ def measure(pair: levels.Pair, fixed_to_moving: np.ndarray) -> Measures:
 
 
 def ntg(fixed: Level, moving: Level, matrix: Array, *, weight: Array | float = 1.0):
-    """NTG of the foregrounds of two cubes, the moving one at `matrix` · x.
+    """NTG of two foregrounds on cubes, the moving one warped by a matrix.
 
     Args:
-        matrix: [3, 4], in voxels from the centres of the cubes.
-        weight: [n, n, n], what both are multiplied by.
+        fixed, moving: cubes of one size.
+        matrix: [3, 4] fixed → moving, in voxels from the centres of the cubes.
+        weight: [n, n, n], a factor of both images.
     """
     warped = _warp(moving.image * moving.inside, matrix)
     return losses.ntg(fixed.image * fixed.inside * weight, warped * weight)
@@ -60,7 +60,7 @@ def _warp(volume: Array, matrix: Array) -> Array:
 
 @jax.jit
 def _compare(fixed: Level, moving: Level, matrix: Array):
-    # What is beyond the moving cube is background that counts.
+    # Outside the moving cube there is background, which counts.
     weight = fixed.weight * (1 - _warp(1 - moving.weight, matrix))
     warped = _warp(moving.inside, matrix) * weight
     inside = fixed.inside * weight

@@ -28,11 +28,11 @@ _log = logging.getLogger(__name__)
 
 
 class NotApplicable(errors.UserError):
-    """A study needs what its setting does not have."""
+    """A study cannot be done with this setting."""
 
 
 class Setting(NamedTuple):
-    """What a study is done on.
+    """The data and the methods of a study.
 
     Attributes:
         config: the whole configuration; the cohort, the task and `evaluation` are used.
@@ -41,7 +41,7 @@ class Setting(NamedTuple):
         networks: trained ones.
         classical: methods that need no training.
         output: folder of the results.
-        about: what the report says of all this, name → value.
+        about: description for the report, name → value.
     """
 
     config: ml_collections.ConfigDict
@@ -130,9 +130,8 @@ def evaluate_pair(
 ) -> Record:
     """Align a fixed and a moved scan, and score the result in one interpolation.
 
-    A scan that was moved is scored where it was before: its mask has been resampled
-    once, and would lose its edge the second time. The time is the method's own, from
-    arrays to a matrix.
+    A moved scan is scored at its original place: its mask has been resampled once, and
+    a second time would blur it. The time is the method's own, from arrays to a matrix.
 
     Args:
         method: what aligns.

@@ -1,6 +1,6 @@
 """Minimise a training loss for each pair by itself, without a network.
 
-It shows how exact an affine the loss defines, apart from what a network learns of it.
+It shows how exactly the loss defines an affine, independently of any network.
 """
 
 import jax

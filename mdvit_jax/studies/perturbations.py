@@ -1,4 +1,4 @@
-"""What a study does to the moving scan before it is aligned."""
+"""Changes of the moving scan before it is aligned: contrast, rotation, affine."""
 
 from typing import NamedTuple
 
@@ -27,7 +27,7 @@ class Perturbation(NamedTuple):
     to_original: np.ndarray | None = None
 
     def recolour(self, scan: conform.Conformed) -> conform.Conformed:
-        """The scan with its brightness changed, where it was."""
+        """The scan with its brightness changed, not moved."""
         if self.gamma == 1:
             return scan
         return scan._replace(image=np.asarray(scan.image, np.float32) ** self.gamma)
@@ -91,7 +91,7 @@ def affine(seed: int, gamma: float, field_of_view: float) -> Perturbation:
 def draw_affine(
     random: np.random.Generator, *, degrees: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A random affine, as two positions of a head in scanners and its growth differ.
+    """A random affine of the size of head movements and differences between people.
 
     All uniform: rotations about each axis within ± `degrees`, scales from 0.85 to 1.15,
     shears within ±0.1, shifts within ±15 mm along each axis.

@@ -24,7 +24,7 @@ class Record:
         regions: name → Dice; NaN where neither scan has the region.
         ntg, ncc: dissimilarities of the fixed and the warped image on their grid.
         matrix: 16 numbers of `fixed_to_moving`, normalised coordinates, row by row; to
-            the moving scan as it was before it was moved.
+            the moving scan before it was moved.
         error: why there are no numbers; empty where there are.
     """
 

@@ -1,4 +1,4 @@
-"""Run studies by name on one cohort: what `eval.py` does."""
+"""Run studies by name on one cohort, for `eval.py`."""
 
 import importlib
 import logging
@@ -161,7 +161,7 @@ def _check_volumes(
 
 
 def distinct_names(names: Sequence[str], paths: Sequence[Path]) -> list[str]:
-    """Names with the folder where they occur twice, the whole path where it must be."""
+    """Distinct names: with the folder where they occur twice, or the whole path."""
     folders = [path.name for path in paths]
     if len({*folders}) < len(folders):
         folders = [str(path) for path in paths]
@@ -177,7 +177,7 @@ def describe(
     template_name: str,
     networks: Sequence[methods.Method],
 ) -> dict[str, str]:
-    """What a report says of the data, the networks and the program, name → value."""
+    """The data, the networks and the program in words for a report, name → value."""
     data, settings = config.data, config.evaluation
     compared = scoring.compared_regions(config)
     missing = regions.missing_regions(data.label_scheme) if compared else ()

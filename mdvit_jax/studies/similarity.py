@@ -1,4 +1,4 @@
-"""Fig. 6 of the paper: what contrast does to the two measures themselves."""
+"""Fig. 6 of the paper: how contrast changes the two measures themselves."""
 
 import numpy as np
 import pandas as pd

@@ -179,7 +179,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         return None if self._in_bucket else sums.damage(Path(self._folder(step)))
 
     def _broadcast_newest(self, damaged: dict[int, str]) -> int:
-        """The newest step whose files are as they were written; -1 if there is none.
+        """The newest step whose files are undamaged; -1 if there is none.
 
         Process 0 checks the files for all, and adds damaged steps to `damaged`.
         """

@@ -34,8 +34,10 @@ def draw(key: Array, shape: tuple[int, int, int], deviation: Array | float) -> A
     fit, left_over = _affine_fit()
     affine = jnp.einsum("fn,cn->cf", fit, noise.reshape(3, -1), precision="highest")
     x, y, z = (jnp.asarray(_centres(size)) for size in shape)
-    constant, of_x, of_y, of_z = (affine[:, i, None, None, None] for i in range(4))
-    field -= constant + of_x * x[:, None, None] + of_y * y[:, None] + of_z * z
+    constant, slope_x, slope_y, slope_z = (
+        affine[:, i, None, None, None] for i in range(4)
+    )
+    field -= constant + slope_x * x[:, None, None] + slope_y * y[:, None] + slope_z * z
     return field * (deviation / left_over)
 
 

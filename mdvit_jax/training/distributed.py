@@ -33,6 +33,10 @@ def join(place: Mapping[str, Any] | None) -> None:
     Args:
         place: arguments of `jax.distributed.initialize` (`cli.cluster.find_place`);
             None for the only process.
+
+    Raises:
+        UserError: the processes cannot meet. If they do not in time, a message is
+            printed and the program ends with `Lost`'s exit code.
     """
     if place is None:
         return

@@ -1,4 +1,4 @@
-"""What a step learns from: what the network sees, and what its answer is compared with.
+"""The examples of a training step: images for the network, and targets for the loss.
 
 In the paper a network sees pairs of people, both moved alike, and the loss compares
 the same images. Once the centres of mass are laid on each other such pairs are
@@ -48,9 +48,9 @@ def make(
 ) -> Examples:
     """Examples from scans [batch, n, n, n].
 
-    A scan is resampled once, through all that moves it together. Of two different
-    people, and under the paper's augmentation alone, the truth is not known; of one
-    person it is but for the deformation, which has no affine part.
+    A scan is resampled once, through the product of all its transforms. The truth is
+    unknown for two different people, and under the paper's augmentation alone; it is
+    known for one person (a deformation has no affine part).
 
     Args:
         keys: [batch, 2], of each pair.
@@ -85,7 +85,7 @@ def _one_pair(keys, fixed, moving, settings, field_of_view) -> Examples:
     which = settings.affine.which
 
     def move(key: Array, scan: Array, mirrored: Array, has_affine: bool) -> Array:
-        """Moved grid → grid of the scan as it was stored."""
+        """Moved grid → grid of the conformed scan."""
         left_right = jnp.diag(jnp.array([1.0, 1, 1, 1]).at[0].set(1 - 2 * mirrored))
         matrix = geometry.compose(left_right, alike)
         if not has_affine:

@@ -6,8 +6,8 @@ checkpoints/, and .lock, which keeps a second run out. Started again with the sa
 configuration, a run goes on after its newest checkpoint, on whatever devices, and ends
 with the same bits: a step's pairs and its random numbers depend on the step alone.
 
-Of several processes each trains on its own pairs; all validate, and the first one
-writes all but its share of the checkpoints.
+With several processes, each trains on its own pairs and saves its share of the
+checkpoints; all validate; the first one writes everything else.
 """
 
 import contextlib
@@ -22,8 +22,8 @@ import ml_collections
 import numpy as np
 from etils import epath
 
-from mdvit_jax import config as configuration
 from mdvit_jax import errors
+from mdvit_jax.config import save_config
 from mdvit_jax.data import dataset, pipeline, skipped_scans
 from mdvit_jax.data.scan import LoadingError
 from mdvit_jax.evaluation import scoring
@@ -57,7 +57,7 @@ def train(config: ml_collections.ConfigDict) -> int:
     workdir = bucket.open_folder(config.workdir)
     writes = jax.process_index() == 0
     with contextlib.ExitStack() as stack:
-        # Left last, so that no second signal cuts the last save short.
+        # Entered first and left last, so that no signal cuts the last save short.
         signals = stack.enter_context(preemption.Preemption())
 
         # Refuse what cannot be trained before anything is written.
@@ -85,7 +85,7 @@ def train(config: ml_collections.ConfigDict) -> int:
             return 0
         record = None
         if writes:
-            configuration.save(config, workdir)
+            save_config(config, workdir)
             scans.save(workdir, run.training, run.held_out)
             record = stack.enter_context(
                 metrics_log.MetricsLog(workdir, from_step=done)
@@ -206,8 +206,8 @@ def _validate(
         record.write(done, scores)
         panels.save_figure(picture, workdir / "validation" / f"{done:07d}.png")
         panels.save_figure(curves.training_curves(record.path), workdir / "curves.png")
-        # Figures refer to themselves, tens of MB each; among the many objects of JAX
-        # Python by itself looks for them too rarely.
+        # Figures are reference cycles of tens of MB, which Python by itself collects
+        # too rarely among the many objects of JAX.
         del result, picture
         gc.collect()
     return True

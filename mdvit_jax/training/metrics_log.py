@@ -23,8 +23,8 @@ _logger = logging.getLogger(__name__)
 class MetricsLog(contextlib.AbstractContextManager):
     """`WORKDIR/metrics.jsonl`, and TensorBoard's files if tensorboardX is installed.
 
-    Rows hold what follows from the computation alone and no times, so that a resumed
-    run writes the same file as an unbroken one. Use it in a `with` block.
+    Rows hold results of the computation and no times, so that a resumed run writes the
+    same file as an unbroken one. Use it in a `with` block.
 
     Nothing can be appended to an object in a bucket: there the rows go to a local file,
     `path`, which `sync` copies to the bucket, and there are no files of TensorBoard.

@@ -1,4 +1,4 @@
-"""Networks as their training left them: to evaluate, register with, or start from.
+"""Trained networks: to evaluate, to register with, or to start training from.
 
 A run is the folder that training wrote; "pretrained" is the network of this package.
 """
@@ -13,8 +13,8 @@ import ml_collections
 import numpy as np
 from jax.sharding import SingleDeviceSharding
 
-from mdvit_jax import config as configuration
 from mdvit_jax import errors, geometry, models
+from mdvit_jax.config import differences, read_config
 from mdvit_jax.data import conform
 from mdvit_jax.evaluation import methods
 from mdvit_jax.io.image import Image
@@ -22,7 +22,7 @@ from mdvit_jax.models import import_torch
 from mdvit_jax.models.weights_file import PRETRAINED
 from mdvit_jax.training import checkpoint
 
-# What decides who trains and who tests, of one cohort.
+# Settings that decide which people of a cohort train and which test.
 _DECIDE_THE_SPLIT = ("seed", "data.split", "data.person", "data.same_person")
 
 
@@ -30,10 +30,10 @@ class Trained(NamedTuple):
     """A trained network.
 
     Attributes:
-        name: what to call it.
+        name: its name in tables and reports.
         network, params: the network and its parameters.
-        origin: where the parameters come from.
-        size, field_of_view: of the volumes that it takes, in voxels and mm.
+        origin: where the parameters come from, in words.
+        size, field_of_view: of its input volumes along each axis, in voxels and mm.
     """
 
     name: str
@@ -65,7 +65,7 @@ def trained_network(run: str | Path, *, newest: bool = False) -> Trained:
             weights.size,
             weights.field_of_view,
         )
-    config = configuration.saved(run)
+    config = read_config(run)
     data = config.data
     network = models.create(config)
     place = SingleDeviceSharding(jax.local_devices()[0])
@@ -81,10 +81,14 @@ def trained_network(run: str | Path, *, newest: bool = False) -> Trained:
 
 
 def imported_network(config: ml_collections.ConfigDict, weights: Path) -> Trained:
-    """The network of `config.model` with the weights that PyTorch wrote.
+    """The network of `config.model` with weights from PyTorch.
 
-    The first axis of a volume, x in RAS+, is PyTorch's depth, as in programs that hand
-    over arrays as nibabel reads them. Whom the network learned from is not known here.
+    The first axis of a volume, x in RAS+, is PyTorch's depth, as in programs that pass
+    on arrays in nibabel's order. The people that the network learned from are unknown.
+
+    Args:
+        config: the whole configuration.
+        weights: path of the file (`import_torch.load`).
 
     Raises:
         UserError: a file that holds no weights, or those of another network.
@@ -101,11 +105,11 @@ def imported_network(config: ml_collections.ConfigDict, weights: Path) -> Traine
 
 
 class Estimate(NamedTuple):
-    """What a network says of a pair of scans.
+    """A network's estimate for a pair of scans.
 
     Attributes:
         matrix: 4×4 float64 fixed → moving, world RAS+ mm.
-        network: what it is called, and after how many steps of training.
+        network: name and origin of the network, in words.
     """
 
     matrix: np.ndarray
@@ -115,12 +119,12 @@ class Estimate(NamedTuple):
 def estimate(
     run: str | Path, pair: Sequence[Image], names: tuple[str, str]
 ) -> Estimate:
-    """Align two scans by the network of a run, on its own grid.
+    """Align two scans by the network of a run, conformed to its grid.
 
     Args:
         run: folder that training wrote, or "pretrained".
         pair: the fixed and the moving scan.
-        names: of the two, in messages.
+        names: names of the two in messages.
 
     Raises:
         UserError: no such run, no checkpoint in it, or a scan that it cannot take.
@@ -142,7 +146,7 @@ def estimate(
 
 
 def load_start(run: str | Path, like):
-    """Parameters that training starts from, placed on devices as `like` is.
+    """Parameters that training starts from, on the devices of `like`.
 
     Args:
         run: folder that training wrote, of its best checkpoint; or "pretrained".
@@ -173,13 +177,14 @@ def load_best_params(run: str | Path, like, *, newest: bool = False) -> tuple[An
 
     Args:
         run: folder that training wrote.
-        like: tree of arrays, or of their shapes with sharding, to be placed as.
+        like: tree of arrays, or of their shapes with sharding; the parameters get the
+            same places.
         newest: take the newest checkpoint instead.
 
     Raises:
         UserError: no such run, no checkpoint in it, or a damaged one.
     """
-    configuration.saved(run)
+    read_config(run)
     with checkpoint.Checkpoints(run, keep=None) as saved:
         if (best := saved.latest if newest else saved.best) is None:
             raise errors.UserError(
@@ -195,11 +200,15 @@ def parameter_shapes(config: ml_collections.ConfigDict, network: models.Network)
 
 
 def check_held_out(config: ml_collections.ConfigDict, run: str | Path) -> None:
-    """Raise a UserError if the cohort that trained a run is now split otherwise.
+    """Raise a UserError if the cohort that trained a run is now split differently.
 
-    People whom the network learned from would be among those that test it.
+    People that the network learned from would be among those that test it.
+
+    Args:
+        config: the configuration of the evaluation.
+        run: folder that training wrote.
     """
-    before = configuration.saved(run)
+    before = read_config(run)
     if any(before.data[name] != config.data[name] for name in ("layout", "root")):
         return
     changes = describe_changes(
@@ -215,7 +224,7 @@ def check_held_out(config: ml_collections.ConfigDict, run: str | Path) -> None:
 
 
 def describe_changes(before, now, matters: Callable[[str], bool]) -> str:
-    """The values of some names that differ, in words; empty if none does.
+    """The values that differ between two configurations, in words; "" if none does.
 
     Args:
         before, now: configurations.
@@ -223,7 +232,7 @@ def describe_changes(before, now, matters: Callable[[str], bool]) -> str:
     """
     return ", ".join(
         f"{name} {old!r} (now {new!r})"
-        for name, (old, new) in configuration.differences(before, now).items()
+        for name, (old, new) in differences(before, now).items()
         if matters(name)
     )
 

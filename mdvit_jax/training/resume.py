@@ -9,8 +9,8 @@ import ml_collections
 import numpy as np
 from etils import epath
 
-from mdvit_jax import config as configuration
 from mdvit_jax import errors
+from mdvit_jax.config import read_config
 from mdvit_jax.io import bucket, lock
 from mdvit_jax.training import checkpoint, distributed, pretrained, setup, step
 
@@ -75,7 +75,7 @@ def check_same_run(config: ml_collections.ConfigDict, workdir: epath.Path) -> No
     if not (workdir / "config.json").exists():
         return
     changes = pretrained.describe_changes(
-        configuration.saved(workdir),
+        read_config(workdir),
         config,
         lambda name: (
             name not in _MAY_DIFFER and not name.startswith(_GROUPS_THAT_MAY_DIFFER)

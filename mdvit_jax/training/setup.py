@@ -1,4 +1,4 @@
-"""The parts of a run, made from its configuration; nothing is written."""
+"""The parts of a run, created from its configuration without writing anything."""
 
 import hashlib
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ from etils import epath
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from mdvit_jax import config as configuration
 from mdvit_jax import errors, models
+from mdvit_jax.config import leaves
 from mdvit_jax.data import conform, dataset, pairs, template
 from mdvit_jax.training import optimizer, pretrained, scans, sharding
 
@@ -86,9 +86,7 @@ def check_processes_agree(
     if jax.process_count() == 1:
         return
     settings = [
-        (name, value)
-        for name, value in configuration.leaves(config)
-        if name not in _MAY_DIFFER
+        (name, value) for name, value in leaves(config) if name not in _MAY_DIFFER
     ]
     people = [[(s.subject, s.person) for s in part.scans] for part in parts]
     digests = [

@@ -52,17 +52,21 @@ def create_mesh(batch: int, *, model: int = 1, accumulate: int = 1) -> Mesh:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """A copy on each device."""
+    """The sharding of arrays that each device has a copy of."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def by_pair(mesh: Mesh) -> NamedSharding:
-    """The first axis, the pairs, shared out."""
+    """The sharding of arrays whose first axis, the pairs, is shared out."""
     return NamedSharding(mesh, PartitionSpec(DATA))
 
 
 def state_sharding(mesh: Mesh, shapes: Any) -> Any:
     """The tree of shardings for a training state, or a part of it.
+
+    Args:
+        mesh: the devices.
+        shapes: tree of arrays or of their shapes.
 
     Raises:
         UserError: `model` devices with nothing to share, or not evenly.

@@ -29,7 +29,7 @@ def pair_losses(
     """One value per pair, [batch].
 
     Args:
-        examples: what the network saw, and what its answer is held against.
+        examples: what the network saw, and the targets of the loss.
         estimate: its answer.
         similarity: (fixed, warped) → [batch].
         known, deep: the weights, `config.loss`; what has weight 0 is not computed.

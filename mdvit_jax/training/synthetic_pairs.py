@@ -130,13 +130,13 @@ def _one_pair(key: Array, heads: label_maps.Head, recipe: Recipe) -> Examples:
     ]
     fixed, moving = scans
     exact = geometry.compose(moving.head_to_image, geometry.invert(fixed.head_to_image))
-    of_landmarks = synthesis.landmark_affine(fixed, moving)
+    landmark_truth = synthesis.landmark_affine(fixed, moving)
     return Examples(
         fixed.image,
         moving.image,
         fixed.brain,
         moving.brain,
-        truth=jnp.where(same_head, exact, of_landmarks),
+        truth=jnp.where(same_head, exact, landmark_truth),
         known=jnp.ones(()),
         slack=jnp.where(same_head, 0.0, recipe.slack),
     )

@@ -23,7 +23,11 @@ class Components(NamedTuple):
     shear: np.ndarray
 
     def matrix(self, centre: np.ndarray) -> np.ndarray:
-        """The 4×4 matrix with these components."""
+        """The 4×4 matrix with these components, world RAS+ mm.
+
+        Args:
+            centre: [3] mm, as in `decompose`.
+        """
         from scipy.spatial.transform import Rotation
 
         shear = np.eye(3)
@@ -36,11 +40,12 @@ class Components(NamedTuple):
 
 
 def decompose(fixed_to_moving: np.ndarray, centre: np.ndarray) -> Components:
-    """The parts of a 4×4 matrix without a mirror.
+    """The parts of an affine transform without a mirror.
 
     Args:
-        centre: [3], the fixed object's, world RAS+ mm: what turns and scales leave in
-            place.
+        fixed_to_moving: 4×4, world RAS+ mm.
+        centre: [3] world RAS+ mm, the point that rotation, scale and shear leave in
+            place (the centre of the fixed object).
 
     Raises:
         ValueError: the matrix mirrors, or maps space to a plane.

@@ -16,7 +16,7 @@ _FSL = range(2006, 2020)  # its intents of FSL's fields and coefficients
 
 
 class DisplacementField(NamedTuple):
-    """A deformation: a point x of the fixed image's world belongs to x + vector(x).
+    """A deformation: it maps a point x of the fixed image's world to x + vector(x).
 
     Attributes:
         grid: where the vectors stand.
@@ -29,7 +29,7 @@ class DisplacementField(NamedTuple):
     def apply(self, points: np.ndarray) -> np.ndarray:
         """The points [3, …], world RAS+ mm, after the deformation.
 
-        Between the vectors it is linear; outside of the grid, points stay.
+        It is interpolated linearly between the vectors, and 0 outside the grid.
         """
         to_voxels = np.linalg.inv(self.grid.affine)
         at = np.tensordot(to_voxels[:3, :3], points, 1)

@@ -1,4 +1,4 @@
-"""Read and write a transform, by the file's ending and what is in it."""
+"""Read and write a transform, by the ending and the content of the file."""
 
 import logging
 from pathlib import Path
@@ -72,11 +72,15 @@ def read_chain(
 ) -> Chain:
     """All transforms in a file, displacement fields among them.
 
-    Args and raises: as in `read`.
+    Args:
+        path, fixed, moving, format: as in `read`.
 
     Returns:
         4×4 matrices and displacement fields, world RAS+ mm; the first one is applied to
         a point of the fixed image first.
+
+    Raises:
+        UserError: as in `read`.
     """
     path = Path(path)
     if path.name.lower().endswith(displacement.ENDINGS):
@@ -109,7 +113,7 @@ def write(
     moving: Grid | None = None,
     format: str | None = None,
 ) -> None:
-    """Write a transform; a file that is there is replaced, all at once.
+    """Write a transform, whole or not at all; an existing file is replaced.
 
     Args:
         path: of the file; its ending says the format, except for .mat.
@@ -141,7 +145,11 @@ def write(
 
 
 def format_of_ending(path: str | Path) -> str:
-    """The format by the ending; a UserError if the ending does not say it."""
+    """The format that the ending of a path stands for, one of `FORMATS`.
+
+    Raises:
+        UserError: an unknown ending, or .mat, which two formats have.
+    """
     path = Path(path)
     ending = path.suffix.lower()
     if ending == ".mat":

@@ -12,14 +12,24 @@ from mdvit_jax.io.grid import Grid
 
 
 def from_world(fixed_to_moving: np.ndarray, fixed: Grid, moving: Grid) -> np.ndarray:
-    """4×4 in world mm, fixed → moving, as FLIRT's matrix."""
+    """FLIRT's matrix, 4×4 moving → fixed, of a transform.
+
+    Args:
+        fixed_to_moving: 4×4, world RAS+ mm.
+        fixed, moving: the grids of the two images.
+    """
     to_fixed, to_moving = _to_world(fixed), _to_world(moving)
     moving_to_fixed = np.linalg.inv(fixed_to_moving)
     return np.linalg.inv(to_fixed) @ moving_to_fixed @ to_moving
 
 
 def to_world(matrix: np.ndarray, fixed: Grid, moving: Grid) -> np.ndarray:
-    """FLIRT's matrix as a 4×4 in world mm, fixed → moving."""
+    """The transform of FLIRT's matrix: 4×4 fixed → moving, world RAS+ mm.
+
+    Args:
+        matrix: 4×4, FLIRT's.
+        fixed, moving: the grids of the two images.
+    """
     to_fixed, to_moving = _to_world(fixed), _to_world(moving)
     return to_moving @ np.linalg.inv(to_fixed @ matrix)
 

@@ -34,7 +34,7 @@ def encode_x5(fixed_to_moving: np.ndarray) -> bytes:
 
 
 def decode(content: bytes) -> Chain:
-    """The transforms of a file in world RAS+ mm, the one applied first first.
+    """The transforms of a file in world RAS+ mm, in the order of application.
 
     Raises:
         ValueError: there are none, or they cannot be read.
@@ -49,7 +49,7 @@ def decode(content: bytes) -> Chain:
                 return itk.decode_hdf5(file["TransformGroup"])
     except ValueError:
         raise
-    except Exception as error:  # h5py raises whatever comes up in a damaged file
+    except Exception as error:  # h5py raises many types for a damaged file
         raise ValueError(f"damaged: {error}") from error
     raise ValueError("it is HDF5, but neither X5 nor ITK's")
 

@@ -14,7 +14,7 @@ PointSampler = Callable[[np.ndarray], np.ndarray]
 
 
 def spline(data: np.ndarray, interpolation: str) -> tuple[np.ndarray, dict[str, Any]]:
-    """What scipy.ndimage interpolates, and its keywords to do so.
+    """The coefficients and keywords with which scipy.ndimage interpolates.
 
     Args:
         data: [x, y, z].
@@ -32,7 +32,15 @@ def spline(data: np.ndarray, interpolation: str) -> tuple[np.ndarray, dict[str, 
 
 
 def point_sampler(data: np.ndarray, interpolation: str) -> PointSampler:
-    """The values of an image [x, y, z] by one of `resampling.INTERPOLATIONS`."""
+    """A function that interpolates an image at positions.
+
+    Args:
+        data: [x, y, z].
+        interpolation: one of `resampling.INTERPOLATIONS`.
+
+    Returns:
+        Positions [3, n] in voxels → values [n].
+    """
     if interpolation == "nearest":
         return functools.partial(_nearest, data)
     if interpolation == "lanczos":
@@ -50,7 +58,7 @@ def _nearest(data: np.ndarray, positions: np.ndarray) -> np.ndarray:
 
 
 def _lanczos(data: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """A windowed sinc whose weights sum to 1; beyond the border, its values go on.
+    """A windowed sinc whose weights sum to 1; border values continue outside.
 
     Args:
         data: [x, y, z], contiguous.
@@ -99,7 +107,7 @@ def most_weight(
 
 
 def is_mixed(data: np.ndarray) -> np.ndarray:
-    """Where a voxel and its seven next ones upwards do not all hold the same label."""
+    """Where the 2×2×2 voxels that begin at a voxel hold several labels, [x, y, z]."""
     mixed = np.zeros(data.shape, bool)
     for shift in np.ndindex(2, 2, 2):
         low = tuple(slice(0, n - s) for s, n in zip(shift, data.shape, strict=True))

@@ -41,12 +41,12 @@ def encode_binary(fixed_to_moving: np.ndarray) -> bytes:
 
 
 def is_text(text: str) -> bool:
-    """Whether this is a text file of ITK's."""
+    """Whether this is the text of a .tfm file."""
     return text.lstrip().startswith("#Insight Transform File")
 
 
 def is_binary(content: bytes) -> bool:
-    """Whether this is MATLAB's: of level 4, by its first variable's head, or 5."""
+    """Whether this is a MATLAB file of level 4 (by the first header) or 5."""
     if content.startswith(_LEVEL_5):
         return True
     if len(content) < 20:
@@ -57,7 +57,7 @@ def is_binary(content: bytes) -> bool:
 
 
 def decode_text(text: str) -> Chain:
-    """The transforms of a .tfm file in world RAS+ mm, the one applied first first.
+    """The transforms of a .tfm file in world RAS+ mm, in the order of application.
 
     Raises:
         ValueError: there are none, or they cannot be read.
@@ -87,7 +87,7 @@ def decode_binary(content: bytes) -> Chain:
 
     try:
         variables = loadmat(io.BytesIO(content))
-    except Exception as error:  # scipy raises whatever comes up in a damaged file
+    except Exception as error:  # scipy raises many types for a damaged file
         raise ValueError(f"damaged: {error}") from error
     fixed = np.ravel(variables.pop("fixed", np.zeros(3)))
     names = [name for name in variables if not name.startswith("__")]

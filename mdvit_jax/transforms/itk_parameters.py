@@ -17,7 +17,7 @@ _LONGER = 1e-6  # by which the square of a unit quaternion may be above one
 
 
 class ItkTransform(NamedTuple):
-    """A transform as ITK's files have it.
+    """A transform in the form of ITK's files.
 
     Attributes:
         name: such as "AffineTransform_double_3_3".

@@ -1,7 +1,7 @@
 """A moving image on the grid of another, through transforms in world millimetres.
 
-A voxel is a box: within it, up to half a voxel outside of the outermost centres, an
-image has the values of its border, and beyond it the fill value, as in ITK.
+A voxel is a box: up to half a voxel outside the outermost centres an image has the
+values of its border, and beyond that the fill value, as in ITK.
 """
 
 import functools
@@ -85,14 +85,13 @@ def resample_labels(
     *,
     fill: float = 0,
 ) -> np.ndarray:
-    """A label map as if each of its labels were an image of its own: one-hot, linear.
+    """Resample a label map by linear interpolation of each label's indicator.
 
-    Each label's indicator, the background's too, is interpolated linearly, and the
-    label with the largest weight wins; of equal ones (to 1e-6), the smallest label.
-    Boundaries are smoother than those of the nearest voxel; there are no new labels.
-    Only the eight voxels around a point have weights there, so these are compared with
-    each other, and only where they differ: the time does not depend on the number of
-    labels.
+    At each point the label with the largest weight wins (also the background); of equal
+    weights (to 1e-6), the smallest label. Boundaries are smoother than with the nearest
+    voxel, and there are no new labels. Only the eight voxels around a point have
+    weights, so only these are compared, and only where they differ: the time does not
+    depend on the number of labels.
 
     Args:
         data: whole numbers [x, y, z].
@@ -114,10 +113,10 @@ def resample_labels(
 
 
 def background_value(data: np.ndarray) -> float:
-    """What an image has outside of the object, for `fill`: -1024 in most CT.
+    """The value of an image outside the object, for `fill`: -1024 in most CT.
 
-    It is the value that a quarter of the voxels on the border share. Without one it is
-    0 where no value is below, otherwise the border's median.
+    It is the value that a quarter of the border's voxels share. If there is none, it is
+    0 for an image without negative values, else the median of the border.
 
     Args:
         data: [x, y, z].

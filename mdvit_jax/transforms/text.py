@@ -1,4 +1,4 @@
-"""A plain 4×4 of numbers: fixed → moving, world RAS+ mm; FSL writes its own so too."""
+"""A plain 4×4 of numbers: fixed → moving, world RAS+ mm (or a matrix of FSL)."""
 
 import numpy as np
 
@@ -28,7 +28,7 @@ def decode(text: str) -> np.ndarray:
 
 
 def numbers(values: np.ndarray) -> str:
-    """17 digits bring the same float64 back."""
+    """Numbers with 17 digits, which restore the same float64."""
     return " ".join(f"{v:.17g}" for v in values)
 
 

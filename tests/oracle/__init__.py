@@ -1,1 +1,1 @@
-"""Slow, obvious references in float64 NumPy, and images to try them on."""
+"""Slow, obvious references in float64 NumPy, and images for them."""

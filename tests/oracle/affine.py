@@ -1,4 +1,4 @@
-"""The 12 parameters and points, by products of 4×4 matrices."""
+"""The matrix of the 12 parameters, by products of 4×4 matrices."""
 
 import numpy as np
 from scipy.spatial import transform

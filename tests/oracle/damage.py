@@ -1,4 +1,4 @@
-"""Files with faults: header fields set behind nibabel's back, bits turned, ends cut."""
+"""Files with faults: header fields without nibabel's checks, bits flipped, ends cut."""
 
 import gzip
 from typing import NamedTuple
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def stored(data, affine, image_class=nib.Nifti1Image, **header) -> bytes:
-    """The bytes of an image in the type of its data, with these header fields."""
+    """The bytes of an image in its data's type, with some header fields changed."""
     made = nib.Nifti1Header() if image_class is nib.Nifti1Image else None
     if made is not None:
         made.set_data_dtype(data.dtype)
@@ -27,7 +27,7 @@ def with_fields(content: bytes, image_class, header) -> bytes:
 
 
 def flipped(content: bytes, random, first=0, last=None) -> bytes:
-    """With one bit of the bytes from `first` to `last` turned over."""
+    """The bytes with one bit between `first` and `last` flipped."""
     damaged = bytearray(content)
     at = random.integers(first, len(content) if last is None else last)  # may be < 0
     damaged[at] ^= 1 << random.integers(8)
@@ -42,11 +42,11 @@ class Case(NamedTuple):
     """A file with a fault.
 
     Attributes:
-        ending: of the file's name.
+        ending: ending of the file's name.
         content: its bytes.
-        same: whether it holds the voxels of the sound file, if it can be taken at all;
-            else it holds what nibabel reads.
-        refused: whether it must be; None where it may be as well.
+        same: whether a reader that accepts it must read the voxels of the sound file;
+            else it must read what nibabel reads.
+        refused: whether it must be refused; None: either is right.
     """
 
     ending: str
@@ -56,7 +56,7 @@ class Case(NamedTuple):
 
 
 def image(number: int, random, data, affine) -> Case:
-    """One of 15 kinds of damage, by the number, at a random place of an image."""
+    """Damage an image at a random place, in one of 15 ways chosen by the number."""
     plain = stored(data, affine)
     packed = gzip.compress(plain, 1, mtime=0)
     mgh = stored(data.astype(np.float32), affine, nib.MGHImage)
@@ -64,7 +64,7 @@ def image(number: int, random, data, affine) -> Case:
     other = bytes(random.integers(0, 256, random.integers(1, 60), np.uint8))
     at = int(random.integers(10, len(packed)))
     kinds = (
-        # Bits that no checksum covers may change nothing; others have to be seen.
+        # A bit that no checksum covers may be harmless; any other must be noticed.
         Case(".nii.gz", flipped(packed, random, 10), True, None),
         Case(".nii.gz", flipped(packed, random, 0, 12), True, None),
         Case(".nii.gz", flipped(packed, random, len(packed) - 8), True, True),

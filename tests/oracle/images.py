@@ -12,7 +12,7 @@ def noise(seed: int, shape=SHAPE) -> np.ndarray:
 
 
 def smooth(seed: int, shape=SHAPE, sigma: float = 1.5) -> np.ndarray:
-    """Noise of a correlation length of `sigma` voxels, spread over [0, 1], float32."""
+    """Noise with a correlation length of `sigma` voxels, scaled to [0, 1], float32."""
     blurred = ndimage.gaussian_filter(noise(seed, shape).astype(np.float64), sigma)
     blurred -= blurred.min()
     return (blurred / blurred.max()).astype(np.float32)

@@ -14,7 +14,7 @@ def gelu(x):
 
 
 def convolution(features, kernel, *, stride=1, padding):
-    """kernel [k, k, k, in, out]: one product for each position of the output."""
+    """By one product for each position of the output; kernel [k, k, k, in, out]."""
     width = kernel.shape[0]
     padded = np.pad(features.astype(float), [(padding, padding)] * 3 + [(0, 0)])
     sizes = [(n - width) // stride + 1 for n in padded.shape[:3]]
@@ -26,7 +26,7 @@ def convolution(features, kernel, *, stride=1, padding):
 
 
 def depthwise(features, kernel, *, dilation=1, padding):
-    """kernel [3, 3, 3, channels]."""
+    """Each channel with its own kernel [3, 3, 3, channels]."""
     padded = np.pad(features.astype(float), [(padding, padding)] * 3 + [(0, 0)])
     sizes = [n - 2 * dilation for n in padded.shape[:3]]
     out = np.empty((*sizes, kernel.shape[-1]))

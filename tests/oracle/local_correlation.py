@@ -10,7 +10,7 @@ from scipy import ndimage
 
 
 class Level(NamedTuple):
-    """An image, how much of a voxel is inside of its object, and how much it counts."""
+    """An image, the share of each voxel that is foreground, and its weight."""
 
     image: np.ndarray
     inside: np.ndarray
@@ -18,7 +18,7 @@ class Level(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """Residuals of both channels, β, which voxels count, and how much: [n³]."""
+    """Residuals of both channels, β, which voxels count, and their weight: [n³]."""
 
     interior: np.ndarray
     border: np.ndarray
@@ -37,11 +37,11 @@ def blurred(volume):
     return ndimage.convolve(volume, kernel / kernel.sum(), mode="constant")
 
 
-def features(level: Level, solid: float):
-    """The normalised image, the normalised outline, and who counts."""
-    tissue = (level.inside > 0.5) & (blurred(level.inside) >= solid)
+def features(level: Level, coverage: float):
+    """The normalised image, the normalised outline, and the voxels that count."""
+    tissue = (level.inside > 0.5) & (blurred(level.inside) >= coverage)
     inside = tissue.astype(float)
-    counted = inside * (blurred(inside) >= solid)
+    counted = inside * (blurred(inside) >= coverage)
     count = blurred(inside) + 1e-6
     mean = blurred(inside * level.image) / count
     variance = blurred(inside * level.image**2) / count - mean**2
@@ -53,7 +53,7 @@ def features(level: Level, solid: float):
 
 
 def sampled(volume, matrix):
-    """Trilinear at matrix · x, 0 outside of the outermost centres, [n³]."""
+    """Trilinear interpolation at matrix · x, 0 outside the outermost centres, [n³]."""
     middle = (len(volume) - 1) / 2
     offset = matrix[:, 3] + middle - matrix[:, :3] @ np.full(3, middle)
     warped = ndimage.affine_transform(volume, matrix[:, :3], offset, order=1)
@@ -61,7 +61,7 @@ def sampled(volume, matrix):
 
 
 def lowest(volume, matrix):
-    """The lowest of the eight voxels around matrix · x, 0 outside of them, [n³]."""
+    """The lowest of the eight voxels around matrix · x, 0 outside the cube, [n³]."""
     n = len(volume)
     x = np.indices(volume.shape).reshape(3, -1) - (n - 1) / 2
     result = np.zeros(x.shape[1])
@@ -72,10 +72,10 @@ def lowest(volume, matrix):
     return result
 
 
-def terms(fixed: Level, moving: Level, matrix, weight: float, solid: float, held=None):
-    """The residuals under a matrix; β and what counts may be held as they were."""
-    f, f_outline, f_inside = features(fixed, solid)
-    m, m_outline, m_inside = features(moving, solid)
+def terms(fixed: Level, moving: Level, matrix, weight: float, coverage, held=None):
+    """The residuals under a matrix; β and the voxels that count may be held fixed."""
+    f, f_outline, f_inside = features(fixed, coverage)
+    m, m_outline, m_inside = features(moving, coverage)
     shape, there = f.shape, lowest(m_inside * moving.weight, matrix)
     both = (f_inside * fixed.weight).ravel() * (there >= 0.999)
     trust = fixed.weight.ravel() * lowest(moving.weight, matrix)
@@ -102,7 +102,7 @@ def terms(fixed: Level, moving: Level, matrix, weight: float, solid: float, held
 
 
 def moved(matrix, free, generators, radius):
-    """A matrix after free parameters, to first order: linear parts, then shifts."""
+    """A matrix after a step, to first order; `free`: linear parts, then shifts."""
     change = np.tensordot(free[:-3], generators, 1)
     linear = (np.eye(3) + change) @ matrix[:, :3]
     return np.concatenate([linear, (matrix[:, 3] + radius * free[-3:])[:, None]], 1)
@@ -113,17 +113,17 @@ def inverted(matrix):
     return np.concatenate([linear, -linear @ matrix[:, 3:]], axis=1)
 
 
-def step(fixed: Level, moving: Level, matrix, weight: float, solid, generators):
-    """The free parameters of one damped step, by differences of both residuals."""
+def step(fixed: Level, moving: Level, matrix, weight: float, coverage, generators):
+    """The free parameters of one damped step, by differences of the residuals."""
     size = len(fixed.image)
     count, radius, h = len(generators) + 3, size / 4, 1e-6
-    start = terms(fixed, moving, matrix, weight, solid)
-    back = terms(moving, fixed, inverted(matrix), weight, solid)
+    start = terms(fixed, moving, matrix, weight, coverage)
+    back = terms(moving, fixed, inverted(matrix), weight, coverage)
 
     def residual(free):
         to = moved(matrix, free, generators, radius)
-        one = terms(fixed, moving, to, weight, solid, start)
-        other = terms(moving, fixed, inverted(to), weight, solid, back)
+        one = terms(fixed, moving, to, weight, coverage, start)
+        other = terms(moving, fixed, inverted(to), weight, coverage, back)
         return np.concatenate([one.interior, one.border, other.interior, other.border])
 
     at = residual(np.zeros(count))

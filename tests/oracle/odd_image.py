@@ -1,8 +1,8 @@
-"""What becomes of an odd image file: a right result, or one sentence that names it.
+"""Check an odd image file: it gives a right result, or one sentence that names it.
 
-It goes through `mdvit apply` with the identity, as the image and as its reference,
-where the output must be the input; where it may have a fault, as the reference of a
-sound image too; and through the reader.
+`mdvit apply` takes the file with the identity, as the image and as its reference: the
+output must equal the input. A file that may have a fault is also the reference of a
+sound image. Then the library's reader takes it.
 """
 
 import importlib
@@ -34,15 +34,15 @@ def stored(data=SOUND, affine=AFFINE, image_class=nib.Nifti1Image, **header) -> 
     return damage.stored(data, affine, image_class, **header)
 
 
-# Lest what it imports be counted as memory that the first file takes.
+# Imported here, so that it does not count as memory of the first file.
 importlib.import_module("mdvit_jax.cli.apply_transform")
 
 
 def holder(tmp_path, capsys):
-    """A function that puts a file through everything, and returns whether it was taken.
+    """A function that checks a file and returns whether it was accepted.
 
-    Its arguments: the file's name; its bytes, or None where it is there; what is in it;
-    and whether it must be refused (True), must not (False), or either (None).
+    Its arguments: the file's name; its bytes, or None if it exists; the values that it
+    holds; and whether it must be refused (True), must not (False), or either (None).
     """
     folder = tmp_path / "out"
     folder.mkdir()
@@ -50,7 +50,7 @@ def holder(tmp_path, capsys):
     (tmp_path / "sound.nii").write_bytes(stored())
 
     def apply(moving, reference, *more):
-        """The output, or None where there was one sentence."""
+        """The output, or None after an error of one sentence."""
         output = folder / "w.nii"
         output.unlink(missing_ok=True)
         words = ["--transform", tmp_path / "identity.txt", "--moving", moving]

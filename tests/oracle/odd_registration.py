@@ -1,9 +1,9 @@
-"""What `mdvit register` may do with an odd file: a right result, or one sentence.
+"""Check `mdvit register` with an odd file: a right result, or one sentence.
 
-One of the files of a sound registration is replaced by an odd one. Then there is either
-one sentence that names the file, and nothing is written; or all outputs are there, and
-are right by what nibabel reads in the inputs; the matrix is near the truth unless the
-verdict warns of it. No other file comes or changes.
+One file of a sound registration is replaced by an odd one. The command must either
+print one sentence that names the file, and write nothing; or write all outputs, right
+by what nibabel reads in the inputs, with a matrix near the truth unless the verdict
+warns. No other file may appear or change.
 """
 
 import json
@@ -57,14 +57,14 @@ def stored(role: str, data=None, affine=None, kind=nib.Nifti1Image, **header) ->
 
 
 def run(folder: Path, capsys, role, ending, content, *words, refused=None):
-    """Register in a folder with one file replaced; returns the verdict, or None.
+    """Register in a folder with one file replaced; return the verdict, or None.
 
     Args:
-        capsys: pytest's.
-        role: of the odd file, one of `IMAGES` or "init".
-        ending, content: its name's and its bytes.
+        capsys: pytest's fixture.
+        role: the role of the odd file, one of `IMAGES` or "init".
+        ending, content: the ending of its name, and its bytes.
         words: other options.
-        refused: whether it must be (True), must not (False), or either (None).
+        refused: whether it must be refused (True), must not (False), or either (None).
     """
     read, written = folder / "in", folder / "out"
     for folder in (read, written):
@@ -121,7 +121,7 @@ def assert_one_sentence(message, odd: Path) -> None:
 
 
 def seen(path: Path):
-    """Values, and affine, by nibabel."""
+    """Values and affine as nibabel reads them."""
     with nib.imageglobals.LoggingOutputSuppressor(), np.errstate(all="ignore"):
         image = nib.load(path)
         data = np.asanyarray(image.dataobj).astype(np.float32)
@@ -131,7 +131,7 @@ def seen(path: Path):
 
 
 def assert_right(paths, written: Path, role: str) -> None:
-    """The outputs are what the matrix makes of the inputs."""
+    """The outputs must be the inputs under the matrix."""
     fixed, affine = seen(paths["fixed"])
     grid = transforms.Grid(fixed.shape, affine)
     matrix = transforms.read(written / "t.txt")
@@ -163,7 +163,7 @@ def assert_right(paths, written: Path, role: str) -> None:
 
 
 def assert_near(paths, matrix) -> None:
-    """The truth goes along with the headers; a mirrored one is not told."""
+    """The matrix must be near the truth by the headers, unless they mirror."""
     truth, points = TRUTH, heads.points()
     data, affine = seen(paths["moving"])
     change = affine @ np.linalg.inv(MOVING_AFFINE)
@@ -180,7 +180,7 @@ def assert_near(paths, matrix) -> None:
 
 
 def starts(folder: Path) -> list[tuple[str, bytes]]:
-    """The truth as a file of each format: its ending and its bytes."""
+    """The true transform as a file of each format: ending and bytes."""
     made = []
     for format, ending in STARTS:
         file = folder / f"{format}{ending}"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mdvit_jax import config as configuration
+from mdvit_jax.config import load_config
 from mdvit_jax.data import cache, cohort, dataset
 
 _DEFAULT = Path(__file__).resolve().parents[2] / "configs/default.py"
@@ -18,9 +18,9 @@ _SMALL = {
 
 
 def config(**changed):
-    """Seven people against the template; `data__size="32"` changes a value."""
+    """Seven people and the template; `data__size="32"` changes `data.size`."""
     overrides = {name.replace("__", "."): value for name, value in changed.items()}
-    return configuration.load(_DEFAULT, _SMALL | overrides)
+    return load_config(_DEFAULT, _SMALL | overrides)
 
 
 def fill(config) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 
 
 def pool(volume, kernel: int) -> np.ndarray:
-    """Means of the windows about every second voxel, cut off at the border."""
+    """Means of windows about every second voxel, cut off at the border."""
     volume, reach = np.asarray(volume, float), kernel // 2
     pooled = np.zeros([(n + 1) // 2 for n in volume.shape])
     for index in np.ndindex(*pooled.shape):

@@ -1,17 +1,17 @@
-"""What a training run has left behind, to the last bit; and one of no steps."""
+"""The state that a training run saved, to the last bit; and a run of no steps."""
 
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from mdvit_jax import config as configuration
 from mdvit_jax import models
+from mdvit_jax.config import read_config, save_config
 from mdvit_jax.training import checkpoint, optimizer, pretrained, sharding, step
 
 
 def first_state(config):
-    """The network of a configuration, and its state before the first step."""
+    """The network of a configuration and the state before the first step."""
     network = models.create(config)
     shapes = pretrained.parameter_shapes(config, network)
     descent = optimizer.create(config.optim, shapes)
@@ -20,18 +20,18 @@ def first_state(config):
 
 
 def untrained(config):
-    """Leave the first state as the checkpoint of step 1; network and parameters."""
+    """Save the first state as checkpoint 1; return the network and parameters."""
     network, state = first_state(config)
     Path(config.workdir).mkdir()
-    configuration.save(config, Path(config.workdir))
+    save_config(config, Path(config.workdir))
     with checkpoint.Checkpoints(config.workdir, keep=None) as saved:
         saved.save(1, jax.block_until_ready(state))
     return network, state.params
 
 
 def newest_checkpoint(workdir):
-    """Its step and its state, the optimiser's too; it must be undamaged."""
-    _, like = first_state(configuration.saved(workdir))
+    """Step and state, with the optimiser's; fail if the checkpoint is damaged."""
+    _, like = first_state(read_config(workdir))
     with checkpoint.Checkpoints(workdir, keep=None) as saved:
         state, newest = saved.restore(like)
         assert newest == saved.latest
@@ -39,7 +39,7 @@ def newest_checkpoint(workdir):
 
 
 def final_bytes(workdir):
-    """Step and bytes of all that the newest checkpoint holds."""
+    """The step of the newest checkpoint, and the bytes of all its arrays."""
     newest, state = newest_checkpoint(workdir)
     assert len(jax.tree.leaves(state)) > 2 * len(jax.tree.leaves(state.params))
     return newest, [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state)]

@@ -4,8 +4,8 @@ import numpy as np
 
 from oracle import pooling
 
-# Eqs. 8–10 as printed: three matrices one behind the other along z, each with x down
-# its rows and y along its columns.
+# Eqs. 8–10 as printed: three matrices in a row along z, each with x down its rows and y
+# along its columns.
 _X = [
     [[-1, -2, -1], [0, 0, 0], [1, 2, 1]],
     [[-2, -4, -2], [0, 0, 0], [2, 4, 2]],

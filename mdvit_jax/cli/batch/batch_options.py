@@ -13,14 +13,15 @@ Register many pairs of images, and write one table of how each went.
 The pairs are a CSV file, whose first line names its columns:
 
   fixed,moving,name
-  MNI152.nii.gz,scans/anna.nii.gz,anna
-  MNI152.nii.gz,scans/bert.nii.gz,bert
+  mni152,scans/anna.nii.gz,anna
+  mni152,scans/bert.nii.gz,bert
 
-fixed and moving are needed. name says what the outputs are called; without it they are
-called after the moving image, and names must differ. Columns fixed_mask and moving_mask
-may name masks on the voxels of the image, above 0 where it counts for the alignment (a
-lesion left out, say), and labels a label map of the moving image, which goes through
-the same transform. Relative paths start at the folder of the CSV file.
+fixed and moving are needed; mni152 (and mni152-2mm) is the template that nilearn ships.
+name says what the outputs are called; without it they are called after the moving
+image, and names must differ. Columns fixed_mask and moving_mask may name masks on the
+voxels of the image, above 0 where it counts for the alignment (a lesion left out, say),
+and labels a label map of the moving image, which goes through the same transform.
+Relative paths start at the folder of the CSV file.
 
 In the output folder there are, for each pair,
   NAME_warped.nii.gz  the moving image on the grid of the fixed one

@@ -1,7 +1,8 @@
 """The pairs of a batch: a CSV file of fixed and moving images.
 
 Columns: fixed and moving; optionally name, fixed_mask, moving_mask and labels. Others
-are ignored, their order is free. Relative paths start at the file's folder.
+are ignored, their order is free. Relative paths start at the file's folder; the names
+of templates (mni152) are none.
 """
 
 import os
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mdvit_jax import errors
-from mdvit_jax.io import csv_table
+from mdvit_jax.io import csv_table, named_templates
 
 COLUMNS = ("fixed", "moving", "name", "fixed_mask", "moving_mask", "labels")
 _ENDING = re.compile(r"\.(nii|mgz|mgh|hdr|img|mnc|nrrd)?(\.gz)?$", re.IGNORECASE)
@@ -81,5 +82,7 @@ def _from_cells(path: Path, number: int, cells: Mapping[str, str]) -> Row:
 
 def _path(table_path: Path, cell: str) -> Path:
     """Where a cell's file is."""
+    if named_templates.is_name(cell):
+        return Path(cell)
     # A ~ of somebody who is not known is part of the name, as in a shell.
     return table_path.parent / os.path.expanduser(cell)

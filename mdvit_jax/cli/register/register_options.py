@@ -16,7 +16,8 @@ _USAGE = "mdvit register --fixed IMAGE --moving IMAGE [options]"
 _DESCRIPTION = """\
 Align two images of heads or brains of any contrast and orientation.
 
-  mdvit register --fixed MNI152.nii.gz --moving T1.nii.gz --output T1_in_MNI152.nii.gz
+  mdvit register --fixed mni152 --moving T1.nii.gz --output T1_in_MNI152.nii.gz
+  mdvit register --fixed F.nii.gz --moving M.nii.gz --output M_on_F.nii.gz
                  --transform T.tfm --qc T.png
   mdvit register --fixed T1.nii.gz --moving T2.nii.gz --dof rigid
                  --header-only T2_on_T1.nii.gz
@@ -25,12 +26,12 @@ Align two images of heads or brains of any contrast and orientation.
   mdvit register --fixed T1.nii.gz --moving fMRI_mean.nii.gz --dof rigid
                  --transform T.mat --transform-format fsl --inverse back.lta
 
-The images are aligned within their headers' worlds, first as the headers lay them, then
-in any orientation if that does not fit. Give at least one output;
-one that is there already is replaced with --overwrite only.
+The images are aligned in world coordinates, first in the orientation of their headers,
+then in any orientation if that does not fit. Give at least one output; an existing file
+is replaced with --overwrite only.
 
-Left and right are the header's. Where a header is wrong, they may be exchanged in the
-result, which cannot be seen in a brain; the verdict of an orientation that is more than
+Left and right are taken from the header. If it is wrong, they may be exchanged in the
+result, which nothing in a brain shows; the verdict of an orientation that is more than
 60 degrees from the header's is never more than "check".
 
 The transform is one 4x4 matrix in world RAS+ millimetres, fixed to moving: it takes a
@@ -102,7 +103,13 @@ def check(options: argparse.Namespace) -> None:
 
 def _add_images(group) -> None:
     add = group.add_argument
-    add("--fixed", metavar="IMAGE", required=True, help="the image that stays")
+    add(
+        "--fixed",
+        metavar="IMAGE",
+        required=True,
+        help="the image that stays: a file, or mni152 or mni152-2mm, the brain of "
+        "MNI152 in voxels of 1 or 2 mm, which nilearn brings",
+    )
     add(
         "--moving",
         metavar="IMAGE",

@@ -1,4 +1,4 @@
-"""What `mdvit register` writes: checked beforehand, and written all or none."""
+"""The outputs of `mdvit register`: checked beforehand, and written all or none."""
 
 import argparse
 import contextlib
@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 
 def list_inputs(options: argparse.Namespace) -> dict[str, str]:
-    """What is read, by the option that names it."""
+    """The input files, by the option that names them."""
     result = {
         "--fixed": options.fixed,
         "--moving": options.moving,
@@ -28,7 +28,7 @@ def list_inputs(options: argparse.Namespace) -> dict[str, str]:
 
 
 def list_outputs(options: argparse.Namespace) -> dict[str, str]:
-    """What is written, by the option that names it."""
+    """The output files, by the option that names them."""
     result = {
         "--output": options.output,
         "--transform": options.transform,

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 import mdvit_jax
-from mdvit_jax.io import atomic, gzip_files
+from mdvit_jax.io import atomic, gzip_files, named_templates
 from mdvit_jax.io.grid import Grid
 from mdvit_jax.registration.register import Registration
 
@@ -79,7 +79,7 @@ def report(
 
 
 def write(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Write it, all at once."""
+    """Write a report, whole or not at all."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     # Rows of numbers on one line; no string holds a line break.
     text = re.sub(r"\[\s+([-+.,\d\se]+?)\s+\]", _on_one_line, text)
@@ -88,9 +88,15 @@ def write(path: str | Path, content: Mapping[str, Any]) -> None:
 
 
 def _file(path: str, grid: Grid | None) -> dict[str, Any]:
-    """Of a pair of files, the checksum is that of the voxels."""
-    pair = path.lower().endswith((".hdr", ".img", ".hdr.gz", ".img.gz"))
-    with open(gzip_files.image_files(path)[-1] if pair else path, "rb") as file:
+    """Path, size and checksum.
+
+    Of a pair of files the checksum is that of the voxels, of a name that of nilearn's
+    file.
+    """
+    source: Path = named_templates.source_file(path)
+    if path.lower().endswith((".hdr", ".img", ".hdr.gz", ".img.gz")):
+        source = gzip_files.image_files(path)[-1]
+    with open(source, "rb") as file:
         description = {
             "path": path,
             "sha256": hashlib.file_digest(file, "sha256").hexdigest(),

@@ -1,4 +1,4 @@
-"""What can align a pair of scans, one file for each method.
+"""Methods that align a pair of scans, one file for each.
 
 To add a classical method, write a file like `simpleitk.py` (`NAME`, `describe` and
 `align_images`), and name it in `CLASSICAL`. The packages that it needs are imported

@@ -1,4 +1,4 @@
-"""The grid and the affine of an image as ITK (ANTs, Elastix, SimpleITK) has them.
+"""The grid and the affine of an image in the terms of ITK (ANTs, Elastix, SimpleITK).
 
 ITK's world is LPS+ mm, ours RAS+ mm.
 """

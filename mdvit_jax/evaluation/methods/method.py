@@ -1,4 +1,4 @@
-"""What a method is, and which ones need no training."""
+"""The interface of a method, and the classical methods by name."""
 
 import importlib
 import importlib.util

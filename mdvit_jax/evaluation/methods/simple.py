@@ -1,4 +1,4 @@
-"""What registration starts from: no alignment, and the centres of mass."""
+"""The starts of registration as methods: no alignment, and the centres of mass."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from mdvit_jax.evaluation.methods.method import Method
 
 
 def initial() -> Method:
-    """No alignment: the centres of the two fields of view lie on each other."""
+    """No alignment: the centres of the two fields of view coincide."""
 
     def align(fixed: conform.Conformed, moving: conform.Conformed) -> np.ndarray:
         del fixed, moving

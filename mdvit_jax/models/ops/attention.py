@@ -2,11 +2,12 @@
 
 softmax(Q Kᵀ / √d) V, whose scores, tokens² of them, are never kept: the backward pass
 computes them again. A CPU works on one block of them at a time, which stays in its
-cache; on GPUs of NVIDIA cuDNN does the same within one kernel.
+cache; on GPUs of NVIDIA cuDNN does the same within one kernel, and on TPUs JAX's own.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import TYPE_CHECKING
 
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
 # gradient 0.49 s, by automatic differentiation of the whole 0.72 s. Blocks of 128 to
 # 512 differ by a tenth.
 BLOCK = 256
+# The same of the form "flash", the largest that divides the tokens. The larger they
+# are, the less often keys and values are read again.
+_FLASH_BLOCKS = 1024, 512, 256, 128
 
-
-FORMS = ("reference", "blocks", "whole", "cudnn")
+FORMS = ("reference", "blocks", "whole", "cudnn", "flash")
 
 
 def attend(
@@ -45,17 +48,20 @@ def attend(
     Args:
         form: "reference" is JAX's own, whose gradient keeps the scores; "blocks" works
             on `BLOCK` queries of one head at a time, "whole" on all tokens and heads at
-            once; "cudnn" is for 16-bit factors on GPUs of NVIDIA. "auto" takes the
-            fastest of them on the platform, "whole" where that has no kernel for the
-            factors (`geometry.forms`).
+            once; "cudnn" is for 16-bit factors on GPUs of NVIDIA, "flash" for TPUs and
+            a multiple of 128 tokens. "auto" takes the fastest of them on the platform,
+            "whole" where that has no kernel for the factors (`geometry.forms`).
     """
     chosen = forms.choose_form("attention", form, FORMS)
-    if form == "auto" and chosen == "cudnn" and not _fits_cudnn(query):
+    fits = {"cudnn": _fits_cudnn, "flash": _fits_flash}
+    if form == "auto" and chosen in fits and not fits[chosen](query):
         chosen = "whole"
     if chosen == "reference":
         return _by_jax(query, key, value, "xla")
     if chosen == "cudnn":
         return _by_jax(query, key, value, "cudnn")
+    if chosen == "flash":
+        return _by_flash(query, key, value)
     return _attend(chosen == "blocks", query, key, value)
 
 
@@ -73,6 +79,26 @@ def _by_jax(query: Array, key: Array, value: Array, implementation) -> Array:
     heads_third = (array.transpose(0, 2, 1, 3) for array in (query, key, value))
     attended = jax.nn.dot_product_attention(*heads_third, implementation=implementation)
     return attended.transpose(0, 2, 1, 3)
+
+
+def _fits_flash(query: Array) -> bool:
+    return query.shape[-2] % _FLASH_BLOCKS[-1] == 0
+
+
+def _by_flash(query: Array, key: Array, value: Array) -> Array:
+    """By the kernel that comes with JAX, in equal blocks of queries and keys."""
+    from jax.experimental.pallas.ops.tpu import flash_attention
+
+    tokens, width = query.shape[-2:]
+    block = next(size for size in _FLASH_BLOCKS if tokens % size == 0)
+    fields = (field.name for field in dataclasses.fields(flash_attention.BlockSizes))
+    sizes = dict.fromkeys(fields, block) | {"block_b": 1}
+    kernel = functools.partial(
+        flash_attention.flash_attention,
+        sm_scale=width**-0.5,
+        block_sizes=flash_attention.BlockSizes(**sizes),
+    )
+    return forms.on_each_device(kernel, query, key, value)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -80,12 +80,12 @@ def _depthwise_forward(dilation, padding, features, kernel):
 def _depthwise_backward(dilation: int, padding: int, residuals, gradient: Array):
     """To the features the same filter turned round, to the kernel 27 correlations."""
     features, kernel = residuals
-    of_features = _depthwise(
+    features_gradient = _depthwise(
         dilation, 2 * dilation - padding, gradient, kernel[::-1, ::-1, ::-1]
     )
     correlate = KERNEL_GRADIENTS[forms.fastest("depthwise gradient")]
-    of_kernel = correlate(_pad(features, padding), gradient, dilation)
-    return of_features, of_kernel.astype(kernel.dtype)
+    kernel_gradient = correlate(_pad(features, padding), gradient, dilation)
+    return features_gradient, kernel_gradient.astype(kernel.dtype)
 
 
 _depthwise.defvjp(_depthwise_forward, _depthwise_backward)
@@ -115,10 +115,12 @@ def _correlate_rows(padded: Array, gradient: Array, dilation: int) -> Array:
         window = (1, reach, reach, padded.shape[3], channels)
         around = lax.dynamic_slice(padded, (i, j, k, 0, 0), window)
         around = around[0, ::dilation, ::dilation].astype(dtype)
-        of_row = lax.dynamic_slice(gradient, (i, j, k, 0, 0), (1, 1, 1, z, channels))
-        of_row = of_row[0, 0].astype(dtype)
+        gradient_row = lax.dynamic_slice(
+            gradient, (i, j, k, 0, 0), (1, 1, 1, z, channels)
+        )
+        gradient_row = gradient_row[0, 0].astype(dtype)
         totals = tuple(
-            total + around[:, :, at * dilation : at * dilation + z] * of_row
+            total + around[:, :, at * dilation : at * dilation + z] * gradient_row
             for at, total in enumerate(totals)
         )
         return totals, None
@@ -201,11 +203,11 @@ def _same_backward(dtype, residuals, gradient: Array):
     turned = kernel[::-1, ::-1, ::-1].swapaxes(3, 4)
     padded, rows = _pad(features, 1), gradient.astype(dtype)
     rows = rows.reshape(-1, rows.shape[-1])
-    of_kernel = lax.map(
+    kernel_gradient = lax.map(
         lambda tap: dense.contract(_tap(padded, tap, features.shape), rows, 0, 0),
         jnp.arange(27),
     )
-    return _same(dtype, gradient, turned), of_kernel.reshape(kernel.shape)
+    return _same(dtype, gradient, turned), kernel_gradient.reshape(kernel.shape)
 
 
 _same.defvjp(_same_forward, _same_backward)
