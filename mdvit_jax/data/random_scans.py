@@ -3,7 +3,6 @@
 A pair is made from a seed: the same one again from the same seed, on any machine.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -61,13 +60,8 @@ class Pair(NamedTuple):
         fixed_to_moving: 4×4 float64, world RAS+ mm as the headers have it.
         exact: whether it is known; of two people it is that of their landmarks.
         brain: [n, 3], points of the fixed brain in the fixed image's world, in mm, at
-<<<<<<< HEAD
-            which an affine may be held against the truth.
-        sources: of the fixed and of the moving file.
-=======
             which an affine may be compared with the truth.
-        words: a description of the pair.
->>>>>>> exact
+        sources: of the fixed and of the moving file.
     """
 
     fixed: nib.Nifti1Image
@@ -107,22 +101,18 @@ def random_pair(
     same = random.random() >= two_people
     first = int(random.integers(len(heads.labels)))
     second = first if same else int(random.integers(len(heads.labels)))
-<<<<<<< HEAD
-    people = [of_person, of_person if same else jax.random.fold_in(of_person, 1)]
-    scans, stored, sources = [], [], []
-    for key, person, index in zip(of_scans, people, (first, second), strict=True):
-=======
     people = [person_key, person_key if same else jax.random.fold_in(person_key, 1)]
-    scans, stored, words = [], [], []
+    scans, stored, sources = [], [], []
     for key, person, index in zip(scan_keys, people, (first, second), strict=True):
->>>>>>> exact
         acquisition = str(random.choice(list(ACQUISITIONS)))
         shape, voxel, oversample = ACQUISITIONS[acquisition]
-        file_settings = settings._replace(
-            shape=shape, voxel=voxel, oversample=oversample
-        )
+        # One program for each grid, however scans are drawn.
+        grid = Settings(shape, voxel, oversample, settings.conformed)
         head = Head(*(field[index] for field in heads))
-        scan = jax.device_get(_form(person, key, head, file_settings))
+        scan = _form_scan(
+            head, _draw_person(person, settings), _draw_scan(key, settings), grid
+        )
+        scan = jax.device_get(scan)
         storage = random_storage(random, wrong_header=wrong_header)
         scans.append(scan)
         stored.append(synthetic_files.store(scan, storage, voxel=voxel))
@@ -160,14 +150,9 @@ def random_storage(
     )
 
 
-@functools.partial(jax.jit, static_argnums=3)
-def _form(person_key, scan_key, head: Head, settings: Settings) -> synthesis.Scan:
-    return synthesis.form_scan(
-        head,
-        scan_draw.draw_person(person_key, settings),
-        scan_draw.draw_scan(scan_key, settings),
-        settings,
-    )
+_draw_person = jax.jit(scan_draw.draw_person, static_argnums=1)
+_draw_scan = jax.jit(scan_draw.draw_scan, static_argnums=1)
+_form_scan = jax.jit(synthesis.form_scan, static_argnums=3)
 
 
 def _brain_points(mask: np.ndarray, to_world: np.ndarray) -> np.ndarray:
