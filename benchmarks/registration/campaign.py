@@ -88,14 +88,14 @@ def register_pair(pair: Pair) -> tuple[dict[str, Any], Registration | None]:
         refused |= {"status": "refused", "reasons": str(error), "seconds": seconds}
         return refused, None
     seconds = time.perf_counter() - start
-    distances = _distances(pair, result.matrix)
+    off = _errors(pair, result.matrix)
     sizes = np.linalg.svd(result.matrix[:3, :3], compute_uv=False)
     alignment = result.alignment
     assert alignment  # as it was refined
     row = {
-        "error": float(distances.mean()),
-        "worst": float(distances.max()),
-        "before": float(_distances(pair, np.eye(4)).mean()),
+        "error": float(off.mean()),
+        "worst": float(off.max()),
+        "before": float(_errors(pair, np.eye(4)).mean()),
         "status": result.quality.status,
         "reasons": " ".join(result.quality.reasons),
         **{name: float(value) for name, value in result.after._asdict().items()},
@@ -176,11 +176,16 @@ def _move(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     return points @ matrix[:3, :3].T + matrix[:3, 3]
 
 
-def _distances(pair: Pair, fixed_to_moving: np.ndarray) -> np.ndarray:
+def _errors(pair: Pair, fixed_to_moving: np.ndarray) -> np.ndarray:
+    """Distances in mm over the part of the brain that both images show."""
     shown = _shown_by_both(pair)
     points = pair.brain[shown] if shown.mean() > _SHOWN else pair.brain
-    offsets = _move(fixed_to_moving - pair.fixed_to_moving, points)
-    return np.linalg.norm(offsets, axis=1)
+    return distances(fixed_to_moving, pair.fixed_to_moving, points)
+
+
+def distances(one: np.ndarray, other: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """How far apart, [n], two 4×4 matrices take points [n, 3]."""
+    return np.linalg.norm(_move(one - other, points), axis=1)
 
 
 def read_maps(numbers: Sequence[int]) -> Head:
