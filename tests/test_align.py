@@ -268,11 +268,12 @@ def test_a_slab_of_echo_planar_slices_is_no_failure(coarse_brain, slices):
     data = contrasts.change(coarse_brain.data, brain, "T2-like")
     matrix = np.diag([3.0, 3, 0.5, 1])
     shape = 72, 84, 7 * slices
-    matrix[:3, 3] = truth[:3] @ [*at.mean(0), 1] - matrix[:3, :3] @ np.array(shape) / 2
+    centre = truth[:3] @ [*at.mean(0), 1]
+    matrix[:3, 3] = centre - matrix[:3, :3] @ np.array(shape) / 2
     fine = resample(
         data, coarse_brain.affine, np.linalg.inv(truth), Grid(shape, matrix)
     )
-    slab = fine.reshape(72, 84, slices, 7).mean(-1)  # a slice is as thick as wide apart
+    slab = fine.reshape(72, 84, slices, 7).mean(-1)
     matrix = matrix @ np.diag([1, 1, 7, 1])
     matrix[2, 3] += 1.5
     result = register(coarse_brain, (slab, matrix), dof="rigid")
