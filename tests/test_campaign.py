@@ -16,6 +16,7 @@ from mdvit_jax.data import (
 from mdvit_jax.data.scan_settings import PLAIN, Settings
 
 SEEDS = range(6)
+FAR = scan_draw.FAR
 GRID = (40, 44, 48), (5.0, 5.5, 4.8), (1, 1, 1)  # of test_synthetic_files, too
 
 
@@ -60,21 +61,29 @@ def test_the_tables(rows):
     assert "| all | 6 | 0.20 | 100% | 0 | 0 | 6 |" in campaign_table.summarise(right)
 
 
-FAR = scan_draw.FAR
-CUT = np.array([[-FAR, -FAR, -95], [FAR, FAR, FAR]], np.float32)
+NECK_CUT = {
+    "field_low": np.array([-FAR, -FAR, -95], np.float32),
+    "field_high": np.array([FAR, FAR, FAR], np.float32),
+}
+PADDED = {
+    "field_low": np.array([-90, -115, -110], np.float32),
+    "field_high": np.array([90, 115, 100], np.float32),
+}
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "masked"),
     [
-        {"deface": np.float32(70)},
-        {"field_low": CUT[0], "field_high": CUT[1]},
-        {"noise": np.float32(0.06)},
+        ({"deface": np.float32(70)}, False),
+        (NECK_CUT, False),
+        ({"noise": np.float32(0.06), **PADDED}, False),
+        ({"noise": np.float32(0.06), **PADDED}, True),
+        ({"noise": np.float32(0.004), "levels": np.float32(255)}, False),
     ],
-    ids=["defaced", "neck cut off", "noisy"],
+    ids=["defaced", "neck cut off", "noise in zeros", "masks", "8 bits"],
 )
-def test_a_head_of_which_less_is_seen_is_no_failure(heads, change):
-    """Right, and `ok` or `check`, though the outlines differ."""
+def test_whole_heads(heads, change, masked):
+    """A clean head and another scan of it: right, and `ok` or `check`."""
     grid = Settings(*GRID, conformed=False)
     head = label_maps.Head(*(part[0] for part in heads))
     person = random_scans._draw_person(jax.random.key(0), PLAIN)
@@ -86,16 +95,17 @@ def test_a_head_of_which_less_is_seen_is_no_failure(heads, change):
         jax.device_get(random_scans._form_scan(head, person, draw, grid))
         for draw in (fixed, moving._replace(**change))
     ]
-    files = [
-        synthetic_files.store(scan, synthetic_files.Storage(), voxel=grid.voxel)
-        for scan in scans
-    ]
+    plain = synthetic_files.Storage()
+    files = [synthetic_files.store(scan, plain, voxel=grid.voxel) for scan in scans]
     truth = geometry.in_world(
         np.asarray(synthesis.known_affine(*scans)),
         fixed=files[0].to_world,
         moving=files[1].to_world,
     )
-    result = register(files[0].image, files[1].image)
+    masks = [scan.mask if masked else None for scan in scans]
+    result = register(
+        files[0].image, files[1].image, fixed_mask=masks[0], moving_mask=masks[1]
+    )
     brain = random_scans._brain_points(scans[0].mask, files[0].to_world)
     assert campaign.distances(result.matrix, truth, brain).mean() < 1
     assert result.quality.status in ("ok", "check")
