@@ -43,6 +43,16 @@ class Pair(NamedTuple):
     cubes: dict[int, tuple[Level, Level]]
     points: dict[int, tuple[np.ndarray, np.ndarray]]
 
+    def swap(self) -> "Pair":
+        """The same pair, fixed as moving and moving as fixed."""
+        return Pair(
+            self.moving,
+            self.fixed,
+            self.voxel,
+            {size: both[::-1] for size, both in self.cubes.items()},
+            {size: both[::-1] for size, both in self.points.items()},
+        )
+
     def centres_together(self) -> np.ndarray:
         """4×4 in world mm that shifts the fixed centre to the moving one."""
         shift = np.eye(4)
@@ -163,7 +173,12 @@ def _resample(volume, blur, matrix, size, mode) -> np.ndarray:
         return _resample_axes(volume, blur, np.diag(linear), offset, size)
     volume = ndimage.gaussian_filter(volume, blur, mode="nearest")
     return ndimage.affine_transform(
-        volume, linear, offset, output_shape=(size,) * 3, order=1, mode="nearest"
+        volume,
+        linear,
+        offset,
+        output_shape=(size,) * 3,
+        order=1,
+        mode="constant" if mode == "constant" else "nearest",
     )
 
 
@@ -178,7 +193,7 @@ def _resample_axes(volume, blur, scale, offset, size) -> np.ndarray:
         at = scale[axis] * np.arange(size) + offset[axis]
         at = np.clip(at, reach, length - 1 - reach)
         shares = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(length)))
-        shares = ndimage.gaussian_filter1d(shares, blur[axis], mode="constant")
+        shares = ndimage.gaussian_filter(shares, (0, blur[axis]), mode="constant")
         volume = np.tensordot(shares.astype(np.float32), volume, (1, axis))
         volume = np.moveaxis(volume, 0, axis)
     return np.ascontiguousarray(volume)
