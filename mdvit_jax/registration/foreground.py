@@ -46,6 +46,12 @@ class Foreground(NamedTuple):
     clean: bool
     name: str
 
+    @property
+    def volume(self) -> float:
+        """Cubic millimetres of the foreground."""
+        voxel = abs(np.linalg.det(self.affine[:3, :3]))
+        return float(voxel * np.count_nonzero(self.inside))
+
 
 def segment_foreground(
     data: np.ndarray, affine: np.ndarray, *, mask: np.ndarray | None = None, name: str
