@@ -30,7 +30,8 @@ def test_a_weak_coarse_fit_is_a_failure_only_where_the_images_are_unlike():
 
 def test_one_person_is_known_by_the_correlation_alone():
     """As a slab, a defaced head, or a brain and its head are."""
-    assert judged(0.6, 0.4, -0.5).status == "ok"
+    assert judged(0.41, 0.4, -0.5).status == "ok"
+    assert judged(0.39, 0.4, -0.5).status == "failed"
     assert judged(0.6, 0.1, -0.5).status == "failed"  # by chance, where they meet
     assert judged(0.6, scale=1.6).status == "check"
     assert judged(0.6, scale=2.5).status == "failed"
