@@ -91,17 +91,20 @@ def assess(
         ),
     ]  # fmt: skip
     if alignment:
-        weak = _below(alignment.score, fits)
-        if weak == FAILED and after.correlation >= likeness[1]:
-            weak = CHECK
+        fit = _below(alignment.score, fits)
+        ambiguous = _ambiguous(alignment)
+        if convincing and fit != OK:  # outlines that cannot meet; the scores say little
+            fit, ambiguous = OK, False
+        elif fit == FAILED and after.correlation >= likeness[1]:
+            fit = CHECK
         findings += [
             (
-                OK if convincing else weak,
+                fit,
                 f"the coarse fit is weak ({alignment.score:.2f}; known pairs "
                 f"{fits[1]:.2f} and more)",
             ),
             (
-                CHECK if _ambiguous(alignment) and not convincing else OK,
+                CHECK if ambiguous else OK,
                 "another orientation fits as well, so this one may be wrong",
             ),
             (
