@@ -48,12 +48,11 @@ class Pair(NamedTuple):
 
     def swap(self) -> "Pair":
         """The same pair, fixed as moving and moving as fixed."""
-        return Pair(
-            self.moving,
-            self.fixed,
-            self.voxel,
-            {size: both[::-1] for size, both in self.cubes.items()},
-            {size: both[::-1] for size, both in self.points.items()},
+        return self._replace(
+            fixed=self.moving,
+            moving=self.fixed,
+            cubes={size: both[::-1] for size, both in self.cubes.items()},
+            points={size: both[::-1] for size, both in self.points.items()},
         )
 
     def centres_together(self) -> np.ndarray:
