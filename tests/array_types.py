@@ -12,6 +12,7 @@ ROOMS = (
     "mdvit_jax.losses",
     "mdvit_jax.models",
     "mdvit_jax.registration.gauss_newton",
+    "mdvit_jax.registration.normal_equations",
 )
 # The hook of `install` calls it by name.
 check = beartype.beartype(

@@ -20,6 +20,7 @@ START = np.array(
     ]
 )
 WEIGHT = 0.7
+COVERAGE = 0.3  # objects of the tests are small
 
 
 @functools.cache
@@ -27,13 +28,14 @@ def program(dof):
     return jax.jit(functools.partial(gauss_newton.align, dof=dof))
 
 
-def align(fixed, moving, start, *, weight=WEIGHT, steps, dof="affine", tolerance=0.0):
+def align(fixed, moving, start, *, coverage=0.0, steps, dof="affine", tolerance=0.0):
     fixed, moving = (
         Level(*(np.asarray(v, np.float32) for v in level)) for level in (fixed, moving)
     )
     start = np.asarray(start, np.float32)
     points = np.arange(fixed.image.size, dtype=np.int32)  # all voxels take part
-    result = program(dof)(fixed, moving, (points,) * 2, start, weight, steps, tolerance)
+    settings = WEIGHT, coverage, steps, tolerance
+    result = program(dof)(fixed, moving, (points,) * 2, start, *settings)
     return jax.tree.map(np.asarray, result)
 
 
@@ -57,10 +59,10 @@ def pair():
 
 
 def test_the_measures_are_those_of_the_reference(pair):
-    result = align(*pair, START, steps=0)
-    there = local_correlation.terms(*pair, START, WEIGHT)
+    result = align(*pair, START, coverage=COVERAGE, steps=0)
+    there = local_correlation.terms(*pair, START, WEIGHT, COVERAGE)
     inverse = local_correlation.inverted(START)
-    back = local_correlation.terms(*pair[::-1], inverse, WEIGHT)
+    back = local_correlation.terms(*pair[::-1], inverse, WEIGHT, COVERAGE)
     assert result.steps == 0 and (result.matrix == START.astype(np.float32)).all()
     correlation = (there.correlation + back.correlation) / 2
     assert 0.05 < correlation < 0.95 and 0.05 < there.overlap < 0.95
@@ -75,12 +77,12 @@ def test_the_measures_are_those_of_the_reference(pair):
 def test_a_step_is_that_of_the_reference(pair, dof):
     size = len(pair[0].image)
     generators = np.asarray(gauss_newton.generators(dof), float)
-    free = local_correlation.step(*pair, START, WEIGHT, generators)
+    free = local_correlation.step(*pair, START, WEIGHT, COVERAGE, generators)
     length = size / 4 * np.linalg.norm(free)
     longest = gauss_newton._LONGEST * size / 4
     free = free * min(1, longest / (length + 1e-3))
     expected = local_correlation.moved(START, free, generators, size / 4)
-    result = align(*pair, START, steps=1, dof=dof).matrix
+    result = align(*pair, START, coverage=COVERAGE, steps=1, dof=dof).matrix
     if dof != "affine":  # of which the reference is the first order
         turn = np.tensordot(free[:3], generators[:3], 1)
         linear = Rotation.from_rotvec([turn[2, 1], turn[0, 2], turn[1, 0]]).as_matrix()

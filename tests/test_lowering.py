@@ -89,10 +89,10 @@ def level(size: int, dof: str, starts: int = 0):
     align = functools.partial(gauss_newton.align, dof=dof)
     start = array(3, 4)
     if starts:
-        align = jax.vmap(align, (None, None, None, 0, None, None, None))
+        align = jax.vmap(align, (None, None, None, 0, *(None,) * 4))
         start = array(starts, 3, 4)
     points, steps = (array(size**2, dtype=jnp.int32),) * 2, array(dtype=jnp.int32)
-    return align, (image, image, points, start, array(), steps, array())
+    return align, (image, image, points, start, array(), array(), steps, array())
 
 
 PROGRAMS = {

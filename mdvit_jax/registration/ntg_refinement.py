@@ -8,7 +8,6 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import optimize
 
 from mdvit_jax.registration import gauss_newton, levels, similarity_metrics
 
@@ -28,6 +27,8 @@ def refine(
     Returns:
         4×4, world RAS+ mm.
     """
+    from scipy import optimize  # slow to import, and seldom needed
+
     for size in _SIZES:
         start = pair.to_voxels(fixed_to_moving, size).astype(np.float32)
         increment = optimize.minimize(
@@ -53,7 +54,9 @@ def _value_and_gradient(increment: np.ndarray, program, *arguments):
 def _program(dof: str):
     def value(increment, start, fixed, moving):
         matrix = _matrix(increment, start, dof)
-        return similarity_metrics.ntg(fixed, moving, matrix, weight=fixed.weight)
+        # Taken at the start: the weight must not pull at the matrix.
+        weight = similarity_metrics.joint_weight(fixed, moving, start)
+        return similarity_metrics.ntg(fixed, moving, matrix, weight=weight)
 
     return jax.jit(jax.value_and_grad(value))
 

@@ -37,9 +37,11 @@ def blurred(volume):
     return ndimage.convolve(volume, kernel / kernel.sum(), mode="constant")
 
 
-def features(level: Level):
-    """The normalised image, the normalised outline, and the foreground."""
-    inside = (level.inside > 0.5).astype(float)
+def features(level: Level, coverage: float):
+    """The normalised image, the normalised outline, and the voxels that count."""
+    tissue = (level.inside > 0.5) & (blurred(level.inside) >= coverage)
+    inside = tissue.astype(float)
+    counted = inside * (blurred(inside) >= coverage)
     count = blurred(inside) + 1e-6
     mean = blurred(inside * level.image) / count
     variance = blurred(inside * level.image**2) / count - mean**2
@@ -47,7 +49,7 @@ def features(level: Level):
     around = blurred(level.inside)
     variance = blurred(level.inside**2) - around**2
     outline = (level.inside - around) / np.sqrt(np.maximum(variance, 0) + 0.1**2)
-    return image, outline, inside
+    return image * counted, outline, counted
 
 
 def sampled(volume, matrix):
@@ -70,9 +72,10 @@ def lowest(volume, matrix):
     return result
 
 
-def terms(fixed: Level, moving: Level, matrix, weight: float, held=None):
+def terms(fixed: Level, moving: Level, matrix, weight: float, coverage, held=None):
     """The residuals under a matrix; β and the voxels that count may be held fixed."""
-    (f, f_outline, f_inside), (m, m_outline, m_inside) = map(features, (fixed, moving))
+    f, f_outline, f_inside = features(fixed, coverage)
+    m, m_outline, m_inside = features(moving, coverage)
     shape, there = f.shape, lowest(m_inside * moving.weight, matrix)
     both = (f_inside * fixed.weight).ravel() * (there >= 0.999)
     trust = fixed.weight.ravel() * lowest(moving.weight, matrix)
@@ -110,17 +113,17 @@ def inverted(matrix):
     return np.concatenate([linear, -linear @ matrix[:, 3:]], axis=1)
 
 
-def step(fixed: Level, moving: Level, matrix, weight: float, generators):
+def step(fixed: Level, moving: Level, matrix, weight: float, coverage, generators):
     """The free parameters of one damped step, by differences of the residuals."""
     size = len(fixed.image)
     count, radius, h = len(generators) + 3, size / 4, 1e-6
-    start = terms(fixed, moving, matrix, weight)
-    back = terms(moving, fixed, inverted(matrix), weight)
+    start = terms(fixed, moving, matrix, weight, coverage)
+    back = terms(moving, fixed, inverted(matrix), weight, coverage)
 
     def residual(free):
         to = moved(matrix, free, generators, radius)
-        one = terms(fixed, moving, to, weight, start)
-        other = terms(moving, fixed, inverted(to), weight, back)
+        one = terms(fixed, moving, to, weight, coverage, start)
+        other = terms(moving, fixed, inverted(to), weight, coverage, back)
         return np.concatenate([one.interior, one.border, other.interior, other.border])
 
     at = residual(np.zeros(count))
