@@ -49,7 +49,7 @@ def logarithm(matrix: np.ndarray) -> np.ndarray:
 
 
 def average(matrices: Sequence[np.ndarray]) -> np.ndarray:
-    """The mean m of affine transforms: that for which the logs of m⁻¹ · matrix add to 0.
+    """The mean m of affine transforms, for which the logs of m⁻¹ · matrix add up to 0.
 
     It favours none, does not depend on their order, and follows a change of the world
     on either side: the mean of a · matrix · b is a · mean · b, and the mean of the
