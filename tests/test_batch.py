@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mdvit_jax import __main__, errors, transforms
-from mdvit_jax.cli.batch import pair_outputs, run_batch
+from mdvit_jax.cli.batch import part_tables, run_batch
 from mdvit_jax.io import coerce, image, lock, nifti
 from mdvit_jax.registration import quality, register, similarity_metrics
 from oracle import heads
@@ -265,7 +265,7 @@ def test_a_csv_that_is_not_there(folder, capsys):
 
 
 def test_a_second_batch_in_the_folder_is_refused(folder, quick, capsys):
-    with pair_outputs.hold_folder(folder / "r"):
+    with part_tables.hold_folder(folder / "r"):
         assert run(folder, GOOD) == lock.Taken.exit_code
     message = capsys.readouterr().err
     assert "another mdvit batch is writing to" in message and message.count("\n") == 1

@@ -18,6 +18,7 @@ from scipy.spatial.transform import Rotation
 from mdvit_jax import __main__, transforms
 from mdvit_jax.cli.register import run_register
 from mdvit_jax.io import image as images
+from mdvit_jax.plots import planes
 from mdvit_jax.registration import qc, quality, similarity_metrics
 from oracle.run import untrained
 from test_loop import config as tiny_config
@@ -210,9 +211,10 @@ def test_the_picture(done):
 
 
 def test_the_planes_go_through_the_centre_but_beside_the_falx():
-    low, high, centre = np.zeros(3), np.array([160.0, 200, 150]), np.array([80, 90, 70])
-    places = [qc._plane(low, high, centre, cut).affine[cut, 3] for cut in range(3)]
-    assert places[1:] == [90, 70] and places[0] == pytest.approx(80 + 0.12 * 160)
+    box = planes.Box(np.zeros(3), np.array([160.0, 200, 150]), np.array([80, 90, 70]))
+    places = {p.name: box.grid(p).affine[p.axis, 3] for p in planes.PLANES}
+    assert places["Coronal"] == 90 and places["Axial"] == 70
+    assert places["Sagittal"] == pytest.approx(80 + 0.12 * 160)
 
 
 def test_the_report(scans, done):

@@ -62,7 +62,10 @@ def add_parser(subparsers) -> None:
         help="the image that is resampled, of one volume or a series",
     )
     parser.add_argument(
-        "--reference", metavar="IMAGE", required=True, help="the output is on its grid"
+        "--reference",
+        metavar="IMAGE",
+        required=True,
+        help="the output is on its grid; mni152 and mni152-2mm are templates",
     )
     parser.add_argument(
         "--output", metavar="IMAGE", required=True, help=".nii.gz, .nii, .mgz or .mgh"
@@ -99,7 +102,7 @@ def add_parser(subparsers) -> None:
 def apply_transform(options: argparse.Namespace) -> int:
     """Run the command with its options; return its exit code."""
     # Imported here: --help need not wait for them.
-    from mdvit_jax.io import nifti, output_paths, series
+    from mdvit_jax.io import coerce, output_paths, series
     from mdvit_jax.transforms import application
 
     if options.labels and options.interpolation in ("cubic", "lanczos"):
@@ -119,7 +122,7 @@ def apply_transform(options: argparse.Namespace) -> int:
         moving = series.open_continuous_series(
             options.moving, cure="add --labels, or --interpolation if it is an image"
         )
-    reference = nifti.read_grid(options.reference)
+    reference = coerce.to_grid(options.reference, options.reference)
     is_complete = application.write_resampled(
         options.output,
         moving,
@@ -154,9 +157,9 @@ def _read_chain(options: argparse.Namespace, reference, moving):
 
 
 def _read_grid(path: str | None):
-    from mdvit_jax.io import nifti
+    from mdvit_jax.io import coerce
 
-    return None if path is None else nifti.read_grid(path)
+    return None if path is None else coerce.to_grid(path, path)
 
 
 def _invert(chain: list, name: str) -> list:

@@ -60,13 +60,13 @@ def convert_transform(options: argparse.Namespace) -> int:
     import numpy as np
 
     from mdvit_jax import transforms
-    from mdvit_jax.io import nifti, output_paths
+    from mdvit_jax.io import coerce, output_paths
 
     named = options.fixed, options.moving
     output_paths.check_not_input(options.output, filter(None, (options.input, *named)))
     output_paths.check_writable(options.output)
     output_paths.check_new(options.output, options.overwrite)
-    fixed, moving = (None if p is None else nifti.read_grid(p) for p in named)
+    fixed, moving = (None if p is None else coerce.to_grid(p, p) for p in named)
     matrix = transforms.read(
         options.input, fixed=fixed, moving=moving, format=options.source
     )

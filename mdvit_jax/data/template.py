@@ -7,7 +7,7 @@ import ml_collections
 import numpy as np
 
 from mdvit_jax.data import conform
-from mdvit_jax.io import image
+from mdvit_jax.io import image, named_templates
 
 CSF, GREY, WHITE = 1, 2, 3  # label values of the tissue maps made from MNI152
 
@@ -44,10 +44,9 @@ def mni152() -> tuple[image.Image, image.Image, image.Image]:
     # Imported here: it takes a second or two, and only this function needs it.
     from nilearn import datasets
 
-    template = datasets.load_mni152_template(resolution=1)
-    affine = np.asarray(template.affine, np.float64)
-    mask = np.asarray(datasets.load_mni152_brain_mask(resolution=1).dataobj) > 0
-    brain = np.where(mask, np.asarray(template.dataobj, np.float32), np.float32(0))
+    template = named_templates.load("mni152")
+    affine, mask = template.affine, template.data > 0
+    brain = template.data.astype(np.float32) / template.data.max()
     grey = np.asarray(datasets.load_mni152_gm_template(resolution=1).dataobj)
     white = np.asarray(datasets.load_mni152_wm_template(resolution=1).dataobj)
     # In the order fluid, grey, white; a tie goes to the first.

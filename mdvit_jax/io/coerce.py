@@ -1,4 +1,4 @@
-"""What a caller may pass as an image: a path, a nibabel image, an array."""
+"""What a caller may pass as an image: a path, a template's name, a nibabel image …"""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 
 from mdvit_jax import errors
-from mdvit_jax.io import headers, image, nifti, voxels
+from mdvit_jax.io import headers, image, named_templates, nifti, voxels
 from mdvit_jax.io.grid import Grid
 from mdvit_jax.io.image import Image
 
@@ -20,7 +20,7 @@ def to_image(source: Any, name: str) -> Image:
     An array alone has its voxel indices as millimetres.
 
     Args:
-        source: one of these, or an `Image`.
+        source: one of these, one of `named_templates.NAMES`, or an `Image`.
         name: of the image in messages, where it has no path.
 
     Raises:
@@ -28,6 +28,8 @@ def to_image(source: Any, name: str) -> Image:
     """
     if isinstance(source, Image):
         return source
+    if named_templates.is_name(source):
+        return named_templates.load(str(source))
     if isinstance(source, str | Path):
         return image.load(source)
     if isinstance(source, nib.spatialimages.SpatialImage):
@@ -43,6 +45,8 @@ def to_grid(source: Any, name: str) -> Grid:
     """
     if isinstance(source, Grid):
         return source
+    if named_templates.is_name(source):
+        return named_templates.load(str(source)).grid
     if isinstance(source, str | Path):
         return nifti.read_grid(source)
     if isinstance(source, nib.spatialimages.SpatialImage):

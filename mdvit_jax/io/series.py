@@ -9,7 +9,7 @@ import numpy as np
 
 from mdvit_jax import errors
 from mdvit_jax.io import labels as label_maps
-from mdvit_jax.io import nifti, voxels
+from mdvit_jax.io import named_templates, nifti, voxels
 from mdvit_jax.io.grid import Grid
 
 
@@ -37,7 +37,7 @@ def open_series(path: str | Path, *, labels: bool = False) -> Series:
     Voxels that are NaN or infinite become 0, with a warning.
 
     Args:
-        path: of the file.
+        path: of the file, or one of `named_templates.NAMES`.
         labels: whole numbers are needed; the volumes are integers.
 
     Raises:
@@ -45,6 +45,10 @@ def open_series(path: str | Path, *, labels: bool = False) -> Series:
             series of volumes of real numbers. For labels, the iteration raises it where
             a value is not a whole number.
     """
+    if named_templates.is_name(path):
+        template = named_templates.load(str(path))
+        one = iter([template.data])
+        return Series(template.grid, template.header, (), template.dtype, one)
     grid, lengths, header, stored = nifti.open_file(
         path, check_shape=nifti.accept_series
     )

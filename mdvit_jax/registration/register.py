@@ -155,9 +155,10 @@ def register(
     give equal bits on the same machine.
 
     Args:
-        fixed: the image that stays: a path, a nibabel image, or a pair of an array
-            [x, y, z] and its 4×4 affine (voxel indices → world RAS+ mm). Two arrays
-            without affines have voxel indices as millimetres.
+        fixed: the image that stays: a path, "mni152" or "mni152-2mm" (the brain that
+            nilearn ships, in voxels of 1 or 2 mm), a nibabel image, or a pair of an
+            array [x, y, z] and its 4×4 affine (voxel indices → world RAS+ mm). Two
+            arrays without affines have voxel indices as millimetres.
         moving: the image that is aligned to it.
         dof: "rigid", "similarity" (rigid and one scale) or "affine".
         contrast: "same" minimises NTG at last, which asks for contrasts that are alike;

@@ -1,7 +1,8 @@
 """The pairs of a batch: a CSV file of fixed and moving images.
 
 Columns: fixed and moving; optionally name, fixed_mask, moving_mask and labels. Others
-are ignored, their order is free. Relative paths start at the file's folder.
+are ignored, their order is free. Relative paths start at the file's folder; the names
+of templates (mni152) are none.
 """
 
 import os
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mdvit_jax import errors
-from mdvit_jax.io import csv_table
+from mdvit_jax.io import csv_table, named_templates
 
 COLUMNS = ("fixed", "moving", "name", "fixed_mask", "moving_mask", "labels")
 _ENDING = re.compile(r"\.(nii|mgz|mgh|hdr|img|mnc|nrrd)?(\.gz)?$", re.IGNORECASE)
@@ -23,7 +24,8 @@ class Row(NamedTuple):
 
     Attributes:
         name: what its outputs are called.
-        fixed, moving: the images; whether they are there shows when it is its turn.
+        fixed, moving: the images, absolute paths or names of templates; whether they
+            are there shows when it is its turn.
         fixed_mask, moving_mask: where they count; None is everywhere.
         labels: of the moving image, resampled like it; None if there are none.
     """
@@ -81,5 +83,7 @@ def _from_cells(path: Path, number: int, cells: Mapping[str, str]) -> Row:
 
 def _path(table_path: Path, cell: str) -> Path:
     """Where a cell's file is."""
+    if named_templates.is_name(cell):
+        return Path(cell)
     # A ~ of somebody who is not known is part of the name, as in a shell.
-    return table_path.parent / os.path.expanduser(cell)
+    return (table_path.parent / os.path.expanduser(cell)).absolute()

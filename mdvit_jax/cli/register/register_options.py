@@ -16,7 +16,8 @@ _USAGE = "mdvit register --fixed IMAGE --moving IMAGE [options]"
 _DESCRIPTION = """\
 Align two images of heads or brains of any contrast and orientation.
 
-  mdvit register --fixed MNI152.nii.gz --moving T1.nii.gz --output T1_in_MNI152.nii.gz
+  mdvit register --fixed mni152 --moving T1.nii.gz --output T1_in_MNI152.nii.gz
+  mdvit register --fixed F.nii.gz --moving M.nii.gz --output M_on_F.nii.gz
                  --transform T.tfm --qc T.png
   mdvit register --fixed T1.nii.gz --moving T2.nii.gz --dof rigid
                  --header-only T2_on_T1.nii.gz
@@ -102,7 +103,13 @@ def check(options: argparse.Namespace) -> None:
 
 def _add_images(group) -> None:
     add = group.add_argument
-    add("--fixed", metavar="IMAGE", required=True, help="the image that stays")
+    add(
+        "--fixed",
+        metavar="IMAGE",
+        required=True,
+        help="the image that stays: a file, or mni152 or mni152-2mm, the brain of "
+        "MNI152 in voxels of 1 or 2 mm, which nilearn brings",
+    )
     add(
         "--moving",
         metavar="IMAGE",

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 import mdvit_jax
-from mdvit_jax.io import atomic, gzip_files
+from mdvit_jax.io import atomic, gzip_files, named_templates
 from mdvit_jax.io.grid import Grid
 from mdvit_jax.registration.register import Registration
 
@@ -88,9 +88,11 @@ def write(path: str | Path, content: Mapping[str, Any]) -> None:
 
 
 def _file(path: str, grid: Grid | None) -> dict[str, Any]:
-    """Of a pair of files, the checksum is that of the voxels."""
-    pair = path.lower().endswith((".hdr", ".img", ".hdr.gz", ".img.gz"))
-    with open(gzip_files.image_files(path)[-1] if pair else path, "rb") as file:
+    """Of a pair of files the checksum is that of the voxels, of a name nilearn's."""
+    source: Path = named_templates.source_file(path)
+    if path.lower().endswith((".hdr", ".img", ".hdr.gz", ".img.gz")):
+        source = gzip_files.image_files(path)[-1]
+    with open(source, "rb") as file:
         description = {
             "path": path,
             "sha256": hashlib.file_digest(file, "sha256").hexdigest(),

@@ -14,7 +14,7 @@ import numpy as np
 from mdvit_jax import transforms
 from mdvit_jax.cli import startup
 from mdvit_jax.cli.register import register_outputs
-from mdvit_jax.io import image, reheader, series
+from mdvit_jax.io import coerce, reheader, series
 from mdvit_jax.registration import quality
 from mdvit_jax.registration.register import Registration, register
 from mdvit_jax.transforms import application
@@ -89,8 +89,8 @@ def _registered(options) -> tuple[Registration, dict[str, Any]]:
         # Imported here: flax and orbax take seconds, and only --checkpoint needs them.
         from mdvit_jax.training import pretrained
 
-        fixed, moving = image.load(fixed), image.load(moving)
         names = options.fixed, options.moving
+        fixed, moving = map(coerce.to_image, (fixed, moving), names)
         start = pretrained.estimate(options.checkpoint, (fixed, moving), names)
         _log.debug("Starting from %s.", start.network)
         init, details["init"] = start.matrix, start.network
