@@ -8,7 +8,10 @@ from mdvit_jax.cli.main import main
 from mdvit_jax.registration import register
 from mdvit_jax.transforms import resampling
 
-COMMANDS = ("register", "batch", "apply", "convert", "prepare", "ablation", "export")
+COMMANDS = (
+    *("register", "batch", "template", "apply", "convert"),
+    *("prepare", "ablation", "export"),
+)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from mdvit_jax import errors, register, transforms
+from mdvit_jax import errors, transforms
 from mdvit_jax.registration import group_template
 from mdvit_jax.registration.group_template import build_template
 from oracle import heads
@@ -86,8 +86,6 @@ def test_its_grid_holds_the_heads_and_lies_along_the_world(group):
 def test_two_meet_half_way(two):
     to_one, to_other = (result.matrix for result in two.registrations)
     assert apart(to_one @ to_other, np.eye(4)) < 1e-6
-    direct = register(*(seen(matrix) for matrix in RIGID), dof="rigid").matrix
-    assert apart(transforms.power(direct, 0.5), to_other) < 0.03 * VOXEL
     linear = to_one[:3, :3]
     assert np.abs(linear @ linear.T - np.eye(3)).max() < 1e-6
     assert apart(
@@ -95,19 +93,16 @@ def test_two_meet_half_way(two):
     ) < (0.1 * VOXEL)
 
 
-def test_the_order_does_not_matter(two):
-    back = build_template([seen(matrix) for matrix in RIGID[::-1]], dof="rigid")
-    for one, other in zip(two.registrations, back.registrations[::-1], strict=True):
-        assert apart(one.matrix, other.matrix) < 0.01
-    assert back.template.grid.shape == two.template.grid.shape
-    assert np.allclose(back.template.data, two.template.data, atol=1e-4)
-
-
-def test_without_an_end_it_says_so(monkeypatch):
+def test_the_order_does_not_matter(monkeypatch):
     monkeypatch.setattr(group_template, "_ROUNDS", 1)
-    result = build_template([seen(matrix) for matrix in RIGID], dof="rigid", voxel=8)
-    assert not result.converged and len(result.rounds) == 2
-    assert result.template.grid.voxel_sizes == pytest.approx([8, 8, 8])
+    scans = [seen(matrix) for matrix in RIGID]
+    there = build_template(scans, dof="rigid", voxel=8)
+    back = build_template(scans[::-1], dof="rigid", voxel=8)
+    for one, other in zip(there.registrations, back.registrations[::-1], strict=True):
+        assert apart(one.matrix, other.matrix) < 1e-3
+    assert np.allclose(there.template.data, back.template.data, atol=1e-4)
+    assert there.template.grid.voxel_sizes == pytest.approx([8, 8, 8])
+    assert not there.converged and len(there.rounds) == 2
 
 
 def test_one_scan_is_no_group():

@@ -20,10 +20,12 @@ from mdvit_jax.cli import (
 )
 from mdvit_jax.cli.batch import batch_options
 from mdvit_jax.cli.register import register_options
+from mdvit_jax.cli.template import template_options
 
 _COMMANDS = (
     register_options,
     batch_options,
+    template_options,
     apply_transform,
     convert_transform,
     prepare_cohort,
