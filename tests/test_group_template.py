@@ -56,12 +56,12 @@ def two():
 
 def test_poses_are_recovered_and_none_is_favoured(group):
     assert group.converged
-    matrices = [result.matrix for result in group.registrations]
+    matrices = [scan.matrix for scan in group.scans]
     assert apart(transforms.average(matrices), np.eye(4)) < 1e-6
     middle = transforms.average(POSES)  # of the head at rest
     for matrix, truth in zip(matrices, POSES, strict=True):
         assert apart(matrix, truth @ np.linalg.inv(middle)) < 0.1 * VOXEL
-    assert all(result.quality.status == "ok" for result in group.registrations)
+    assert all(scan.quality.status == "ok" for scan in group.scans)
 
 
 def test_the_average_becomes_sharper(group):
@@ -69,7 +69,7 @@ def test_the_average_becomes_sharper(group):
     assert last.sharpness > 1.1 * first.sharpness
     # As sharp as a scan that is resampled as the template's are, nearly.
     grid = group.template.grid
-    alone = transforms.resample(*seen(POSES[0]), group.registrations[0].matrix, grid)
+    alone = transforms.resample(*seen(POSES[0]), group.scans[0].matrix, grid)
     both = alone.ravel(), group.template.data.ravel()
     assert np.corrcoef(*both)[0, 1] > 0.97
 
@@ -84,7 +84,7 @@ def test_its_grid_holds_the_heads_and_lies_along_the_world(group):
 
 
 def test_two_meet_half_way(two):
-    to_one, to_other = (result.matrix for result in two.registrations)
+    to_one, to_other = (scan.matrix for scan in two.scans)
     assert apart(to_one @ to_other, np.eye(4)) < 1e-6
     linear = to_one[:3, :3]
     assert np.abs(linear @ linear.T - np.eye(3)).max() < 1e-6
@@ -98,7 +98,7 @@ def test_the_order_does_not_matter(monkeypatch):
     scans = [seen(matrix) for matrix in RIGID]
     there = build_template(scans, dof="rigid", voxel=8)
     back = build_template(scans[::-1], dof="rigid", voxel=8)
-    for one, other in zip(there.registrations, back.registrations[::-1], strict=True):
+    for one, other in zip(there.scans, back.scans[::-1], strict=True):
         assert apart(one.matrix, other.matrix) < 1e-3
     assert np.allclose(there.template.data, back.template.data, atol=1e-4)
     assert there.template.grid.voxel_sizes == pytest.approx([8, 8, 8])

@@ -45,26 +45,26 @@ def calls(monkeypatch):
         result.append(([scan.name for scan in scans], dof, voxel))
         images = [coerce.to_image(scan, "it") for scan in scans]
         status = "failed" if "sub-c_ses-1_T1w.nii.gz" in result[-1][0] else "ok"
-        measures = similarity_metrics.Measures(0.5, 0.25, 0.9)
-        template = images[0]._replace(header=None)
-        registrations = [
-            register.Registration(
-                shift(4.0 * i),
-                quality.Quality(status, ("not alike",) * (status == "failed")),
-                measures,
-                measures,
-                transforms.decompose(shift(4.0 * i), np.zeros(3)),
-                None,
-                template,
-                one,
-                None,
-            )
-            for i, one in enumerate(images)
+        verdict = quality.Quality(status, ("not alike",) * (status == "failed"))
+        placed = [
+            group_template.Placed(shift(4.0 * i), verdict) for i in range(len(images))
         ]
+        template = images[0]._replace(header=None)
         rounds = [group_template.Round(0.5, 3.0), group_template.Round(0.75, 0.0)]
-        return group_template.GroupTemplate(template, registrations, rounds, True)
+        return group_template.GroupTemplate(template, placed, rounds, True)
+
+    def check_only(fixed, moving, *, dof, init, moving_mask, refine):
+        assert not refine
+        measures = similarity_metrics.Measures(0.5, 0.25, 0.9)
+        parts = transforms.decompose(init, np.zeros(3))
+        known = quality.Quality("check", ("from the template itself",))
+        one = coerce.to_image(moving, "it")
+        return register.Registration(
+            init, known, measures, measures, parts, None, fixed, one, None
+        )
 
     monkeypatch.setattr(group_template, "build_template", build)
+    monkeypatch.setattr(register, "register", check_only)
     return result
 
 

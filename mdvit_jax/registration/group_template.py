@@ -7,7 +7,6 @@ registered to: it begins with the centres laid on each other, in the orientation
 headers. After Joshi et al. (2004), and Reuter et al. (2012) for scans of one person.
 """
 
-import dataclasses
 import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -17,9 +16,10 @@ import numpy as np
 from mdvit_jax import errors, transforms
 from mdvit_jax.io import coerce, image
 from mdvit_jax.io.image import Image
-from mdvit_jax.registration.foreground import Foreground, segment_foreground
-from mdvit_jax.registration.register import Registration, register
-from mdvit_jax.registration.scan_average import average_scans
+from mdvit_jax.registration.foreground import segment_foreground
+from mdvit_jax.registration.quality import Quality
+from mdvit_jax.registration.register import register
+from mdvit_jax.registration.scan_average import Head, average_scans
 
 TOLERANCE = 0.05  # mm, how far a round may move points when it is the last
 _ROUNDS = 20
@@ -42,6 +42,18 @@ class Round(NamedTuple):
     shift: float
 
 
+class Placed(NamedTuple):
+    """Where a scan lies.
+
+    Attributes:
+        matrix: 4×4 template → scan, world RAS+ mm.
+        quality: of the last registration to the average of the others.
+    """
+
+    matrix: np.ndarray
+    quality: Quality
+
+
 class GroupTemplate(NamedTuple):
     """The average of scans in the space in their middle.
 
@@ -50,16 +62,14 @@ class GroupTemplate(NamedTuple):
             least half of the scans have foreground it is the mean of these, each scaled
             so that 0 and 1 are the 0.5th and 99.5th percentile of its foreground;
             elsewhere it is 0.
-        registrations: of each scan, in the given order. The fixed image is the
-            template, the matrix goes from it to the scan; the measures and the quality
-            are those of the last registration to the average of the others.
+        scans: where each lies, in the given order.
         rounds: one after the other; the last one is that of the template, after which
             there were no registrations.
         converged: whether the last registrations moved no point by `TOLERANCE`.
     """
 
     template: Image
-    registrations: list[Registration]
+    scans: list[Placed]
     rounds: list[Round]
     converged: bool
 
@@ -92,33 +102,31 @@ def build_template(
     names = [f"scan {number}" for number in range(1, len(scans) + 1)]
     images = [coerce.to_image(*pair) for pair in zip(scans, names, strict=True)]
     masks = list(masks or [None] * len(scans))
-    foregrounds = [
-        _segment(*triple) for triple in zip(images, masks, names, strict=True)
-    ]
+    heads = [_cut_out(*triple) for triple in zip(images, masks, names, strict=True)]
     if voxel is None:
         sizes = [scan.grid.voxel_sizes for scan in images]
         voxel = round(float(np.exp(np.mean(np.log(sizes)))), 3)
-    matrices = _lay_centres_together(foregrounds)
-    average = average_scans(foregrounds, matrices, _COARSE)
+    matrices = _lay_centres_together(heads)
+    average = average_scans(heads, matrices, _COARSE)
     rounds: list[Round] = []
     converged = False
     while not converged and len(rounds) < _ROUNDS:
-        registrations = []
-        for scan, foreground, mask, matrix in zip(
-            images, foregrounds, masks, matrices, strict=True
+        to_others, qualities = [], []
+        for scan, head, mask, matrix in zip(
+            images, heads, masks, matrices, strict=True
         ):
             # An average that the scan is part of would hold it where it is.
-            others = average.without(foreground, matrix)
-            registrations.append(
-                register(
-                    (others.image, others.grid.affine),
-                    scan,
-                    dof=dof,
-                    init=matrix if rounds else "com",
-                    moving_mask=mask,
-                )
+            others = average.without(head, matrix)
+            result = register(
+                (others.image, others.grid.affine),
+                scan,
+                dof=dof,
+                init=matrix if rounds else "com",
+                moving_mask=mask,
             )
-        moved = _move(matrices, [result.matrix for result in registrations])
+            to_others.append(result.matrix)
+            qualities.append(result.quality)
+        moved = _move(matrices, to_others)
         shift = _largest_shift(average.points(_SPACING), matrices, moved)
         rounds.append(Round(average.sharpness(), shift))
         _log.info(
@@ -128,31 +136,26 @@ def build_template(
             rounds[-1].sharpness,
         )
         matrices, converged = moved, shift < TOLERANCE
-        average = average_scans(foregrounds, matrices, _COARSE)
+        average = average_scans(heads, matrices, _COARSE)
     rounds.append(Round(average.sharpness(), 0.0))
-    average = average_scans(foregrounds, matrices, voxel)
+    average = average_scans(heads, matrices, voxel)
     template = image.from_array(average.image, average.grid.affine)
-    results = [
-        dataclasses.replace(
-            result,
-            matrix=matrix,
-            components=transforms.decompose(matrix, result.pair.fixed.centre),
-            fixed=template,
-        )
-        for result, matrix in zip(registrations, matrices, strict=True)
-    ]
-    return GroupTemplate(template, results, rounds, converged)
+    placed = [Placed(*pair) for pair in zip(matrices, qualities, strict=True)]
+    return GroupTemplate(template, placed, rounds, converged)
 
 
-def _segment(scan: Image, mask: Any, name: str) -> Foreground:
+def _cut_out(scan: Image, mask: Any, name: str) -> Head:
     name = scan.path or name
     inside = None if mask is None else coerce.to_mask(mask, scan, name)
-    return segment_foreground(scan.data, scan.affine, mask=inside, name=name)
+    foreground = segment_foreground(scan.data, scan.affine, mask=inside, name=name)
+    return Head(
+        foreground.image, foreground.inside, foreground.affine, foreground.centre
+    )
 
 
-def _lay_centres_together(foregrounds: Sequence[Foreground]) -> list[np.ndarray]:
+def _lay_centres_together(heads: Sequence[Head]) -> list[np.ndarray]:
     """4×4 shifts from the mean of the centres to each of them."""
-    centres = np.array([foreground.centre for foreground in foregrounds])
+    centres = np.array([head.centre for head in heads])
     result = np.tile(np.eye(4), (len(centres), 1, 1))
     result[:, :3, 3] = centres - centres.mean(0)
     return list(result)

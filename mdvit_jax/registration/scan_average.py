@@ -8,9 +8,24 @@ from scipy import ndimage
 
 from mdvit_jax import transforms
 from mdvit_jax.io.grid import Grid
-from mdvit_jax.registration.foreground import Foreground
 
 _RIM = 3.0  # mm of the average that its sharpness leaves out
+
+
+class Head(NamedTuple):
+    """What is averaged of a scan: its foreground, see `Foreground`, without the rest.
+
+    Attributes:
+        image: [x, y, z] float32, 0 to 1 within the foreground, 0 outside.
+        inside: [x, y, z] bool.
+        affine: 4×4, voxel indices → world RAS+ mm.
+        centre: [3] of the foreground, world RAS+ mm.
+    """
+
+    image: np.ndarray
+    inside: np.ndarray
+    affine: np.ndarray
+    centre: np.ndarray
 
 
 class Average(NamedTuple):
@@ -41,9 +56,9 @@ class Average(NamedTuple):
         mean = self.brightness / np.maximum(self.inside, 0.5)
         return np.where(self.majority, mean, 0).astype(np.float32)
 
-    def without(self, scan: Foreground, to_scan: np.ndarray) -> "Average":
+    def without(self, head: Head, to_scan: np.ndarray) -> "Average":
         """The average of the others."""
-        brightness, inside = _warp(scan, to_scan, self.grid)
+        brightness, inside = _warp(head, to_scan, self.grid)
         return Average(
             self.grid,
             self.brightness - brightness,
@@ -68,42 +83,40 @@ class Average(NamedTuple):
 
 
 def average_scans(
-    scans: Sequence[Foreground], matrices: Sequence[np.ndarray], voxel: float
+    heads: Sequence[Head], matrices: Sequence[np.ndarray], voxel: float
 ) -> Average:
     """Add up scans in one space.
 
     Args:
-        scans: their foregrounds.
+        heads: theirs.
         matrices: 4×4 each, from that space to the scan, world RAS+ mm.
         voxel: mm, of the grid.
     """
-    grid = _surrounding_grid(scans, matrices, voxel)
+    grid = _surrounding_grid(heads, matrices, voxel)
     brightness, inside = np.zeros(grid.shape), np.zeros(grid.shape)
-    for scan, matrix in zip(scans, matrices, strict=True):
-        warped = _warp(scan, matrix, grid)
+    for head, matrix in zip(heads, matrices, strict=True):
+        warped = _warp(head, matrix, grid)
         brightness += warped[0]
         inside += warped[1]
-    return Average(grid, brightness, inside, len(scans))
+    return Average(grid, brightness, inside, len(heads))
 
 
-def _warp(
-    scan: Foreground, matrix: np.ndarray, grid: Grid
-) -> tuple[np.ndarray, np.ndarray]:
+def _warp(head: Head, matrix: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     """Image and foreground of a scan on a grid, [x, y, z] float32."""
     image, inside = (
-        transforms.resample(data, scan.affine, matrix, grid)
-        for data in (scan.image, scan.inside.astype(np.float32))
+        transforms.resample(data, head.affine, matrix, grid)
+        for data in (head.image, head.inside.astype(np.float32))
     )
     return image, inside
 
 
 def _surrounding_grid(
-    scans: Sequence[Foreground], matrices: Sequence[np.ndarray], voxel: float
+    heads: Sequence[Head], matrices: Sequence[np.ndarray], voxel: float
 ) -> Grid:
     corners = []
-    for scan, matrix in zip(scans, matrices, strict=True):
-        ends = np.array([*np.ndindex(2, 2, 2)]) * (np.array(scan.image.shape) - 1)
-        to_space = np.linalg.inv(matrix) @ scan.affine
+    for head, matrix in zip(heads, matrices, strict=True):
+        ends = np.array([*np.ndindex(2, 2, 2)]) * (np.array(head.image.shape) - 1)
+        to_space = np.linalg.inv(matrix) @ head.affine
         corners.append(ends @ to_space[:3, :3].T + to_space[:3, 3])
     low = np.floor(np.min(corners, axis=(0, 1)) / voxel).astype(int)
     high = np.ceil(np.max(corners, axis=(0, 1)) / voxel).astype(int)

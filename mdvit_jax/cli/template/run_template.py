@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import mdvit_jax
 from mdvit_jax import errors
@@ -19,7 +18,7 @@ from mdvit_jax.cli.batch.pair_task import PairTask
 from mdvit_jax.cli.template import scan_groups
 from mdvit_jax.cli.template.scan_groups import ScanGroup
 from mdvit_jax.io import atomic, image, series
-from mdvit_jax.registration import group_template, quality
+from mdvit_jax.registration import group_template, quality, register
 from mdvit_jax.registration.group_template import GroupTemplate
 
 _DESCRIPTION = "template.json"
@@ -64,12 +63,9 @@ def _run_group(group: ScanGroup, options: argparse.Namespace) -> int:
             voxel=options.voxel,
         )
         seconds = (time.monotonic() - begin) / len(tasks)
-        rows = [
-            results_csv.describe_registration(task.row, registration, seconds, "")
-            for task, registration in zip(tasks, result.registrations, strict=True)
-        ]
         try:
-            _write(group, tasks, result, _describe(group, result, dof, options))
+            rows = _write(group, tasks, result, seconds)
+            _write_description(group, result, dof, options)
             results_csv.write(group.folder / part_tables.WHOLE, rows)
         except errors.UserError:  # nothing half-written
             for path in _list_outputs(group, tasks):
@@ -162,33 +158,39 @@ def _check(group: ScanGroup, tasks: Sequence[PairTask], overwrite: bool) -> None
 
 
 def _write(
-    group: ScanGroup,
-    tasks: Sequence[PairTask],
-    result: GroupTemplate,
-    description: dict[str, Any],
-) -> None:
+    group: ScanGroup, tasks: Sequence[PairTask], result: GroupTemplate, seconds: float
+) -> list[results_csv.Result]:
+    """Write the template and what there is of each scan; return the rows of the table.
+
+    The measures of the table are those of the scan on the template.
+    """
     path = group.folder / scan_groups.TEMPLATE
     template = result.template
     image.save(path, template.data, template.grid)
     # Files that name their images are to name the template's.
     template = template._replace(grid=template.grid._replace(file=str(path)))
-    for task, registration in zip(tasks, result.registrations, strict=True):
-        labels = task.row.labels
-        pair_outputs.write(
-            task.outputs,
-            dataclasses.replace(registration, fixed=template),
-            series.open_series(labels, labels=True) if labels else None,
-            task.options,
+    rows = []
+    for task, placed in zip(tasks, result.scans, strict=True):
+        row = task.row
+        registration = register.register(
+            template,
+            row.moving,
+            dof=task.options.dof,
+            init=placed.matrix,
+            moving_mask=row.moving_mask,
+            refine=False,
         )
-    text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
-    with errors.explain_write_errors(group.folder):
-        atomic.write_text(group.folder / _DESCRIPTION, text, errors="backslashreplace")
+        registration = dataclasses.replace(registration, quality=placed.quality)
+        labels = series.open_series(row.labels, labels=True) if row.labels else None
+        pair_outputs.write(task.outputs, registration, labels, task.options)
+        rows.append(results_csv.describe_registration(row, registration, seconds, ""))
+    return rows
 
 
-def _describe(
+def _write_description(
     group: ScanGroup, result: GroupTemplate, dof: str, options: argparse.Namespace
-) -> dict[str, Any]:
-    return {
+) -> None:
+    content = {
         "Sources": {row.name: str(row.moving) for row in group.rows},
         "DegreesOfFreedom": dof,
         "WithinPerson": options.within_person,
@@ -207,3 +209,6 @@ def _describe(
         },
         "Command": options.command_line,
     }
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    with errors.explain_write_errors(group.folder):
+        atomic.write_text(group.folder / _DESCRIPTION, text, errors="backslashreplace")

@@ -32,7 +32,7 @@ and for each scan, as of mdvit batch,
   NAME.png            with --qc, three planes before and after
 
 The status of a scan is how well it fits the average of the others. One that is failed
-spoils the template: leave it out. Scans are held in memory, some 60 MB each at 1 mm.
+spoils the template: leave it out. Scans are held in memory, some 100 MB each at 1 mm.
 
 The exit code is 0 if it converged and all scans are ok or check, 1 if not, 2 if an
 input or an option cannot be used, and 75 if another program is writing to the folder.
