@@ -5,6 +5,8 @@ import json
 import platform
 import re
 import subprocess
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -138,6 +140,21 @@ def test_a_bids_app_is_these_commands(words, translated):
     options = parser.parse_args(["bids-app", *words.split()])
     assert bids_app.translate(options) == translated.split()
     assert parser.parse_args(translated.split()).bids == "in"
+
+
+def test_the_dockerfile_names_what_is_there():
+    root = Path(__file__).resolve().parents[1]
+    text = (root / "Dockerfile").read_text()
+    (copied, extras, entry) = (
+        re.findall(pattern, text, re.M)
+        for pattern in (r"^COPY (.*) \S+$", r"'\.\[(.*)\]'", r"^ENTRYPOINT (.*)$")
+    )
+    assert all((root / name).exists() for line in copied for name in line.split())
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    assert set(extras[0].split(",")) <= set(project["optional-dependencies"])
+    program, *words = json.loads(entry[0])
+    assert program in project["scripts"]
+    create_parser().parse_args([*words, "in", "out", "participant"])
 
 
 @pytest.mark.parametrize("name", ["x.nii.gz", "x.nii", "x.mgz", "x.mgh"])
