@@ -8,15 +8,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+import unaligned
 from mdvit_jax import __main__, errors, transforms
 from mdvit_jax.cli.batch import part_tables, run_batch
-from mdvit_jax.io import coerce, image, lock, nifti
-from mdvit_jax.registration import quality, register, similarity_metrics
+from mdvit_jax.io import image, lock, nifti
+from mdvit_jax.registration import register, thumbnail
 from oracle import heads
 
-TURNED = np.eye(4)
-TURNED[:3, :3] = [[0.98, -0.2, 0], [0.2, 0.98, 0], [0, 0, 1]]
-TURNED[:3, 3] = 3, -2, 4
+TURNED = unaligned.MATRIX
 
 
 @pytest.fixture
@@ -47,28 +46,15 @@ def quick(monkeypatch):
     """A registration that reads and checks its images but aligns nothing."""
     calls = []
 
-    def check_only(fixed, moving, *, dof, fixed_mask, moving_mask):
-        calls.append((moving.name, dof, fixed_mask and fixed_mask.name))
+    def check_only(fixed, moving, **options):
+        mask = options["fixed_mask"]
+        calls.append((moving.name, options["dof"], mask and mask.name))
         if moving.name == "bug.nii":
             raise ZeroDivisionError("a\nbug")
-        one, other = (coerce.to_image(i, "it") for i in (fixed, moving))
-        if fixed_mask:
-            coerce.to_mask(fixed_mask, one, "it")
-        measured = similarity_metrics.Measures(0.5, 0.25, 0.9)
-        word = "failed" if moving.name == "bert.nii.gz" else "ok"
-        return register.Registration(
-            TURNED,
-            quality.Quality(word, ("not alike",) * (word == "failed")),
-            measured,
-            measured,
-            transforms.decompose(TURNED, np.zeros(3)),
-            None,
-            one,
-            other,
-            None,
-        )
+        return unaligned.check_only(fixed, moving, **options)
 
     monkeypatch.setattr(register, "register", check_only)
+    monkeypatch.setattr(thumbnail, "encode", lambda result: b"a picture")
     return calls
 
 
@@ -91,7 +77,7 @@ def table(folder):
 
 def files(folder):
     result = {path.name for path in (folder / "r").iterdir()}
-    return sorted(result - {lock.NAME})
+    return sorted(result - {lock.NAME, "index.html", "pictures"})
 
 
 GOOD = "moving,fixed,age\nscans/anna.nii.gz,fixed.nii.gz,70\n"

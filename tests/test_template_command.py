@@ -10,7 +10,13 @@ import pytest
 from mdvit_jax import errors, transforms
 from mdvit_jax.cli.main import main
 from mdvit_jax.io import coerce, lock
-from mdvit_jax.registration import group_template, quality, register, similarity_metrics
+from mdvit_jax.registration import (
+    group_template,
+    quality,
+    register,
+    similarity_metrics,
+    thumbnail,
+)
 
 AFFINE = np.diag([4.0, 4, 4, 1])
 
@@ -65,6 +71,7 @@ def calls(monkeypatch):
 
     monkeypatch.setattr(group_template, "build_template", build)
     monkeypatch.setattr(register, "register", check_only)
+    monkeypatch.setattr(thumbnail, "encode", lambda result: b"a picture")
     return result
 
 
@@ -87,7 +94,7 @@ def test_what_is_written(folder, calls, capsys):
     assert calls == [([path.name for path in scans], "affine", None)]
     names = [f"sub-{person}_ses-1_T1w" for person in "ab"]
     assert files(folder / "r") == sorted(
-        ["results.csv", "template.json", "template.nii.gz"]
+        ["index.html", "pictures", "results.csv", "template.json", "template.nii.gz"]
         + [f"{name}{ending}" for name in names for ending in (".tfm", "_warped.nii.gz")]
     )
     matrix = transforms.read(folder / f"r/{names[1]}.tfm")
@@ -106,6 +113,8 @@ def test_what_is_written(folder, calls, capsys):
         rows = list(csv.DictReader(file))
     assert [row["name"] for row in rows] == names
     assert rows[1]["fixed"] == str(folder / "r/template.nii.gz")
+    assert rows[1]["image"] == f"{names[1]}_warped.nii.gz"
+    assert f"pictures/{names[1]}.webp" in (folder / "r/index.html").read_text()
     printed = capsys.readouterr().out
     assert printed.startswith("2 scans: 2 ok.\nNo scan moves any more after 1 rounds")
     assert "sharpness 0.5000 → 0.7500" in printed
@@ -120,7 +129,7 @@ def test_a_table_names_scans_and_their_labels(folder, calls):
     assert run(folder, *words, "--format", "lta", "--voxel", 2) == 0
     assert calls[0][1:] == ("similarity", 2.0)
     names = {"one.lta", "one_labels.nii.gz", "other.lta"}
-    assert names < set(files(folder / "r")) and len(files(folder / "r")) == 6
+    assert names < set(files(folder / "r")) and len(files(folder / "r")) == 8
     assert str(folder / "r/template.nii.gz") in (folder / "r/one.lta").read_text()
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from scipy import ndimage
 
 COLOUR = "#ff7a45"  # seen within the grey of the brain
-_WIDTH = 1.4  # pixels, of a line
+_WIDTH = 1.1  # pixels, of a line
 
 
 def edge_field(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

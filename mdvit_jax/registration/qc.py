@@ -1,4 +1,4 @@
-"""Pictures of a registration: three planes before and after, edges overlaid.
+"""A picture of a registration: three planes before and after, edges overlaid.
 
 The planes are those of `plots.planes` through the fixed foreground's centre.
 """
@@ -8,14 +8,12 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from mdvit_jax.plots import panels, planes, strips
-from mdvit_jax.registration.foreground import Foreground
+from mdvit_jax.plots import panels, planes
+from mdvit_jax.registration import thumbnail
 from mdvit_jax.registration.register import Registration
 
 _COLUMNS = ("Axial", "Coronal", "Sagittal, right of the middle")
 _STATUS_COLOURS = {"ok": "#5fd38d", "check": "#ffc94d", "failed": "#ff5c5c"}
-_MARGIN = 0.08  # of that side, around the fixed foreground; letters stand in it
-_FLATTEST = 0.6  # shortest side of what is shown, of the longest
 _PANEL = 3.0  # inches, the height of a picture
 _MEETING = 0.01  # overlap below which the headers lay the images apart
 
@@ -29,7 +27,7 @@ def figure(result: Registration, *, title: str) -> Figure:
     Args:
         title: one line, which stands above the status and the measures.
     """
-    box = _box(result.pair.fixed)
+    box = thumbnail.frame(result.pair.fixed)
     before, name = np.eye(4), "Before"
     if result.before.overlap < _MEETING:
         before = result.pair.centres_together()
@@ -65,13 +63,6 @@ def save(path: str | Path, result: Registration, *, title: str) -> None:
     panels.save_figure(figure(result, title=title), path)
 
 
-def encode_strips(result: Registration) -> bytes:
-    """The small picture of a result for a page of many; see `plots.strips`."""
-    box = _box(result.pair.fixed)
-    fixed = planes.sample_slices(result.fixed, box)
-    return strips.encode(fixed, planes.sample_slices(result.moving, box, result.matrix))
-
-
 def _head(result: Registration) -> list[panels.Line]:
     """Verdict with its reasons, and measures."""
     before, after, status = result.before, result.after, result.quality.status
@@ -85,18 +76,3 @@ def _head(result: Registration) -> list[panels.Line]:
         panels.Line(sentence, _STATUS_COLOURS[status], 10.0, "bold"),
         panels.Line(measured),
     ]
-
-
-def _box(foreground: Foreground) -> planes.Box:
-    """The world around a foreground, with a margin."""
-    # The farthest voxel along any direction is the first or the last of its line.
-    inside = foreground.inside
-    first, last = inside.argmax(2), inside.shape[2] - 1 - inside[:, :, ::-1].argmax(2)
-    x, y = np.nonzero(inside.any(2))
-    ends = np.concatenate([np.stack([x, y, z[x, y]], 1) for z in (first, last)])
-    points = ends @ foreground.affine[:3, :3].T + foreground.affine[:3, 3]
-    low, high = points.min(0), points.max(0)
-    longest = (high - low).max()
-    half = np.maximum((high - low) / 2, _FLATTEST * longest / 2) + _MARGIN * longest
-    middle = (low + high) / 2
-    return planes.Box(middle - half, middle + half, foreground.centre)

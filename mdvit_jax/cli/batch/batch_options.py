@@ -32,6 +32,7 @@ In the output folder there are, for each pair,
   NAME.png            with --qc, three planes before and after
 and for all of them
   results.csv         status, reasons, measures before and after, rotation, scales, ...
+  index.html          the page to look at them, worst first, and to rate them
 
 The status of a pair is ok, check (look at it), failed (do not use it) or error (it
 could not be registered; the reason is in the table). An error never stops the batch.
@@ -48,6 +49,11 @@ the pairs (--part 3/100); then --merge joins their tables:
 
   mdvit batch --pairs pairs.csv --output results --part $SLURM_ARRAY_TASK_ID/100
   mdvit batch --merge --output results
+
+On the page a person marks pairs as pass or fail; the file of ratings that it saves goes
+into results.csv by
+
+  mdvit batch --ratings ratings.csv --output results
 
 Stop it whenever you like: the same command goes on where it was. Pairs whose outputs
 are there and whose images and options have not changed are not computed again, nor are
@@ -73,6 +79,11 @@ def add_parser(subparsers) -> None:
     source.add_argument("--bids", metavar="FOLDER", help="a BIDS dataset; needs --to")
     source.add_argument(
         "--merge", action="store_true", help="join the tables of parts in --output"
+    )
+    source.add_argument(
+        "--ratings",
+        metavar="CSV",
+        help="add the ratings that the page of --output saved",
     )
     parser.add_argument(
         "--output", metavar="FOLDER", required=True, help="created if it is missing"
@@ -105,8 +116,8 @@ def _add_bids(group) -> None:
     add(
         "--to",
         metavar="mni152|IMAGE|T1w",
-        help="what images are registered to: a template (mni152 is the one that nilearn "
-        "brings), or the T1w of their own session",
+        help="what images are registered to: a template (nilearn brings mni152), or "
+        "the T1w of their own session",
     )
     add(
         "--space",
@@ -128,8 +139,8 @@ def _add_bids(group) -> None:
         metavar="KEY-LABEL",
         nargs="+",
         default=[],
-        help="what their names must hold, such as run-1 acq-mprage; with --to T1w, what "
-        "the T1w's must",
+        help="what their names must hold, such as run-1 acq-mprage; with --to T1w, "
+        "what those of the T1w must",
     )
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from mdvit_jax import errors
 
 _ENDING = re.compile(r"\.nii(\.gz)?$")
-# Where files lie below a dataset; the first is no BIDS, but some keep all in one folder.
+# Where files lie below a dataset; the first is no BIDS, but some keep them so.
 _PLACES = ("sub-*.nii*", "sub-*/*/sub-*.nii*", "sub-*/ses-*/*/sub-*.nii*")
 # Entities that come after `space` in a name.
 _LATE = ("split", "recording", "chunk", "seg", "res", "den", "label", "desc")

@@ -27,14 +27,10 @@ from mdvit_jax.io import atomic, named_templates
 
 _VERSION = "1.10.0"  # of the standard
 _DESCRIPTION = "dataset_description.json"
-_IGNORED = ("*_xfm.*", "figures/", "results*.csv", "ratings*.csv", "*.html", "*.js")
-# https://bids-specification.readthedocs.io/en/stable/appendices/coordinate-systems.html
-_STANDARD = re.compile(
-    r"MNI152(Lin|NLin6(Sym|ASym)|NLin2009[abc](Sym|Asym))|MNIColin27|MNI305|fsaverage\w*"
-    r"|ICBM452\w+|UNCInfant|NIHPD|OASIS30AntsOASISAnts|OASIS30Atropos|Talairach"
-)
+_IGNORED = ("*_xfm.*", "figures", "results*.csv", "ratings*.csv", "*.html")
 # What nilearn ships is the symmetric, non-linear average of 2009, version a.
 _NAMED = "MNI152NLin2009aSym"
+_NAMED_URL = "https://www.bic.mni.mcgill.ca/ServicesAtlases/ICBM152NLin2009"
 
 
 class Derivatives(NamedTuple):
@@ -97,20 +93,26 @@ def create_task(pair: BidsPair, derivatives: Derivatives, options: Options) -> P
     place, ending = _place(moving, derivatives), ENDINGS[options.format]
     person = derivatives.folder / f"sub-{moving.entities['sub']}"
     outputs = Outputs(
-        place / f"{transform}{ending}",
-        place / f"{image}.nii.gz" if options.images else None,
-        None,
-        person / f"figures/{image}.png" if options.qc else None,
-        place / f"{transform}.txt" if ending != ".txt" else None,
-        place / f"{image}.json" if options.images else None,
-        place / f"{transform}.json",
+        transform=place / f"{transform}{ending}",
+        image=place / f"{image}.nii.gz" if options.images else None,
+        labels=None,
+        picture=person / f"figures/{image}.png" if options.qc else None,
+        thumbnail=person / f"figures/{image}.webp",
+        matrix=place / f"{transform}.txt" if ending != ".txt" else None,
+        image_sidecar=place / f"{image}.json" if options.images else None,
+        transform_sidecar=place / f"{transform}.json",
     )
-    metadata: dict[str, Any] = {"Sources": [_uri(moving.path, derivatives)]}
+    metadata: dict[str, Any] = {
+        "Description": f"{moving.suffix} image on the grid of {space}, by one "
+        f"{options.dof} transform and linear interpolation",
+        "Sources": [_uri(moving.path, derivatives)],
+    }
     if derivatives.template is None:
         metadata["Sources"].append(_uri(fixed, derivatives))
         metadata["SpatialReference"] = _uri(fixed, derivatives)
-    elif not _STANDARD.fullmatch(space):
-        metadata["SpatialReference"] = fixed.as_uri()
+    else:
+        named = named_templates.is_name(fixed)
+        metadata["SpatialReference"] = _NAMED_URL if named else fixed.as_uri()
     skull = _read_skull(moving.path)
     if skull is not None:
         metadata[bids_sidecars.SKULL] = skull

@@ -52,8 +52,10 @@ def write(
         },
     }
     if outputs.image_sidecar:
-        known = {SKULL: bool(result.pair.moving.clean)} | dict(metadata)
-        write_json(outputs.image_sidecar, known | shared)
+        skull = metadata.get(SKULL)
+        if skull is None:
+            skull = bool(result.pair.moving.clean)
+        write_json(outputs.image_sidecar, {**metadata, SKULL: skull, **shared})
     if outputs.transform_sidecar:
         write_json(
             outputs.transform_sidecar,

@@ -11,8 +11,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import logging
 import os
+import signal
 import sys
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -71,19 +74,20 @@ def _register_on(
             for task in itertools.islice(waiting, max(free, 0)):
                 key = f"register_pair-{batch}-{next(numbers)}"
                 future = client.submit(_register_in_worker, task, key=key, pure=False)
-                running[key] = task, future
+                running[key] = task, future, time.monotonic()
                 completed.add(future)
             if not running:
                 return
             future = next(completed)
-            task, _ = running.pop(future.key)
-            yield task, _outcome(task, future)
+            task, _, begin = running.pop(future.key)
+            yield task, _outcome(task, future, time.monotonic() - begin)
     finally:  # also when it was interrupted; OSError is a scheduler that is gone
         with contextlib.suppress(OSError):
-            client.cancel([future for _, future in running.values()], force=True)
+            client.cancel([future for _, future, _ in running.values()], force=True)
 
 
-def _outcome(task: PairTask, future: distributed.Future) -> Outcome:
+def _outcome(task: PairTask, future: distributed.Future, seconds: float) -> Outcome:
+    """What became of a pair, `seconds` after it was handed out."""
     from distributed import KilledWorker
 
     if future.status == "finished":
@@ -103,7 +107,7 @@ def _outcome(task: PairTask, future: distributed.Future) -> Outcome:
         sentence = f"the worker could not run it: {type(error).__name__}: {words}"
     pair_task.remove_outputs(task.outputs)
     inputs = results_csv.fingerprint(task.row, task.options._asdict())
-    return Outcome(results_csv.describe_error(task.row, sentence, inputs))
+    return Outcome(results_csv.describe_error(task.row, sentence, inputs, seconds))
 
 
 def _register_in_worker(task: PairTask) -> Outcome:
@@ -126,20 +130,31 @@ def _start_processes(jobs: int) -> Iterator[distributed.Client]:
     from distributed import Client, LocalCluster
 
     threads = max(dask.system.CPU_COUNT // jobs, 1)
-    with (
-        dask.config.set({"distributed.scheduler.allowed-failures": RETRIES}),
-        # XLA's pool has as many threads as NPROC says; those of OpenMP and BLAS are
-        # one in Dask's workers.
-        LocalCluster(
+    retries = {"distributed.scheduler.allowed-failures": RETRIES}
+    with dask.config.set(retries), _interrupts_blocked():
+        cluster = LocalCluster(
             n_workers=jobs,
             threads_per_worker=1,
             dashboard_address="127.0.0.1:0",
+            # The threads of XLA's pool; OpenMP and BLAS have one in Dask's workers.
             env={"NPROC": str(threads)},
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+        )
+    with cluster, Client(cluster) as client:
         _print_dashboard(client)
         yield client
+
+
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Let Ctrl-C, which a terminal sends to all, reach this process alone.
+
+    What is blocked is so in threads that start in the block, and in their processes.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
@@ -192,6 +207,7 @@ def _print_dashboard(client: distributed.Client) -> None:
 
 
 def _import_distributed() -> None:
+    """Import it, whose log would say of each process what it begins and ends."""
     try:
         import distributed  # noqa: F401
     except ImportError as error:
@@ -199,3 +215,4 @@ def _import_distributed() -> None:
             "--jobs and --scheduler need the package distributed; install it with "
             "pip install 'mdvit-jax[cluster]'."
         ) from error
+    logging.getLogger("distributed").setLevel(logging.WARNING)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mdvit_jax import errors
 from mdvit_jax.cli.batch.pairs_csv import Row
+from mdvit_jax.io import atomic
 from mdvit_jax.io.series import Series
 from mdvit_jax.transforms import application
 
@@ -35,14 +36,16 @@ class Options(NamedTuple):
 class Outputs(NamedTuple):
     """Where a pair's files go; None is not written.
 
-    The matrix is the transform as plain text beside another format, and the sidecars
-    describe the image and the transform; BIDS has them.
+    The thumbnail is the small picture that the page of the batch shows. The matrix is
+    the transform as plain text beside another format, and the sidecars describe the
+    image and the transform; BIDS has them.
     """
 
     transform: Path
     image: Path | None
     labels: Path | None
     picture: Path | None
+    thumbnail: Path
     matrix: Path | None = None
     image_sidecar: Path | None = None
     transform_sidecar: Path | None = None
@@ -60,6 +63,7 @@ def name_outputs(row: Row, folder: Path, options: Options) -> Outputs:
         folder / f"{row.name}_warped.nii.gz" if options.images else None,
         folder / f"{row.name}_labels.nii.gz" if row.labels else None,
         folder / f"{row.name}.png" if options.qc else None,
+        folder / f"pictures/{row.name}.webp",
     )
 
 
@@ -86,14 +90,18 @@ def write(
         application.write_resampled(
             outputs.labels, labels, result.matrix, result.fixed.grid, labels=True
         )
-    if outputs.picture:
-        from mdvit_jax.registration import qc  # it brings matplotlib
+    try:
+        # Imported here: they bring JAX, and qc matplotlib, which few batches need.
+        from mdvit_jax.registration import thumbnail
 
-        title = f"{outputs.picture.stem}, {options.dof}"
-        try:
+        atomic.write_bytes(outputs.thumbnail, thumbnail.encode(result))
+        if outputs.picture:
+            from mdvit_jax.registration import qc
+
+            title = f"{outputs.picture.stem}, {options.dof}"
             qc.save(outputs.picture, result, title=title)
-        except OSError as error:
-            raise errors.UserError(
-                f"{outputs.picture} cannot be written ({error.strerror}); free or "
-                "choose another place."
-            ) from error
+    except OSError as error:
+        raise errors.UserError(
+            f"{outputs.picture or outputs.thumbnail} cannot be written "
+            f"({error.strerror}); free or choose another place."
+        ) from error

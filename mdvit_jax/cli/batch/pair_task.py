@@ -7,6 +7,7 @@ import os
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from mdvit_jax import errors
@@ -74,7 +75,8 @@ def register_pair(task: PairTask) -> Outcome:
         seconds = time.monotonic() - begin
         return Outcome(results_csv.describe_registration(row, result, seconds, inputs))
     remove_outputs(outputs)  # those written before one failed
-    return Outcome(results_csv.describe_error(row, sentence, inputs), bug)
+    seconds = time.monotonic() - begin
+    return Outcome(results_csv.describe_error(row, sentence, inputs, seconds), bug)
 
 
 def remove_outputs(outputs: pair_outputs.Outputs) -> None:
@@ -108,12 +110,11 @@ def check_inputs_stay(tasks: Sequence[PairTask]) -> None:
                 )
 
 
-def check_outputs_new(tasks: Sequence[PairTask]) -> None:
+def check_outputs_new(tasks: Sequence[PairTask], page: Path) -> None:
     """Raise a UserError if a file that no batch wrote would be replaced."""
-    for task in tasks:
-        for output in task.outputs.files:
-            if os.path.exists(output):  # False of a name that is too long
-                raise errors.UserError(
-                    f"{output} is there, but no results.csv of a batch that wrote it; "
-                    "move it away, or name another --output."
-                )
+    for output in (*(path for task in tasks for path in task.outputs.files), page):
+        if os.path.exists(output):  # False of a name that is too long
+            raise errors.UserError(
+                f"{output} is there, but no results.csv of a batch that wrote it; "
+                "move it away, or name another --output."
+            )

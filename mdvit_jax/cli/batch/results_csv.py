@@ -20,6 +20,7 @@ import numpy as np
 
 import mdvit_jax
 from mdvit_jax import errors
+from mdvit_jax.cli.batch.pair_outputs import Outputs
 from mdvit_jax.cli.batch.pairs_csv import Row
 from mdvit_jax.io import atomic
 
@@ -28,13 +29,16 @@ if TYPE_CHECKING:  # it brings JAX, which --help need not wait for
 
 ERROR = "error"  # the status of a pair that could not be registered
 STATUSES = ("ok", "check", "failed", ERROR)  # those of `quality`, and ERROR
+# Files of the pair, relative to the folder of the table.
+OUTPUTS = ("transform", "image", "labels", "picture", "thumbnail")
+RATING = ("rating", "comment", "rater", "rated")  # by a person who looked at it
 COLUMNS = (
-    "name", "status", "reasons", "fixed", "moving",
+    "name", "status", "reasons", *RATING, "fixed", "moving",
     "correlation_before", "correlation_after", "overlap_before", "overlap_after",
     "ntg_before", "ntg_after", "rotation_degrees",
     "scale_x", "scale_y", "scale_z",
     "translation_x_mm", "translation_y_mm", "translation_z_mm",
-    "seconds", "inputs",
+    "seconds", *OUTPUTS, "inputs",
 )  # fmt: skip
 
 # A row of the file: a cell for each of COLUMNS.
@@ -70,9 +74,9 @@ def describe_registration(
     return _result(row, status, "; ".join(reasons), inputs, **cells)
 
 
-def describe_error(row: Row, sentence: str, inputs: str) -> Result:
-    """The result of a pair that could not be registered."""
-    return _result(row, ERROR, sentence, inputs)
+def describe_error(row: Row, sentence: str, inputs: str, seconds: float) -> Result:
+    """The result of a pair that could not be registered; arguments as above."""
+    return _result(row, ERROR, sentence, inputs, seconds=f"{seconds:.5g}")
 
 
 def _result(row: Row, status: str, reasons: str, inputs: str, **cells: str) -> Result:
@@ -82,6 +86,17 @@ def _result(row: Row, status: str, reasons: str, inputs: str, **cells: str) -> R
     # known by the end that it lacks.
     cells = {name: " ".join(cell.splitlines()) for name, cell in cells.items()}
     return dict.fromkeys(COLUMNS, "") | cells
+
+
+def add_outputs(result: Result, outputs: Outputs, folder: Path) -> Result:
+    """The result with its files, if it has any, for a table in `folder`."""
+    if result["status"] == ERROR:
+        return result
+    paths = {name: getattr(outputs, name) for name in OUTPUTS}
+    return {
+        **result,
+        **{name: os.path.relpath(p, folder) if p else "" for name, p in paths.items()},
+    }
 
 
 def fingerprint(row: Row, options: Mapping[str, object]) -> str:

@@ -1,4 +1,4 @@
-"""`mdvit batch`: pairs of a CSV file or of a BIDS dataset, and a table of how each went.
+"""`mdvit batch`: pairs of a CSV file or a BIDS dataset, and a table of how each went.
 
 The way of the data: `pairs_csv` or `bids_pairs` name the pairs, `pair_engine` hands
 them to processes, each of which runs `pair_task`, and the table of `results_csv` is
@@ -28,9 +28,11 @@ from mdvit_jax.cli.batch import (
 )
 from mdvit_jax.cli.batch.pair_task import PairTask
 from mdvit_jax.cli.batch.part_tables import Part
+from mdvit_jax.cli.review import ratings_csv, review_page
 from mdvit_jax.io import named_templates
 
 _NAMED = 10  # pairs in the summary
+_PAGE_SECONDS = 60  # from one page of a batch at work to the next
 
 
 def run_batch(options: argparse.Namespace) -> int:
@@ -39,14 +41,15 @@ def run_batch(options: argparse.Namespace) -> int:
     folder = Path(options.output).absolute()
     if options.merge:
         return _merge(folder)
+    if options.ratings:
+        return _add_ratings(Path(options.ratings), folder)
     if options.scheduler and options.jobs > 1:
         raise errors.UserError(
             "--jobs and --scheduler both say where pairs are registered; leave one out."
         )
     part = part_tables.parse(options.part) if options.part else None
-    tasks = (
-        _bids_tasks(options, folder) if options.bids else _csv_tasks(options, folder)
-    )
+    list_tasks = _list_bids_tasks if options.bids else _list_csv_tasks
+    tasks = list_tasks(options, folder)
     if part:
         tasks = tasks[part.number - 1 :: part.count]
     begin = time.monotonic()
@@ -99,7 +102,7 @@ def register_pairs(
     whole = folder / part_tables.WHOLE
     path = folder / part.table if part else whole
     if not (path.exists() or whole.exists()):
-        pair_task.check_outputs_new(tasks)
+        pair_task.check_outputs_new(tasks, folder / review_page.PAGE)
     kept = results_csv.read(path)
     known = results_csv.read(whole) | kept
     pending = []
@@ -113,19 +116,24 @@ def register_pairs(
     if pending or not path.exists():
         results_csv.write(path, kept.values())
     outcomes = pair_engine.register_all(pending, jobs=jobs, scheduler=scheduler)
-    begin = time.monotonic()
+    begin = page_written = time.monotonic()
     with (
         contextlib.closing(outcomes),
         tqdm.tqdm(total=len(tasks), initial=skipped, unit="pair", disable=None) as bar,
     ):
         for number, (task, (result, traceback)) in enumerate(outcomes, start=1):
+            result = results_csv.add_outputs(result, task.outputs, folder)
             results_csv.append(path, result)
             kept[task.row.name] = result
+            if not part and time.monotonic() - page_written > _PAGE_SECONDS:
+                remaining = len(pending) - number
+                review_page.write_batch(folder, kept.values(), remaining=remaining)
+                page_written = time.monotonic()
             if traceback:
                 tqdm.tqdm.write(f"{task.row.name}: {traceback}", file=sys.stderr)
             tqdm.tqdm.write(
                 f"{skipped + number}/{len(tasks)} {task.row.name}: {result['status']}, "
-                f"{float(result['seconds'] or 'nan'):.1f} s",
+                f"{float(result['seconds']):.1f} s",
                 file=sys.stderr,
             )
             minutes = (time.monotonic() - begin) / 60
@@ -133,7 +141,10 @@ def register_pairs(
             bar.update()
     if pending:  # which came in any order
         names = {task.row.name: None for task in tasks} | dict.fromkeys(kept)
-        results_csv.write(path, [kept[name] for name in names if name in kept])
+        kept = {name: kept[name] for name in names if name in kept}
+        results_csv.write(path, kept.values())
+    if not part:
+        review_page.write_batch(folder, kept.values())
     known |= kept
     return [known[task.row.name] for task in tasks], skipped
 
@@ -162,22 +173,21 @@ def summarise(
     if len(bad) > _NAMED:
         lines.append(f"  and {len(bad) - _NAMED} more that are not ok")
     lines.append(f"All results: {table}")
+    if table.name == part_tables.WHOLE:
+        lines.append(f"To look at them: {table.with_name(review_page.PAGE)}")
     return "\n".join(lines)
 
 
-def _csv_tasks(options: argparse.Namespace, folder: Path) -> list[PairTask]:
+def _list_csv_tasks(options: argparse.Namespace, folder: Path) -> list[PairTask]:
     _refuse(options, "--pairs", "to", "space", "suffix", "entity", "session")
     _refuse(options, "--pairs", "participant_label")
-    pair_options = _pair_options(options, options.dof or "affine")
-    return [
-        PairTask(
-            row, pair_outputs.name_outputs(row, folder, pair_options), pair_options
-        )
-        for row in pairs_csv.read(Path(options.pairs))
-    ]
+    chosen = _pair_options(options, options.dof or "affine")
+    rows = pairs_csv.read(Path(options.pairs))
+    outputs = [pair_outputs.name_outputs(row, folder, chosen) for row in rows]
+    return [PairTask(*both, chosen) for both in zip(rows, outputs, strict=True)]
 
 
-def _bids_tasks(options: argparse.Namespace, folder: Path) -> list[PairTask]:
+def _list_bids_tasks(options: argparse.Namespace, folder: Path) -> list[PairTask]:
     root = Path(options.bids).absolute()
     if not options.to:
         raise errors.UserError(
@@ -226,6 +236,7 @@ def _refuse(options: argparse.Namespace, where: str, *names: str) -> None:
 
 def _merge(folder: Path) -> int:
     results, missing = part_tables.merge(folder)
+    review_page.write_batch(folder, results)
     if missing:
         print(
             f"Parts without a table, which never began: {', '.join(missing)}.",
@@ -233,6 +244,23 @@ def _merge(folder: Path) -> int:
         )
     print(summarise(results, len(results), folder / part_tables.WHOLE, 0.0))
     return 1 if missing else _exit_code(results)
+
+
+def _add_ratings(path: Path, folder: Path) -> int:
+    """Read the ratings of a file into the table, and show them on the page."""
+    table = folder / part_tables.WHOLE
+    if not table.is_file():
+        raise errors.UserError(
+            f"{folder} has no {part_tables.WHOLE} whose pairs could be rated; name the "
+            "--output of a batch."
+        )
+    with part_tables.hold_folder(folder):
+        rated = ratings_csv.add_ratings(path, results_csv.read(table))
+        results_csv.write(table, rated.results.values())
+        review_page.write_batch(folder, rated.results.values())
+    print(ratings_csv.summarise(rated))
+    print(f"All results: {table}")
+    return 0
 
 
 def _exit_code(results: Sequence[results_csv.Result]) -> int:

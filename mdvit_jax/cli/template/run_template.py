@@ -1,6 +1,7 @@
 """`mdvit template`: scans in; their average, transforms and a table out."""
 
 import argparse
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -16,6 +17,7 @@ from mdvit_jax import errors
 from mdvit_jax.cli import startup
 from mdvit_jax.cli.batch import pair_outputs, part_tables, results_csv
 from mdvit_jax.cli.batch.pair_task import PairTask
+from mdvit_jax.cli.review import review_page
 from mdvit_jax.cli.template import scan_groups
 from mdvit_jax.cli.template.scan_groups import ScanGroup
 from mdvit_jax.io import atomic, image, series
@@ -69,10 +71,15 @@ def _run_group(group: ScanGroup, options: argparse.Namespace) -> int:
         try:
             rows = _write(group, tasks, result, seconds)
             _write_description(group, result, dof, options)
+            review_page.write_batch(group.folder, rows)
             results_csv.write(group.folder / part_tables.WHOLE, rows)
         except errors.UserError:  # nothing half-written
-            for path in _list_outputs(group, tasks):
+            outputs = _list_outputs(group, tasks)
+            for path in outputs:
                 path.unlink(missing_ok=True)
+            for folder in {path.parent for path in outputs} - {group.folder}:
+                with contextlib.suppress(OSError):  # not there, or of other files
+                    folder.rmdir()
             raise
     print(summarise(rows, result, group.folder))
     failed = any(row["status"] == quality.FAILED for row in rows)
@@ -106,7 +113,9 @@ def summarise(
         for row in rows
         if row["status"] != quality.OK
     ]
-    return "\n".join([*lines, f"Template: {folder / scan_groups.TEMPLATE}"])
+    lines.append(f"Template: {folder / scan_groups.TEMPLATE}")
+    lines.append(f"To look at the scans on it: {folder / review_page.PAGE}")
+    return "\n".join(lines)
 
 
 def _create_tasks(group: ScanGroup, options: argparse.Namespace) -> list[PairTask]:
@@ -126,7 +135,7 @@ def _create_tasks(group: ScanGroup, options: argparse.Namespace) -> list[PairTas
 
 def _list_outputs(group: ScanGroup, tasks: Sequence[PairTask]) -> list[Path]:
     result = [path for task in tasks for path in task.outputs.files]
-    own = scan_groups.TEMPLATE, _DESCRIPTION, part_tables.WHOLE
+    own = scan_groups.TEMPLATE, _DESCRIPTION, part_tables.WHOLE, review_page.PAGE
     return [*(group.folder / name for name in own), *result]
 
 
@@ -161,19 +170,19 @@ def _check(group: ScanGroup, tasks: Sequence[PairTask], overwrite: bool) -> None
 
 
 def _write(
-    group: ScanGroup, tasks: Sequence[PairTask], result: GroupTemplate, seconds: float
+    group: ScanGroup, tasks: Sequence[PairTask], built: GroupTemplate, seconds: float
 ) -> list[results_csv.Result]:
     """Write the template and what there is of each scan; return the rows of the table.
 
     The measures of the table are those of the scan on the template.
     """
     path = group.folder / scan_groups.TEMPLATE
-    template = result.template
+    template = built.template
     image.save(path, template.data, template.grid)
     # Files that name their images are to name the template's.
     template = template._replace(grid=template.grid._replace(file=str(path)))
     rows = []
-    for task, placed in zip(tasks, result.scans, strict=True):
+    for task, placed in zip(tasks, built.scans, strict=True):
         row = task.row
         registration = register.register(
             template,
@@ -186,7 +195,8 @@ def _write(
         registration = dataclasses.replace(registration, quality=placed.quality)
         labels = series.open_series(row.labels, labels=True) if row.labels else None
         pair_outputs.write(task.outputs, registration, labels, task.options)
-        rows.append(results_csv.describe_registration(row, registration, seconds, ""))
+        result = results_csv.describe_registration(row, registration, seconds, "")
+        rows.append(results_csv.add_outputs(result, task.outputs, group.folder))
     return rows
 
 

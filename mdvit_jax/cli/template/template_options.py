@@ -25,6 +25,7 @@ In the output folder there are
   template.nii.gz     the average where at least half of the scans are, 0 elsewhere
   template.json       how it was made: scans, options, rounds
   results.csv         status, reasons, measures, rotation, scales of each scan
+  index.html          the page to look at the scans on the template, worst first
 and for each scan, as of mdvit batch,
   NAME.tfm            the transform, template to scan
   NAME_warped.nii.gz  the scan on the template's grid
