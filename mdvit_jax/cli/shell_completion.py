@@ -1,6 +1,7 @@
 """`mdvit completion`: what a shell needs to complete commands, options and files."""
 
 import argparse
+from typing import Any
 
 from mdvit_jax import errors
 
@@ -41,7 +42,7 @@ def _print_script(options: argparse.Namespace) -> int:
     return 0
 
 
-def _complete_files(parser: argparse.ArgumentParser, files: dict[str, str]) -> None:
+def _complete_files(parser: argparse.ArgumentParser, files: Any) -> None:
     """Let all options that take words of no list complete the names of files."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):

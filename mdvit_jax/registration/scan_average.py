@@ -37,18 +37,18 @@ class Average(NamedTuple):
         brightness: [x, y, z] float64, so that the order of the scans makes no
             difference: the sum of the images of the foregrounds.
         inside: [x, y, z] float64, how many of them have foreground there.
-        count: how many there are.
+        scans: how many there are.
     """
 
     grid: Grid
     brightness: np.ndarray
     inside: np.ndarray
-    count: int
+    scans: int
 
     @property
     def majority(self) -> np.ndarray:
         """[x, y, z] bool, where at least half of the scans have foreground."""
-        return self.inside >= self.count / 2
+        return self.inside >= self.scans / 2
 
     @property
     def image(self) -> np.ndarray:
@@ -63,7 +63,7 @@ class Average(NamedTuple):
             self.grid,
             self.brightness - brightness,
             self.inside - inside,
-            self.count - 1,
+            self.scans - 1,
         )
 
     def sharpness(self) -> float:
