@@ -53,7 +53,8 @@ def calls(monkeypatch):
         status = "failed" if "sub-c_ses-1_T1w.nii.gz" in result[-1][0] else "ok"
         verdict = quality.Quality(status, ("not alike",) * (status == "failed"))
         placed = [
-            group_template.Placed(shift(4.0 * i), verdict) for i in range(len(images))
+            group_template.ScanPlace(shift(4.0 * i), verdict)
+            for i in range(len(images))
         ]
         template = images[0]._replace(header=None)
         rounds = [group_template.Round(0.5, 3.0), group_template.Round(0.75, 0.0)]

@@ -42,7 +42,7 @@ class Round(NamedTuple):
     shift: float
 
 
-class Placed(NamedTuple):
+class ScanPlace(NamedTuple):
     """Where a scan lies.
 
     Attributes:
@@ -69,7 +69,7 @@ class GroupTemplate(NamedTuple):
     """
 
     template: Image
-    scans: list[Placed]
+    scans: list[ScanPlace]
     rounds: list[Round]
     converged: bool
 
@@ -140,7 +140,7 @@ def build_template(
     rounds.append(Round(average.sharpness(), 0.0))
     average = average_scans(heads, matrices, voxel)
     template = image.from_array(average.image, average.grid.affine)
-    placed = [Placed(*pair) for pair in zip(matrices, qualities, strict=True)]
+    placed = [ScanPlace(*pair) for pair in zip(matrices, qualities, strict=True)]
     return GroupTemplate(template, placed, rounds, converged)
 
 
