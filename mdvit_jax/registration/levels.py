@@ -35,6 +35,8 @@ class Pair(NamedTuple):
         cubes: size → the fixed and the moving foreground.
         points: size → flat indices of the voxels of both cubes that take part, padded
             with -1.
+        outlines: whether the outlines are to lie on each other; not where one object
+            is within the other.
     """
 
     fixed: Foreground
@@ -42,15 +44,15 @@ class Pair(NamedTuple):
     voxel: float
     cubes: dict[int, tuple[Level, Level]]
     points: dict[int, tuple[np.ndarray, np.ndarray]]
+    outlines: bool
 
     def swap(self) -> "Pair":
         """The same pair, fixed as moving and moving as fixed."""
-        return Pair(
-            self.moving,
-            self.fixed,
-            self.voxel,
-            {size: both[::-1] for size, both in self.cubes.items()},
-            {size: both[::-1] for size, both in self.points.items()},
+        return self._replace(
+            fixed=self.moving,
+            moving=self.fixed,
+            cubes={size: both[::-1] for size, both in self.cubes.items()},
+            points={size: both[::-1] for size, both in self.points.items()},
         )
 
     def centres_together(self) -> np.ndarray:
@@ -77,8 +79,12 @@ class Pair(NamedTuple):
         return result
 
 
-def build_pair(fixed: Foreground, moving: Foreground) -> Pair:
+def build_pair(fixed: Foreground, moving: Foreground, *, outlines: bool = True) -> Pair:
     """Resample two foregrounds to cubes that hold them in any orientation.
+
+    Args:
+        fixed, moving: the foregrounds; a cube reaches as far as the larger radius.
+        outlines: see `Pair`.
 
     Raises:
         UserError: one is many times as large as the other, or thinner than a voxel of
@@ -105,25 +111,38 @@ def build_pair(fixed: Foreground, moving: Foreground) -> Pair:
         both = threads.map(lambda image: _pyramid(image, voxel), (fixed, moving))
         cubes = dict(zip(SIZES, zip(*both, strict=True), strict=True))
     points = {
-        size: (_points(fixed_cube, _SHARE[size]), _points(moving_cube, _SHARE[size]))
+        size: (choose_points(fixed_cube), choose_points(moving_cube))
         for size, (fixed_cube, moving_cube) in cubes.items()
     }
-    return Pair(fixed, moving, voxel, cubes, points)
+    return Pair(fixed, moving, voxel, cubes, points, outlines)
+
+
+def resample_volume(
+    volume: np.ndarray, foreground: Foreground, voxel: float, size: int, mode: str
+) -> np.ndarray:
+    """A volume of a foreground on a cube around the foreground's centre.
+
+    Args:
+        volume: [x, y, z], such as `foreground.image`.
+        foreground: says where the volume's voxels lie.
+        voxel: spacing of the cube in mm.
+        size: voxels along each axis of the cube.
+        mode: outside of the volume there is 0 ("constant") or its border ("edge").
+    """
+    matrix = _cube_to_voxels(foreground, voxel, size)
+    steps = np.linalg.norm(foreground.affine[:3, :3], axis=0)
+    blur = np.sqrt(np.maximum(0, (_BLUR * voxel) ** 2 - (_BOX * steps) ** 2)) / steps
+    return _resample(volume, blur, matrix, size, mode)
 
 
 def _pyramid(foreground: Foreground, voxel: float) -> list[Level]:
     """Cubes of all sizes, coarse first."""
-    size = SIZES[-1]
-    inside, weight = foreground.inside.astype(np.float32), foreground.weight
-    matrix = _cube_to_voxels(foreground, voxel, size)
-    steps = np.linalg.norm(foreground.affine[:3, :3], axis=0)
-    blur = np.sqrt(np.maximum(0, (_BLUR * voxel) ** 2 - (_BOX * steps) ** 2)) / steps
     cubes = [
-        _resample(volume, blur, matrix, size, mode)
+        resample_volume(volume, foreground, voxel, SIZES[-1], mode)
         for volume, mode in (
             (foreground.image, "constant"),
-            (inside, "constant"),
-            (weight, "edge"),
+            (foreground.inside.astype(np.float32), "constant"),
+            (foreground.weight, "edge"),
         )
     ]
     pyramid = []
@@ -135,7 +154,7 @@ def _pyramid(foreground: Foreground, voxel: float) -> list[Level]:
         cubes = [_halve(cube) for cube in cubes]
 
 
-def _points(level: Level, share: float) -> np.ndarray:
+def choose_points(level: Level) -> np.ndarray:
     """Voxels in and around the foreground, padded with -1 to a share of the cube.
 
     Of the finest cube these are the voxels of a body-centred lattice, dense enough for
@@ -148,7 +167,7 @@ def _points(level: Level, share: float) -> np.ndarray:
         odd = [index % 2 for index in np.ogrid[tuple(map(slice, near.shape))]]
         near &= (odd[0] == odd[1]) & (odd[1] == odd[2])
     points = np.flatnonzero(near).astype(np.int32)
-    count = int(share * near.size)
+    count = int(_SHARE[len(near)] * near.size)
     if len(points) > count:
         return points[np.linspace(0, len(points) - 1, count).astype(int)]
     return np.pad(points, (0, count - len(points)), constant_values=-1)

@@ -54,7 +54,9 @@ def _value_and_gradient(increment: np.ndarray, program, *arguments):
 def _program(dof: str):
     def value(increment, start, fixed, moving):
         matrix = _matrix(increment, start, dof)
-        return similarity_metrics.ntg(fixed, moving, matrix, weight=fixed.weight)
+        # Taken at the start: the weight must not pull at the matrix.
+        weight = similarity_metrics.joint_weight(fixed, moving, start)
+        return similarity_metrics.ntg(fixed, moving, matrix, weight=weight)
 
     return jax.jit(jax.value_and_grad(value))
 

@@ -15,6 +15,7 @@ from mdvit_jax.io.image import Image
 from mdvit_jax.registration import (
     CONTRASTS,
     DOF,
+    brain_in_head,
     levels,
     ntg_refinement,
     quality,
@@ -24,6 +25,7 @@ from mdvit_jax.registration import (
 from mdvit_jax.registration.foreground import Foreground, segment_foreground
 from mdvit_jax.transforms.resampling import background_value
 
+_FITS = 0.1  # score of two objects of one kind; a brain on a head has less than -0.1
 _log = logging.getLogger(__name__)
 
 
@@ -117,6 +119,24 @@ class Registration:
         """The moving image on the fixed image's grid as a `nibabel.Nifti1Image`."""
         return image.to_nibabel(self.warped, self.fixed.grid, header=self.moving.header)
 
+    def to_nitransforms(self) -> Any:
+        """The transform as a `nitransforms.linear.Affine`, whose reference is `fixed`.
+
+        `nitransforms.resampling.apply(transform, moving)` is then the warped image.
+
+        Raises:
+            UserError: nitransforms is not installed.
+        """
+        try:
+            from nitransforms.linear import Affine
+        except ImportError as error:
+            raise errors.UserError(
+                "to_nitransforms needs the package nitransforms: pip install "
+                "nitransforms."
+            ) from error
+        reference = image.to_nibabel(self.fixed.data, self.fixed.grid)
+        return Affine(self.matrix, reference=reference)
+
     def _resampled(
         self,
         dtype: np.dtype,
@@ -199,17 +219,12 @@ def register(
         both = list(threads.map(coerce.to_image, (fixed, moving), names))
         masks, forced = (fixed_mask, moving_mask), (force, force)
         foregrounds = list(threads.map(_segment, both, masks, names, forced))
-    if not all(foreground.clean for foreground in foregrounds):
-        _log.info(
-            "An image with no empty background is aligned by the whole head; strip the "
-            "skulls (FreeSurfer's mri_synthstrip) to align the brains more exactly."
-        )
     pair = levels.build_pair(*foregrounds)
     start = _start(init, pair, both)
     alignment, matrix = None, start
     if refine:
         orientations = isinstance(init, str) and init == "com"
-        alignment = search.align(pair, start, dof=dof, search=orientations, seed=seed)
+        pair, alignment = _align(pair, start, dof, orientations, seed)
         matrix = alignment.matrix
         _log.debug(
             "Aligned: %.0f %% of the starts agree, %s, score %.2f.",
@@ -231,6 +246,23 @@ def register(
         both[1],
         pair,
     )
+
+
+def _align(
+    pair: levels.Pair, start: np.ndarray, dof: str, orientations: bool, seed: int
+) -> tuple[levels.Pair, search.Alignment]:
+    """Align two foregrounds, or the one within the other where that fits better."""
+    alignment = search.align(pair, start, dof=dof, search=orientations, seed=seed)
+    if alignment.score > _FITS or not brain_in_head.is_possible(pair):
+        return pair, alignment
+    inner, within = brain_in_head.align(
+        pair, None if orientations else start, dof=dof, seed=seed
+    )
+    likeness = [
+        similarity_metrics.measure(cubes, answer.matrix).correlation
+        for cubes, answer in ((pair, alignment), (inner, within))
+    ]
+    return (inner, within) if likeness[1] > likeness[0] else (pair, alignment)
 
 
 def _segment(image: Image, mask, name: str, force: bool) -> Foreground:

@@ -89,23 +89,23 @@ def align(
     if search:
         starts[1] = pair.to_voxels(np.eye(4), 24)  # two scans of one session
     near = fit(pair, 24, starts, dof=dof)
-    answers, scores = near.matrix, _score(near)
+    answers, scores = near.matrix, rate(near)
     best = answers[_first_best(scores)]
     reach = pair.fixed.radius / (4 * pair.voxel)
-    agreement = float(np.mean([_distance(m, best, reach) < 1 for m in answers]))
+    agreement = float(np.mean([distance(m, best, reach) < 1 for m in answers]))
     enough = _FITS if agreement > _AGREE else _FITS_ALONE
     searched = search and scores.max() < enough
     if searched:
         turns = rotations.spread(_ORIENTATIONS) @ begin[:, :3]
         starts = np.concatenate([turns, np.zeros((_ORIENTATIONS, 3, 1))], axis=2)
         coarse = fit(pair, 12, starts, dof="similarity")
-        order = np.argsort(-_score(coarse), kind="stable")[:_STARTS]
-        wide = fit(pair, 24, _finer(coarse.matrix[order]), dof=dof)
+        order = np.argsort(-rate(coarse), kind="stable")[:_STARTS]
+        wide = fit(pair, 24, finer(coarse.matrix[order]), dof=dof)
         answers = np.concatenate([answers, wide.matrix])
-        scores = np.concatenate([scores, _score(wide)])
+        scores = np.concatenate([scores, rate(wide)])
         best = answers[_first_best(scores)]
     score, runner_up = float(scores.max()), _runner_up(answers, scores)
-    best, interior = _refine(pair, _finer(best), dof)
+    best, interior = _refine(pair, finer(best), dof)
     if requested == "rigid":
         scale = np.cbrt(np.linalg.det(best[:, :3]))
         best = best / np.array([scale, scale, scale, 1])
@@ -123,11 +123,11 @@ def _refine(pair: levels.Pair, start: np.ndarray, dof: str) -> tuple[np.ndarray,
     """
     middle = fit(pair, 48, start, dof=dof)
     if middle.correlation > _ONE_PERSON:
-        start = _finer(middle.matrix)
+        start = finer(middle.matrix)
         return fit(pair, 96, start, dof=dof, interior=True).matrix, True
     outline, steps, last_steps = _PEOPLE
     middle = fit(pair, 48, middle.matrix, dof=dof, outline=outline, steps=steps)
-    start = _finer(middle.matrix)
+    start = finer(middle.matrix)
     return fit(pair, 96, start, dof=dof, steps=last_steps).matrix, False
 
 
@@ -162,7 +162,9 @@ def fit(
         The fit, whose entries have a leading axis [n] if `starts` has.
     """
     if outline is None:
-        outline = 0.0 if interior else _OUTLINE[size]
+        outline = _OUTLINE[size]
+    if interior or not pair.outlines:
+        outline = 0.0
     program = (_align_one if starts.ndim == 2 else _align_several)(dof)
     result = program(
         *pair.cubes[size],
@@ -173,10 +175,13 @@ def fit(
         _STEPS[size] if steps is None else steps,
         _TOLERANCE[size],
     )
-    return jax.tree.map(np.asarray, result)
+    result = jax.tree.map(np.asarray, result)
+    if not pair.outlines:
+        return result._replace(outline=np.zeros_like(result.outline))
+    return result
 
 
-def _finer(matrix: np.ndarray) -> np.ndarray:
+def finer(matrix: np.ndarray) -> np.ndarray:
     """The same [..., 3, 4] in voxels of half the size."""
     return matrix * np.array([1, 1, 1, 2], np.float32)
 
@@ -214,14 +219,14 @@ def _best_of(pair: levels.Pair, matrices: tuple[np.ndarray, ...]) -> np.ndarray:
     scores = []
     for matrix in matrices:
         judged = fit(pair, 48, pair.to_voxels(matrix, 48), dof="affine", steps=0)
-        scores.append(_score(gauss_newton.Fit(*(part[None] for part in judged)))[0])
+        scores.append(rate(judged))
     return matrices[_first_best(np.array(scores))]
 
 
-def _score(fit: gauss_newton.Fit) -> np.ndarray:
+def rate(fit: gauss_newton.Fit) -> np.ndarray:
     """Higher is better; -inf if a matrix mirrors, collapses or separates the two."""
-    sizes = np.linalg.svd(fit.matrix[:, :, :3], compute_uv=False)
-    sound = (np.linalg.det(fit.matrix[:, :, :3]) > 0) & (sizes > 0.4).all(-1)
+    sizes = np.linalg.svd(fit.matrix[..., :3], compute_uv=False)
+    sound = (np.linalg.det(fit.matrix[..., :3]) > 0) & (sizes > 0.4).all(-1)
     sound &= (sizes < 2.5).all(-1)
     # Where two objects do not overlap, no outlines can differ.
     sound &= fit.overlap > _MEETING
@@ -240,7 +245,7 @@ def _runner_up(answers: np.ndarray, scores: np.ndarray) -> float | None:
     return max(others, default=None)
 
 
-def _distance(a: np.ndarray, b: np.ndarray, radius: float) -> float:
+def distance(a: np.ndarray, b: np.ndarray, radius: float) -> float:
     """Typical distance, in voxels, of a foreground point under the two matrices."""
     turned = np.linalg.norm(a[:, :3] - b[:, :3]) * radius / np.sqrt(5)
     return float(np.hypot(turned, np.linalg.norm(a[:, 3] - b[:, 3])))

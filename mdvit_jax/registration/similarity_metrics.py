@@ -51,6 +51,13 @@ def ntg(fixed: Level, moving: Level, matrix: Array, *, weight: Array | float = 1
     return losses.ntg(fixed.image * fixed.inside * weight, warped * weight)
 
 
+def joint_weight(fixed: Level, moving: Level, matrix: Array) -> Array:
+    """[n, n, n], where both images count; outside the moving cube there is background,
+    which does.
+    """
+    return fixed.weight * (1 - _warp(1 - moving.weight, matrix))
+
+
 def _warp(volume: Array, matrix: Array) -> Array:
     # Voxels from the centre → coordinates in which the cube spans [-1, 1].
     offset = matrix[:, 3] * (2 / volume.shape[0])
@@ -60,9 +67,8 @@ def _warp(volume: Array, matrix: Array) -> Array:
 
 @jax.jit
 def _compare(fixed: Level, moving: Level, matrix: Array):
-    # Outside the moving cube there is background, which counts.
-    weight = fixed.weight * (1 - _warp(1 - moving.weight, matrix))
+    weight = joint_weight(fixed, moving, matrix)
     warped = _warp(moving.inside, matrix) * weight
     inside = fixed.inside * weight
     overlap = 2 * (inside * warped).sum() / (inside.sum() + warped.sum() + 1e-6)
-    return ntg(fixed, moving, matrix), overlap
+    return ntg(fixed, moving, matrix, weight=weight), overlap

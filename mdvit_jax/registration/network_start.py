@@ -1,0 +1,78 @@
+"""Where the trained network of this package lays one foreground on another.
+
+It is off by a few millimetres only, also of a whole head on a brain, where the centres
+of the two say nothing; but it knows orientations up to some 30° from each other.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from mdvit_jax import geometry
+from mdvit_jax.registration import levels
+from mdvit_jax.registration.foreground import Foreground
+
+
+def estimate(
+    fixed: Foreground, moving: Foreground, turns: Sequence[np.ndarray]
+) -> np.ndarray:
+    """Estimate the matrix fixed → moving, from each of several orientations.
+
+    Args:
+        fixed, moving: the foregrounds.
+        turns: of `rotations.axis_turns`, by which the moving image is turned before
+            the network sees it.
+
+    Returns:
+        [turns, 4, 4], world RAS+ mm.
+    """
+    align, size, voxel = _network()
+    (still, fixed_place), (moved, moving_place) = (
+        _volume(image, size, voxel) for image in (fixed, moving)
+    )
+    result = []
+    for turn in turns:
+        back = np.eye(4)
+        back[:3, :3] = turn
+        matrix = align(still[None], _turn(moved, turn)[None])[0]
+        result.append(
+            geometry.in_world(matrix, fixed=fixed_place, moving=moving_place @ back)
+        )
+    return np.stack(result)
+
+
+@functools.cache
+def _network():
+    """The program, and size and voxel in mm of the volumes that it takes."""
+    from mdvit_jax import models  # brings Flax, which only this needs
+
+    weights = models.pretrained()
+
+    @jax.jit
+    def align(fixed, moving):
+        return weights.network.from_centres(weights.params, fixed, moving).matrix
+
+    return align, weights.size, weights.field_of_view / weights.size
+
+
+def _volume(
+    foreground: Foreground, size: int, voxel: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The image on the network's grid, around the middle of its box; 4×4 to world."""
+    middle = (np.array(foreground.image.shape) - 1) / 2
+    centre = foreground.affine[:3, :3] @ middle + foreground.affine[:3, 3]
+    volume = levels.resample_volume(
+        foreground.image, foreground._replace(centre=centre), voxel, size, "constant"
+    )
+    place = np.diag([voxel, voxel, voxel, 1.0])
+    place[:3, 3] = centre - voxel * (size - 1) / 2
+    return np.clip(volume, 0, 1), geometry.normalised_to_world((size,) * 3, place)
+
+
+def _turn(volume: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    """The volume whose value at x is that of the given one at turn · x."""
+    axes = np.abs(turn).argmax(0)
+    backwards = [axis for axis in range(3) if turn[axes[axis], axis] < 0]
+    return np.ascontiguousarray(np.flip(volume.transpose(axes), backwards))
