@@ -305,13 +305,20 @@ def test_an_image_on_itself_is_the_identity(coarse_brain):
     assert (register(coarse_brain, coarse_brain).matrix == np.eye(4)).all()
 
 
+def noise(shape):
+    return np.random.default_rng(0).normal(0, 0.1, shape)
+
+
 @pytest.mark.parametrize(
     "change",
     [
         lambda data: ndimage.gaussian_filter(data, 4 / 2.355 / 2),
         lambda data: np.where(data > 0, 1.1 - data, 0),
+        lambda data: (
+            data + (data > 0) * np.random.default_rng(0).normal(0, 0.1, data.shape)
+        ),
     ],
-    ids=["smoothed", "inverted"],
+    ids=["smoothed", "inverted", "noisy"],
 )
 def test_a_changed_copy_stays_in_place(coarse_brain, change):
     moving = change(coarse_brain.data).astype(np.float32), coarse_brain.affine

@@ -18,7 +18,6 @@ from mdvit_jax.registration.normal_equations import Level
 
 SIZES = (12, 24, 48, 96)
 _SHARE = {12: 1.0, 24: 0.8, 48: 0.45, 96: 0.085}  # largest share of voxels taking part
-_SPARSE = 96  # size of the cubes of which a quarter of the voxels takes part
 _MARGIN = 3  # voxels of the finest cube left free around the foreground
 _BLUR = 0.42  # voxels of the cube; standard deviation that averages over one of them
 _UNLIKE = 20  # ratio of sizes that no cropped head and no mouse's head reaches
@@ -163,7 +162,7 @@ def choose_points(level: Level) -> np.ndarray:
     """
     near = ndimage.maximum_filter(level.inside > 0.01, size=2 * sampling.REACH + 1)
     near &= level.weight > 0
-    if len(near) == _SPARSE:
+    if len(near) == sampling.SPARSE:
         odd = [index % 2 for index in np.ogrid[tuple(map(slice, near.shape))]]
         near &= (odd[0] == odd[1]) & (odd[1] == odd[2])
     points = np.flatnonzero(near).astype(np.int32)

@@ -123,16 +123,18 @@ def normalise(level: Level, coverage: Float[Array, ""] | float) -> Features:
     """Normalise an image and its outline by their neighbourhoods.
 
     Args:
-        coverage: share of a voxel's neighbourhood that must be foreground for the voxel
-            to be tissue, and tissue for it to count; 0 counts the whole foreground.
+        coverage: share of a voxel's neighbourhood, where it has any weight, that must
+            be foreground for the voxel to be tissue, and tissue for it to count; 0
+            counts the whole foreground.
     """
-    shares = jnp.stack([level.inside, level.inside**2])
-    around, squares_around = sampling.smooth(shares)
-    tissue = ((level.inside > 0.5) & (around >= coverage)).astype(jnp.float32)
+    shares = jnp.stack([level.inside, level.inside**2, level.weight > 0])
+    around, squares_around, known = sampling.smooth(shares)
+    covered = coverage * known
+    tissue = ((level.inside > 0.5) & (around >= covered)).astype(jnp.float32)
     image = tissue * level.image
     volumes = jnp.stack([tissue, image, image**2])
     count, total, squares = sampling.smooth(volumes)
-    counted = tissue * (count >= coverage)
+    counted = tissue * (count >= covered)
     count += 1e-6
     mean = total / count
     variance = jnp.maximum(squares / count - mean**2, 0)
@@ -143,22 +145,36 @@ def normalise(level: Level, coverage: Float[Array, ""] | float) -> Features:
 
 
 def sample_pair(fixed: Features, moving: Features, points: Int[Array, " k"]) -> Samples:
-    """Read the fixed image at the voxels that take part."""
+    """Read the fixed image at the points that take part, where the moving one is."""
     taken, points = points >= 0, jnp.maximum(points, 0)
-    image, outline, counted, weight = (v.reshape(-1)[points] for v in fixed)
-    weight = taken * weight
+    size = fixed.image.shape[0]
+    x = sampling.positions(points, size)
+    channels, cells = zip(*map(_channels_and_cells, (fixed, moving)), strict=True)
+    if size == sampling.SPARSE:
+        identity = jnp.eye(3, 4)
+        (image, outline), _, (counted, weight) = sampling.sample(
+            channels[0], cells[0], identity, x
+        )
+    else:
+        image, outline, counted, weight = (v.reshape(-1)[points] for v in fixed)
+        counted *= weight
     return Samples(
         points,
-        sampling.positions(points, fixed.image.shape[0]),
+        x,
         image,
         outline,
-        counted * weight,
-        weight,
-        jnp.stack([moving.image, moving.outline]),
-        sampling.lowest_corner(
-            jnp.stack([moving.counted * moving.weight, moving.weight])
-        ),
+        taken * counted,
+        taken * weight,
+        channels[1],
+        cells[1],
     )
+
+
+def _channels_and_cells(features: Features):
+    """The channels that are interpolated, and the lowest weights in cells of voxels."""
+    channels = jnp.stack([features.image, features.outline])
+    weights = jnp.stack([features.counted * features.weight, features.weight])
+    return channels, sampling.lowest_corner(weights)
 
 
 @jax.jit  # traced once for both directions

@@ -39,9 +39,10 @@ def blurred(volume):
 
 def features(level: Level, coverage: float):
     """The normalised image, the normalised outline, and the voxels that count."""
-    tissue = (level.inside > 0.5) & (blurred(level.inside) >= coverage)
+    covered = coverage * blurred((level.weight > 0).astype(float))
+    tissue = (level.inside > 0.5) & (blurred(level.inside) >= covered)
     inside = tissue.astype(float)
-    counted = inside * (blurred(inside) >= coverage)
+    counted = inside * (blurred(inside) >= covered)
     count = blurred(inside) + 1e-6
     mean = blurred(inside * level.image) / count
     variance = blurred(inside * level.image**2) / count - mean**2
