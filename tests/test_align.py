@@ -307,4 +307,4 @@ def test_headers_that_place_objects_apart_do_not_win(fixed):
     none = search.fit(
         moved.pair, 48, moved.pair.to_voxels(np.eye(4), 48)[None], dof="affine", steps=0
     )
-    assert search._score(none)[0] == -np.inf
+    assert search.rate(none)[0] == -np.inf

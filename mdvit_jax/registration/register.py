@@ -26,7 +26,7 @@ from mdvit_jax.registration import (
 from mdvit_jax.registration.foreground import Foreground, segment_foreground
 from mdvit_jax.transforms.resampling import background_value
 
-_FITS = 0.1  # score of two objects of one kind; a brain on a head has less than -0.1
+_FITS = 0.0  # score of two objects of one kind; a brain on a head has less than -0.1
 _log = logging.getLogger(__name__)
 
 
