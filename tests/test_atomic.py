@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from mdvit_jax import errors, transforms
 from mdvit_jax.io import atomic
 from test_apply_transform import WARP, folder, run
 
@@ -56,6 +57,19 @@ def test_the_target_of_a_symbolic_link_is_written(tmp_path, there, relative):
     atomic.write_text(link, "new")
     assert link.is_symlink() and target.read_text() == "new"
     assert os.listdir(tmp_path / "store") == ["real.txt"]
+
+
+def test_what_is_no_file_is_not_replaced(folder, capsys):
+    os.mkfifo(folder / "pipe")
+    for name in ("w.nii.gz", "t.tfm"):
+        (folder / name).symlink_to("pipe")
+    words = ["--transform", "a.tfm", *WARP, "--output", "w.nii.gz", "--overwrite"]
+    assert run(folder, words) == 2
+    message = capsys.readouterr().err
+    assert "w.nii.gz cannot be written (what is there is no file)" in message
+    with pytest.raises(errors.UserError, match="no file"):
+        transforms.write(folder / "t.tfm", np.eye(4))
+    assert (folder / "pipe").is_fifo() and not [*folder.glob(".partial*")]
 
 
 def test_an_output_that_is_a_link(folder, capsys):

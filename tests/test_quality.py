@@ -6,8 +6,10 @@ import pytest
 from mdvit_jax.registration import quality, search, similarity_metrics
 
 
-def judged(correlation=0.3, overlap=0.9, score=0.3, *, dof="affine", scale=1.0):
-    seen = search.Alignment(np.eye(4), 1.0, False, score, None)
+def judged(
+    correlation=0.3, overlap=0.9, score=0.3, *, dof="affine", scale=1.0, runner_up=None
+):
+    seen = search.Alignment(np.eye(4), 1.0, False, score, runner_up)
     after = similarity_metrics.Measures(0.3, correlation, overlap)
     matrix = np.diag([scale, 1, 1, 1])
     return quality.assess(matrix, after, seen, dof=dof)
@@ -16,10 +18,28 @@ def judged(correlation=0.3, overlap=0.9, score=0.3, *, dof="affine", scale=1.0):
 @pytest.mark.parametrize("dof", ["rigid", "similarity", "affine"])
 def test_the_verdicts(dof):
     assert judged(dof=dof) == ("ok", ())
-    for bad in ({"correlation": 0.13}, {"overlap": 0.6}, {"score": -0.5}):
+    for bad in ({"correlation": 0.13}, {"overlap": 0.6}):
         result = judged(**bad, dof=dof)
         assert result.status == "failed" and len(result.reasons) == 1
         assert judged(**dict.fromkeys(bad, np.nan), dof=dof).status == "failed"
+
+
+def test_a_weak_coarse_fit_is_a_failure_only_where_the_images_are_unlike():
+    for score in (-0.5, np.nan):
+        assert judged(score=score).status == "check"
+        assert judged(correlation=0.2, score=score).status == "failed"
+
+
+def test_one_person_is_known_by_the_correlation_alone():
+    """As a slab, a defaced head, or a brain and its head are."""
+    assert judged(0.41, 0.4, -0.5).status == "ok"
+    assert judged(0.39, 0.4, -0.5).status == "failed"
+    # Two orientations of outlines that cannot meet say nothing; of others, they do.
+    assert judged(0.6, 0.4, -0.5, runner_up=-0.52).status == "ok"
+    assert judged(0.6, runner_up=0.28).status == "check"
+    assert judged(0.6, 0.1, -0.5).status == "failed"  # by chance, where they meet
+    assert judged(0.6, scale=1.6).status == "check"
+    assert judged(0.6, scale=2.5).status == "failed"
 
 
 def test_a_rigid_answer_need_not_cover_a_head_of_another_size():

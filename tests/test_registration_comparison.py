@@ -92,6 +92,8 @@ def test_the_plan_has_the_requested_cases():
     count = {g: sum(t.group == g for t in tasks) for g in plan.GROUPS}
     assert count == {
         "known-affine": 14 * 5,
+        "damage": 14 * 9,
+        "copy": 14 * 4,
         "orientation": 12,
         "regions": 4 * 3,
         "template": 14,

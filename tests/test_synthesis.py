@@ -299,7 +299,7 @@ def test_draws_come_as_often_and_as_strong_as_the_settings_say():
         "inverted": (draws.inverted, settings.invert * 0.95),  # never CT
         "defaced": (draws.deface < 1e3, settings.deface * (1 - settings.stripped)),
         "lesions": (draws.lesion_radius.max(-1) > 0, settings.lesions),
-        "8 bits": (draws.levels == 255, settings.bits[2]),
+        "8 bits": (draws.levels == 255, settings.bits[2] * 0.95),  # never CT
         "mirror": (people.mirror, settings.mirror),
         "padded": (draws.field_high[:, 0] < 1e3, settings.padded),
     }

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from benchmarks.registration import contrasts, scans
+from benchmarks.registration import contrasts, damages, scans
 from mdvit_jax.data import template
 from mdvit_jax.evaluation import metrics, regions
 from mdvit_jax.io.image import Image
@@ -116,6 +116,31 @@ def any_orientation(person: int) -> KnownAffine:
         person: 1 … 40, who also seeds both.
     """
     return _known_affine(person, "gamma 1", any_rotation=True)
+
+
+def damaged_scan(person: int, damage: str) -> KnownAffine:
+    """`known_affine`, the moving scan with one of `damages.OF_SCAN`."""
+    case = known_affine(person, "gamma 1")
+    *_, moved = _move_person(person, any_rotation=False)
+    function = damages.OF_SCAN[damage]
+    moving = damages.apply(function, case.moving, moved.mask, person)
+    return case._replace(moving=moving)
+
+
+def damaged_image(make: Callable[[], KnownAffine], damage: str, seed: int):
+    """A case, its moving image with one of `damages.OF_IMAGE`."""
+    case = make()
+    function = damages.OF_IMAGE[damage]
+    moving = damages.apply(function, case.moving, case.moving.data > 0, seed)
+    return case._replace(moving=moving)
+
+
+def own_copy(make: Callable[[], KnownAffine], damage: str, seed: int) -> KnownAffine:
+    """The fixed image of a case and its copy with one of `damages.OF_COPY`."""
+    case = make()
+    function = damages.OF_COPY[damage]
+    moving = damages.apply(function, case.fixed, case.fixed.data > 0, seed)
+    return case._replace(moving=moving, truth=np.eye(4))
 
 
 def labelled_pair(fixed: str, moving: str, contrast: str) -> LabelledPair:

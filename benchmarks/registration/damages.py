@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from scipy import ndimage
 
+from mdvit_jax.io.image import Image
+
 # An image [x, y, z] in [0, 1], 0 outside of its brain; the brain, bool; the sizes of a
 # voxel in mm; and the source of random numbers → the damaged image.
 Damage = Callable[[np.ndarray, np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
@@ -13,6 +15,7 @@ _BIAS = 0.4, 1.6  # factors
 _RADIUS = 12.0  # mm, of a lesion or a cavity
 _SLICE = 6.0  # mm
 _NOISE = 0.1  # of the image's range
+_FWHM = 4.0  # mm, of smoothing
 _HOT = 0.001  # of the voxels, 5 times as bright as all others
 
 
@@ -66,7 +69,11 @@ def _hot_voxels(image, brain, sizes, random):
     return np.where(hot & (image > 0), np.float32(5), image)
 
 
-# Of the scan as it comes, and of the image that is registered, on its own grid.
+def _smoothed(image, brain, sizes, random):
+    return ndimage.gaussian_filter(image, _FWHM / np.sqrt(8 * np.log(2)) / sizes)
+
+
+# Of the scan, before it is resampled.
 OF_SCAN: Mapping[str, Damage] = {
     "stripped 2 mm tighter": _stripped_tighter(2.0),
     "stripped 4 mm tighter": _stripped_tighter(4.0),
@@ -76,7 +83,27 @@ OF_SCAN: Mapping[str, Damage] = {
     "quarter cut off": _quarter_cut_off,
     "6 mm slices": _thick_slices,
 }
-OF_IMAGE: Mapping[str, Damage] = {"noise": _noise, "hot voxels": _hot_voxels}
+# Of the image that is registered, on its own grid.
+OF_IMAGE: Mapping[str, Damage] = {"noise 10 %": _noise, "hot voxels": _hot_voxels}
+# Of an image whose undamaged self is the other one, on one grid.
+OF_COPY: Mapping[str, Damage] = {
+    "smoothed": _smoothed,
+    "noise 10 %": _noise,
+    "gamma 2": lambda image, brain, sizes, random: np.square(image),
+    "inverted": lambda image, brain, sizes, random: (1 - image) * brain,
+}
+
+
+def apply(damage: Damage, image: Image, brain: np.ndarray, seed: int) -> Image:
+    """An image with a damage.
+
+    Args:
+        brain: bool [x, y, z], on the image's grid.
+        seed: of the damage's random numbers.
+    """
+    random = np.random.default_rng(seed)
+    data = damage(image.data, brain, image.grid.voxel_sizes, random)
+    return image._replace(data=data.astype(np.float32))
 
 
 def _millimetres(shape: tuple[int, ...], sizes: np.ndarray) -> np.ndarray:

@@ -4,10 +4,12 @@ import functools
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
-from benchmarks.registration import cases, contrasts, scans
+from benchmarks.registration import cases, contrasts, damages, scans
 
 GROUPS = {
     "known-affine": "brains moved by an affine that is known, in five contrasts; mm",
+    "damage": "the same, the moving brain with nine damages; mm",
+    "copy": "brains and changed copies of theirs on the same grid; mm",
     "orientation": "the same, rotated at random; mm",
     "regions": "pairs of people, three contrasts; mean Dice of 12 regions",
     "template": "brains to MNI152; Dice of the brain masks",
@@ -60,7 +62,9 @@ def tasks(
     """
     result = []
 
-    def add(group: str, name: str, contrast: str, make: Callable, *args) -> None:
+    def add(
+        group: str, name: str, contrast: str, make: Callable, *args, then=None
+    ) -> None:
         if group in groups:
             case, voxels = functools.partial(make, *args), "own"
             size = _SPACING.get(group, spacing)
@@ -69,6 +73,8 @@ def tasks(
                     functools.partial(cases.at_spacing, size, case),
                     f"{size:g} mm",
                 )
+            if then:
+                case = functools.partial(then, case)
             result.append(Task(group, name, contrast, voxels, case))
 
     for person in scans.PEOPLE[:people]:
@@ -76,6 +82,16 @@ def tasks(
         for contrast in contrasts.CONTRASTS:
             make = functools.partial(cases.known_affine, person, contrast)
             add("known-affine", name, contrast, make)
+        for damage in damages.OF_SCAN:
+            make = functools.partial(cases.damaged_scan, person, damage)
+            add("damage", name, damage, make)
+        undamaged = functools.partial(cases.known_affine, person, "gamma 1")
+        for damage in damages.OF_IMAGE:
+            then = functools.partial(cases.damaged_image, damage=damage, seed=person)
+            add("damage", name, damage, undamaged, then=then)
+        for damage in damages.OF_COPY:
+            then = functools.partial(cases.own_copy, damage=damage, seed=person)
+            add("copy", name, damage, undamaged, then=then)
         if person <= 12:
             add("orientation", name, "gamma 1", cases.any_orientation, person)
     for number, pair in enumerate(scans.oasis_pairs()[:pairs]):

@@ -40,18 +40,18 @@ class Scan(NamedTuple):
 @functools.lru_cache(maxsize=2)
 def person(number: int) -> Scan:
     """Person 1 … 40 of ds002748; 0.87 × 0.87 × 1 mm, LAS, some oblique."""
-    return _scan(_folder("ds002748") / f"sub-{number:02}_T1w.nii.gz")
+    return _scan(folder("ds002748") / f"sub-{number:02}_T1w.nii.gz")
 
 
 @functools.lru_cache(maxsize=2)
 def oasis(name: str) -> Scan:
     """A scan of oasis1_malf; 1 mm, LAS."""
-    return _scan(_folder("oasis1_malf") / f"{name}_SS.nii.gz")
+    return _scan(folder("oasis1_malf") / f"{name}_SS.nii.gz")
 
 
 def oasis_labels(name: str) -> images.Image:
     """Its label map, on its grid, by the Neuromorphometrics protocol."""
-    path = _folder("oasis1_malf") / f"{name}_glm.nii.gz"
+    path = folder("oasis1_malf") / f"{name}_glm.nii.gz"
     return images.load_labels(path)
 
 
@@ -79,12 +79,17 @@ def _scan(path: Path) -> Scan:
     return Scan(loaded._replace(data=scaled, dtype=scaled.dtype), mask)
 
 
-def _folder(name: str) -> Path:
+def folder(name: str) -> Path:
+    """The folder of a data set.
+
+    Raises:
+        UserError: it is not there.
+    """
     beside = Path(__file__).resolve().parents[3] / "shared" / "data"
-    folder = Path(os.environ.get("MDVIT_DATA", beside)) / name
-    if not folder.is_dir():
+    path = Path(os.environ.get("MDVIT_DATA", beside)) / name
+    if not path.is_dir():
         raise errors.UserError(
-            f"the scans {folder} are not there; let the environment variable "
+            f"the scans {path} are not there; let the environment variable "
             f"MDVIT_DATA name the folder that holds {name}."
         )
-    return folder
+    return path

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
+from benchmarks.registration import damages
 from benchmarks.registration.contrasts import GAMMAS
 from mdvit_jax.studies.report.section import Table
 
@@ -80,9 +81,18 @@ _QUESTIONS: Sequence[tuple[str, str, Sequence[str], Callable[[pd.DataFrame], str
         "known affine, median / worst mm, γ 1",
         *("known-affine", _ONE, _median_and_worst),
     ),
-    ("γ 0.5 and γ 2, median", "known-affine", GAMMAS[1:], _median),
-    ("inverted contrast, median", "known-affine", ("inverted",), _median),
-    ("T2-like, median", "known-affine", ("T2-like",), _median),
+    ("γ 0.5, median / worst", "known-affine", GAMMAS[1:2], _median_and_worst),
+    ("γ 2, median / worst", "known-affine", GAMMAS[2:], _median_and_worst),
+    ("inverted, median / worst", "known-affine", ("inverted",), _median_and_worst),
+    ("T2-like, median / worst", "known-affine", ("T2-like",), _median_and_worst),
+    *(
+        (f"{damage}, median / worst mm", "damage", (damage,), _median_and_worst)
+        for damage in (*damages.OF_SCAN, *damages.OF_IMAGE)
+    ),
+    *(
+        (f"own copy, {change}, median / worst", "copy", (change,), _median_and_worst)
+        for change in damages.OF_COPY
+    ),
     ("12-region Dice over pairs, γ 1 (0.5, 2)", "regions", GAMMAS, _overlaps),
     ("brain Dice to MNI152", "template", _ONE, _overlap),
     ("any orientation, error below 1 mm", "orientation", _ONE, _below_1_mm),

@@ -3,7 +3,6 @@
 A pair is made from a seed: the same one again from the same seed, on any machine.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -13,6 +12,7 @@ import numpy as np
 from mdvit_jax import geometry
 from mdvit_jax.data import scan_description, scan_draw, synthesis, synthetic_files
 from mdvit_jax.data.label_maps import Head
+from mdvit_jax.data.scan_draw import Draw
 from mdvit_jax.data.scan_settings import Settings
 
 # Shape, voxel size in mm and samples in a voxel: of three-dimensional sequences, of
@@ -30,6 +30,28 @@ ACQUISITIONS = {
 ANY = Settings(conformed=False, thick_slices=0.0, coarse=0.0)
 
 
+class Source(NamedTuple):
+    """Where a file of a pair comes from.
+
+    Attributes:
+        head: index of the label map.
+        acquisition: a key of `ACQUISITIONS`.
+        draw: the scan.
+        storage: the file.
+    """
+
+    head: int
+    acquisition: str
+    draw: Draw
+    storage: synthetic_files.Storage
+
+    def __str__(self) -> str:
+        return (
+            f"{self.acquisition}; {scan_description.describe(self.draw)}; "
+            f"{_describe(self.storage)}"
+        )
+
+
 class Pair(NamedTuple):
     """Two files and the truth about them.
 
@@ -39,7 +61,7 @@ class Pair(NamedTuple):
         exact: whether it is known; of two people it is that of their landmarks.
         brain: [n, 3], points of the fixed brain in the fixed image's world, in mm, at
             which an affine may be compared with the truth.
-        words: a description of the pair.
+        sources: of the fixed and of the moving file.
     """
 
     fixed: nib.Nifti1Image
@@ -47,7 +69,14 @@ class Pair(NamedTuple):
     fixed_to_moving: np.ndarray
     exact: bool
     brain: np.ndarray
-    words: str
+    sources: tuple[Source, Source]
+
+    @property
+    def words(self) -> str:
+        """A description of the pair."""
+        fixed, moving = self.sources
+        people = "one person" if self.exact else "two people"
+        return f"{people}\nfixed: {fixed}\nmoving: {moving}"
 
 
 def random_pair(
@@ -73,22 +102,21 @@ def random_pair(
     first = int(random.integers(len(heads.labels)))
     second = first if same else int(random.integers(len(heads.labels)))
     people = [person_key, person_key if same else jax.random.fold_in(person_key, 1)]
-    scans, stored, words = [], [], []
+    scans, stored, sources = [], [], []
     for key, person, index in zip(scan_keys, people, (first, second), strict=True):
         acquisition = str(random.choice(list(ACQUISITIONS)))
         shape, voxel, oversample = ACQUISITIONS[acquisition]
-        file_settings = settings._replace(
-            shape=shape, voxel=voxel, oversample=oversample
-        )
+        # One program for each grid, however scans are drawn.
+        grid = Settings(shape, voxel, oversample, settings.conformed)
         head = Head(*(field[index] for field in heads))
-        scan = jax.device_get(_form(person, key, head, file_settings))
+        scan = _form_scan(
+            head, _draw_person(person, settings), _draw_scan(key, settings), grid
+        )
+        scan = jax.device_get(scan)
         storage = random_storage(random, wrong_header=wrong_header)
         scans.append(scan)
         stored.append(synthetic_files.store(scan, storage, voxel=voxel))
-        words.append(
-            f"{acquisition}; {scan_description.describe(scan.draw)}; "
-            f"{_describe(storage)}"
-        )
+        sources.append(Source(index, acquisition, scan.draw, storage))
     affine = synthesis.known_affine if same else synthesis.landmark_affine
     fixed, moving = stored
     return Pair(
@@ -99,8 +127,7 @@ def random_pair(
         ),
         exact=same,
         brain=_brain_points(scans[0].mask, fixed.to_world),
-        words=f"{'one person' if same else 'two people'}\nfixed: {words[0]}\n"
-        f"moving: {words[1]}",
+        sources=(sources[0], sources[1]),
     )
 
 
@@ -123,14 +150,9 @@ def random_storage(
     )
 
 
-@functools.partial(jax.jit, static_argnums=3)
-def _form(person_key, scan_key, head: Head, settings: Settings) -> synthesis.Scan:
-    return synthesis.form_scan(
-        head,
-        scan_draw.draw_person(person_key, settings),
-        scan_draw.draw_scan(scan_key, settings),
-        settings,
-    )
+_draw_person = jax.jit(scan_draw.draw_person, static_argnums=1)
+_draw_scan = jax.jit(scan_draw.draw_scan, static_argnums=1)
+_form_scan = jax.jit(synthesis.form_scan, static_argnums=3)
 
 
 def _brain_points(mask: np.ndarray, to_world: np.ndarray) -> np.ndarray:

@@ -181,7 +181,8 @@ def draw_scan(key: Array, settings: Settings) -> Draw:
         lesion_place=uniform(shape=(LESIONS,)),
         lesion_radius=radius[:, None] * uniform(0.6, 1, (LESIONS, 3)),
         lesion_mean=uniform(shape=(LESIONS,)),
-        levels=_draw_levels(numbers, settings),
+        # CT has whole Hounsfield units, which the file rounds to.
+        levels=jnp.where(is_ct, 0, 1) * _draw_levels(numbers, settings),
         key=fields_key,
     )
 

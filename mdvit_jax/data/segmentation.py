@@ -9,7 +9,7 @@ the volume is filled; padding, which has one value, too, ends at noise, not at t
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage, stats
+from scipy import ndimage
 
 _FEW = 0.01  # of the voxels; a background's one value is more frequent
 # Of the border of a sharp brain: how often it is darker than what lies two voxels
@@ -135,8 +135,14 @@ def _ends_in_a_jump(
     # How often a voxel of the border is darker than one two voxels deeper.
     darker = np.searchsorted(np.sort(border), deeper).mean() / border.size
     nearly_empty = np.mean(border < _EMPTY * tissue)
-    alike = stats.spearmanr(*neighbours).statistic
+    alike = np.corrcoef(*map(_ranks, neighbours))[0, 1]
     return darker < _RAMP and nearly_empty < _RINGING and alike > _SMOOTH
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """The rank of each value; equal values share their mean rank."""
+    ordered = np.sort(values)
+    return sum(np.searchsorted(ordered, values, side) for side in ("left", "right")) / 2
 
 
 def _padding(empty: np.ndarray) -> np.ndarray | None:

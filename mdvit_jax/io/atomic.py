@@ -1,6 +1,7 @@
 """Files that are written whole or not at all."""
 
 import contextlib
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -18,8 +19,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     It has the same ending. A reader of `path` never sees half of it, and what an error
     leaves unfinished is removed. Of a symbolic link, the target is replaced.
+
+    Raises:
+        OSError: the place is taken by what is no file, such as a device.
     """
     path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EEXIST, "what is there is no file", str(path))
     beside = path.with_name(_partial_name(path.name))
     try:
         yield beside

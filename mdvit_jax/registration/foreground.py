@@ -9,6 +9,8 @@ from scipy import ndimage
 from mdvit_jax import errors
 from mdvit_jax.data import segmentation
 
+# Voxels along an axis, and their size in mm, of which the finest cube shows no more.
+_ENOUGH, _FINE = 192, 1.0
 _MARGIN = 2  # voxels of the file kept around the foreground, where there are any
 _SKULL = 5.0  # mm; bone is as dark as air, and what is twice as thin is closed
 # Share of a mask's voxels inside the object. Above it the mask is taken to follow the
@@ -70,9 +72,11 @@ def segment_foreground(
     # In RAS+ order, so that the order of the axes in the file changes nothing.
     order = nib.orientations.io_orientation(affine)
     affine = affine @ nib.orientations.inv_ornt_aff(order, data.shape)
-    data = np.ascontiguousarray(nib.orientations.apply_orientation(data, order))
+    data = nib.orientations.apply_orientation(data, order)
     if mask is not None:
         mask = nib.orientations.apply_orientation(mask, order)
+    data, affine, mask = _average_blocks(data, affine, mask)
+    data = np.ascontiguousarray(data)
     inside, clean, padding = segmentation.segment(data, mask)
     if not clean:
         inside = _close(inside, np.linalg.norm(affine[:3, :3], axis=0))
@@ -113,6 +117,38 @@ def segment_foreground(
     centre = affine[:3, :3] @ points.mean(0) + affine[:3, 3]
     radius = _radius(counted, affine, centre)
     return Foreground(image, inside, weight, affine, centre, radius, clean, name)
+
+
+def _average_blocks(
+    data: np.ndarray, affine: np.ndarray, mask: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Make one voxel of several where they are far finer than what is aligned.
+
+    So an image of 482 million voxels takes no more memory than its file.
+    """
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    reduction = np.minimum(np.array(data.shape) // _ENOUGH, np.rint(_FINE / sizes))
+    reduction = np.maximum(reduction, 1).astype(int)
+    if (reduction == 1).all():
+        return data, affine, mask
+
+    def average(volume: np.ndarray) -> np.ndarray:
+        # Axis by axis and in place, which is fast and takes little memory.
+        for axis in np.flatnonzero(reduction > 1)[::-1]:
+            lines, count = np.moveaxis(volume, axis, 0), reduction[axis]
+            end = len(lines) // count * count
+            total = lines[:end:count].astype(np.float32)
+            for first in range(1, count):
+                total += lines[first:end:count]
+            total /= count
+            volume = np.moveaxis(total, 0, axis)
+        return volume
+
+    to_voxels = np.diag([*reduction, 1.0])
+    to_voxels[:3, 3] = (reduction - 1) / 2
+    if mask is not None:
+        mask = average(mask) >= 0.5
+    return average(data), affine @ to_voxels, mask
 
 
 def _close(inside: np.ndarray, voxel_sizes: np.ndarray) -> np.ndarray:

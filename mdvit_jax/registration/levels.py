@@ -46,6 +46,15 @@ class Pair(NamedTuple):
     points: dict[int, tuple[np.ndarray, np.ndarray]]
     outlines: bool
 
+    def swap(self) -> "Pair":
+        """The same pair, fixed as moving and moving as fixed."""
+        return self._replace(
+            fixed=self.moving,
+            moving=self.fixed,
+            cubes={size: both[::-1] for size, both in self.cubes.items()},
+            points={size: both[::-1] for size, both in self.points.items()},
+        )
+
     def centres_together(self) -> np.ndarray:
         """4×4 in world mm that shifts the fixed centre to the moving one."""
         shift = np.eye(4)
@@ -176,26 +185,34 @@ def _resample(volume, blur, matrix, size, mode) -> np.ndarray:
     if mode == "edge" and (volume == 1).all():
         return np.ones((size,) * 3, np.float32)
     # Smoothing must not repeat the foreground beyond the border of its box.
-    reach = np.ceil(4 * blur).astype(int) + 1
-    volume = np.pad(volume, [(r, r) for r in reach], mode=mode)
-    smooth = ndimage.gaussian_filter(volume, blur, mode="nearest")
-    linear, offset = matrix[:3, :3], matrix[:3, 3] + reach
-    # The outermost voxels are 0, or repeat what lies within.
+    reach = np.ceil(4 * blur).astype(int)
+    volume = np.pad(volume, [(2 * r + 1,) * 2 for r in reach], mode=mode)
+    linear, offset = matrix[:3, :3], matrix[:3, 3] + 2 * reach + 1
     if np.array_equal(linear, np.diag(np.diag(linear))):
-        return _interpolate_axes(smooth, np.diag(linear), offset, size)
+        return _resample_axes(volume, blur, np.diag(linear), offset, size)
+    volume = ndimage.gaussian_filter(volume, blur, mode="nearest")
     return ndimage.affine_transform(
-        smooth, linear, offset, output_shape=(size,) * 3, order=1, mode="nearest"
+        volume,
+        linear,
+        offset,
+        output_shape=(size,) * 3,
+        order=1,
+        mode="constant" if mode == "constant" else "nearest",
     )
 
 
-def _interpolate_axes(volume, scale, offset, size) -> np.ndarray:
-    """Linear interpolation at scale · index + offset, one axis after the other.
+def _resample_axes(volume, blur, scale, offset, size) -> np.ndarray:
+    """A smoothed volume at scale · index + offset, one axis after the other.
 
-    Without rotation this equals trilinear interpolation and is five times as fast.
+    Without rotation a smoothing and a trilinear interpolation are one matrix product
+    along each axis, which is several times as fast.
     """
     for axis, length in enumerate(volume.shape):
-        at = np.clip(scale[axis] * np.arange(size) + offset[axis], 0, length - 1)
+        reach = np.ceil(4 * blur[axis])
+        at = scale[axis] * np.arange(size) + offset[axis]
+        at = np.clip(at, reach, length - 1 - reach)
         shares = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(length)))
+        shares = ndimage.gaussian_filter(shares, (0, blur[axis]), mode="constant")
         volume = np.tensordot(shares.astype(np.float32), volume, (1, axis))
         volume = np.moveaxis(volume, 0, axis)
     return np.ascontiguousarray(volume)

@@ -25,6 +25,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -117,6 +118,7 @@ class NormalEquations(NamedTuple):
     overlap: Float[Array, ""]
 
 
+@jax.jit  # traced once for both images
 def normalise(level: Level, coverage: Float[Array, ""] | float) -> Features:
     """Normalise an image and its outline by their neighbourhoods.
 
@@ -159,6 +161,7 @@ def sample_pair(fixed: Features, moving: Features, points: Int[Array, " k"]) -> 
     )
 
 
+@jax.jit  # traced once for both directions
 def normal_equations(
     samples: Samples,
     matrix: Float[Array, "3 4"],

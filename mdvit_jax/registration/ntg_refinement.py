@@ -8,7 +8,6 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import optimize
 
 from mdvit_jax.registration import gauss_newton, levels, similarity_metrics
 
@@ -28,6 +27,8 @@ def refine(
     Returns:
         4×4, world RAS+ mm.
     """
+    from scipy import optimize  # slow to import, and seldom needed
+
     for size in _SIZES:
         start = pair.to_voxels(fixed_to_moving, size).astype(np.float32)
         increment = optimize.minimize(

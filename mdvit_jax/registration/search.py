@@ -6,6 +6,7 @@ voxels, the best of which go on at 24³. The best one is refined at 48³ and 96�
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -30,14 +31,17 @@ _MEETING = 0.25  # overlap below which two foregrounds count as apart
 _EQUAL = 0.005  # scores that differ by less are equal
 _ONE_SIZE = 0.02  # scales of two scans of one head differ by less
 _APART = 25.0  # degrees between two different answers
-_OUTLINE = {12: 1.0, 24: 1.0, 48: 0.3, 96: 0.4}  # weight; the interior is more exact
+_OUTLINE = {12: 1.0, 24: 1.0, 48: 1.0, 96: 0.4}  # weight; the interior is more exact
+_PEOPLE = 0.3, 6, 4  # weight and steps at 48³, steps at 96³, between two people
 # Local correlation at 48³ above which two images show one person: in any contrast it is
 # 0.78 to 0.89, between two people up to 0.37, to a template up to 0.44.
 _ONE_PERSON = 0.6
 _SAME = 0.75  # score above which a mirror image cannot fit better
-_COVERAGE = 0.9  # of the neighbourhood of a voxel that counts, with one person
+# Voxels of the finest cube, or of a coarser image, between one that counts and the
+# border, as standard deviations of its neighbourhood.
+_DEPTH, _DEEPEST = 1.3, 2.6
 _TOLERANCE = {12: 0.03, 24: 0.02, 48: 0.02, 96: 0.005}  # voxels
-_STEPS = {12: 8, 24: 20, 48: 15, 96: 6}
+_STEPS = {12: 8, 24: 20, 48: 15, 96: 12}
 
 
 class Alignment(NamedTuple):
@@ -82,6 +86,12 @@ def align(
     A rigid result is searched for with one scale, which is removed at the end:
     otherwise foregrounds of two sizes would be aligned at one border.
     """
+    if pair.moving.radius > pair.fixed.radius:
+        # One order whichever image is called fixed: both answers are exact inverses.
+        result = align(
+            pair.swap(), np.linalg.inv(start), dof=dof, search=search, seed=seed
+        )
+        return result._replace(matrix=np.linalg.inv(result.matrix))
     requested, dof = dof, "similarity" if dof == "rigid" else dof
     begin = pair.to_voxels(start, 24)
     starts = _perturb(begin, seed, pair.voxel * 4)
@@ -105,11 +115,7 @@ def align(
         best = answers[_first_best(scores)]
     score, runner_up = float(scores.max()), _runner_up(answers, scores)
     mirror = _mirror_score(pair, best, dof) if score < _SAME else None
-    middle = fit(pair, 48, finer(best), dof=dof)
-    # Outlines align people better, but contrast and skull stripping move them: within
-    # one person the interior alone is more exact.
-    interior = bool(middle.correlation > _ONE_PERSON)
-    best = fit(pair, 96, finer(middle.matrix), dof=dof, interior=interior).matrix
+    best, interior = _refine(pair, finer(best), dof)
     if requested == "rigid":
         scale = np.cbrt(np.linalg.det(best[:, :3]))
         best = best / np.array([scale, scale, scale, 1])
@@ -119,6 +125,30 @@ def align(
     return Alignment(matrix, agreement, searched, score, runner_up, mirror)
 
 
+def _refine(pair: levels.Pair, start: np.ndarray, dof: str) -> tuple[np.ndarray, bool]:
+    """The matrix at 96³ from one at 48³, and whether the interior alone was compared.
+
+    Outlines align two people better, but contrast and skull stripping move them: within
+    one person the interior is more exact.
+    """
+    middle = fit(pair, 48, start, dof=dof)
+    if middle.correlation > _ONE_PERSON:
+        start = finer(middle.matrix)
+        return fit(pair, 96, start, dof=dof, interior=True).matrix, True
+    outline, steps, last_steps = _PEOPLE
+    middle = fit(pair, 48, middle.matrix, dof=dof, outline=outline, steps=steps)
+    start = finer(middle.matrix)
+    return fit(pair, 96, start, dof=dof, steps=last_steps).matrix, False
+
+
+def _coverage(pair: levels.Pair) -> float:
+    """Share of a neighbourhood that is foreground some voxels below a border."""
+    affines = pair.fixed.affine, pair.moving.affine
+    coarsest = max(np.linalg.norm(a[:3, :3], axis=0).max() for a in affines)
+    depth = np.clip(_DEPTH * coarsest / pair.voxel, _DEPTH, _DEEPEST)
+    return (1 + math.erf(depth / np.sqrt(2))) / 2
+
+
 def fit(
     pair: levels.Pair,
     size: int,
@@ -126,6 +156,7 @@ def fit(
     *,
     dof: str,
     steps: int | None = None,
+    outline: float | None = None,
     interior: bool = False,
 ) -> gauss_newton.Fit:
     """Align the cubes of one size.
@@ -134,18 +165,23 @@ def fit(
         starts: [3, 4], or several of them [n, 3, 4], in voxels of that size.
         steps: largest number of steps; None: the default of that size; 0 only measures
             the starts.
+        outline: weight of the outlines; None: the default of that size.
         interior: whether the outlines and all voxels near them are left out.
 
     Returns:
         The fit, whose entries have a leading axis [n] if `starts` has.
     """
+    if outline is None:
+        outline = _OUTLINE[size]
+    if interior or not pair.outlines:
+        outline = 0.0
     program = (_align_one if starts.ndim == 2 else _align_several)(dof)
     result = program(
         *pair.cubes[size],
         pair.points[size],
         starts.astype(np.float32),
-        _OUTLINE[size] if pair.outlines and not interior else 0.0,
-        _COVERAGE if interior else 0.0,
+        outline,
+        _coverage(pair) if interior else 0.0,
         _STEPS[size] if steps is None else steps,
         _TOLERANCE[size],
     )

@@ -1,0 +1,111 @@
+"""A draw of the campaign: synthetic pairs of all kinds, held against their truth."""
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks.registration import campaign, campaign_table
+from mdvit_jax import geometry, register
+from mdvit_jax.data import (
+    label_maps,
+    random_scans,
+    scan_draw,
+    synthesis,
+    synthetic_files,
+)
+from mdvit_jax.data.scan_settings import PLAIN, Settings
+
+SEEDS = range(6)
+FAR = scan_draw.FAR
+GRID = (40, 44, 48), (5.0, 5.5, 4.8), (1, 1, 1)  # of test_synthetic_files, too
+
+
+@pytest.fixture(scope="module")
+def heads() -> label_maps.Head:
+    head = label_maps.mni152_head(voxel=4.0)
+    return label_maps.Head(*(np.stack([part, part]) for part in head))
+
+
+@pytest.fixture(scope="module")
+def rows(heads, tmp_path_factory):
+    """The rows of a campaign, and its file."""
+    path = tmp_path_factory.mktemp("campaign") / "results.jsonl"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(random_scans, "ACQUISITIONS", {"small": GRID})
+        return campaign.run_pairs(heads, SEEDS, path), path
+
+
+def test_what_is_called_ok_is_not_wrong(rows):
+    result, _ = rows
+    wrong = result.error.isna() | (result.error > campaign_table.WRONG)
+    assert not (wrong & (result.status == "ok") & (result.people == 1)).any()
+    brains = (result.fixed_object == "brain") & (result.moving_object == "brain")
+    assert (result.error[brains & (result.people == 1)] < campaign_table.RIGHT).all()
+
+
+def test_a_campaign_goes_on_where_it_was(rows, heads, monkeypatch):
+    result, path = rows
+    monkeypatch.setattr(random_scans, "random_pair", None)  # nothing is drawn again
+    again = campaign.run_pairs(heads, SEEDS, path)
+    assert again.equals(result)
+
+
+def test_the_tables(rows):
+    result, _ = rows
+    text = campaign_table.summarise(result)
+    assert text.startswith("6 pairs") and "| fixed ← moving |" in text
+    called = result.assign(status="ok", error=20.0, people=1)
+    counts = campaign_table.summarise(called).splitlines()
+    assert "| all | 6 | 20.00 | 0% | 6 | 6 | 0 |" in counts
+    right = called.assign(error=0.2, status="check")
+    assert "| all | 6 | 0.20 | 100% | 0 | 0 | 6 |" in campaign_table.summarise(right)
+
+
+NECK_CUT = {
+    "field_low": np.array([-FAR, -FAR, -95], np.float32),
+    "field_high": np.array([FAR, FAR, FAR], np.float32),
+}
+PADDED = {
+    "field_low": np.array([-90, -115, -110], np.float32),
+    "field_high": np.array([90, 115, 100], np.float32),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "masked"),
+    [
+        ({"deface": np.float32(70)}, False),
+        (NECK_CUT, False),
+        ({"noise": np.float32(0.06), **PADDED}, False),
+        ({"noise": np.float32(0.06), **PADDED}, True),
+        ({"noise": np.float32(0.004), "levels": np.float32(255)}, False),
+    ],
+    ids=["defaced", "neck cut off", "noise in zeros", "masks", "8 bits"],
+)
+def test_whole_heads(heads, change, masked):
+    """A clean head and another scan of it: right, and `ok` or `check`."""
+    grid = Settings(*GRID, conformed=False)
+    head = label_maps.Head(*(part[0] for part in heads))
+    person = random_scans._draw_person(jax.random.key(0), PLAIN)
+    fixed, moving = (
+        random_scans._draw_scan(jax.random.key(seed), settings)
+        for seed, settings in ((1, PLAIN), (2, PLAIN._replace(rotation=10.0)))
+    )
+    scans = [
+        jax.device_get(random_scans._form_scan(head, person, draw, grid))
+        for draw in (fixed, moving._replace(**change))
+    ]
+    plain = synthetic_files.Storage()
+    files = [synthetic_files.store(scan, plain, voxel=grid.voxel) for scan in scans]
+    truth = geometry.in_world(
+        np.asarray(synthesis.known_affine(*scans)),
+        fixed=files[0].to_world,
+        moving=files[1].to_world,
+    )
+    masks = [scan.mask if masked else None for scan in scans]
+    result = register(
+        files[0].image, files[1].image, fixed_mask=masks[0], moving_mask=masks[1]
+    )
+    brain = random_scans._brain_points(scans[0].mask, files[0].to_world)
+    assert campaign.distances(result.matrix, truth, brain).mean() < 1
+    assert result.quality.status in ("ok", "check")
