@@ -16,7 +16,7 @@ from configs import default
 
 def get_config():
     """A GPU needs minutes for it; two CPU cores days."""
-    config = default.small(default.get_config(), size=32)
+    config = default.recipe(default.small(default.get_config(), size=32))
     config.workdir = "runs/anything"
 
     data = config.data
@@ -30,30 +30,11 @@ def get_config():
     model.embedding = 128
     model.heads = 4
     model.depth = 2
-    model.head = "moments"
-    model.linear_weights = "fan_in"
-
-    config.loss.known = 0.05
-    config.loss.deep = 0.3
 
     optim = config.optim
     optim.steps = 20_000
     optim.batch = 16
-    optim.lr = 1e-3
-    optim.schedule = "cosine"
     optim.cooldown = 8_000
-    optim.warmup = 300
-    optim.clip_norm = 1.0
-    optim.weight_decay = 0.0
-
-    augment = config.augment
-    augment.same = 0.5
-    augment.mirror = 0.5
-    augment.deform = 2.0
-    augment.contrast = 0.7
-    augment.affine.which = "both"
-    augment.affine.degrees = (30.0, 60.0)
-    augment.affine.scale = 1.12
 
     synthesis = config.synthesis
     synthesis.heads = "data/synthseg_labels"

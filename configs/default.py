@@ -78,7 +78,7 @@ def get_config() -> ml_collections.ConfigDict:
     synthetic.noise = 0.01
 
     model = config.model = ml_collections.ConfigDict()
-    # paper 3.2: "mdvit", or "keymorph", another row of its Table 1.
+    # paper 3.2: "mdvit", or another row of its Table 1: "dlir", "pasta", "keymorph".
     model.name = "mdvit"
     # paper 2: dilated convolutions of the "channels"; program: of the "tokens";
     # "none" is C2FViT.
@@ -109,10 +109,15 @@ def get_config() -> ml_collections.ConfigDict:
     # ours: for imported PyTorch weights, which work in PyTorch's coordinates:
     # corner-aligned, x along the last axis.
     model.torch_coordinates = False
-    # KeyMorph alone, ours: convolutions, with a pooling after every second one (its
-    # paper, at 128³: 32, 64, 64, 128, 128, 256, 256, 512), and keypoints (64 to 512).
+    # DLIR, PASTA, KeyMorph alone, ours: channels. In KeyMorph of each convolution, with
+    # a pooling after every second one (its paper, at 128³: 32, 64, 64, 128, 128, 256,
+    # 256, 512); in the others of each block, with a pooling (64, 32, 32, 32, 16, 16).
     model.channels = (32, 64, 64, 128)
+    # KeyMorph alone: keypoints (its paper: 64 to 512).
     model.keypoints = 128
+    # PASTA alone: the range ± of translations (a part of the volume), of rotations
+    # (degrees), of shears and of scales; its program: 0.2, 20, 0.05, 0.05.
+    model.ranges = (0.2, 20.0, 0.05, 0.05)
 
     loss = config.loss = ml_collections.ConfigDict()
     # paper Eq. 2; or "ncc", its baseline.
@@ -259,6 +264,46 @@ def get_config() -> ml_collections.ConfigDict:
     evaluation.mask_threshold = 0.5
     # ours: how many cases get a picture.
     evaluation.pictures = 4
+    return config
+
+
+def in_form(config: ml_collections.ConfigDict, form: str) -> ml_collections.ConfigDict:
+    """A configuration as it is, "paper", or changed to `recipe`; return it."""
+    if form not in ("paper", "recipe"):
+        raise ValueError(f'there is no form "{form}" but "paper" and "recipe"')
+    return recipe(config) if form == "recipe" else config
+
+
+def recipe(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """Change a configuration to what makes a network learn affines; return it.
+
+    All of it is ours; docs/training-log.md has what each part brings.
+    """
+    model = config.model
+    model.head = "moments"
+    model.linear_weights = "fan_in"
+
+    config.loss.known = 0.05
+    config.loss.deep = 0.3
+
+    optim = config.optim
+    optim.lr = 1e-3
+    optim.schedule = "cosine"
+    optim.warmup = 300
+    optim.clip_norm = 1.0
+    optim.weight_decay = 0.0
+
+    augment = config.augment
+    # The paper's move both scans alike.
+    augment.flip = 0.0
+    augment.rotate = 0.0
+    augment.same = 0.5
+    augment.mirror = 0.5
+    augment.deform = 2.0
+    augment.contrast = 0.7
+    augment.affine.which = "both"
+    augment.affine.degrees = (30.0, 60.0)
+    augment.affine.scale = 1.12
     return config
 
 

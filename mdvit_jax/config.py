@@ -3,11 +3,13 @@
 A configuration file is Python with a function `get_config()` that returns an
 `ml_collections.ConfigDict`; `configs/default.py` holds every value. Any value can be
 changed on the command line as `--config.GROUP.NAME=VALUE`, with the type that it has
-in the file (`ml_collections.config_flags`).
+in the file (`ml_collections.config_flags`). Of a file that has several forms one is
+named after a colon, `configs/adni.py:recipe`; `get_config` gets the word.
 """
 
 import difflib
 import importlib.util
+import inspect
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -60,8 +62,8 @@ def load_config(
     """Run a configuration file and apply the overrides; the result is locked.
 
     Args:
-        path: of the Python file. The folder that holds its folder can be imported from,
-            as in `from configs import default`.
+        path: of the Python file, with or without a form. The folder that holds its
+            folder can be imported from, as in `from configs import default`.
         overrides: words of a command line such as `--config.optim.lr=1e-4`; or dotted
             name → value as text.
 
@@ -70,7 +72,8 @@ def load_config(
     """
     if isinstance(overrides, Mapping):
         overrides = [f"{_PREFIX}{name}={text}" for name, text in overrides.items()]
-    config = _run_file(Path(path))
+    file, form = _split_form(str(path))
+    config = _run_file(Path(file), form)
     _apply(config, overrides)
     for name, least in _LEAST.items():
         value = dict(leaves(config)).get(name, least)
@@ -79,7 +82,13 @@ def load_config(
     return ml_collections.ConfigDict(_tuples(config.to_dict())).lock()
 
 
-def _run_file(path: Path) -> ml_collections.ConfigDict:
+def _split_form(path: str) -> tuple[str, str]:
+    """FILE.py:FORM → FILE.py and FORM; the form is empty where there is none."""
+    file, _, form = path.rpartition(":")
+    return (file, form) if file.endswith(".py") else (path, "")
+
+
+def _run_file(path: Path, form: str) -> ml_collections.ConfigDict:
     if not path.is_file():
         others = ", ".join(sorted(str(p) for p in path.parent.glob("[!_]*.py")))
         known = f"; beside it there are {others}" if others else ""
@@ -94,7 +103,9 @@ def _run_file(path: Path) -> ml_collections.ConfigDict:
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        return module.get_config()
+        if form and not inspect.signature(module.get_config).parameters:
+            raise ValueError(f'it has one form only, and none is called "{form}"')
+        return module.get_config(form) if form else module.get_config()
     except Exception as error:
         raise errors.UserError(
             f"The configuration file {path} cannot be used ({type(error).__name__}: "

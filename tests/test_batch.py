@@ -7,16 +7,16 @@ import shutil
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 
+import unaligned
 from mdvit_jax import __main__, errors, transforms
-from mdvit_jax.cli.batch import pair_outputs, run_batch
-from mdvit_jax.io import coerce, image, lock, nifti
-from mdvit_jax.registration import quality, register, similarity_metrics
+from mdvit_jax.cli.batch import part_tables, run_batch
+from mdvit_jax.io import image, lock, nifti
+from mdvit_jax.registration import register, thumbnail
 from oracle import heads
 
-TURNED = np.eye(4)
-TURNED[:3, :3] = [[0.98, -0.2, 0], [0.2, 0.98, 0], [0, 0, 1]]
-TURNED[:3, 3] = 3, -2, 4
+TURNED = unaligned.MATRIX
 
 
 @pytest.fixture
@@ -47,28 +47,15 @@ def quick(monkeypatch):
     """Replace registration by a stub that only reads and checks its images."""
     calls = []
 
-    def check_only(fixed, moving, *, dof, fixed_mask, moving_mask):
-        calls.append((moving.name, dof, fixed_mask and fixed_mask.name))
+    def check_only(fixed, moving, **options):
+        mask = options["fixed_mask"]
+        calls.append((moving.name, options["dof"], mask and mask.name))
         if moving.name == "bug.nii":
             raise ZeroDivisionError("a\nbug")
-        one, other = (coerce.to_image(i, "it") for i in (fixed, moving))
-        if fixed_mask:
-            coerce.to_mask(fixed_mask, one, "it")
-        measured = similarity_metrics.Measures(0.5, 0.25, 0.9)
-        word = "failed" if moving.name == "bert.nii.gz" else "ok"
-        return register.Registration(
-            TURNED,
-            quality.Quality(word, ("not alike",) * (word == "failed")),
-            measured,
-            measured,
-            transforms.decompose(TURNED, np.zeros(3)),
-            None,
-            one,
-            other,
-            None,
-        )
+        return unaligned.check_only(fixed, moving, **options)
 
     monkeypatch.setattr(register, "register", check_only)
+    monkeypatch.setattr(thumbnail, "encode", lambda result: b"a picture")
     return calls
 
 
@@ -91,7 +78,7 @@ def table(folder):
 
 def files(folder):
     result = {path.name for path in (folder / "r").iterdir()}
-    return sorted(result - {lock.NAME})
+    return sorted(result - {lock.NAME, "index.html", "pictures"})
 
 
 GOOD = "moving,fixed,age\nscans/anna.nii.gz,fixed.nii.gz,70\n"
@@ -120,6 +107,12 @@ def test_pairs_are_registered(folder, capsys):
         points = heads.points()
         offsets = points @ (matrix - TURNED)[:3, :3].T + (matrix - TURNED)[:3, 3]
         assert np.linalg.norm(offsets, axis=1).max() < 8  # the size of a voxel
+    row = table(folder)["a b"]
+    assert (row["transform"], row["picture"]) == ("a b.tfm", "a b.png")
+    with Image.open(folder / "r" / row["thumbnail"]) as thumbnail:
+        assert thumbnail.format == "WEBP"
+    page = (folder / "r/index.html").read_text()
+    assert "pictures/a%20b.webp" in page and '"remaining": 0' in page
     warped = nib.load(folder / "r/a b_warped.nii.gz")
     assert warped.get_data_dtype() == np.int16
     assert np.allclose(warped.affine, nib.load(folder / "fixed.nii.gz").affine)
@@ -265,7 +258,7 @@ def test_a_missing_csv(folder, capsys):
 
 
 def test_a_second_batch_in_the_folder_is_refused(folder, quick, capsys):
-    with pair_outputs.hold_folder(folder / "r"):
+    with part_tables.hold_folder(folder / "r"):
         assert run(folder, GOOD) == lock.Taken.exit_code
     message = capsys.readouterr().err
     assert "another mdvit batch is writing to" in message and message.count("\n") == 1

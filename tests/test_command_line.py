@@ -1,14 +1,27 @@
 """Commands explain themselves, and a mistake on a command line is one sentence."""
 
+import importlib.metadata
+import json
+import platform
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
 import pytest
 
+import mdvit_jax
 from mdvit_jax import transforms
-from mdvit_jax.cli import option_values
-from mdvit_jax.cli.main import main
+from mdvit_jax.cli import bids_app, option_values
+from mdvit_jax.cli.main import create_parser, main
 from mdvit_jax.registration import register
 from mdvit_jax.transforms import resampling
 
-COMMANDS = ("register", "batch", "apply", "convert", "prepare", "ablation", "export")
+TRAINING = ("prepare", "ablation", "compare", "export")
+COMMANDS = (
+    *("register", "batch", "template", "apply", "convert"),
+    *("bids-app", "completion", *TRAINING),
+)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +55,7 @@ def test_help_on_all_commands(capsys):
         main(["--help"])
     assert end.value.code == 0
     printed = capsys.readouterr().out
-    assert all(f"\n    {command} " in printed for command in COMMANDS)
+    assert all(re.search(rf"\n    {command}\s", printed) for command in COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -63,6 +76,86 @@ def test_the_values_of_options_are_those_of_the_library():
     assert option_values.CONTRASTS == register.CONTRASTS
     assert option_values.FORMATS == transforms.FORMATS
     assert option_values.INTERPOLATIONS == resampling.INTERPOLATIONS
+
+
+def test_versions_come_at_once(run_python):
+    """Nothing that takes time is imported for them."""
+    program = """
+import sys
+for name in ("jax", "numpy", "scipy", "nibabel"):
+    sys.modules[name] = None  # importing it now raises ImportError
+from mdvit_jax.cli.main import main
+main(["--version", "--json"])
+"""
+    content = json.loads(run_python(program).stdout)
+    assert content["mdvit_jax"] == mdvit_jax.__version__
+    assert content["libraries"]["jax"] == importlib.metadata.version("jax")
+    assert content["python"] == platform.python_version()
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        (["mdvit", "tem"], ["template"]),
+        (["mdvit", "register", "--mov"], ["--moving", "--moving-mask"]),
+        (["mdvit", "register", "--dof", "si"], ["similarity"]),
+        (["mdvit", "convert", "--input", "mine."], ["mine.tfm"]),
+    ],
+)
+def test_a_shell_completes(tmp_path, capsys, words, completed):
+    assert main(["completion", "bash"]) == 0
+    (tmp_path / "mdvit").write_text(capsys.readouterr().out)
+    (tmp_path / "mine.tfm").touch()
+    program = f"""
+source ./mdvit
+COMP_WORDS=({" ".join(words)}) COMP_CWORD={len(words) - 1}
+_shtab_mdvit mdvit "${{COMP_WORDS[COMP_CWORD]}}"
+echo "${{COMPREPLY[@]}}"
+"""
+    run = subprocess.run(
+        ["bash", "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.split() == completed
+
+
+@pytest.mark.parametrize(
+    ("words", "translated"),
+    [
+        (
+            "in out participant --participant_label 01 02 --jobs 4",
+            "batch --to mni152 --jobs 4 --output out --bids in --qc "
+            "--participant-label 01 02",
+        ),
+        (
+            "in out group --session-label 1",
+            "template --output out/template --bids in --qc --session 1",
+        ),
+    ],
+)
+def test_a_bids_app_is_these_commands(words, translated):
+    parser = create_parser()
+    options = parser.parse_args(["bids-app", *words.split()])
+    assert bids_app.translate(options) == translated.split()
+    assert parser.parse_args(translated.split()).bids == "in"
+
+
+def test_the_dockerfile_names_what_is_there():
+    root = Path(__file__).resolve().parents[1]
+    text = (root / "Dockerfile").read_text()
+    (copied, extras, entry) = (
+        re.findall(pattern, text, re.M)
+        for pattern in (r"^COPY (.*) \S+$", r"'\.\[(.*)\]'", r"^ENTRYPOINT (.*)$")
+    )
+    assert all((root / name).exists() for line in copied for name in line.split())
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    assert set(extras[0].split(",")) <= set(project["optional-dependencies"])
+    program, *words = json.loads(entry[0])
+    assert program in project["scripts"]
+    create_parser().parse_args([*words, "in", "out", "participant"])
 
 
 @pytest.mark.parametrize("name", ["x.nii.gz", "x.nii", "x.mgz", "x.mgh"])

@@ -24,6 +24,25 @@ def test_every_file_loads_and_names_no_new_value(path):
     assert settings.is_locked
 
 
+@pytest.mark.parametrize("name", ["adni", "adni_template", "oasis", "lpba"])
+def test_a_form_is_named_after_a_colon(name):
+    path = ROOT / f"configs/{name}.py"
+    paper, ours = load_config(path), load_config(f"{path}:recipe")
+    changed = set(differences(paper, ours))
+    assert {"augment.affine.which", "model.head", "loss.known"} < changed
+    assert {name.split(".")[0] for name in changed} == {
+        "augment", "loss", "model", "optim"
+    }  # fmt: skip
+    assert differences(paper, load_config(f"{path}:paper")) == {}
+
+
+def test_a_form_that_a_file_does_not_have():
+    with pytest.raises(errors.UserError, match='no form "receipt" but "paper"'):
+        load_config(f"{ROOT}/configs/adni.py:receipt")
+    with pytest.raises(errors.UserError, match="one form only"):
+        load_config(f"{ROOT}/configs/quickstart.py:recipe")
+
+
 def test_overrides_have_the_type_of_the_file():
     settings = load_config(
         DEFAULT,

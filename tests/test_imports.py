@@ -19,7 +19,7 @@ FLOORS = (
     ("models", "data", "plots"),
     ("registration", "evaluation", "training"),
     ("studies",),
-    ("cli",),
+    ("cli", "interfaces"),
 )
 NEIGHBOURS = {
     "evaluation": {"registration"},  # `register` is one of the methods compared

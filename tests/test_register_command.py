@@ -1,6 +1,8 @@
 """`mdvit register`: every option, on real brains moved by a known affine."""
 
+import base64
 import hashlib
+import io
 import json
 import logging
 import shutil
@@ -18,6 +20,7 @@ from scipy.spatial.transform import Rotation
 from mdvit_jax import __main__, transforms
 from mdvit_jax.cli.register import run_register
 from mdvit_jax.io import image as images
+from mdvit_jax.plots import planes, strips
 from mdvit_jax.registration import qc, quality, similarity_metrics
 from oracle.run import untrained
 from test_loop import config as tiny_config
@@ -209,10 +212,26 @@ def test_the_picture(done):
     assert 0.005 < orange.mean() < 0.3, "edges and half of the checkerboard"
 
 
+def test_the_page(run, here):
+    transforms.write("start.tfm", known())
+    (here / "out").mkdir()
+    words = ["--init", "start.tfm", "--no-refine", "-q", "--transform", "t.tfm"]
+    assert run(*words, "--qc", "out/q.html") == 0
+    text = (here / "out/q.html").read_text()
+    data = text.partition('<script type="application/json" id="data">')[2]
+    (pair,) = json.loads(data.partition("</script>")[0])["pairs"]
+    assert pair["name"] == "moving.nii.gz" and pair["status"] == "ok"
+    assert pair["links"] == {"transform": "../t.tfm"}
+    content = base64.b64decode(pair["picture"].removeprefix("data:image/webp;base64,"))
+    with Image.open(io.BytesIO(content)) as picture:
+        assert picture.size == (3 * strips.SIDE, 3 * strips.SIDE)
+
+
 def test_the_planes_go_through_the_centre_but_beside_the_falx():
-    low, high, centre = np.zeros(3), np.array([160.0, 200, 150]), np.array([80, 90, 70])
-    places = [qc._plane(low, high, centre, cut).affine[cut, 3] for cut in range(3)]
-    assert places[1:] == [90, 70] and places[0] == pytest.approx(80 + 0.12 * 160)
+    box = planes.Box(np.zeros(3), np.array([160.0, 200, 150]), np.array([80, 90, 70]))
+    places = {p.name: box.grid(p).affine[p.axis, 3] for p in planes.PLANES}
+    assert places["Coronal"] == 90 and places["Axial"] == 70
+    assert places["Sagittal"] == pytest.approx(80 + 0.12 * 160)
 
 
 def test_the_report(scans, done):
@@ -492,7 +511,7 @@ MISTAKES = [
     (["--transform", "t.doc"], "none of the endings"),
     (["--transform", "t.mat"], "--transform-format"),
     (["--inverse", "no/t.tfm"], "there is no folder"),
-    (["--qc", "q.jpg"], "does not end in .png"),
+    (["--qc", "q.jpg"], "does not end in .png or .html"),
     (["--report", "r.txt"], "does not end in .json"),
     (["--header-only", "h.mgz"], "does not end in .nii.gz or .nii"),
     (["--output", "MOVING"], "which is read"),

@@ -3,6 +3,7 @@
 import nibabel as nib
 import numpy as np
 import pytest
+from nitransforms import resampling
 
 from mdvit_jax import errors, transforms
 from mdvit_jax.io import coerce
@@ -52,6 +53,26 @@ def test_the_image_is_written_with_the_fixed_grid_and_the_moving_values(
     values = np.asanyarray(written.dataobj)
     assert np.abs(values - result.warped).max() <= 0.5
     assert values.min() == -1024 == values[0, 0, 0]
+
+
+def test_nitransforms_resamples_alike(result):
+    transform = result.to_nitransforms()
+    assert np.allclose(transform.matrix, MATRIX)
+    data = result.moving.data.astype(np.float32)  # of integers it would round
+    moving = nib.Nifti1Image(data, result.moving.affine)
+    theirs = resampling.apply(
+        transform, moving, order=1, cval=-1024, output_dtype=np.float32
+    )
+    assert np.allclose(theirs.affine, result.fixed.affine)
+    # Within the outermost voxel centres; beyond them the two fill differently.
+    at = np.indices(result.fixed.grid.shape).reshape(3, -1)
+    to_moving = np.linalg.inv(result.moving.affine) @ MATRIX @ result.fixed.affine
+    at = to_moving[:3, :3] @ at + to_moving[:3, 3:]
+    last = np.array(result.moving.grid.shape)[:, None] - 1
+    inside = ((at > 0) & (at < last)).all(0)
+    assert inside.mean() > 0.1
+    apart = np.abs(theirs.get_fdata() - result.warped).ravel()[inside]
+    assert apart.max() < 0.1, "of values to 1000"
 
 
 def test_nibabels_image_is_the_warped_one(result):

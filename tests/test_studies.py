@@ -150,10 +150,18 @@ def test_where_a_method_fails_the_others_go_on(tmp_path, caplog):
         raise RuntimeError("no\nway")
 
     failing = Method("Broken", broken, "1")
-    section, records = conduct(table1, setting(tmp_path, classical=[failing]))
+    centres = centres_of_mass()
+    twins = [centres._replace(name=f"Twin, {i}", family="Twin") for i in (0, 1)]
+    settings = setting(tmp_path, classical=[failing], networks=twins)
+    section, records = conduct(table1, settings)
     reported = records[records.method == "Broken"].error
     assert reported.tolist() == ["RuntimeError: no way"] * 3
-    text = section.tables[0].to_markdown()
+    # Runs of one network with several seeds have a row in common, in the first table.
+    rows = {row[0]: row[1:] for row in section.tables[0].rows}
+    assert list(rows) == ["Initial", "Initial (CoM)", "Broken", "Twin"]
+    assert rows["Broken"] == ("1", *["–"] * 5)
+    assert rows["Twin"][:5] == ("2", *rows["Initial (CoM)"][1:4], "0.0000")
+    text = section.tables[1].to_markdown()
     assert "| Broken | – | – | – | – | – |" in text
     assert "Broken failed in 3 of 3 cases" in text and "0.8" in text
     assert "no way" in caplog.text

@@ -34,8 +34,9 @@ KILLS = int(os.environ.get("MDVIT_KILLS", "10"))
 EVERY = 7  # steps from one validation to the next
 SETTINGS = {
     **{"data.label_scheme": "tissue", "data.split": "(2, 2, 0)"},
-    **{"model.dilated_form": "none", "optim.batch": "1", "checkpoint.every": "3"},
+    **{"model.dilated_form": "none", "model.strides": "(2,)", "optim.batch": "1"},
     **{"optim.steps": str(5 * KILLS), "validation.every": str(EVERY)},
+    "checkpoint.every": "3",
 }
 
 
@@ -192,7 +193,8 @@ def test_a_closed_terminal_ends_a_run_which_saves_and_goes_on(
     os.close(ours)
     os.killpg(run.pid, signal.SIGHUP)
     assert run.wait(timeout=200) == 128 + signal.SIGHUP
-    newest = final_bytes(tmp_path)[0]
+    with checkpoint.Checkpoints(tmp_path, keep=None) as saved:
+        newest = saved.latest
     assert newest == rows(tmp_path / "metrics.jsonl") < 100_000
     further = endless | {"optim.steps": str(newest + 1)}
     assert loop.train(config(tmp_path, further)) == 0

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import default
+from configs import anything_small, default
 from mdvit_jax import errors, geometry, models
 from mdvit_jax.data import head_file, label_maps
 from mdvit_jax.training import optimizer, sharding, step, synthetic_pairs
@@ -67,9 +67,13 @@ def test_the_truth_takes_the_moving_brain_to_the_fixed_one(heads_file):
     np.testing.assert_allclose(both, np.tile(np.eye(4), (12, 1, 1)), atol=1e-4)
 
 
-def test_a_step_with_synthetic_pairs_is_the_same_each_time(heads_file):
-    config = configuration(heads_file)
-    config.optim.batch = 2
+def test_a_step_of_the_whole_recipe_is_the_same_each_time():
+    """Of configs/anything.py with what pip brings, and a smaller network."""
+    config = anything_small.get_config()
+    assert config.data.size == SIZE and config.synthesis.heads == "mni152"
+    config.model.update({"embedding": 8, "heads": 2, "dilations": (2,)})
+    config.model.update({"patches": (3,), "strides": (4,)})
+    config.synthesis.update({"voxel": 6.0, "oversample": 1})
     mesh = sharding.create_mesh(config.optim.batch)
     network = models.create(config)
     volume = jax.ShapeDtypeStruct((1, SIZE, SIZE, SIZE), jnp.float32)

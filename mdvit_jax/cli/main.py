@@ -12,23 +12,32 @@ import mdvit_jax
 from mdvit_jax import errors
 from mdvit_jax.cli import (
     apply_transform,
+    bids_app,
+    compare_networks,
     convert_transform,
     export_network,
     parser,
     prepare_cohort,
     run_ablation,
+    shell_completion,
+    version_report,
 )
 from mdvit_jax.cli.batch import batch_options
 from mdvit_jax.cli.register import register_options
+from mdvit_jax.cli.template import template_options
 
 _COMMANDS = (
     register_options,
     batch_options,
+    template_options,
     apply_transform,
     convert_transform,
     prepare_cohort,
     run_ablation,
+    compare_networks,
     export_network,
+    bids_app,
+    shell_completion,
 )
 
 
@@ -36,6 +45,9 @@ _COMMANDS = (
 def main(words: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; None is the process's command line."""
     words = list(sys.argv[1:] if words is None else words)
+    if set(words) == {"--version", "--json"}:
+        print(version_report.describe_versions())
+        return 0
     options = create_parser().parse_args(words)
     options.command_line = ["mdvit", *words]
     return options.run(options)
@@ -49,7 +61,13 @@ def create_parser() -> parser.Parser:
         "Total Gradient. Training and evaluation are train.py and eval.py.",
         epilog="Help on a command: mdvit COMMAND --help",
     )
-    result.add_argument("--version", action="version", version=mdvit_jax.__version__)
+    result.add_argument(
+        "--version",
+        action="version",
+        version=mdvit_jax.__version__,
+        help="print the version and stop; with --json, those of Python, the machine "
+        "and the libraries, too",
+    )
     subparsers = result.add_subparsers(
         title="commands", metavar="COMMAND", dest="command", required=True
     )

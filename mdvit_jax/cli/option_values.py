@@ -10,7 +10,14 @@ FORMATS = ("itk", "fsl", "lta", "x5", "text")  # `transforms.FORMATS`
 # `transforms.resampling.INTERPOLATIONS`
 INTERPOLATIONS = ("linear", "nearest", "cubic", "lanczos")
 
-__all__ = ["CONTRASTS", "DOF", "FORMATS", "INTERPOLATIONS", "fill_value"]
+__all__ = [
+    "CONTRASTS",
+    "DOF",
+    "FORMATS",
+    "INTERPOLATIONS",
+    "fill_value",
+    "positive_number",
+]
 
 
 def fill_value(word: str) -> float | str:
@@ -25,3 +32,10 @@ def fill_value(word: str) -> float | str:
         raise errors.UserError(
             f'--fill is "{word}"; write auto or a number, such as --fill=-1024.'
         ) from error
+
+
+def positive_number(word: str) -> int:
+    """The value of an option that counts something, from 1."""
+    if not word.isdecimal() or int(word) < 1:
+        raise errors.UserError(f'"{word}" is no whole number from 1; write one.')
+    return int(word)

@@ -117,7 +117,7 @@ class _Source(NamedTuple):
 
 @functools.lru_cache(maxsize=1)
 def _averaged_template(width: int) -> _Source:
-    image, labels, mask = template.mni152()
+    image, labels, mask = template.mni152()  # labelled exactly within the mask
     to_world = image.affine.copy()
     middle = (np.array(image.data.shape) - 1) / 2
     brain = np.array(ndimage.center_of_mass(mask.data))
@@ -126,15 +126,17 @@ def _averaged_template(width: int) -> _Source:
     )
     # The cube that begins at padded voxel i lies (width - 1)/2 - width off voxel i.
     to_world[:3, 3] += to_world[:3, :3] @ np.full(3, (width - 1) / 2 - width)
-    most = _box_sum(labels.data == 0, width, constant=1)
+    tissues = template.CSF, template.GREY, template.WHITE
+    counts = [_box_sum(labels.data == label, width) for label in tissues]
+    inside = functools.reduce(np.add, counts)
+    most = width**3 - inside  # the voxels outside the brain
     winner = np.zeros(most.shape, np.uint8)
-    for label in (template.CSF, template.GREY, template.WHITE):
-        count = _box_sum(labels.data == label, width)
+    for label, count in zip(tissues, counts, strict=True):
         winner[count > most] = label
         most = np.maximum(count, most)
     return _Source(
         image=_box_sum(image.data, width) / np.float32(width**3),
-        mask=_box_sum(mask.data, width) / np.float32(width**3),
+        mask=inside / np.float32(width**3),
         labels=winner,
         from_world=np.linalg.inv(to_world),
         centre=centre,
@@ -144,19 +146,21 @@ def _averaged_template(width: int) -> _Source:
     )
 
 
-def _box_sum(volume: np.ndarray, width: int, constant: float = 0) -> np.ndarray:
+def _box_sum(volume: np.ndarray, width: int) -> np.ndarray:
     """Sums over all cubes of width³ voxels of the volume padded by `width`, float32.
 
-    By shifted sums, which leave the background exactly 0; running sums would not.
+    By shifted sums, which leave the background exactly 0; running sums would not. Slab
+    by slab, as a slab fits into the processor's cache.
     """
-    total = np.pad(volume.astype(np.float32), width, constant_values=constant)
+    total = np.pad(volume.astype(np.float32), width)
     for axis in range(3):
-        lines = np.moveaxis(total, axis, 0)
-        count = len(lines) - width + 1
-        summed = lines[:count].copy()
-        for shift in range(1, width):
-            summed += lines[shift : shift + count]
-        total = np.moveaxis(summed, 0, axis)
+        slabs = np.moveaxis(total, axis, 1)
+        count = slabs.shape[1] - width + 1
+        sums = slabs[:, :count].copy()
+        for shifted, summed in zip(slabs, sums, strict=True):
+            for shift in range(1, width):
+                summed += shifted[shift : shift + count]
+        total = np.moveaxis(sums, 1, axis)
     return total
 
 

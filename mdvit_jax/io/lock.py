@@ -22,7 +22,9 @@ class Taken(errors.UserError):
 
 
 @contextlib.contextmanager
-def hold(folder: str | Path, message: str) -> Iterator[None]:
+def hold(
+    folder: str | Path, message: str, *, name: str = NAME, wait: float = 0.0
+) -> Iterator[None]:
     """Keep others that ask for it out of a folder while the block runs.
 
     The system unlocks it however the process ends, so a kill leaves nothing behind.
@@ -30,14 +32,16 @@ def hold(folder: str | Path, message: str) -> Iterator[None]:
     Args:
         folder: an existing one.
         message: of the error that a second program gets.
+        name: of the file that is locked, where a folder has parts.
+        wait: seconds for another program to go.
 
     Raises:
         Taken: another program is in the folder.
-        OSError: the file `NAME` cannot be made in it.
+        OSError: the file cannot be made in it.
     """
-    lock = filelock.FileLock(Path(folder) / NAME)
+    lock = filelock.FileLock(Path(folder) / name)
     try:
-        lock.acquire(blocking=False)
+        lock.acquire(timeout=wait)
     except filelock.Timeout as error:
         raise Taken(message) from error
     except OSError as error:

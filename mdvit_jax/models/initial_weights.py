@@ -9,6 +9,8 @@ with scale 0, so that MSDA adds nothing at first and MDViT starts out as C2FViT.
 scale 1 the features of all pairs get one large mean in common, and within a hundred
 steps the heads' few ReLU units are off for all of them: every gradient is zero from
 there on. (The program's form has one norm for both ends, which cannot start so.)
+
+DLIR and PASTA start at the identity: the weights of their last layers are 0.
 """
 
 import math
@@ -21,7 +23,8 @@ from jax import Array
 LINEAR_DEVIATION = 0.02
 LINEAR = ("paper", "fan_in")  # the values of `model.linear_weights`
 _LAST_LAYER = 0.1  # of the scale of "fan_in": the first affines are near the identity
-CONSTANTS = {"bias": 0.0, "scale": 1.0, "closed scale": 0.0}
+CONSTANTS = {"bias": 0.0, "scale": 1.0, "closed": 0.0}
+_CLOSED = {("compressed_norm", "scale"), ("regressor", "kernel")}  # start at 0
 
 
 def draw(key: Array, shapes: Any, linear: str = "paper") -> Any:
@@ -44,12 +47,12 @@ def _kinds(shapes: Any, linear: str):
     """Of each leaf: its name, its shape, and the standard deviation of a kernel."""
     for path, leaf in jax.tree.leaves_with_path(shapes):
         name = path[-1].key
-        closed = name == "scale" and path[-2].key == "compressed_norm"
+        closed = (path[-2].key, name) in _CLOSED
         deviation = _deviation(leaf.shape) if name == "kernel" else 0.0
         if linear == "fan_in" and name == "kernel" and len(leaf.shape) == 2:
             last = path[-2].key == "parameters"
             deviation = (_LAST_LAYER if last else 1.0) / math.sqrt(leaf.shape[0])
-        yield "closed scale" if closed else name, leaf.shape, deviation
+        yield "closed" if closed else name, leaf.shape, deviation
 
 
 @jax.jit(static_argnums=(1, 2))

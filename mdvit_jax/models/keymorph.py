@@ -7,8 +7,6 @@ moving one's, each pair weighted by how strong its maps are. The keypoints turn 
 volume as far as the network has learned to, so that any orientation takes one pass.
 
     A = Q W Pᵀ (P W Pᵀ)⁻¹      P fixed (homogeneous), Q moving, W weights
-
-Instance norm, as batch statistics do not go with pure functions of a pair.
 """
 
 from __future__ import annotations
@@ -16,14 +14,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax import Array
 from ml_collections import FrozenConfigDict
 
 from mdvit_jax import geometry
-from mdvit_jax.models.mdvit import AffineEstimate, StageEstimate
-from mdvit_jax.models.ops import convolution
+from mdvit_jax.models import streams
+from mdvit_jax.models.mdvit import AffineEstimate, single_stage
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Shaped
@@ -48,42 +45,13 @@ class Detector(nn.Module):
         config, dtype = self.config, jnp.dtype(self.config.compute_dtype)
         features = volume[..., None]
         for number, channels in enumerate(config.channels):
-            layer = Convolution(channels, dtype, False, name=f"convolution_{number}")
-            features = nn.relu(normalise(layer(features)))
+            layer = streams.Convolution(channels, dtype, name=f"convolution_{number}")
+            features = nn.relu(streams.normalise(layer(features)))
             if number % 2:
                 features = nn.max_pool(features, (2, 2, 2), strides=(2, 2, 2))
-        maps = Convolution(config.keypoints, dtype, True, name="keypoints")(features)
-        maps = jnp.moveaxis(nn.relu(maps), -1, 1)  # [batch, points, x, y, z]
+        last = streams.Convolution(config.keypoints, dtype, True, name="keypoints")
+        maps = jnp.moveaxis(nn.relu(last(features)), -1, 1)  # [batch, points, x, y, z]
         return geometry.centre_of_mass(maps), maps.sum((-3, -2, -1))
-
-
-class Convolution(nn.Module):
-    """Dense 3×3×3 convolution that keeps the size; instance norms take a bias away."""
-
-    channels: int
-    dtype: jnp.dtype
-    use_bias: bool
-
-    @nn.compact
-    def __call__(
-        self, features: Float[Array, "batch x y z inputs"]
-    ) -> Float[Array, "batch x y z channels"]:
-        """[batch, x, y, z, in] → [batch, x, y, z, channels]."""
-        shape = (3, 3, 3, features.shape[-1], self.channels)
-        kernel = self.param("kernel", nn.initializers.zeros, shape)
-        convolved = convolution.same(self.dtype, features, kernel)
-        if self.use_bias:
-            convolved += self.param("bias", nn.initializers.zeros, (self.channels,))
-        return convolved
-
-
-def normalise(
-    features: Float[Array, "batch x y z channels"],
-) -> Float[Array, "batch x y z channels"]:
-    """Mean 0 and variance 1 of each channel of each volume (instance norm)."""
-    mean = features.mean((1, 2, 3), keepdims=True)
-    variance = ((features - mean) ** 2).mean((1, 2, 3), keepdims=True)
-    return (features - mean) * jax.lax.rsqrt(variance + 1e-5)
 
 
 def fit_affine(
@@ -132,9 +100,5 @@ class KeyMorph(nn.Module):
         count = len(fixed)
         weights = strengths[:count] * strengths[count:]
         matrix = fit_affine(points[:count], points[count:], weights)
-        if initial is not None:
-            matrix = geometry.compose(initial, matrix)
-        warped = geometry.warp_affine(moving, matrix)
         twelve = matrix[:, :3].reshape(count, 12)
-        stage = StageEstimate(twelve, matrix, warped, weights > 0)
-        return AffineEstimate(twelve, matrix, warped, (stage,))
+        return single_stage(twelve, matrix, moving, initial, weights > 0)

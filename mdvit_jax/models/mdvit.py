@@ -49,6 +49,28 @@ class AffineEstimate(NamedTuple):
     stages: tuple[StageEstimate, ...]
 
 
+def single_stage(
+    parameters: Float[Array, "batch 12"],
+    matrix: Float[Array, "batch 4 4"],
+    moving: Float[Array, "batch x y z"],
+    initial: Float[Array, "batch 4 4"] | None,
+    active: Bool[Array, "batch units"],
+) -> AffineEstimate:
+    """The estimate of a network that has no stages.
+
+    Args:
+        parameters, active: as in `StageEstimate`.
+        matrix: to the moving volume as `initial` has warped it.
+        moving: as it was before.
+        initial: what the network started from.
+    """
+    if initial is not None:
+        matrix = geometry.compose(initial, matrix)
+    warped = geometry.warp_affine(moving, matrix)
+    stage = StageEstimate(parameters, matrix, warped, active)
+    return AffineEstimate(parameters, matrix, warped, (stage,))
+
+
 # The values of `model.dilated_form`, except "none".
 DILATED_FORMS = {"channels": msda.ChannelMsda, "tokens": msda.TokenMsda}
 # The values of `model.head`.

@@ -9,12 +9,17 @@ from jax import Array
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from mdvit_jax import errors, geometry
-from mdvit_jax.models import initial_weights, keymorph, mdvit, msda
+from mdvit_jax.models import dlir, initial_weights, keymorph, mdvit, msda, pasta
 
 Params = dict[str, Any]
 
 _DILATED_FORMS = (*mdvit.DILATED_FORMS, "none")
-_MODULES: dict[str, Any] = {"mdvit": mdvit.MDViT, "keymorph": keymorph.KeyMorph}
+_MODULES: dict[str, Any] = {
+    "mdvit": mdvit.MDViT,
+    "dlir": dlir.Dlir,
+    "pasta": pasta.Pasta,
+    "keymorph": keymorph.KeyMorph,
+}
 _HEADS = tuple(mdvit.HEADS)
 _COMPUTE_DTYPES = ("float32", "bfloat16")
 
@@ -23,7 +28,7 @@ _COMPUTE_DTYPES = ("float32", "bfloat16")
 class Network:
     """Fixed and moving volume → affine; `create` makes it from a configuration."""
 
-    module: mdvit.MDViT | keymorph.KeyMorph
+    module: mdvit.MDViT | dlir.Dlir | pasta.Pasta | keymorph.KeyMorph
 
     def init(
         self,
@@ -189,8 +194,13 @@ def create(config: ConfigDict) -> Network:
 
 def token_spacing(model: FrozenConfigDict) -> int:
     """Voxels of the full volume from one token (or place of a map) to the next."""
-    if model.name == "keymorph":
-        return 2 ** (len(model.channels) // 2)
+    poolings = {
+        "dlir": len(model.channels),
+        "pasta": len(model.channels),
+        "keymorph": len(model.channels) // 2,
+    }
+    if model.name in poolings:
+        return 2 ** poolings[model.name]
     return model.strides[-1]
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from mdvit_jax.plots import panels
+from mdvit_jax.plots.planes import CONVENTION, PLANES
 
 _PANEL = 2.6  # inches, the width of one picture
 
@@ -38,10 +39,10 @@ def registration_figure(
     mask = _brain(fixed) if fixed_mask is None else fixed_mask != 0
     box, centre = _box([fixed, moving, warped]), _centre(mask)
     images = [_window(image) for image in (fixed, moving, warped)]
-    note = f"{panels.CONVENTION} Line: outline of the fixed brain."
+    note = f"{CONVENTION} Line: outline of the fixed brain."
     columns = ("Fixed", "Moving", "Warped", "Warped (orange) in fixed")
     figure, axes = _plane_grid(box, title=title, columns=columns, note=note)
-    for row, plane in zip(axes, panels.PLANES, strict=True):
+    for row, plane in zip(axes, PLANES, strict=True):
         outline = _slice(mask, plane.axis, centre, box)
         slices = [_slice(image, plane.axis, centre, box) for image in images]
         for axis, picture in zip(row[:3], slices, strict=True):
@@ -64,10 +65,10 @@ def overlay_figure(
     """
     box, centre = _box([fixed, before, after]), _centre(_brain(fixed))
     target, *images = [_window(image) for image in (fixed, before, after)]
-    note = f"{panels.CONVENTION} Lines: edges of the fixed image."
+    note = f"{CONVENTION} Lines: edges of the fixed image."
     columns = ("Before", "After")
     figure, axes = _plane_grid(box, title=title, columns=columns, note=note)
-    for row, plane in zip(axes, panels.PLANES, strict=True):
+    for row, plane in zip(axes, PLANES, strict=True):
         edges = _slice(target, plane.axis, centre, box)
         for axis, image in zip(row, images, strict=True):
             panels.show_slice(axis, _slice(image, plane.axis, centre, box))
@@ -85,10 +86,10 @@ def _plane_grid(
         [_PANEL * y / x, _PANEL * z / x, _PANEL * z / y],
         title=title,
         columns=columns,
-        rows=[plane.name for plane in panels.PLANES],
+        rows=[plane.name for plane in PLANES],
         note=note,
     )
-    for row, plane in zip(axes, panels.PLANES, strict=True):
+    for row, plane in zip(axes, PLANES, strict=True):
         panels.draw_letters(row[0], plane.letters)
     return figure, axes
 

@@ -1,8 +1,7 @@
 """Parts of all pictures of scans: dark panels in a grid, edges, a checkerboard.
 
-A panel shows a slice `[up, right]` in the neurological convention: the person's left is
-on the left, anterior is up (axial) or right (sagittal), superior is up. Figures are
-made without pyplot, so they need no display and leave no state behind in a long run.
+A panel shows a slice `[up, right]` of one of `planes.PLANES`. Figures are made without
+pyplot, so they need no display and leave no state behind in a long run.
 """
 
 import io
@@ -17,38 +16,15 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from mdvit_jax.io import atomic
+from mdvit_jax.plots import edges
 
 PAPER, TEXT, FAINT = "#101114", "#e8e8ea", "#a2a4ac"
 FIRST, SECOND = "#35d0ff", "#ffb347"  # apart for all common kinds of colour vision
-EDGES = "#ff7a45"  # for lines within the grey of the brain
-CONVENTION = "The person's left is on the left (neurological)."
 _WARM = np.array([1.0, 0.79, 0.50])  # tint of the second image in a checkerboard
 _SQUARES = 8  # of the checkerboard, along the longest side
 _GAP, _FOOT, _LINE = 0.05, 0.30, 0.24  # inches
-
-
-class Plane(NamedTuple):
-    """A plane of the head.
-
-    Attributes:
-        name: in pictures.
-        axis: of the volume [x, y, z] that it cuts.
-        letters: at the left, right, top and bottom of its slices.
-    """
-
-    name: str
-    axis: int
-    letters: str
-
-
-PLANES = (
-    Plane("Axial", 2, "LRAP"),
-    Plane("Coronal", 1, "LRSI"),
-    Plane("Sagittal", 0, "PASI"),
-)
 
 
 class Line(NamedTuple):
@@ -187,16 +163,8 @@ def draw_letters(axis: Axes, letters: str) -> None:
 
 
 def draw_edges(axis: Axes, picture: NDArray) -> None:
-    """Draw the edges of a slice [up, right] by Marr and Hildreth.
-
-    They are the zero crossings of the Laplacian where the slice is steep.
-    """
-    scale = 0.6 + max(picture.shape) / 128  # pixels: finer slices have finer noise
-    curvature = ndimage.gaussian_laplace(picture, scale)
-    steepness = ndimage.gaussian_gradient_magnitude(picture, scale)
-    # Of what is no flat background, so that the outline does not decide alone.
-    uneven = steepness[steepness > 0.02 * steepness.max()]
-    steep = steepness > (0.6 * np.median(uneven) if uneven.size else np.inf)
+    """Draw the edges of a slice [up, right]; see `edges`."""
+    curvature, steep = edges.edge_field(picture)
     if steep.any() and curvature.min() < 0 < curvature.max():
         shown = np.ma.masked_where(~steep, curvature)
-        axis.contour(shown, levels=[0.0], colors=EDGES, linewidths=0.9)
+        axis.contour(shown, levels=[0.0], colors=edges.COLOUR, linewidths=0.9)

@@ -119,6 +119,24 @@ class Registration:
         """The moving image on the fixed image's grid as a `nibabel.Nifti1Image`."""
         return image.to_nibabel(self.warped, self.fixed.grid, header=self.moving.header)
 
+    def to_nitransforms(self) -> Any:
+        """The transform as a `nitransforms.linear.Affine`, whose reference is `fixed`.
+
+        `nitransforms.resampling.apply(transform, moving)` is then the warped image.
+
+        Raises:
+            UserError: nitransforms is not installed.
+        """
+        try:
+            from nitransforms.linear import Affine
+        except ImportError as error:
+            raise errors.UserError(
+                "to_nitransforms needs the package nitransforms: pip install "
+                "nitransforms."
+            ) from error
+        reference = image.to_nibabel(self.fixed.data, self.fixed.grid)
+        return Affine(self.matrix, reference=reference)
+
     def _resampled(
         self,
         dtype: np.dtype,

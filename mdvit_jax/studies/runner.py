@@ -9,6 +9,7 @@ import ml_collections
 
 import mdvit_jax
 from mdvit_jax import errors
+from mdvit_jax.config import differences, read_config
 from mdvit_jax.data import dataset, template
 from mdvit_jax.evaluation import methods, regions, scoring
 from mdvit_jax.studies import STUDIES
@@ -141,11 +142,30 @@ def load_networks(
         else:
             pretrained.check_held_out(config, path)
             trained.append(pretrained.trained_network(path))
-    names = distinct_names([network.name for network in trained], checkpoints)
-    return [
+    own_names = [network.name for network in trained]
+    names = distinct_names(own_names, checkpoints)
+    networks = [
         methods.network(name, one.network, one.params, about=f"{path}, {one.origin}")
         for name, one, path in zip(names, trained, checkpoints, strict=True)
     ]
+    runs: dict[str, list[Path]] = {}
+    for name, path in zip(own_names, checkpoints, strict=True):
+        runs.setdefault(name, []).append(path)
+    repeated = {name for name, paths in runs.items() if _differ_by_seed(paths)}
+    return [
+        network._replace(family=name) if name in repeated else network
+        for network, name in zip(networks, own_names, strict=True)
+    ]
+
+
+def _differ_by_seed(runs: Sequence[Path]) -> bool:
+    """Whether there are several runs, and nothing but the seed sets them apart."""
+    if len(runs) < 2 or not all((run / "config.json").is_file() for run in runs):
+        return False
+    first, *others = map(read_config, runs)
+    return all(
+        set(differences(first, other)) == {"seed", "workdir"} for other in others
+    )
 
 
 def _check_volumes(

@@ -43,6 +43,42 @@ def overlap_table(
     return Table(("Method", *heads, "Seconds"), rows, note=exclusions(records))
 
 
+def seed_table(records: pd.DataFrame, unit: str, families: Mapping[str, str]) -> Table:
+    """Table 1 with one row for the runs of a network that differ by their seed alone.
+
+    Mean ± standard error over pairs, of each pair the mean over the seeds. The last
+    column is what another training may change: the standard error, over the seeds, of
+    the mean DSC.
+
+    Args:
+        records: of any methods.
+        unit: of the Hausdorff distance.
+        families: method → what its runs have in common; a method that is not there has
+            a row of its own.
+    """
+    records = records.assign(
+        family=[families.get(name, name) for name in records["method"]]
+    )
+    scores = [column for column in _COLUMNS if column[0] != "dsc30"]
+    rows = []
+    for family, own in records.groupby("family", sort=False):
+        row = [family, str(own["method"].nunique())]
+        for column, _, digits, _ in scores:
+            by_pair = finite(own.groupby(["fixed", "moving"])[column].mean())
+            mean, error = mean_and_error(by_pair)
+            text = f"{mean:.{digits}f} ± {error:.{digits}f}"
+            row.append(text if by_pair.size else "–")
+        by_run = finite(own.groupby("method")["dsc"].mean())
+        _, error = mean_and_error(by_run)
+        row.append(f"{error:.4f}" if by_run.size > 1 else "–")
+        seconds = finite(own["seconds"])
+        row.append(f"{seconds.mean():.2f}" if seconds.size else "–")
+        rows.append(tuple(row))
+    heads = [head.format(unit=unit) for _, head, _, _ in scores]
+    heads = ["Method", "Runs", *heads, "DSC, ± over seeds", "Seconds"]
+    return Table(tuple(heads), rows, note=exclusions(records))
+
+
 def region_table(
     records: pd.DataFrame, regions: Sequence[str], missing: Sequence[str] = ()
 ) -> Table:

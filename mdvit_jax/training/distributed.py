@@ -28,19 +28,15 @@ class Lost(errors.UserError):
 
 
 def join(place: Mapping[str, Any] | None) -> None:
-    """Meet the other processes, if there are any; to be called before JAX computes.
+    """Meet the other processes of the run, before JAX computes anything.
 
-    Args:
-        place: arguments of `jax.distributed.initialize` (`cli.cluster.find_place`);
-            None for the only process.
-
-    Raises:
-        UserError: the processes cannot meet. If they do not in time, a message is
-            printed and the program ends with `Lost`'s exit code.
+    `place` holds arguments of `jax.distributed.initialize` (`cli.cluster.find_place`);
+    it is None for the only process. A UserError says that they cannot meet; if they do
+    not in time, the program ends with the exit code of `Lost`.
     """
     if place is None:
         return
-    # JAX ends the program by a C++ abort when it waited in vain; a little before that:
+    # JAX would end the program by a C++ abort when its time is over: end it before.
     patience = threading.Timer(_WAIT, _give_up, [place])
     patience.daemon = True
     patience.start()

@@ -22,8 +22,11 @@ from mdvit_jax.models import import_torch
 from mdvit_jax.models.weights_file import PRETRAINED
 from mdvit_jax.training import checkpoint
 
-# Settings that decide which people of a cohort train and which test.
-_DECIDE_THE_SPLIT = ("seed", "data.split", "data.person", "data.same_person")
+# Settings that decide which people of a cohort train and which test; and the seed,
+# where it draws them.
+_DECIDE_THE_SPLIT = ("data.split", "data.person", "data.same_person")
+# model.name → what a network is called, except C2FViT and MDViT, which share one.
+_NAMES = {"dlir": "DLIR", "pasta": "PASTA", "keymorph": "KeyMorph"}
 
 
 class Trained(NamedTuple):
@@ -211,16 +214,24 @@ def check_held_out(config: ml_collections.ConfigDict, run: str | Path) -> None:
     before = read_config(run)
     if any(before.data[name] != config.data[name] for name in ("layout", "root")):
         return
+    names = set(_DECIDE_THE_SPLIT)
+    if config.data.layout == "synthetic" or not _names_people(config.data.split):
+        names.add("seed")
     changes = describe_changes(
         before,
         config,
-        lambda name: name in _DECIDE_THE_SPLIT or name.startswith("data.synthetic."),
+        lambda name: name in names or name.startswith("data.synthetic."),
     )
     if changes:
         raise errors.UserError(
             f"{run} was trained with {changes}, so that people it learned from may be "
             "among those to be tested; evaluate it with the values it was trained with."
         )
+
+
+def _names_people(split: Sequence) -> bool:
+    """Whether the parts of a split are patterns of names, which no seed changes."""
+    return all(isinstance(part, str) for part in split)
 
 
 def describe_changes(before, now, matters: Callable[[str], bool]) -> str:
@@ -238,6 +249,6 @@ def describe_changes(before, now, matters: Callable[[str], bool]) -> str:
 
 
 def _architecture(config: ml_collections.ConfigDict) -> str:
-    if config.model.name == "keymorph":
-        return "KeyMorph"
+    if config.model.name in _NAMES:
+        return _NAMES[config.model.name]
     return "C2FViT" if config.model.dilated_form == "none" else "MDViT"

@@ -16,6 +16,7 @@ image at `fixed_to_moving` · x. Each file has a convention of its own:
 
 from mdvit_jax.io.grid import Grid
 from mdvit_jax.transforms.application import apply
+from mdvit_jax.transforms.averaging import average, power
 from mdvit_jax.transforms.decomposition import Components, decompose
 from mdvit_jax.transforms.displacement import DisplacementField
 from mdvit_jax.transforms.files import (
@@ -33,8 +34,10 @@ __all__ = [
     "DisplacementField",
     "Grid",
     "apply",
+    "average",
     "decompose",
     "format_of_ending",
+    "power",
     "read",
     "read_chain",
     "resample",

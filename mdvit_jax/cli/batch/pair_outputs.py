@@ -1,23 +1,20 @@
-"""The output files of each pair of a batch, and the folder, which one batch holds."""
+"""The output files of each pair of a batch."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mdvit_jax import errors
 from mdvit_jax.cli.batch.pairs_csv import Row
-from mdvit_jax.io import lock
+from mdvit_jax.io import atomic
 from mdvit_jax.io.series import Series
 from mdvit_jax.transforms import application
 
 if TYPE_CHECKING:  # it brings JAX, which --help need not wait for
     from mdvit_jax.registration.register import Registration
 
-_ENDINGS = {"itk": ".tfm", "fsl": ".mat", "lta": ".lta", "x5": ".x5", "text": ".txt"}
+ENDINGS = {"itk": ".tfm", "fsl": ".mat", "lta": ".lta", "x5": ".x5", "text": ".txt"}
 
 
 class Options(NamedTuple):
@@ -37,12 +34,21 @@ class Options(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """Where a pair's files go; None is not written."""
+    """Where a pair's files go; None is not written.
+
+    The thumbnail is the small picture that the page of the batch shows. The matrix is
+    the transform as plain text beside another format, and the sidecars describe the
+    image and the transform; BIDS has them.
+    """
 
     transform: Path
     image: Path | None
     labels: Path | None
     picture: Path | None
+    thumbnail: Path
+    matrix: Path | None = None
+    image_sidecar: Path | None = None
+    transform_sidecar: Path | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -53,17 +59,18 @@ class Outputs(NamedTuple):
 def name_outputs(row: Row, folder: Path, options: Options) -> Outputs:
     """The outputs of a pair."""
     return Outputs(
-        folder / (row.name + _ENDINGS[options.format]),
+        folder / (row.name + ENDINGS[options.format]),
         folder / f"{row.name}_warped.nii.gz" if options.images else None,
         folder / f"{row.name}_labels.nii.gz" if row.labels else None,
         folder / f"{row.name}.png" if options.qc else None,
+        folder / f"pictures/{row.name}.webp",
     )
 
 
 def write(
     outputs: Outputs, result: Registration, labels: Series | None, options: Options
 ) -> None:
-    """Write all of them.
+    """Write all of them but the sidecars, into folders that are made.
 
     Args:
         labels: of the moving image, if there is an output for them.
@@ -71,70 +78,30 @@ def write(
     Raises:
         UserError: one of them cannot be written.
     """
+    for path in outputs.files:
+        with errors.explain_write_errors(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
     result.save_transform(outputs.transform, format=options.format)
+    if outputs.matrix:
+        result.save_transform(outputs.matrix, format="text")
     if outputs.image:
         result.save(outputs.image)
     if outputs.labels and labels:
         application.write_resampled(
             outputs.labels, labels, result.matrix, result.fixed.grid, labels=True
         )
-    if outputs.picture:
-        from mdvit_jax.registration import qc  # it brings matplotlib
-
-        title = f"{outputs.picture.stem}, {options.dof}"
-        try:
-            qc.save(outputs.picture, result, title=title)
-        except OSError as error:
-            raise errors.UserError(
-                f"{outputs.picture} cannot be written ({error.strerror}); free or "
-                "choose another place."
-            ) from error
-
-
-def check(rows: Sequence[Row], folder: Path, options: Options) -> None:
-    """Raise a UserError if an input would be overwritten."""
-    read = {path.resolve() for row in rows for path in row.files}
-    for row in rows:
-        for output in name_outputs(row, folder, options).files:
-            if output.resolve() in read:
-                raise errors.UserError(
-                    f"{output} would be written over an image of the same name that is "
-                    "read; name another --output."
-                )
-
-
-def check_new(rows: Sequence[Row], folder: Path, options: Options) -> None:
-    """Raise a UserError if a file that no batch wrote would be replaced."""
-    for row in rows:
-        for output in name_outputs(row, folder, options).files:
-            if os.path.exists(output):  # False of a name that is too long
-                raise errors.UserError(
-                    f"{output} is there, but no results.csv of a batch that wrote it; "
-                    "move it away, or name another --output."
-                )
-
-
-@contextlib.contextmanager
-def hold_folder(folder: Path) -> Iterator[None]:
-    """Make the folder, and keep another batch out of it while the block runs.
-
-    Raises:
-        UserError: nothing can be written to it, or another batch is there (`Taken`).
-    """
-    reason = None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        # Imported here: they bring JAX, and qc matplotlib, which few batches need.
+        from mdvit_jax.registration import thumbnail
+
+        atomic.write_bytes(outputs.thumbnail, thumbnail.encode(result))
+        if outputs.picture:
+            from mdvit_jax.registration import qc
+
+            title = f"{outputs.picture.stem}, {options.dof}"
+            qc.save(outputs.picture, result, title=title)
     except OSError as error:
-        reason = error.strerror
-    if not reason and not os.access(folder, os.W_OK):
-        reason = "nothing can be written to it"
-    if reason:
         raise errors.UserError(
-            f"the folder {folder} cannot be used ({reason}); name another --output."
-        )
-    with lock.hold(
-        folder,
-        f"another mdvit batch is writing to {folder}; wait for it, or name another "
-        "--output.",
-    ):
-        yield
+            f"{outputs.picture or outputs.thumbnail} cannot be written "
+            f"({error.strerror}); free or choose another place."
+        ) from error

@@ -24,7 +24,8 @@ class Row(NamedTuple):
 
     Attributes:
         name: what its outputs are called.
-        fixed, moving: the images; whether they are there shows when it is its turn.
+        fixed, moving: the images, absolute paths or names of templates; whether they
+            are there shows when it is its turn.
         fixed_mask, moving_mask: where they count; None is everywhere.
         labels: of the moving image, resampled like it; None if there are none.
     """
@@ -65,14 +66,24 @@ def read(path: Path) -> list[Row]:
     return rows
 
 
+def name_after(image: Path) -> str:
+    """What the outputs of an image are called: its file's name without the ending."""
+    return _ENDING.sub("", image.name)
+
+
+def is_name(word: str) -> bool:
+    """Whether files can be called after it."""
+    return _NAME.fullmatch(word) is not None
+
+
 def _from_cells(path: Path, number: int, cells: Mapping[str, str]) -> Row:
     for column in ("fixed", "moving"):
         if not cells[column]:
             raise errors.UserError(f"{path} names no {column} image in row {number}.")
     paths = {c: _path(path, cells[c]) if cells[c] else None for c in COLUMNS[3:]}
     fixed, moving = (_path(path, cells[c]) for c in COLUMNS[:2])
-    name = cells["name"] or _ENDING.sub("", moving.name)
-    if not _NAME.fullmatch(name):
+    name = cells["name"] or name_after(moving)
+    if not is_name(name):
         raise errors.UserError(
             f'{path} has the name "{name}" in row {number}, which files cannot be '
             "called after; use letters, digits, -, _ and single dots between them."
@@ -85,4 +96,4 @@ def _path(table_path: Path, cell: str) -> Path:
     if named_templates.is_name(cell):
         return Path(cell)
     # A ~ of somebody who is not known is part of the name, as in a shell.
-    return table_path.parent / os.path.expanduser(cell)
+    return (table_path.parent / os.path.expanduser(cell)).absolute()

@@ -1,94 +1,165 @@
-"""`mdvit batch`: all pairs of a CSV file, one after the other."""
+"""`mdvit batch`: pairs of a CSV file or a BIDS dataset, and a table of how each went.
+
+The way of the data: `pairs_csv` or `bids_pairs` name the pairs, `pair_engine` hands
+them to processes, each of which runs `pair_task`, and the table of `results_csv` is
+written here, by one process, as the results come.
+"""
 
 import argparse
 import contextlib
 import sys
 import time
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import tqdm
 
 from mdvit_jax import errors
 from mdvit_jax.cli import startup
-from mdvit_jax.cli.batch import pair_outputs, pairs_csv, results_csv
-from mdvit_jax.io import series
+from mdvit_jax.cli.batch import (
+    bids_outputs,
+    bids_pairs,
+    pair_engine,
+    pair_outputs,
+    pair_task,
+    pairs_csv,
+    part_tables,
+    results_csv,
+)
+from mdvit_jax.cli.batch.pair_task import PairTask
+from mdvit_jax.cli.batch.part_tables import Part
+from mdvit_jax.cli.review import ratings_csv, review_page
+from mdvit_jax.io import named_templates
 
 _NAMED = 10  # pairs in the summary
+_PAGE_SECONDS = 60  # from one page of a batch at work to the next
 
 
 def run_batch(options: argparse.Namespace) -> int:
     """Run the command with its options; return its exit code."""
     startup.start()
-    rows = pairs_csv.read(Path(options.pairs))
-    folder = Path(options.output)
-    pair_options = pair_outputs.Options(
-        options.dof, options.format, not options.no_images, options.qc
-    )
+    folder = Path(options.output).absolute()
+    if options.merge:
+        return _merge(folder)
+    if options.ratings:
+        return _add_ratings(Path(options.ratings), folder)
+    if options.scheduler and options.jobs > 1:
+        raise errors.UserError(
+            "--jobs and --scheduler both say where pairs are registered; leave one out."
+        )
+    part = part_tables.parse(options.part) if options.part else None
+    list_tasks = _list_bids_tasks if options.bids else _list_csv_tasks
+    tasks = list_tasks(options, folder)
+    if part:
+        tasks = tasks[part.number - 1 :: part.total]
+    begin = time.monotonic()
     try:
-        with pair_outputs.hold_folder(folder):
-            results, skipped = register_pairs(rows, folder, pair_options)
+        with part_tables.hold_folder(folder, part):
+            results, skipped = register_pairs(
+                tasks,
+                folder,
+                part=part,
+                jobs=options.jobs,
+                scheduler=options.scheduler,
+                retry_errors=options.retry_errors,
+            )
     except KeyboardInterrupt:
         print("\nInterrupted; the same command goes on from here.", file=sys.stderr)
         return 130
-    print(summarise(results, skipped, folder))
-    bad = {"failed", results_csv.ERROR}
-    return 1 if any(r["status"] in bad for r in results) else 0
+    table = folder / (part.table if part else part_tables.WHOLE)
+    print(summarise(results, skipped, table, time.monotonic() - begin))
+    return _exit_code(results)
 
 
 def register_pairs(
-    rows: Sequence[pairs_csv.Row], folder: Path, options: pair_outputs.Options
+    tasks: Sequence[PairTask],
+    folder: Path,
+    *,
+    part: Part | None = None,
+    jobs: int = 1,
+    scheduler: str | None = None,
+    retry_errors: bool = False,
 ) -> tuple[list[results_csv.Result], int]:
     """Register all pairs whose outputs are missing or come from other inputs.
 
     Results of other pairs that are in the folder's table stay in it.
 
+    Args:
+        tasks: the pairs.
+        folder: of the table.
+        part: that the tasks are; its table is written, and results.csv read only.
+        jobs, scheduler: see `pair_engine.register_all`.
+        retry_errors: also those that ended in an error with the same inputs.
+
     Returns:
-        The results in the order of the rows, and how many of them were current already.
+        The results in the order of the tasks, and how many were current already.
 
     Raises:
         UserError: an output would be written over an input, or the folder's table is
             not one of a batch or cannot be written.
     """
-    pair_outputs.check(rows, folder, options)
-    path = folder / "results.csv"
-    if not path.exists():
-        pair_outputs.check_new(rows, folder, options)
-        results_csv.write(path, [])
+    pair_task.check_inputs_stay(tasks)
+    whole = folder / part_tables.WHOLE
+    path = folder / part.table if part else whole
+    if not (path.exists() or whole.exists()):
+        pair_task.check_outputs_new(tasks, folder / review_page.PAGE)
     kept = results_csv.read(path)
-    order = {row.name: None for row in rows}
-    skipped, results = 0, []
-    for number, row in enumerate(_show_progress(rows), start=1):
-        inputs = results_csv.fingerprint(row, options._asdict())
-        outputs = pair_outputs.name_outputs(row, folder, options)
-        if _is_current(kept.get(row.name), inputs, outputs.files):
-            skipped += 1
-        else:
-            if row.name in kept:  # an older run wrote them
-                for output in outputs.files:
-                    output.unlink(missing_ok=True)
-            begin = time.monotonic()
-            kept[row.name] = _register_pair(row, outputs, options, inputs)
-            seconds = time.monotonic() - begin
-            status = kept[row.name]["status"]
+    known = results_csv.read(whole) | kept
+    pending = []
+    for task in tasks:
+        result = known.get(task.row.name)
+        again = retry_errors and result and result["status"] == results_csv.ERROR
+        if again or not pair_task.is_current(task, result):
+            pending.append(task)
+            kept.pop(task.row.name, None)
+    skipped = len(tasks) - len(pending)
+    if pending or not path.exists():
+        results_csv.write(path, kept.values())
+    outcomes = pair_engine.register_all(pending, jobs=jobs, scheduler=scheduler)
+    begin = page_written = time.monotonic()
+    with (
+        contextlib.closing(outcomes),
+        tqdm.tqdm(total=len(tasks), initial=skipped, unit="pair", disable=None) as bar,
+    ):
+        for number, (task, (result, traceback)) in enumerate(outcomes, start=1):
+            result = results_csv.add_outputs(result, task.outputs, folder)
+            results_csv.append(path, result)
+            kept[task.row.name] = result
+            if not part and time.monotonic() - page_written > _PAGE_SECONDS:
+                remaining = len(pending) - number
+                review_page.write_batch(folder, kept.values(), remaining=remaining)
+                page_written = time.monotonic()
+            if traceback:
+                tqdm.tqdm.write(f"{task.row.name}: {traceback}", file=sys.stderr)
             tqdm.tqdm.write(
-                f"{number}/{len(rows)} {row.name}: {status}, {seconds:.1f} s",
+                f"{skipped + number}/{len(tasks)} {task.row.name}: {result['status']}, "
+                f"{float(result['seconds']):.1f} s",
                 file=sys.stderr,
             )
-            others = [name for name in kept if name not in order]
-            names = [*(name for name in order if name in kept), *others]
-            results_csv.write(path, [kept[name] for name in names])
-        results.append(kept[row.name])
-    return results, skipped
+            minutes = (time.monotonic() - begin) / 60
+            bar.set_postfix_str(f"{number / minutes:.3g} pairs/min", refresh=False)
+            bar.update()
+    if pending:  # which came in any order
+        names = {task.row.name: None for task in tasks} | dict.fromkeys(kept)
+        kept = {name: kept[name] for name in names if name in kept}
+        results_csv.write(path, kept.values())
+    if not part:
+        review_page.write_batch(folder, kept.values())
+    known |= kept
+    return [known[task.row.name] for task in tasks], skipped
 
 
-def summarise(results: Sequence[results_csv.Result], skipped: int, folder: Path) -> str:
+def summarise(
+    results: Sequence[results_csv.Result], skipped: int, table: Path, seconds: float
+) -> str:
     """Lines that say how many pairs went how, and which ones to look at first."""
     counts = {s: sum(r["status"] == s for r in results) for s in results_csv.STATUSES}
     summary = ", ".join(f"{n} {status}" for status, n in counts.items() if n)
     pairs = "1 pair" if len(results) == 1 else f"{len(results)} pairs"
-    lines = [f"{pairs}: {summary}."]
+    lines = [f"{pairs}: {summary}." if results else "No pair."]
+    if len(results) > skipped:
+        rate = 60 * (len(results) - skipped) / seconds
+        lines.append(f"Registered now: {len(results) - skipped}, {rate:.3g} a minute.")
     if skipped:
         lines.append(f"Already there and not changed: {skipped}.")
     bad = [r for r in results if r["status"] != "ok"]
@@ -101,59 +172,97 @@ def summarise(results: Sequence[results_csv.Result], skipped: int, folder: Path)
     lines += [f"  {r['name']} ({r['status']}): {r['reasons']}" for r in bad[:_NAMED]]
     if len(bad) > _NAMED:
         lines.append(f"  and {len(bad) - _NAMED} more that are not ok")
-    lines.append(f"All results: {folder / 'results.csv'}")
+    lines.append(f"All results: {table}")
+    if table.name == part_tables.WHOLE:
+        lines.append(f"To look at them: {table.with_name(review_page.PAGE)}")
     return "\n".join(lines)
 
 
-def _show_progress(rows: Sequence[pairs_csv.Row]) -> Iterator[pairs_csv.Row]:
-    with tqdm.tqdm(rows, unit="pair", disable=None) as bar:
-        for row in bar:
-            bar.set_postfix_str(row.name)
-            yield row
+def _list_csv_tasks(options: argparse.Namespace, folder: Path) -> list[PairTask]:
+    _refuse(options, "--pairs", "to", "space", "suffix", "entity", "session")
+    _refuse(options, "--pairs", "participant_label")
+    chosen = _pair_options(options, options.dof or "affine")
+    rows = pairs_csv.read(Path(options.pairs))
+    outputs = [pair_outputs.name_outputs(row, folder, chosen) for row in rows]
+    return [PairTask(*both, chosen) for both in zip(rows, outputs, strict=True)]
 
 
-def _register_pair(
-    row: pairs_csv.Row,
-    outputs: pair_outputs.Outputs,
-    options: pair_outputs.Options,
-    inputs: str,
-) -> results_csv.Result:
-    """Register a pair and write its outputs, or record why that failed."""
-    # Imported here: it brings JAX, for which --help need not wait.
-    from mdvit_jax.registration import register
-
-    begin = time.monotonic()
-    try:
-        labels = series.open_series(row.labels, labels=True) if row.labels else None
-        result = register.register(
-            row.fixed,
-            row.moving,
-            dof=options.dof,
-            fixed_mask=row.fixed_mask,
-            moving_mask=row.moving_mask,
+def _list_bids_tasks(options: argparse.Namespace, folder: Path) -> list[PairTask]:
+    root = Path(options.bids).absolute()
+    if not options.to:
+        raise errors.UserError(
+            "--bids needs --to: mni152, the file of a template, or T1w for that of "
+            "each session."
         )
-        pair_outputs.write(outputs, result, labels, options)
-    except errors.UserError as error:
-        sentence = str(error)
-    except Exception as error:  # the pairs after it are worth more than a stop
-        tqdm.tqdm.write(f"{row.name}: {traceback.format_exc()}", file=sys.stderr)
-        words = " ".join(str(error).split())
-        sentence = f"a bug: {type(error).__name__}: {words}; its traceback was printed."
-    else:
-        seconds = time.monotonic() - begin
-        return results_csv.describe_registration(row, result, seconds, inputs)
-    for path in outputs.files:  # those written before one failed
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
-    return results_csv.describe_error(row, sentence, inputs)
-
-
-def _is_current(
-    result: Mapping[str, str] | None, inputs: str, outputs: Sequence[Path]
-) -> bool:
-    return (
-        result is not None
-        and result["inputs"] == inputs
-        and result["status"] != results_csv.ERROR
-        and all(path.is_file() for path in outputs)
+    selection = bids_pairs.Selection(
+        options.suffix,
+        options.participant_label,
+        options.session,
+        bids_pairs.parse_entities(options.entity),
     )
+    if options.to == bids_pairs.T1W:
+        _refuse(options, "--to T1w", "space")
+        pairs, notes = bids_pairs.pair_with_t1w(root, selection)
+        derivatives = bids_outputs.Derivatives(root, folder, bids_pairs.T1W, None)
+    else:
+        template = Path(options.to)
+        if not named_templates.is_name(options.to):
+            template = template.expanduser().absolute()
+        space = bids_outputs.name_space(options.to, options.space)
+        pairs, notes = bids_pairs.pair_with_template(root, template, selection)
+        derivatives = bids_outputs.Derivatives(root, folder, space, template)
+    bids_outputs.check_folder(derivatives)
+    # Of one person the shape stays; to a template it changes.
+    dof = options.dof or ("affine" if derivatives.template else "rigid")
+    pair_options = _pair_options(options, dof)
+    tasks = [bids_outputs.create_task(p, derivatives, pair_options) for p in pairs]
+    for note in notes:
+        print(note, file=sys.stderr)
+    bids_outputs.write_dataset_files(derivatives)
+    return tasks
+
+
+def _pair_options(options: argparse.Namespace, dof: str) -> pair_outputs.Options:
+    return pair_outputs.Options(dof, options.format, not options.no_images, options.qc)
+
+
+def _refuse(options: argparse.Namespace, where: str, *names: str) -> None:
+    """Raise a UserError if an option is given that means nothing there."""
+    for name in names:
+        if getattr(options, name):
+            flag = "--" + name.replace("_", "-")
+            raise errors.UserError(f"{flag} means nothing with {where}; leave it out.")
+
+
+def _merge(folder: Path) -> int:
+    results, missing = part_tables.merge(folder)
+    review_page.write_batch(folder, results)
+    if missing:
+        print(
+            f"Parts without a table, which never began: {', '.join(missing)}.",
+            file=sys.stderr,
+        )
+    print(summarise(results, len(results), folder / part_tables.WHOLE, 0.0))
+    return 1 if missing else _exit_code(results)
+
+
+def _add_ratings(path: Path, folder: Path) -> int:
+    """Read the ratings of a file into the table, and show them on the page."""
+    table = folder / part_tables.WHOLE
+    if not table.is_file():
+        raise errors.UserError(
+            f"{folder} has no {part_tables.WHOLE} whose pairs could be rated; name the "
+            "--output of a batch."
+        )
+    with part_tables.hold_folder(folder):
+        rated = ratings_csv.add_ratings(path, results_csv.read(table))
+        results_csv.write(table, rated.results.values())
+        review_page.write_batch(folder, rated.results.values())
+    print(ratings_csv.summarise(rated))
+    print(f"All results: {table}")
+    return 0
+
+
+def _exit_code(results: Sequence[results_csv.Result]) -> int:
+    bad = {"failed", results_csv.ERROR}
+    return 1 if any(result["status"] in bad for result in results) else 0

@@ -186,7 +186,12 @@ def _add_outputs(group) -> None:
         help=f"the same for a label map: the nearest voxel, no new values{also}",
     )
     add("--overwrite", action="store_true", help="replace outputs that are there")
-    add("--qc", metavar="PNG", help="picture: three planes before and after")
+    add(
+        "--qc",
+        metavar="FILE",
+        help="to look at: a picture of three planes before and after (.png), or a page "
+        "that flickers between the two images, with all measures (.html)",
+    )
     add(
         "--report",
         metavar="JSON",

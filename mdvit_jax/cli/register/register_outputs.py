@@ -60,8 +60,10 @@ def check(options: argparse.Namespace) -> None:
                 _check_format(flag, path)
         elif flag == "--header-only":
             _check_ending(flag, path, (".nii.gz", ".nii"))
-        elif flag in ("--qc", "--report"):
-            _check_ending(flag, path, (".png" if flag == "--qc" else ".json",))
+        elif flag == "--qc":
+            _check_ending(flag, path, (".png", ".html"))
+        elif flag == "--report":
+            _check_ending(flag, path, (".json",))
         else:
             output_paths.image_ending(path)
         output_paths.check_writable(path)

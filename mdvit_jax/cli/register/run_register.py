@@ -54,6 +54,8 @@ def run_register(options: argparse.Namespace) -> int:
     seconds = time.perf_counter() - begin
     _log.debug("Registered after %.2f s.", seconds)
     writers = _writers(options, result, additional)
+    if options.qc:
+        writers[options.qc] = _qc_writer(options, result, seconds)
     if options.report:
         from mdvit_jax.cli.register import register_report
 
@@ -146,16 +148,41 @@ def _writers(options, result: Registration, additional) -> dict[str, Any]:
             interpolation=None if is_labels else options.interpolation,
             fill="auto" if is_labels else options.fill,
         )
-    if options.qc:
-        from mdvit_jax.registration import qc
-
-        names = (Path(path).name for path in (options.moving, options.fixed))
-        # Bytes that are not UTF-8 have no letters.
-        title = os.fsencode(" on ".join(names)).decode("utf-8", "replace")
-        writers[options.qc] = functools.partial(
-            qc.save, result=result, title=f"{title}, {options.dof}"
-        )
     return writers
+
+
+def _qc_writer(
+    options, result: Registration, seconds: float
+) -> Callable[[Path], object]:
+    """What writes the picture, or the page."""
+    if options.qc.lower().endswith(".html"):
+        return functools.partial(_write_page, options, result, seconds)
+    from mdvit_jax.registration import qc  # it brings matplotlib
+
+    names = (Path(path).name for path in (options.moving, options.fixed))
+    # Bytes that are not UTF-8 have no letters.
+    title = os.fsencode(" on ".join(names)).decode("utf-8", "replace")
+    return functools.partial(qc.save, result=result, title=f"{title}, {options.dof}")
+
+
+def _write_page(options, result: Registration, seconds: float, path: Path) -> None:
+    from mdvit_jax.cli.batch import results_csv
+    from mdvit_jax.cli.batch.pairs_csv import Row
+    from mdvit_jax.cli.review import review_page
+    from mdvit_jax.registration import thumbnail
+
+    fixed, moving = Path(options.fixed), Path(options.moving)
+    row = Row(moving.name, fixed, moving, None, None, None)
+    files = {"image": options.output, "transform": options.transform}
+    described = {
+        **results_csv.describe_registration(row, result, seconds, inputs=""),
+        **{
+            column: os.path.relpath(file, Path(options.qc).parent)
+            for column, file in files.items()
+            if file
+        },
+    }
+    review_page.write_single(path, described, thumbnail.encode(result))
 
 
 def summarise(

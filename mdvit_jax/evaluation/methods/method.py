@@ -35,11 +35,14 @@ class Method(NamedTuple):
         align: (fixed, moving) → 4×4 `fixed_to_moving` in normalised coordinates.
         identity: version and settings, in words. Results are kept under it, so it must
             change whenever the answers may.
+        family: what runs that differ by their seed alone have in common; by default the
+            method is alone.
     """
 
     name: str
     align: AlignScans
     identity: str
+    family: str = ""
 
 
 def classical(name: str) -> Method:

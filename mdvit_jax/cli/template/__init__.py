@@ -1,0 +1,1 @@
+"""`mdvit template`: several scans brought into the space in their middle, averaged."""

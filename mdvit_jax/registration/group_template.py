@@ -1,0 +1,191 @@
+"""Several scans → the space in their middle, and their average there.
+
+Each scan is registered to the average of the others and moved towards it, the mean of
+all transforms is taken out, and so on with the new average, until no scan moves.
+Nothing depends on the order of the scans, and none is the one that others are
+registered to: it begins with the centres laid on each other, in the orientation of the
+headers. After Joshi et al. (2004), and Reuter et al. (2012) for scans of one person.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mdvit_jax import errors, transforms
+from mdvit_jax.io import coerce, image
+from mdvit_jax.io.image import Image
+from mdvit_jax.registration.foreground import segment_foreground
+from mdvit_jax.registration.quality import Quality
+from mdvit_jax.registration.register import register
+from mdvit_jax.registration.scan_average import Head, average_scans
+
+TOLERANCE = 0.05  # mm, how far a round may move points when it is the last
+_ROUNDS = 20
+# mm, of the averages on the way: the registration's finest voxels are of about 2 mm.
+_COARSE = 1.5
+_SPACING = 8.0  # mm between the points whose way is measured
+
+_log = logging.getLogger(__name__)
+
+
+class Round(NamedTuple):
+    """One average, and what the registrations to it did.
+
+    Attributes:
+        sharpness: of the average, on voxels of 1.5 mm; see `Average.sharpness`.
+        shift: mm, how far they took a point of a scan at most.
+    """
+
+    sharpness: float
+    shift: float
+
+
+class ScanPlace(NamedTuple):
+    """Where a scan lies.
+
+    Attributes:
+        matrix: 4×4 template → scan, world RAS+ mm.
+        quality: of the last registration to the average of the others.
+    """
+
+    matrix: np.ndarray
+    quality: Quality
+
+
+class GroupTemplate(NamedTuple):
+    """The average of scans in the space in their middle.
+
+    Attributes:
+        template: the average, float32, on a grid along the axes of the world. Where at
+            least half of the scans have foreground it is the mean of these, each scaled
+            so that 0 and 1 are the 0.5th and 99.5th percentile of its foreground;
+            elsewhere it is 0.
+        scans: where each lies, in the given order.
+        rounds: one after the other; the last one is that of the template, after which
+            there were no registrations.
+        converged: whether the last registrations moved no point by `TOLERANCE`.
+    """
+
+    template: Image
+    scans: list[ScanPlace]
+    rounds: list[Round]
+    converged: bool
+
+
+def build_template(
+    scans: Sequence[Any],
+    *,
+    masks: Sequence[Any] | None = None,
+    dof: str = "affine",
+    voxel: float | None = None,
+) -> GroupTemplate:
+    """Average scans in the space in their middle.
+
+    The exponential barycentre (`transforms.average`) of the transforms from the
+    template to the scans is the identity: the template has their mean position,
+    orientation, size and shear. All scans are held in memory.
+
+    Args:
+        scans: two or more, each a path, a nibabel image, or a pair of an array
+            [x, y, z] and its 4×4 affine.
+        masks: of each scan or None, an image on its grid, above 0 where it counts.
+        dof: "rigid" for scans of one person, "similarity" or "affine" for people.
+        voxel: mm, of the template; None is the geometric mean of those of the scans.
+
+    Raises:
+        UserError: fewer than two scans, or one that cannot be used.
+    """
+    if len(scans) < 2:
+        raise errors.UserError("a template is made of two scans or more; name more.")
+    names = [f"scan {number}" for number in range(1, len(scans) + 1)]
+    images = [coerce.to_image(*pair) for pair in zip(scans, names, strict=True)]
+    masks = list(masks or [None] * len(scans))
+    heads = [_cut_out(*triple) for triple in zip(images, masks, names, strict=True)]
+    if voxel is None:
+        sizes = [scan.grid.voxel_sizes for scan in images]
+        voxel = round(float(np.exp(np.mean(np.log(sizes)))), 3)
+    matrices = _lay_centres_together(heads)
+    average = average_scans(heads, matrices, _COARSE)
+    rounds: list[Round] = []
+    converged = False
+    while not converged and len(rounds) < _ROUNDS:
+        to_others, qualities = [], []
+        for scan, head, mask, matrix in zip(
+            images, heads, masks, matrices, strict=True
+        ):
+            # An average that the scan is part of would hold it where it is.
+            others = average.without(head, matrix)
+            result = register(
+                (others.image, others.grid.affine),
+                scan,
+                dof=dof,
+                init=matrix if rounds else "com",
+                moving_mask=mask,
+            )
+            to_others.append(result.matrix)
+            qualities.append(result.quality)
+        moved = _move(matrices, to_others)
+        shift = _largest_shift(average.points(_SPACING), matrices, moved)
+        rounds.append(Round(average.sharpness(), shift))
+        _log.info(
+            "Round %d moved points by up to %.3f mm (sharpness of its average: %.4f).",
+            len(rounds),
+            shift,
+            rounds[-1].sharpness,
+        )
+        matrices, converged = moved, shift < TOLERANCE
+        average = average_scans(heads, matrices, _COARSE)
+    rounds.append(Round(average.sharpness(), 0.0))
+    average = average_scans(heads, matrices, voxel)
+    template = image.from_array(average.image, average.grid.affine)
+    placed = [ScanPlace(*pair) for pair in zip(matrices, qualities, strict=True)]
+    return GroupTemplate(template, placed, rounds, converged)
+
+
+def _cut_out(scan: Image, mask: Any, name: str) -> Head:
+    name = scan.path or name
+    inside = None if mask is None else coerce.to_mask(mask, scan, name)
+    foreground = segment_foreground(scan.data, scan.affine, mask=inside, name=name)
+    return Head(
+        foreground.image, foreground.inside, foreground.affine, foreground.centre
+    )
+
+
+def _lay_centres_together(heads: Sequence[Head]) -> list[np.ndarray]:
+    """4×4 shifts from the mean of the centres to each of them."""
+    centres = np.array([head.centre for head in heads])
+    result = np.tile(np.eye(4), (len(centres), 1, 1))
+    result[:, :3, 3] = centres - centres.mean(0)
+    return list(result)
+
+
+def _move(
+    matrices: Sequence[np.ndarray], to_others: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    """The transforms after a round; their mean is the identity.
+
+    The mean of all n scans lies (n - 1) / n of the way from a scan to the mean of the
+    others, so that far each goes: of two, each half of the way to the other.
+
+    Args:
+        matrices: template → scan.
+        to_others: average of the other scans → scan.
+    """
+    part = (len(matrices) - 1) / len(matrices)
+    moved = [
+        matrix @ transforms.power(np.linalg.inv(matrix) @ other, part)
+        for matrix, other in zip(matrices, to_others, strict=True)
+    ]
+    new_to_old = np.linalg.inv(transforms.average(moved))
+    return [matrix @ new_to_old for matrix in moved]
+
+
+def _largest_shift(
+    points: np.ndarray, before: Sequence[np.ndarray], after: Sequence[np.ndarray]
+) -> float:
+    """How far apart transforms take a point at most, in mm."""
+    apart = np.array(before) - np.array(after)
+    offsets = points @ apart[:, :3, :3].transpose(0, 2, 1) + apart[:, None, :3, 3]
+    return float(np.linalg.norm(offsets, axis=-1).max())
