@@ -18,17 +18,10 @@ from mdvit_jax.registration import (
 )
 from mdvit_jax.registration.foreground import Foreground
 
-_LARGER = 1.15  # ratio of the volumes; a small field shows little more than the brain
 _RING = 6.0  # mm along the axes, 8 mm on average
 _CANDIDATES = 3  # places that are compared closely
 _BATCH = 12  # starts of one call, as many as `search.align` has
 _COARSE = 3.0  # mm; voxels that are fine enough for cubes of 48³
-
-
-def is_possible(pair: levels.Pair) -> bool:
-    """Whether one of two foregrounds may be a brain and the other one a head."""
-    small, large = sorted(image.volume for image in (pair.fixed, pair.moving))
-    return large > _LARGER * small
 
 
 def align(
@@ -38,7 +31,9 @@ def align(
     dof: str = "affine",
     seed: int = 0,
 ) -> tuple[levels.Pair, search.Alignment]:
-    """Find the smaller of two foregrounds within the larger one.
+    """Find the brain that one foreground shows in the head that the other one does.
+
+    The brain is the one whose background has no noise, else the smaller one.
 
     Args:
         pair: the foregrounds.
@@ -49,7 +44,11 @@ def align(
     Returns:
         The cubes around the brain, and the result on them.
     """
-    brain_is_fixed = pair.fixed.volume < pair.moving.volume
+    fixed, moving = pair.fixed, pair.moving
+    if fixed.clean == moving.clean:
+        brain_is_fixed = fixed.volume < moving.volume
+    else:
+        brain_is_fixed = fixed.clean
 
     def in_order(brain, head):
         return (brain, head) if brain_is_fixed else (head, brain)
@@ -57,7 +56,7 @@ def align(
     def to_head(matrix):
         return matrix if brain_is_fixed else np.linalg.inv(matrix)
 
-    brain, head = in_order(pair.fixed, pair.moving)
+    brain, head = in_order(fixed, moving)
     if start is None:
         places = network_start.estimate(brain, head, rotations.axis_turns())
     else:
