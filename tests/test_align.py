@@ -84,7 +84,7 @@ def test_swapped_images_give_the_inverse(fixed, result):
 
 
 def test_from_the_headers_alone(fixed, result):
-    same = register(fixed, seen(TRUTH), init="identity")
+    same = register(fixed, seen(TRUTH), start="identity")
     assert apart(same.matrix, result.matrix) < 0.05 * VOXEL
 
 
@@ -118,6 +118,10 @@ def test_a_mirrored_head_gets_no_mirroring_matrix(fixed):
     result = register(fixed, (np.ascontiguousarray(data[::-1]), affine))
     assert np.linalg.det(result.matrix[:3, :3]) > 0
     assert result.alignment.score < 0.3 and result.after.correlation < 0.6
+    assert result.quality.status == "check"
+    assert "the mirror image of the moving image fits better" in " ".join(
+        result.quality.reasons
+    )
 
 
 def test_two_equally_good_orientations_are_reported():
@@ -338,7 +342,7 @@ def test_two_contrasts_of_a_whole_head_agree_from_two_starts(real_data):
     for axis, shift in (([0.6, 0, 0.8], [12, -16, 0]), ([0, -0.8, 0.6], [0, 16, -12])):
         turn = Rotation.from_rotvec(np.radians(15) * np.array(axis)).as_matrix()
         start = cases.affine_about(about, turn, shift)
-        result = register(one, other, dof="rigid", init=start)
+        result = register(one, other, dof="rigid", start=start)
         assert result.quality.status != "failed"
         answers.append(result.matrix)
     assert apart(*answers) < 0.1  # mm

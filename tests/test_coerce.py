@@ -136,10 +136,10 @@ def test_invalid_masks_are_refused_in_a_sentence(data, make, why):
     ("options", "why"),
     [
         ({"dof": "all"}, "rigid, similarity, affine"),
-        ({"init": np.diag([-1.0, 1, 1, 1])}, "mirrors"),
-        ({"init": np.eye(3)}, "4x4"),
-        ({"init": np.full((4, 4), np.nan)}, "4x4"),
-        ({"init": "no.tfm"}, "no.tfm"),
+        ({"start": np.diag([-1.0, 1, 1, 1])}, "mirrors"),
+        ({"start": np.eye(3)}, "4x4"),
+        ({"start": np.full((4, 4), np.nan)}, "4x4"),
+        ({"start": "no.tfm"}, "no.tfm"),
         ({"fixed_mask": np.ones((2, 2, 2))}, "does not lie"),
     ],
 )

@@ -37,7 +37,7 @@ def in_roles(name: str, oddities, every: int, roles=tuple(IMAGES)):
 def test_random_damage(run, tmp_path, case):
     random = np.random.default_rng(case)
     role = ROLES[case % len(ROLES)]
-    if role == "init":
+    if role == "start":
         starts = odd_registration.starts(tmp_path)
         ending, sound = starts[random.integers(len(starts))]
         how = damage.flipped if random.random() < 0.7 else damage.cut

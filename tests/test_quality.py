@@ -9,7 +9,7 @@ from mdvit_jax.registration import quality, search, similarity_metrics
 def judged(
     correlation=0.3, overlap=0.9, score=0.3, *, dof="affine", scale=1.0, runner_up=None
 ):
-    seen = search.Alignment(np.eye(4), 1.0, False, score, runner_up)
+    seen = search.Alignment(np.eye(4), 1.0, False, score, runner_up, None)
     after = similarity_metrics.Measures(0.3, correlation, overlap)
     matrix = np.diag([scale, 1, 1, 1])
     return quality.assess(matrix, after, seen, dof=dof)

@@ -215,7 +215,7 @@ def test_the_picture(done):
 def test_the_page(run, here):
     transforms.write("start.tfm", known())
     (here / "out").mkdir()
-    words = ["--init", "start.tfm", "--no-refine", "-q", "--transform", "t.tfm"]
+    words = ["--start", "start.tfm", "--no-refine", "-q", "--transform", "t.tfm"]
     assert run(*words, "--qc", "out/q.html") == 0
     text = (here / "out/q.html").read_text()
     data = text.partition('<script type="application/json" id="data">')[2]
@@ -332,27 +332,27 @@ def test_scaled_voxels_keep_their_scaling(run, scans, here):
     assert saved.header["sform_code"] == 4 and saved.header["qform_code"] == 4
 
 
-def test_init(run, scans):
+def test_start(run, scans):
     words = ["--transform", "t.txt", "--no-refine", "-q", "--overwrite"]
-    assert run(*words, "--init", "identity") == 3, "the headers lay them apart"
+    assert run(*words, "--start", "identity") == 3, "the headers lay them apart"
     assert (transforms.read("t.txt") == np.eye(4)).all()
     assert run(*words) in (0, 3)
     centres = transforms.read("t.txt")
     assert (centres[:3, :3] == np.eye(3)).all() and 5 < apart(centres, scans) < 50
     transforms.write("start.tfm", known())
-    assert run(*words, "--init", "start.tfm") == 0
+    assert run(*words, "--start", "start.tfm") == 0
     assert np.abs(transforms.read("t.txt") - known()).max() < 1e-9
     near = known()
     near[:3, 3] += 3, -4, 2
     transforms.write("start.tfm", near)
-    words = ["--init", "start.tfm", "--transform", "t.txt", "-q", "--overwrite"]
+    words = ["--start", "start.tfm", "--transform", "t.txt", "-q", "--overwrite"]
     assert run(*words) == 0
     assert apart(transforms.read("t.txt"), scans) < 0.3
 
 
 def test_the_output_is_interpolated_and_filled_as_asked(run, scans):
     transforms.write("start.tfm", known())
-    words = ["--init", "start.tfm", "--no-refine", "-q", "--interpolation", "cubic"]
+    words = ["--start", "start.tfm", "--no-refine", "-q", "--interpolation", "cubic"]
     words += ["--fill", "-7", "--also", scans / "moving_series.nii.gz", "s.nii"]
     assert run(*words, "--output", "w.nii") == 0
     moving = images.load(scans / "moving.nii.gz")
@@ -369,7 +369,7 @@ def test_names_that_are_long_or_not_utf_8(run, scans, here, name):
     moving = here / f"{name}.nii.gz"
     shutil.copy(scans / "moving.nii.gz", moving)
     transforms.write("start.tfm", known())
-    words = ["--init", "start.tfm", "--no-refine", "--output", f"{name}_w.nii"]
+    words = ["--start", "start.tfm", "--no-refine", "--output", f"{name}_w.nii"]
     for option, ending in (
         ("--qc", ".png"), ("--report", ".json"), ("--transform", ".lta"),
         ("--inverse", ".tfm"),
@@ -392,7 +392,7 @@ def test_micrometres_give_millimetres(run, scans, here):
         large.header.set_xyzt_units("micron")
         nib.save(large, here / f"{name}.nii")
     transforms.write("start.tfm", known())
-    words = ["--init", "start.tfm", "--no-refine", "-q", "--output", "w.nii"]
+    words = ["--start", "start.tfm", "--no-refine", "-q", "--output", "w.nii"]
     words += ["--header-only", "h.nii", "--report", "r.json"]
     assert run(*words, fixed=here / "fixed.nii", moving=here / "moving.nii") == 0
     sound = nib.load(scans / "fixed.nii.gz")
@@ -437,7 +437,7 @@ def test_equal_inputs_give_equal_bits_and_another_seed_the_same_place(run, scans
 )
 def test_transform_formats(run, scans, format, name):
     transforms.write("start.txt", known())
-    words = ["--init", "start.txt", "--no-refine", "--transform", name, "-q"]
+    words = ["--start", "start.txt", "--no-refine", "--transform", name, "-q"]
     words += ["--inverse", f"i_{name}"]
     words += ["--transform-format", format] if format else []
     assert run(*words) == 0
@@ -452,7 +452,7 @@ def test_transform_formats(run, scans, format, name):
 
 
 def test_quiet_and_verbose(run, capsys, caplog):
-    words = ["--no-refine", "--init", "identity", "--transform", "t.txt"]
+    words = ["--no-refine", "--start", "identity", "--transform", "t.txt"]
     assert run(*words, "-q") == 3
     output = capsys.readouterr()
     assert output.out == ""
@@ -483,25 +483,24 @@ def test_force(run, capsys):
 
 def test_a_trained_network_gives_the_start(run, scans, here):
     untrained(tiny_config(here / "run"))
-    words = ["--checkpoint", "run", "--transform", "t.txt", "--report", "r.json", "-q"]
+    words = ["--start", "run", "--transform", "t.txt", "--report", "r.json", "-q"]
     assert run(*words, "--no-refine") in (0, 3)
     matrix = transforms.read("t.txt")
     assert np.linalg.norm(matrix[:3, 3]) > 20, "no start from the headers"
     assert apart(matrix, scans) < 60, "it is near the centres' start"
     report = json.loads((here / "r.json").read_text())
-    assert report["options"]["init"].endswith("step 1")
-    assert report["options"]["checkpoint"] == "run"
+    assert report["options"]["network"].endswith("step 1")
+    assert report["options"]["start"] == "run"
     assert run(*words, "--overwrite") == 0
     assert apart(transforms.read("t.txt"), scans) < 0.3
 
 
 def test_the_network_of_the_package_gives_the_start(run, scans, here):
-    words = ["--checkpoint", "pretrained", "--transform", "t.txt", "--report", "r.json"]
+    words = ["--start", "network", "--transform", "t.txt", "--report", "r.json"]
     assert run(*words, "--no-refine", "-q") in (0, 3)
     assert apart(transforms.read("t.txt"), scans) < 8
     report = json.loads((here / "r.json").read_text())
-    assert report["options"]["init"].startswith("MDViT (pretrained), step 8526")
-    assert report["options"]["checkpoint"] == "pretrained"
+    assert report["options"]["start"] == "network"
 
 
 MISTAKES = [
@@ -525,10 +524,9 @@ MISTAKES = [
     (["--moving", "no.nii.gz", "--output", "w.nii"], "no.nii.gz cannot be read"),
     (["--also-labels", "MOVING", "a.nii"], "whole number"),
     (["--also", "LABELS", "a.nii"], "use --also-labels"),
-    (["--transform", "t.tfm", "--init", "no.tfm"], "com, identity or a transform"),
+    (["--transform", "t.tfm", "--start", "no.tfm"], "com, identity, network or a"),
     (["--transform", "t.tfm", "--fixed-mask", "MOVING"], "does not lie on the voxels"),
-    (["--transform", "t.tfm", "--checkpoint", "."], "is not the folder of a run"),
-    (["--transform", "t.tfm", "--checkpoint", ".", "--init", "com"], "leave one"),
+    (["--transform", "t.tfm", "--start", "."], "is not the folder of a run"),
 ]
 
 

@@ -84,7 +84,7 @@ def register_pair(pair: Pair) -> tuple[dict[str, Any], Registration | None]:
         result = register(pair.fixed, pair.moving)
     except errors.UserError as error:
         seconds = time.perf_counter() - start
-        refused = {"error": np.nan, "worst": np.nan, "before": np.nan}
+        refused: dict[str, Any] = {"error": np.nan, "worst": np.nan, "before": np.nan}
         refused |= {"status": "refused", "reasons": str(error), "seconds": seconds}
         return refused, None
     seconds = time.perf_counter() - start

@@ -57,7 +57,7 @@ def bad() -> Iterator[tuple[str, Image, Image, dict[str, Any]]]:
         turned = moving._replace(grid=moving.grid._replace(affine=upside_down))
         start = np.eye(4)
         start[:3, 3] = _centre(turned) - _centre(fixed)
-        yield f"{name}, upside down, no search", fixed, turned, {"init": start}
+        yield f"{name}, upside down, no search", fixed, turned, {"start": start}
         yield f"{name}, other structure", fixed, _noise(moving, number), {}
 
 

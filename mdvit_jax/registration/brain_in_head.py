@@ -6,6 +6,9 @@ the brain is compared with the head without outlines. The brain's object is wide
 that the dark ring of fluid and bone around a brain counts.
 """
 
+from typing import Literal
+
+import jax.numpy as jnp
 import numpy as np
 from scipy import ndimage
 
@@ -18,17 +21,10 @@ from mdvit_jax.registration import (
 )
 from mdvit_jax.registration.foreground import Foreground
 
-_LARGER = 1.15  # ratio of the volumes; a small field shows little more than the brain
 _RING = 6.0  # mm along the axes, 8 mm on average
 _CANDIDATES = 3  # places that are compared closely
 _BATCH = 12  # starts of one call, as many as `search.align` has
 _COARSE = 3.0  # mm; voxels that are fine enough for cubes of 48³
-
-
-def is_possible(pair: levels.Pair) -> bool:
-    """Whether one of two foregrounds may be a brain and the other one a head."""
-    small, large = sorted(image.volume for image in (pair.fixed, pair.moving))
-    return large > _LARGER * small
 
 
 def align(
@@ -38,7 +34,9 @@ def align(
     dof: str = "affine",
     seed: int = 0,
 ) -> tuple[levels.Pair, search.Alignment]:
-    """Find the smaller of two foregrounds within the larger one.
+    """Find the brain that one foreground shows in the head that the other one does.
+
+    The brain is the one whose background has no noise, else the smaller one.
 
     Args:
         pair: the foregrounds.
@@ -49,7 +47,11 @@ def align(
     Returns:
         The cubes around the brain, and the result on them.
     """
-    brain_is_fixed = pair.fixed.volume < pair.moving.volume
+    fixed, moving = pair.fixed, pair.moving
+    if fixed.clean == moving.clean:
+        brain_is_fixed = fixed.volume < moving.volume
+    else:
+        brain_is_fixed = fixed.clean
 
     def in_order(brain, head):
         return (brain, head) if brain_is_fixed else (head, brain)
@@ -57,7 +59,7 @@ def align(
     def to_head(matrix):
         return matrix if brain_is_fixed else np.linalg.inv(matrix)
 
-    brain, head = in_order(pair.fixed, pair.moving)
+    brain, head = in_order(fixed, moving)
     if start is None:
         places = network_start.estimate(brain, head, rotations.axis_turns())
     else:
@@ -123,8 +125,8 @@ def _only_near_the_brain(
         matrix = pair.to_voxels(fixed_to_moving, size)
         there, back = pair.points[size]
         if brain_is_fixed:
-            inverse = np.asarray(normal_equations.invert(matrix))
-            back = _points_around(moving, fixed, inverse)
+            inverse = normal_equations.invert(jnp.asarray(matrix))
+            back = _points_around(moving, fixed, np.asarray(inverse))
         else:
             there = _points_around(fixed, moving, matrix)
         points[size] = there, back
@@ -166,7 +168,7 @@ def _coarser(foreground: Foreground) -> Foreground:
     factor = np.maximum(np.floor(_COARSE / steps), 1).astype(int)
     padding = [(0, -n % f) for n, f in zip(foreground.image.shape, factor, strict=True)]
 
-    def mean(volume: np.ndarray, mode: str) -> np.ndarray:
+    def mean(volume: np.ndarray, mode: Literal["constant", "edge"]) -> np.ndarray:
         padded = np.pad(volume.astype(np.float32), padding, mode=mode)
         for axis, f in enumerate(factor):
             shape = padded.shape

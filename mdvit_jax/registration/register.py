@@ -17,6 +17,7 @@ from mdvit_jax.registration import (
     DOF,
     brain_in_head,
     levels,
+    network_start,
     ntg_refinement,
     quality,
     search,
@@ -25,7 +26,7 @@ from mdvit_jax.registration import (
 from mdvit_jax.registration.foreground import Foreground, segment_foreground
 from mdvit_jax.transforms.resampling import background_value
 
-_FITS = 0.1  # score of two objects of one kind; a brain on a head has less than -0.1
+_FITS = 0.0  # score of two objects of one kind; a brain on a head has less than -0.1
 _log = logging.getLogger(__name__)
 
 
@@ -162,7 +163,7 @@ def register(
     *,
     dof: str = "affine",
     contrast: str = "auto",
-    init: str | Path | np.ndarray = "com",
+    start: str | Path | np.ndarray = "com",
     fixed_mask: Any = None,
     moving_mask: Any = None,
     refine: bool = True,
@@ -184,9 +185,10 @@ def register(
         dof: "rigid", "similarity" (rigid and one scale) or "affine".
         contrast: "same" minimises NTG in the end, for images of like contrast; "any"
             keeps to the local correlation, for any contrasts. "auto" is "any".
-        init: "com" aligns the centres of the foregrounds, in the orientation of the
-            headers; "identity" starts from the headers alone; or a 4×4 matrix fixed →
-            moving (world RAS+ mm), or the path of a transform file. Only "com" lets
+        start: "com" aligns the centres of the foregrounds, in the orientation of the
+            headers; "identity" starts from the headers alone, "network" from what the
+            trained network of this package says; or a 4×4 matrix fixed → moving (world
+            RAS+ mm), or the path of a transform file. Only "com" and "network" let
             other orientations be searched.
         fixed_mask, moving_mask: images on the grid of the fixed and the moving one,
             above 0 where it counts for the alignment (a mask that leaves a lesion out,
@@ -220,11 +222,10 @@ def register(
         masks, forced = (fixed_mask, moving_mask), (force, force)
         foregrounds = list(threads.map(_segment, both, masks, names, forced))
     pair = levels.build_pair(*foregrounds)
-    start = _start(init, pair, both)
-    alignment, matrix = None, start
+    orientations = isinstance(start, str) and start in ("com", "network")
+    matrix, alignment = _start(start, pair, both), None
     if refine:
-        orientations = isinstance(init, str) and init == "com"
-        pair, alignment = _align(pair, start, dof, orientations, seed)
+        pair, alignment = _align(pair, matrix, dof, orientations, seed)
         matrix = alignment.matrix
         _log.debug(
             "Aligned: %.0f %% of the starts agree, %s, score %.2f.",
@@ -234,10 +235,15 @@ def register(
         )
         if contrast == "same":
             matrix = ntg_refinement.refine(pair, matrix, dof=dof)
+    if pair.outlines and not all(foreground.clean for foreground in foregrounds):
+        _log.info(
+            "An image with no empty background is aligned by the whole head; strip the "
+            "skulls (FreeSurfer's mri_synthstrip) to align the brains more exactly."
+        )
     after = similarity_metrics.measure(pair, matrix)
     return Registration(
         matrix,
-        quality.assess(matrix, after, alignment, dof=dof),
+        quality.assess(matrix, after, alignment, dof=dof, within=not pair.outlines),
         similarity_metrics.measure(pair, np.eye(4)),
         after,
         transforms.decompose(matrix, pair.fixed.centre),
@@ -253,7 +259,7 @@ def _align(
 ) -> tuple[levels.Pair, search.Alignment]:
     """Align two foregrounds, or the one within the other where that fits better."""
     alignment = search.align(pair, start, dof=dof, search=orientations, seed=seed)
-    if alignment.score > _FITS or not brain_in_head.is_possible(pair):
+    if alignment.score > _FITS:
         return pair, alignment
     inner, within = brain_in_head.align(
         pair, None if orientations else start, dof=dof, seed=seed
@@ -295,20 +301,23 @@ def _refuse_labels(image: Image, name: str) -> None:
         )
 
 
-def _start(init, pair: levels.Pair, both) -> np.ndarray:
+def _start(start, pair: levels.Pair, both) -> np.ndarray:
     """4×4 fixed → moving, world RAS+ mm."""
-    if isinstance(init, np.ndarray):
-        return _sound(np.asarray(init, np.float64), "the matrix given as init")
-    if str(init) == "identity":
+    if isinstance(start, np.ndarray):
+        return _sound(np.asarray(start, np.float64), "the matrix given as start")
+    if str(start) == "identity":
         return np.eye(4)
-    if str(init) == "com":
+    if str(start) == "com":
         return pair.centres_together()
-    if not Path(init).exists():
+    if str(start) == "network":
+        return network_start.estimate(pair.fixed, pair.moving, [np.eye(3)])[0]
+    if not Path(start).is_file():
         raise errors.UserError(
-            f"init is {init}, which is no file; give com, identity or a transform file."
+            f"start is {start}, which is no file; give com, identity, network or a "
+            "transform file."
         )
     fixed, moving = (image.grid for image in both)
-    return _sound(transforms.read(init, fixed=fixed, moving=moving), str(init))
+    return _sound(transforms.read(start, fixed=fixed, moving=moving), str(start))
 
 
 def _sound(matrix: np.ndarray, name: str) -> np.ndarray:

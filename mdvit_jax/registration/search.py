@@ -13,7 +13,12 @@ import jax
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from mdvit_jax.registration import gauss_newton, levels, rotations
+from mdvit_jax.registration import (
+    gauss_newton,
+    levels,
+    normal_equations,
+    rotations,
+)
 
 _ORIENTATIONS = 200  # all are within about 35° of one of these
 _STARTS = 12  # at 24³: the start and others drawn around it, or the search's best
@@ -31,6 +36,7 @@ _PEOPLE = 0.3, 6, 4  # weight and steps at 48³, steps at 96³, between two peop
 # Local correlation at 48³ above which two images show one person: in any contrast it is
 # 0.78 to 0.89, between two people up to 0.37, to a template up to 0.44.
 _ONE_PERSON = 0.6
+_SAME = 0.75  # score above which a mirror image cannot fit better
 # Voxels of the finest cube, or of a coarser image, between one that counts and the
 # border, as standard deviations of its neighbourhood.
 _DEPTH, _DEEPEST = 1.3, 2.6
@@ -48,6 +54,8 @@ class Alignment(NamedTuple):
         score: correlation minus outline at 24³, of the best answer.
         runner_up_score: score of the best answer in another orientation; None if there
             is none.
+        mirror_score: score of the moving image's mirror image; None where the image
+            itself fits as one person's other scan.
     """
 
     matrix: np.ndarray
@@ -55,6 +63,7 @@ class Alignment(NamedTuple):
     searched: bool
     score: float
     runner_up_score: float | None
+    mirror_score: float | None = None
 
 
 def align(
@@ -105,6 +114,7 @@ def align(
         scores = np.concatenate([scores, rate(wide)])
         best = answers[_first_best(scores)]
     score, runner_up = float(scores.max()), _runner_up(answers, scores)
+    mirror = _mirror_score(pair, best, dof) if score < _SAME else None
     best, interior = _refine(pair, finer(best), dof)
     if requested == "rigid":
         scale = np.cbrt(np.linalg.det(best[:, :3]))
@@ -112,7 +122,7 @@ def align(
         if abs(scale - 1) < _ONE_SIZE:
             best = fit(pair, 96, best, dof="rigid", interior=interior).matrix
     matrix = _best_of(pair, (pair.to_world(best, 96), start, np.eye(4)))
-    return Alignment(matrix, agreement, searched, score, runner_up)
+    return Alignment(matrix, agreement, searched, score, runner_up, mirror)
 
 
 def _refine(pair: levels.Pair, start: np.ndarray, dof: str) -> tuple[np.ndarray, bool]:
@@ -243,6 +253,21 @@ def _runner_up(answers: np.ndarray, scores: np.ndarray) -> float | None:
         if np.isfinite(score) and rotations.angle(answer[:, :3], best[:, :3]) > _APART
     ]
     return max(others, default=None)
+
+
+def _mirror_score(pair: levels.Pair, best: np.ndarray, dof: str) -> float:
+    """The score at 24³ of the moving image's mirror image, aligned from the answer.
+
+    Args:
+        best: [3, 4], answer at 24³. A brain is nearly its own mirror image, so that its
+            mirror image lies near the answer mirrored on both sides.
+    """
+    fixed, moving = pair.cubes[24]
+    mirrored = normal_equations.Level(*(volume[::-1] for volume in moving))
+    points = pair.points[24][0], levels.choose_points(mirrored)
+    cubes = pair._replace(cubes={24: (fixed, mirrored)}, points={24: points})
+    flip = np.array([-1.0, 1, 1])
+    return float(rate(fit(cubes, 24, flip[:, None] * best * [*flip, 1], dof=dof)))
 
 
 def distance(a: np.ndarray, b: np.ndarray, radius: float) -> float:

@@ -42,7 +42,7 @@ GRIDS = {
     "fixed": transforms.Grid(SHAPE, AFFINE),
     "moving": transforms.Grid(SHAPE, MOVING_AFFINE),
 }
-ROLES = (*IMAGES, "init")
+ROLES = (*IMAGES, "start")
 STARTS = (
     ("itk", ".tfm"), ("itk", ".mat"), ("fsl", ".mat"), ("lta", ".lta"), ("x5", ".x5"),
     ("text", ".txt"),
@@ -61,7 +61,7 @@ def run(folder: Path, capsys, role, ending, content, *words, refused=None):
 
     Args:
         capsys: pytest's fixture.
-        role: the role of the odd file, one of `IMAGES` or "init".
+        role: the role of the odd file, one of `IMAGES` or "start".
         ending, content: the ending of its name, and its bytes.
         words: other options.
         refused: whether it must be refused (True), must not (False), or either (None).

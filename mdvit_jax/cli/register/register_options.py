@@ -93,11 +93,6 @@ def check(options: argparse.Namespace) -> None:
             for pair in getattr(options, name)
         ]
         setattr(options, name, files)
-    if options.checkpoint and options.init:
-        raise errors.UserError(
-            "--checkpoint and --init both say where to start; leave one of them out."
-        )
-    options.init = options.init or "com"
     register_outputs.check(options)
 
 
@@ -216,16 +211,13 @@ def _add_alignment(group) -> None:
         "asks for contrasts that are alike; auto (the default): any",
     )
     add(
-        "--init",
-        metavar="com|identity|FILE",
-        help="start: centres laid on each other and, if need be, all orientations "
-        "searched (com, the default); the headers alone; or a transform file",
-    )
-    add(
-        "--checkpoint",
-        metavar="RUN",
-        help="start from what a trained network says: folder that train.py wrote, or "
-        "pretrained, the network of this package",
+        "--start",
+        metavar="com|identity|network|FILE|RUN",
+        default="com",
+        help="where the alignment starts: centres laid on each other (com, default), "
+        "headers alone (identity), what the trained network of this package says "
+        "(network) or that of a RUN, a folder that train.py wrote, or a transform "
+        "FILE; with com and network, all orientations are searched if need be",
     )
     add(
         "--refine",

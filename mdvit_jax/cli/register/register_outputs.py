@@ -20,7 +20,7 @@ def list_inputs(options: argparse.Namespace) -> dict[str, str]:
         "--moving": options.moving,
         "--fixed-mask": options.fixed_mask,
         "--moving-mask": options.moving_mask,
-        "--init": None if options.init in ("com", "identity") else options.init,
+        "--start": options.start if Path(options.start).is_file() else None,
     }
     for flag, pairs in _additional_images(options):
         result |= {f"{flag} {i + 1}": pair[0] for i, pair in enumerate(pairs)}

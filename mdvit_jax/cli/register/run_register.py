@@ -84,24 +84,25 @@ def _registered(options) -> tuple[Registration, dict[str, Any]]:
     """The result, and the options that led to it."""
     details = {
         name: getattr(options, name)
-        for name in ("dof", "contrast", "init", "refine", "seed", "force", "checkpoint")
+        for name in ("dof", "contrast", "start", "refine", "seed", "force")
     }
-    fixed, moving, init = options.fixed, options.moving, options.init
-    if options.checkpoint:
-        # Imported here: flax and orbax take seconds, and only --checkpoint needs them.
+    fixed, moving, start = options.fixed, options.moving, options.start
+    if Path(start).is_dir():
+        # Imported here: flax and orbax take seconds, and only a run needs them.
         from mdvit_jax.training import pretrained
 
         names = options.fixed, options.moving
         fixed, moving = map(coerce.to_image, (fixed, moving), names)
-        start = pretrained.estimate(options.checkpoint, (fixed, moving), names)
-        _log.debug("Starting from %s.", start.network)
-        init, details["init"] = start.matrix, start.network
+        estimate = pretrained.estimate(start, (fixed, moving), names)
+        _log.debug("Starting from %s.", estimate.network)
+        start = estimate.matrix
+        details["network"] = estimate.network
     result = register(
         fixed,
         moving,
         dof=options.dof,
         contrast=options.contrast,
-        init=init,
+        start=start,
         fixed_mask=options.fixed_mask,
         moving_mask=options.moving_mask,
         refine=options.refine,

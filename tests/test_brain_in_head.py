@@ -1,0 +1,108 @@
+"""A brain alone on a whole head, either way round, in any orientation."""
+
+import jax
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from mdvit_jax import register
+from mdvit_jax.data import label_maps, scan_draw, synthesis
+from mdvit_jax.data.scan_settings import PLAIN
+from mdvit_jax.io import named_templates
+from mdvit_jax.registration import network_start, rotations
+from mdvit_jax.registration.foreground import segment_foreground
+
+VOXEL = 3.0
+GRID = {"shape": (64, 80, 84), "voxel": (VOXEL,) * 3}
+
+
+@pytest.fixture(scope="module")
+def scans():
+    """A brain and the noisy whole head around it, on one grid; its 4×4."""
+    settings = PLAIN._replace(**GRID)
+    head = label_maps.mni152_head(voxel=4.0)
+    person = scan_draw.draw_person(jax.random.key(0), settings)
+    draw = scan_draw.draw_scan(jax.random.key(1), settings)
+    form = jax.jit(synthesis.form_scan, static_argnums=3)
+    scan = jax.device_get(form(head, person, draw, settings))
+    affine = np.diag([VOXEL, VOXEL, VOXEL, 1.0])
+    affine[:3, 3] = -VOXEL * (np.array(GRID["shape"]) - 1) / 2
+    noise = np.random.default_rng(0).normal(0, 0.02, (2, *GRID["shape"]))
+    whole = np.hypot(scan.image + noise[0], noise[1])
+    brain = np.where(scan.mask, scan.brain, 0)
+    return brain.astype(np.float32), whole.astype(np.float32), affine
+
+
+def pose(degrees, shift):
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_euler("xyz", degrees, degrees=True).as_matrix()
+    matrix[:3, :3] @= np.diag([1.05, 0.97, 1.02])
+    matrix[:3, 3] = shift
+    return matrix
+
+
+def error(matrix, truth, brain, affine):
+    """Mean distance over the brain, mm."""
+    points = np.argwhere(brain > 0)[::50] @ affine[:3, :3].T + affine[:3, 3]
+    off = (matrix - truth)[:3]
+    return np.linalg.norm(points @ off[:, :3].T + off[:, 3], axis=1).mean()
+
+
+@pytest.mark.parametrize(
+    ("degrees", "status"), [((12, -9, 15), "ok"), ((100, 20, -70), "check")]
+)
+def test_a_whole_head_on_a_brain(scans, degrees, status):
+    brain, whole, affine = scans
+    truth = pose(degrees, (14, -20, 30))
+    result = register((brain, affine), (whole, truth @ affine))
+    assert not result.pair.outlines
+    assert error(result.matrix, truth, brain, affine) < 0.3 * VOXEL
+    assert result.quality.status == status, result.quality
+
+
+def test_a_brain_on_a_whole_head(scans):
+    brain, whole, affine = scans
+    truth = pose((-8, 10, 5), (-10, 5, 12))
+    result = register((whole, affine), (brain, truth @ affine), dof="affine")
+    assert error(result.matrix, truth, brain, affine) < 0.3 * VOXEL
+    assert result.quality.status == "ok", result.quality
+
+
+def test_a_wrong_start_is_no_ok(scans):
+    """From the given start only, which is far from the brain, as the headers are."""
+    brain, whole, affine = scans
+    wrong = pose((150, 0, 40), (20, 30, -30))
+    moved = pose((0, 90, 0), (50, 0, 0))
+    result = register((brain, affine), (whole, moved @ affine), start=wrong)
+    assert result.quality.status in ("check", "failed")
+
+
+def test_the_network_is_near_in_its_orientations(scans):
+    brain, whole, affine = scans
+    truth = pose((8, -5, 12), (6, -9, 4))
+    turns = rotations.axis_turns()
+    assert len(turns) == 24 and (turns[0] == np.eye(3)).all()
+    truth[:3] = turns[5] @ truth[:3]
+    foregrounds = [
+        segment_foreground(data, matrix, name="it")
+        for data, matrix in ((brain, affine), (whole, truth @ affine))
+    ]
+    matrices = network_start.estimate(*foregrounds, turns)
+    errors = [error(matrix, truth, brain, affine) for matrix in matrices]
+    assert errors[5] == min(errors) < 12 and errors[0] > 40
+
+
+@pytest.mark.parametrize("scan", ["sub-01_T1w", "sub-02_inplaneT2"])
+def test_real_heads_on_mni152(real_data, scan):
+    """The two ways agree, and where the brain is, is known from a look at pictures."""
+    path = real_data / "lhdata" / f"{scan}.nii.gz"
+    if not path.is_file():
+        pytest.skip(f"no whole heads: {path} is not there")
+    head = nib.load(path)
+    result = register("mni152-2mm", head)
+    assert result.quality.status == "ok", result.quality
+    back = register(head, "mni152-2mm")
+    template = named_templates.load("mni152-2mm")
+    apart = error(back.inverse, result.matrix, template.data, template.affine)
+    assert apart < 0.5
