@@ -13,6 +13,7 @@ ROOMS = (
     "mdvit_jax.models",
     "mdvit_jax.registration.gauss_newton",
     "mdvit_jax.registration.normal_equations",
+    "mdvit_jax.registration.normalisation",
 )
 # The hook of `install` calls it by name.
 check = beartype.beartype(

@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from mdvit_jax.registration import DOF, gauss_newton, normal_equations
+from mdvit_jax.registration import DOF, gauss_newton, normalisation
 from mdvit_jax.registration.gauss_newton import Level
 from oracle import heads, images, local_correlation
 
@@ -162,10 +162,10 @@ def test_border_voxels_do_not_count_where_neighbourhoods_must_be_covered(moved):
     inside = fixed.inside > 0.5
     border = inside & ~ndimage.binary_erosion(inside)
     changed = fixed._replace(image=np.where(border, 3.0, fixed.image))
-    covered = [normal_equations.normalise(f, 0.9) for f in (fixed, changed)]
+    covered = [normalisation.normalise(f, 0.9) for f in (fixed, changed)]
     assert 0.05 * inside.sum() < covered[0].counted.sum() < 0.5 * inside.sum()
     assert (np.asarray(covered[0].image) == covered[1].image).all()
-    whole = [normal_equations.normalise(f, 0.0) for f in (fixed, changed)]
+    whole = [normalisation.normalise(f, 0.0) for f in (fixed, changed)]
     assert (np.asarray(whole[0].counted) == inside).all()
     assert np.abs(whole[0].image - whole[1].image).max() > 0.5
 

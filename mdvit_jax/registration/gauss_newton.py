@@ -14,13 +14,12 @@ import numpy as np
 from jax import Array
 
 from mdvit_jax.registration.normal_equations import (
-    Level,
     NormalEquations,
     multiply,
-    normalise,
     sample_pair,
     symmetric_equations,
 )
+from mdvit_jax.registration.normalisation import Level, normalise
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

@@ -14,7 +14,7 @@ from scipy import ndimage
 from mdvit_jax import errors
 from mdvit_jax.registration import sampling
 from mdvit_jax.registration.foreground import Foreground
-from mdvit_jax.registration.normal_equations import Level
+from mdvit_jax.registration.normalisation import Level
 
 SIZES = (12, 24, 48, 96)
 _SHARE = {12: 1.0, 24: 0.8, 48: 0.45, 96: 0.085}  # largest share of voxels taking part

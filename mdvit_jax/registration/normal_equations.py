@@ -12,18 +12,13 @@ steps, summed over the grids of both images. Only voxels inside both foregrounds
 part, because the edge towards an empty background keeps its sign whatever the contrast.
 The outlines of the two foregrounds are a second channel, `outline`, with a weight.
 
-Two things at the border differ from one contrast to another and bias the matrix: its
-voxels are blended with the background, and neighbourhoods that the border cuts off have
-another mean. Where the matrix is to be exact, a voxel therefore counts only if its
-whole neighbourhood is foreground and has no such voxels (`coverage`).
-
 Positions are in voxels from the centre of the cube, matrices are [3, 4].
 """
 
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,12 +26,11 @@ import numpy as np
 from jax import Array
 
 from mdvit_jax.registration import sampling
+from mdvit_jax.registration.normalisation import Features
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-_EPSILON = 0.01  # standard deviation taken as noise, of the image's range of 1
-_EPSILON_OUTLINE = 0.1
 _SMALL = 1e-3
 _WHOLLY_INSIDE = 0.999
 
@@ -45,36 +39,6 @@ _UPPER = {n: list(zip(*np.triu_indices(n), strict=True)) for n in (3, 4)}
 
 # Accelerators round the factors of a plain `@` to fewer bits.
 multiply = functools.partial(jnp.matmul, precision="highest")
-
-
-class Level(NamedTuple):
-    """An image at one size of the pyramid.
-
-    Attributes:
-        image: [n, n, n], about [0, 1] within the foreground.
-        inside: [n, n, n] in [0, 1], share of the voxel that is foreground.
-        weight: [n, n, n] in [0, 1], 0 where the user's mask leaves the voxel out.
-    """
-
-    image: Any
-    inside: Any
-    weight: Any
-
-
-class Features(NamedTuple):
-    """The channels of an image that are compared, [n, n, n] each.
-
-    Attributes:
-        image: the locally normalised image, 0 where it does not count.
-        outline: the locally normalised foreground.
-        counted: 1 where the image counts, else 0.
-        weight: weight of both channels, in [0, 1].
-    """
-
-    image: Float[Array, "n n n"]
-    outline: Float[Array, "n n n"]
-    counted: Float[Array, "n n n"]
-    weight: Float[Array, "n n n"]
 
 
 class Samples(NamedTuple):
@@ -116,32 +80,6 @@ class NormalEquations(NamedTuple):
     correlation: Float[Array, ""]
     outline: Float[Array, ""]
     overlap: Float[Array, ""]
-
-
-@jax.jit  # traced once for both images
-def normalise(level: Level, coverage: Float[Array, ""] | float) -> Features:
-    """Normalise an image and its outline by their neighbourhoods.
-
-    Args:
-        coverage: share of a voxel's neighbourhood, where it has any weight, that must
-            be foreground for the voxel to be tissue, and tissue for it to count; 0
-            counts the whole foreground.
-    """
-    shares = jnp.stack([level.inside, level.inside**2, level.weight > 0])
-    around, squares_around, known = sampling.smooth(shares)
-    covered = coverage * known
-    tissue = ((level.inside > 0.5) & (around >= covered)).astype(jnp.float32)
-    image = tissue * level.image
-    volumes = jnp.stack([tissue, image, image**2])
-    count, total, squares = sampling.smooth(volumes)
-    counted = tissue * (count >= covered)
-    count += 1e-6
-    mean = total / count
-    variance = jnp.maximum(squares / count - mean**2, 0)
-    image = counted * (image - mean) / jnp.sqrt(variance + _EPSILON**2)
-    variance = jnp.maximum(squares_around - around**2, 0)
-    outline = (level.inside - around) / jnp.sqrt(variance + _EPSILON_OUTLINE**2)
-    return Features(image, outline, counted, level.weight)
 
 
 def sample_pair(fixed: Features, moving: Features, points: Int[Array, " k"]) -> Samples:

@@ -8,7 +8,7 @@ from jax import Array
 
 from mdvit_jax import geometry, losses
 from mdvit_jax.registration import levels, search
-from mdvit_jax.registration.normal_equations import Level
+from mdvit_jax.registration.normalisation import Level
 
 SIZE = 48
 
