@@ -135,14 +135,15 @@ def _ends_in_a_jump(
     # How often a voxel of the border is darker than one two voxels deeper.
     darker = np.searchsorted(np.sort(border), deeper).mean() / border.size
     nearly_empty = np.mean(border < _EMPTY * tissue)
-    alike = np.corrcoef(*map(_ranks, neighbours))[0, 1]
+    alike = np.corrcoef([_ranks(values) for values in neighbours])[0, 1]
     return darker < _RAMP and nearly_empty < _RINGING and alike > _SMOOTH
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
     """The rank of each value; equal values share their mean rank."""
     ordered = np.sort(values)
-    return sum(np.searchsorted(ordered, values, side) for side in ("left", "right")) / 2
+    first = np.searchsorted(ordered, values, "left")
+    return (first + np.searchsorted(ordered, values, "right")) / 2
 
 
 def _padding(empty: np.ndarray) -> np.ndarray | None:

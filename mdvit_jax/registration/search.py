@@ -16,7 +16,6 @@ from scipy.spatial.transform import Rotation
 from mdvit_jax.registration import (
     gauss_newton,
     levels,
-    normal_equations,
     rotations,
 )
 
@@ -263,7 +262,7 @@ def _mirror_score(pair: levels.Pair, best: np.ndarray, dof: str) -> float:
             mirror image lies near the answer mirrored on both sides.
     """
     fixed, moving = pair.cubes[24]
-    mirrored = normal_equations.Level(*(volume[::-1] for volume in moving))
+    mirrored = Level(*(volume[::-1] for volume in moving))
     points = pair.points[24][0], levels.choose_points(mirrored)
     cubes = pair._replace(cubes={24: (fixed, mirrored)}, points={24: points})
     flip = np.array([-1.0, 1, 1])
