@@ -15,7 +15,7 @@ from configs import default
 from mdvit_jax import geometry, losses, models
 from mdvit_jax.geometry import forms, warp
 from mdvit_jax.losses import sobel
-from mdvit_jax.registration import gauss_newton
+from mdvit_jax.registration import gauss_newton, normalisation
 from mdvit_jax.training import optimizer, sharding, step
 from oracle.programs import equations
 
@@ -85,7 +85,7 @@ def nearest():
 def level(size: int, dof: str, starts: int = 0):
     """Registration at one size of the pyramid, from one start or from several."""
     cube = array(size, size, size)
-    image = gauss_newton.Level(cube, cube, cube)
+    image = normalisation.Level(cube, cube, cube)
     align = functools.partial(gauss_newton.align, dof=dof)
     start = array(3, 4)
     if starts:

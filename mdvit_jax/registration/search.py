@@ -13,11 +13,8 @@ import jax
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from mdvit_jax.registration import (
-    gauss_newton,
-    levels,
-    rotations,
-)
+from mdvit_jax.registration import gauss_newton, levels, rotations
+from mdvit_jax.registration.normalisation import Level
 
 _ORIENTATIONS = 200  # all are within about 35° of one of these
 _STARTS = 12  # at 24³: the start and others drawn around it, or the search's best
