@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, sparse
 
 from mdvit_jax import errors
 from mdvit_jax.registration import sampling
@@ -203,8 +203,8 @@ def _resample(volume, blur, matrix, size, mode) -> np.ndarray:
 def _resample_axes(volume, blur, scale, offset, size) -> np.ndarray:
     """A smoothed volume at scale · index + offset, one axis after the other.
 
-    Without rotation a smoothing and a trilinear interpolation are one matrix product
-    along each axis, which is several times as fast.
+    Without rotation a smoothing and a trilinear interpolation are one product with a
+    sparse matrix along each axis, which is several times as fast.
     """
     for axis, length in enumerate(volume.shape):
         reach = np.ceil(4 * blur[axis])
@@ -212,8 +212,10 @@ def _resample_axes(volume, blur, scale, offset, size) -> np.ndarray:
         at = np.clip(at, reach, length - 1 - reach)
         shares = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(length)))
         shares = ndimage.gaussian_filter(shares, (0, blur[axis]), mode="constant")
-        volume = np.tensordot(shares.astype(np.float32), volume, (1, axis))
-        volume = np.moveaxis(volume, 0, axis)
+        lines = np.moveaxis(volume, axis, 0)
+        shares = sparse.csr_array(shares.astype(np.float32))
+        lines = (shares @ lines.reshape(length, -1)).reshape(size, *lines.shape[1:])
+        volume = np.moveaxis(lines, 0, axis)
     return np.ascontiguousarray(volume)
 
 
