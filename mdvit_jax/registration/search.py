@@ -112,12 +112,14 @@ def align(
     score, runner_up = float(scores.max()), _runner_up(answers, scores)
     mirror = _mirror_score(pair, best, dof) if score < _SAME else None
     best, interior = _refine(pair, finer(best), dof)
+    scale = 1.0
     if requested == "rigid":
         scale = np.cbrt(np.linalg.det(best[:, :3]))
         best = best / np.array([scale, scale, scale, 1])
         if abs(scale - 1) < _ONE_SIZE:
             best = fit(pair, 96, best, dof="rigid", interior=interior).matrix
-    matrix = _best_of(pair, (pair.to_world(best, 96), start, np.eye(4)))
+            scale = 1.0
+    matrix = _best_of(pair, (pair.to_world(best, 96), start, np.eye(4)), scale)
     return Alignment(matrix, agreement, searched, score, runner_up, mirror)
 
 
@@ -220,12 +222,18 @@ def _first_best(scores: np.ndarray) -> int:
     return int(np.argmax(scores >= scores.max() - _EQUAL))
 
 
-def _best_of(pair: levels.Pair, matrices: tuple[np.ndarray, ...]) -> np.ndarray:
-    """The matrix with the best score at 48³; of equal ones the first."""
+def _best_of(
+    pair: levels.Pair, matrices: tuple[np.ndarray, ...], scale: float
+) -> np.ndarray:
+    """The matrix with the best score at 48³; of equal ones the first.
+
+    All are judged with one scale more, without which the outlines of a large and a
+    small brain would decide between rigid matrices.
+    """
     scores = []
     for matrix in matrices:
-        judged = fit(pair, 48, pair.to_voxels(matrix, 48), dof="affine", steps=0)
-        scores.append(rate(judged))
+        judged = pair.to_voxels(matrix, 48) * np.array([scale, scale, scale, 1])
+        scores.append(rate(fit(pair, 48, judged, dof="affine", steps=0)))
     return matrices[_first_best(np.array(scores))]
 
 
