@@ -225,12 +225,17 @@ def _first_best(scores: np.ndarray) -> int:
 
 
 def _best_of(pair: levels.Pair, matrices: tuple[np.ndarray, ...]) -> np.ndarray:
-    """The matrix with the best score at 48³; of equal ones the first."""
-    scores = []
-    for matrix in matrices:
-        judged = fit(pair, 48, pair.to_voxels(matrix, 48), dof="affine", steps=0)
-        scores.append(rate(judged))
-    return matrices[_first_best(np.array(scores))]
+    """The matrix with the best score at 48³; of equal ones the first.
+
+    Where one of them shows one person, the interior decides: outlines may not meet.
+    """
+    fits = [
+        fit(pair, 48, pair.to_voxels(matrix, 48), dof="affine", steps=0)
+        for matrix in matrices
+    ]
+    if max(judged.correlation for judged in fits) > _ONE_PERSON:
+        fits = [judged._replace(outline=np.float32(0)) for judged in fits]
+    return matrices[_first_best(np.array([rate(judged) for judged in fits]))]
 
 
 def rate(fit: gauss_newton.Fit) -> np.ndarray:
