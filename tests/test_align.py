@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from benchmarks.registration import cases, contrasts, scans
+from benchmarks.registration import cases, contrasts, damages, scans
 from mdvit_jax import register
 from mdvit_jax.registration import levels, search, similarity_metrics
 from mdvit_jax.registration.foreground import segment_foreground
@@ -78,9 +78,16 @@ def test_with_fewer_degrees_of_freedom(fixed, dof, scale):
         assert np.abs(square - np.eye(3)).max() < 1e-5
 
 
+def test_a_rigid_answer_between_two_sizes(fixed):
+    """Better than the headers' place, whose outlines differ a little less."""
+    turn = Rotation.from_euler("xyz", [5, -3, 4], degrees=True)
+    result = register(fixed, seen(pose(turn, [0.85] * 3, (3, -2, 4))), dof="rigid")
+    assert result.matrix[:3, :3] == pytest.approx(turn.as_matrix(), abs=0.02)
+
+
 def test_swapped_images_give_the_inverse(fixed, result):
     back = register(seen(TRUTH), fixed)
-    assert apart(back.matrix @ result.matrix, np.eye(4)) < 0.01 * VOXEL
+    assert apart(back.matrix @ result.matrix, np.eye(4)) < 1e-3  # mm
 
 
 def test_from_the_headers_alone(fixed, result):
@@ -118,6 +125,10 @@ def test_a_mirrored_head_gets_no_mirroring_matrix(fixed):
     result = register(fixed, (np.ascontiguousarray(data[::-1]), affine))
     assert np.linalg.det(result.matrix[:3, :3]) > 0
     assert result.alignment.score < 0.3 and result.after.correlation < 0.6
+    assert result.quality.status == "check"
+    assert "the mirror image of the moving image fits better" in " ".join(
+        result.quality.reasons
+    )
 
 
 def test_two_equally_good_orientations_are_reported():
@@ -252,10 +263,28 @@ def test_interpolation_does_not_change_the_size_of_a_brain(coarse_brain):
     truth = cases.affine_about(at.mean(0), linear, [6.0, -9, 4])
     moving = moved_linearly(coarse_brain, truth)
     result = register(coarse_brain, moving)
-    assert mean_error(result.matrix, truth, at) < 0.1
+    assert mean_error(result.matrix, truth, at) < 0.05
     assert result.quality.status == "ok"
     back = register(moving, coarse_brain)
-    assert mean_error(back.matrix @ result.matrix, np.eye(4), at) < 0.02
+    assert mean_error(back.matrix @ result.matrix, np.eye(4), at) < 1e-3
+
+
+@pytest.mark.parametrize("change", ["gamma 2", "inverted", "stripped 4 mm tighter"])
+def test_contrast_and_stripping_do_not_bias_the_matrix(coarse_brain, change):
+    """All three move the outline, by up to 4 mm."""
+    at = brain_points(coarse_brain)
+    brain = coarse_brain.data > 0
+    if change in contrasts.CONTRASTS:
+        data = contrasts.change(coarse_brain.data, brain, change)
+        changed = coarse_brain._replace(data=data)
+    else:
+        changed = damages.apply(damages.OF_SCAN[change], coarse_brain, brain, 0)
+    turn = Rotation.from_euler("xyz", [-7, 5, 9], degrees=True).as_matrix()
+    linear = turn @ np.diag([0.96, 1.04, 1.02])
+    truth = cases.affine_about(at.mean(0), linear, [-5.0, 8, 3])
+    result = register(coarse_brain, moved_linearly(changed, truth))
+    assert mean_error(result.matrix, truth, at) < 0.08
+    assert result.quality.status == "ok"
 
 
 @pytest.mark.parametrize("slices", [12, 6])
@@ -299,7 +328,7 @@ def test_a_changed_copy_stays_in_place(coarse_brain, change):
     moving = change(coarse_brain.data).astype(np.float32), coarse_brain.affine
     result = register(coarse_brain, moving)
     at = brain_points(coarse_brain)
-    assert mean_error(result.matrix, np.eye(4), at) < 0.1
+    assert mean_error(result.matrix, np.eye(4), at) < 0.08
     assert result.quality.status == "ok"
 
 

@@ -90,7 +90,7 @@ def test_the_network_is_near_in_its_orientations(scans):
     ]
     matrices = network_start.estimate(*foregrounds, turns)
     errors = [error(matrix, truth, brain, affine) for matrix in matrices]
-    assert errors[5] == min(errors) < 12 and errors[0] > 50
+    assert errors[5] == min(errors) < 12 and errors[0] > 40
 
 
 @pytest.mark.parametrize("scan", ["sub-01_T1w", "sub-02_inplaneT2"])

@@ -34,7 +34,7 @@ COMMANDS = (
         (["apply", "--label", "--refrence", "a"], "did you mean --reference?"),
         (["convert", "--form", "fsl"], "did you mean --from?"),
         (["batch", "--pears", "a.csv"], "did you mean --pairs?"),
-        (["batch", "--everything"], "no option --everything; see mdvit batch --help."),
+        (["batch", "--xyzzy"], "there is no option --xyzzy; see mdvit batch --help."),
         (["prepare", "--confg.optim.lr=1"], "did you mean --config?"),
         (["export", "--config.optim.lr=1"], "no option --config; see"),
         (["convert", "--inp", "--output=x"], "--input: expected one argument; see"),

@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from mdvit_jax.registration import DOF, gauss_newton
+from mdvit_jax.registration import DOF, gauss_newton, normal_equations
 from mdvit_jax.registration.gauss_newton import Level
 from oracle import heads, images, local_correlation
 
@@ -155,6 +155,19 @@ def test_swapped_images_give_the_inverse(moved):
     back = align(moving, fixed, start, steps=25, tolerance=1e-4).matrix
     inverse = local_correlation.inverted(there)
     assert apart(back, inverse, heads.points() / 8) < 2e-3
+
+
+def test_border_voxels_do_not_count_where_neighbourhoods_must_be_covered(moved):
+    fixed = moved[0]
+    inside = fixed.inside > 0.5
+    border = inside & ~ndimage.binary_erosion(inside)
+    changed = fixed._replace(image=np.where(border, 3.0, fixed.image))
+    covered = [normal_equations.normalise(f, 0.9) for f in (fixed, changed)]
+    assert 0.05 * inside.sum() < covered[0].counted.sum() < 0.5 * inside.sum()
+    assert (np.asarray(covered[0].image) == covered[1].image).all()
+    whole = [normal_equations.normalise(f, 0.0) for f in (fixed, changed)]
+    assert (np.asarray(whole[0].counted) == inside).all()
+    assert np.abs(whole[0].image - whole[1].image).max() > 0.5
 
 
 def test_an_inverted_contrast_changes_nothing(moved):

@@ -32,7 +32,7 @@ def scans(tmp_path, monkeypatch):
 
 def test_register_and_apply(scans):
     register = interfaces.Register(
-        fixed="fixed.nii.gz", moving="moving.nii.gz", init="known.tfm"
+        fixed="fixed.nii.gz", moving="moving.nii.gz", start="known.tfm"
     )
     register.inputs.args = "--no-refine"
     outputs = register.run().outputs

@@ -47,8 +47,10 @@ class Witness(Store):
     def __getitem__(self, index: int) -> conform.Conformed:
         started = False
         if jax := sys.modules.get("jax"):  # Grain imports it
+            before = jax.config.jax_num_cpu_devices
             try:
-                jax.config.update("jax_num_cpu_devices", 2)
+                jax.config.update("jax_num_cpu_devices", before + 1)
+                jax.config.update("jax_num_cpu_devices", before)
             except RuntimeError:  # JAX refuses it once it has started
                 started = True
         message = scan(float(started))

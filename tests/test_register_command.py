@@ -215,7 +215,7 @@ def test_the_picture(done):
 def test_the_page(run, here):
     transforms.write("start.tfm", known())
     (here / "out").mkdir()
-    words = ["--init", "start.tfm", "--no-refine", "-q", "--transform", "t.tfm"]
+    words = ["--start", "start.tfm", "--no-refine", "-q", "--transform", "t.tfm"]
     assert run(*words, "--qc", "out/q.html") == 0
     text = (here / "out/q.html").read_text()
     data = text.partition('<script type="application/json" id="data">')[2]

@@ -50,11 +50,11 @@ class RegisterInputSpec(CommandLineInputSpec):
     )
     dof = traits.Enum(*DOF[::-1], argstr="--dof %s", desc="what may change")
     contrast = traits.Enum(*CONTRASTS, argstr="--contrast %s")
-    init = traits.Either(
-        traits.Enum("com", "identity"),
+    start = traits.Either(
+        traits.Enum("com", "identity", "network"),
         File(exists=True),
-        argstr="--init %s",
-        desc="start: com, identity, or a transform file",
+        argstr="--start %s",
+        desc="com, identity, network, or a transform file",
     )
     interpolation = traits.Enum(*INTERPOLATIONS, argstr="--interpolation %s")
     output = File(

@@ -123,7 +123,7 @@ class Pasta(nn.Module):
                 for name, features in zip(("fixed", "moving"), pair, strict=True)
             ]
             if number > len(config.channels) // 2:
-                pair = CrossStitch(name=f"stitch_{number}")(*pair)
+                pair = list(CrossStitch(name=f"stitch_{number}")(*pair))
         means = [features.mean((1, 2, 3), dtype=jnp.float32) for features in pair]
         pooled = jnp.concatenate(means, axis=-1)
         shift, degrees, shear, scale = config.ranges
@@ -136,7 +136,9 @@ class Pasta(nn.Module):
             ),
             strict=True,
         )
-        matrix = compose_affine(*parameters, geometry.centre_of_mass(seen))
+        translation, sines, shears, scales = parameters
+        centre = geometry.centre_of_mass(seen)
+        matrix = compose_affine(translation, sines, shears, scales, centre)
         twelve = matrix[:, :3].reshape(-1, 12)
         active = jnp.concatenate(within, axis=-1)
         return single_stage(twelve, matrix, moving, initial, active)

@@ -6,6 +6,9 @@ the brain is compared with the head without outlines. The brain's object is wide
 that the dark ring of fluid and bone around a brain counts.
 """
 
+from typing import Literal
+
+import jax.numpy as jnp
 import numpy as np
 from scipy import ndimage
 
@@ -122,8 +125,8 @@ def _only_near_the_brain(
         matrix = pair.to_voxels(fixed_to_moving, size)
         there, back = pair.points[size]
         if brain_is_fixed:
-            inverse = np.asarray(normal_equations.invert(matrix))
-            back = _points_around(moving, fixed, inverse)
+            inverse = normal_equations.invert(jnp.asarray(matrix))
+            back = _points_around(moving, fixed, np.asarray(inverse))
         else:
             there = _points_around(fixed, moving, matrix)
         points[size] = there, back
@@ -165,7 +168,7 @@ def _coarser(foreground: Foreground) -> Foreground:
     factor = np.maximum(np.floor(_COARSE / steps), 1).astype(int)
     padding = [(0, -n % f) for n, f in zip(foreground.image.shape, factor, strict=True)]
 
-    def mean(volume: np.ndarray, mode: str) -> np.ndarray:
+    def mean(volume: np.ndarray, mode: Literal["constant", "edge"]) -> np.ndarray:
         padded = np.pad(volume.astype(np.float32), padding, mode=mode)
         for axis, f in enumerate(factor):
             shape = padded.shape

@@ -121,7 +121,7 @@ def build_template(
                 (others.image, others.grid.affine),
                 scan,
                 dof=dof,
-                init=matrix if rounds else "com",
+                start=matrix if rounds else "com",
                 moving_mask=mask,
             )
             to_others.append(result.matrix)

@@ -38,11 +38,11 @@ _SCORE |= {"rigid": (-0.25, -0.1), "similarity": (-0.25, -0.1)}
 _CORRELATION = {"affine": (0.18, 0.24)}
 _CORRELATION |= {"rigid": (0.18, 0.2), "similarity": (0.18, 0.23)}
 _OVERLAP = {"affine": (0.7, 0.86), "rigid": (0.7, 0.74), "similarity": (0.7, 0.86)}
-# Local correlation from which two images show one person, if they meet at all.
-_CONVINCING, _MEETING = 0.4, 0.2
 # Of a brain in a head; where the field of view cuts the brain, it covers less.
 _WITHIN_SCORE, _WITHIN_CORRELATION = (0.0, 0.15), (0.23, 0.3)
 _WITHIN_OVERLAP = (0.5, 0.75)
+# Local correlation from which two images show one person, if they meet at all.
+_CONVINCING, _MEETING = 0.4, 0.2
 _SCALES = (0.5, 2.0), (0.7, 1.45)  # of people among each other and to templates
 _TURNED = 60.0  # degrees; nobody turns the head so far in a scanner
 _RUNNER_UP = 0.1  # scores of two orientations that differ by less are ambiguous

@@ -26,7 +26,7 @@ from mdvit_jax.registration import (
 from mdvit_jax.registration.foreground import Foreground, segment_foreground
 from mdvit_jax.transforms.resampling import background_value
 
-_FITS = 0.1  # score of two objects of one kind; a brain on a head has less than -0.1
+_FITS = 0.0  # score of two objects of one kind; a brain on a head has less than -0.1
 _log = logging.getLogger(__name__)
 
 
@@ -235,6 +235,11 @@ def register(
         )
         if contrast == "same":
             matrix = ntg_refinement.refine(pair, matrix, dof=dof)
+    if pair.outlines and not all(foreground.clean for foreground in foregrounds):
+        _log.info(
+            "An image with no empty background is aligned by the whole head; strip the "
+            "skulls (FreeSurfer's mri_synthstrip) to align the brains more exactly."
+        )
     after = similarity_metrics.measure(pair, matrix)
     return Registration(
         matrix,

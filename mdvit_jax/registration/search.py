@@ -36,10 +36,10 @@ _PEOPLE = 0.3, 6, 4  # weight and steps at 48³, steps at 96³, between two peop
 # Local correlation at 48³ above which two images show one person: in any contrast it is
 # 0.78 to 0.89, between two people up to 0.37, to a template up to 0.44.
 _ONE_PERSON = 0.6
+_SAME = 0.75  # score above which a mirror image cannot fit better
 # Voxels of the finest cube, or of a coarser image, between one that counts and the
 # border, as standard deviations of its neighbourhood.
 _DEPTH, _DEEPEST = 1.3, 2.6
-_SAME = 0.75  # score above which a mirror image cannot fit better
 _TOLERANCE = {12: 0.03, 24: 0.02, 48: 0.02, 96: 0.005}  # voxels
 _STEPS = {12: 8, 24: 20, 48: 15, 96: 12}
 
@@ -116,12 +116,14 @@ def align(
     score, runner_up = float(scores.max()), _runner_up(answers, scores)
     mirror = _mirror_score(pair, best, dof) if score < _SAME else None
     best, interior = _refine(pair, finer(best), dof)
+    scale = 1.0
     if requested == "rigid":
         scale = np.cbrt(np.linalg.det(best[:, :3]))
         best = best / np.array([scale, scale, scale, 1])
         if abs(scale - 1) < _ONE_SIZE:
             best = fit(pair, 96, best, dof="rigid", interior=interior).matrix
-    matrix = _best_of(pair, (pair.to_world(best, 96), start, np.eye(4)))
+            scale = 1.0
+    matrix = _best_of(pair, (pair.to_world(best, 96), start, np.eye(4)), scale)
     return Alignment(matrix, agreement, searched, score, runner_up, mirror)
 
 
@@ -224,15 +226,19 @@ def _first_best(scores: np.ndarray) -> int:
     return int(np.argmax(scores >= scores.max() - _EQUAL))
 
 
-def _best_of(pair: levels.Pair, matrices: tuple[np.ndarray, ...]) -> np.ndarray:
+def _best_of(
+    pair: levels.Pair, matrices: tuple[np.ndarray, ...], scale: float
+) -> np.ndarray:
     """The matrix with the best score at 48³; of equal ones the first.
 
-    Where one of them shows one person, the interior decides: outlines may not meet.
+    All are judged with one scale more, without which the outlines of a large and a
+    small brain would decide between rigid matrices. Where one of them shows one person,
+    the interior decides: outlines may not meet.
     """
-    fits = [
-        fit(pair, 48, pair.to_voxels(matrix, 48), dof="affine", steps=0)
-        for matrix in matrices
-    ]
+    fits = []
+    for matrix in matrices:
+        judged = pair.to_voxels(matrix, 48) * np.array([scale, scale, scale, 1])
+        fits.append(fit(pair, 48, judged, dof="affine", steps=0))
     if max(judged.correlation for judged in fits) > _ONE_PERSON:
         fits = [judged._replace(outline=np.float32(0)) for judged in fits]
     return matrices[_first_best(np.array([rate(judged) for judged in fits]))]

@@ -48,13 +48,18 @@ def run_batch(options: argparse.Namespace) -> int:
             "--jobs and --scheduler both say where pairs are registered; leave one out."
         )
     part = part_tables.parse(options.part) if options.part else None
-    list_tasks = _list_bids_tasks if options.bids else _list_csv_tasks
-    tasks = list_tasks(options, folder)
+    derivatives = None
+    if options.bids:
+        tasks, derivatives = _list_bids_tasks(options, folder)
+    else:
+        tasks = _list_csv_tasks(options, folder)
     if part:
         tasks = tasks[part.number - 1 :: part.total]
     begin = time.monotonic()
     try:
         with part_tables.hold_folder(folder, part):
+            if derivatives and (part is None or part.number == 1):
+                bids_outputs.write_dataset_files(derivatives)
             results, skipped = register_pairs(
                 tasks,
                 folder,
@@ -187,7 +192,9 @@ def _list_csv_tasks(options: argparse.Namespace, folder: Path) -> list[PairTask]
     return [PairTask(*both, chosen) for both in zip(rows, outputs, strict=True)]
 
 
-def _list_bids_tasks(options: argparse.Namespace, folder: Path) -> list[PairTask]:
+def _list_bids_tasks(
+    options: argparse.Namespace, folder: Path
+) -> tuple[list[PairTask], bids_outputs.Derivatives]:
     root = Path(options.bids).absolute()
     if not options.to:
         raise errors.UserError(
@@ -218,8 +225,7 @@ def _list_bids_tasks(options: argparse.Namespace, folder: Path) -> list[PairTask
     tasks = [bids_outputs.create_task(p, derivatives, pair_options) for p in pairs]
     for note in notes:
         print(note, file=sys.stderr)
-    bids_outputs.write_dataset_files(derivatives)
-    return tasks
+    return tasks, derivatives
 
 
 def _pair_options(options: argparse.Namespace, dof: str) -> pair_outputs.Options:

@@ -188,7 +188,7 @@ def _write(
             template,
             row.moving,
             dof=task.options.dof,
-            init=placed.matrix,
+            start=placed.matrix,
             moving_mask=row.moving_mask,
             refine=False,
         )
