@@ -77,13 +77,13 @@ def segment_foreground(
         mask = nib.orientations.apply_orientation(mask, order)
     data, affine, mask = _average_blocks(data, affine, mask)
     data = np.ascontiguousarray(data)
-    inside, clean, padding = segmentation.segment(data, mask)
+    inside, clean, padding = _segment(data, mask)
     if not clean:
         inside = _close(inside, np.linalg.norm(affine[:3, :3], axis=0))
     weight = np.ones(data.shape, np.float32)
     counted = inside
     if mask is not None:
-        if np.count_nonzero(inside & mask) > _DRAWN * np.count_nonzero(mask):
+        if _covers(inside, mask):
             inside = inside | mask
         weight *= mask
         counted = inside & mask
@@ -117,6 +117,20 @@ def segment_foreground(
     centre = affine[:3, :3] @ points.mean(0) + affine[:3, 3]
     radius = _radius(counted, affine, centre)
     return Foreground(image, inside, weight, affine, centre, radius, clean, name)
+
+
+def _segment(data: np.ndarray, mask: np.ndarray | None) -> segmentation.Segmentation:
+    result = segmentation.segment(data, mask)
+    if mask is None or _covers(result.inside, mask):
+        return result
+    # Within a mask of the brain there is no background: dark tissue is no noise.
+    whole = segmentation.segment(data)
+    return whole if _covers(whole.inside, mask) else result
+
+
+def _covers(inside: np.ndarray, mask: np.ndarray) -> bool:
+    """Whether a mask was drawn along the object, as a mask of the brain is."""
+    return np.count_nonzero(inside & mask) > _DRAWN * np.count_nonzero(mask)
 
 
 def _average_blocks(

@@ -228,13 +228,16 @@ def _best_of(
     """The matrix with the best score at 48³; of equal ones the first.
 
     All are judged with one scale more, without which the outlines of a large and a
-    small brain would decide between rigid matrices.
+    small brain would decide between rigid matrices. Where one of them shows one person,
+    the interior decides: outlines may not meet.
     """
-    scores = []
+    fits = []
     for matrix in matrices:
         judged = pair.to_voxels(matrix, 48) * np.array([scale, scale, scale, 1])
-        scores.append(rate(fit(pair, 48, judged, dof="affine", steps=0)))
-    return matrices[_first_best(np.array(scores))]
+        fits.append(fit(pair, 48, judged, dof="affine", steps=0))
+    if max(judged.correlation for judged in fits) > _ONE_PERSON:
+        fits = [judged._replace(outline=np.float32(0)) for judged in fits]
+    return matrices[_first_best(np.array([rate(judged) for judged in fits]))]
 
 
 def rate(fit: gauss_newton.Fit) -> np.ndarray:
