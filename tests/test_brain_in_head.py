@@ -1,5 +1,7 @@
 """A brain alone on a whole head, either way round, in any orientation."""
 
+import sys
+
 import jax
 import nibabel as nib
 import numpy as np
@@ -91,6 +93,17 @@ def test_the_network_is_near_in_its_orientations(scans):
     matrices = network_start.estimate(*foregrounds, turns)
     errors = [error(matrix, truth, brain, affine) for matrix in matrices]
     assert errors[5] == min(errors) < 12 and errors[0] > 40
+
+
+def test_without_flax_the_answer_is_failed_and_says_why(scans, monkeypatch, caplog):
+    brain, whole, affine = scans
+    truth = pose((12, -9, 15), (14, -20, 30))
+    network_start._network.cache_clear()
+    monkeypatch.setitem(sys.modules, "mdvit_jax.models", None)
+    monkeypatch.delattr("mdvit_jax.models", raising=False)
+    result = register((brain, affine), (whole, truth @ affine))
+    assert result.quality.status == "failed" and result.pair.outlines
+    assert "pip install 'mdvit-jax[train]'" in caplog.text
 
 
 @pytest.mark.parametrize("scan", ["sub-01_T1w", "sub-02_inplaneT2"])

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from mdvit_jax import geometry
+from mdvit_jax import errors, geometry
 from mdvit_jax.registration import levels
 from mdvit_jax.registration.foreground import Foreground
 
@@ -27,6 +27,9 @@ def estimate(
 
     Returns:
         [turns, 4, 4], world RAS+ mm.
+
+    Raises:
+        UserError: the libraries of the network are not installed.
     """
     align, size, voxel = _network()
     (still, fixed_place), (moved, moving_place) = (
@@ -46,8 +49,13 @@ def estimate(
 @functools.cache
 def _network():
     """The program, and size and voxel in mm of the volumes that it takes."""
-    from mdvit_jax import models  # brings Flax, which only this needs
-
+    try:
+        from mdvit_jax import models  # brings Flax, which only this needs
+    except ImportError as error:
+        raise errors.UserError(
+            f"the trained network, which finds a brain in a head, needs {error.name}; "
+            "install it (pip install 'mdvit-jax[train]')."
+        ) from error
     weights = models.pretrained()
 
     @jax.jit

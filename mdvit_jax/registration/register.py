@@ -261,9 +261,13 @@ def _align(
     alignment = search.align(pair, start, dof=dof, search=orientations, seed=seed)
     if alignment.score > _FITS:
         return pair, alignment
-    inner, within = brain_in_head.align(
-        pair, None if orientations else start, dof=dof, seed=seed
-    )
+    try:
+        inner, within = brain_in_head.align(
+            pair, None if orientations else start, dof=dof, seed=seed
+        )
+    except errors.UserError as error:  # no network: the answer so far, and its verdict
+        _log.warning("No brain was looked for in a head: %s", error)
+        return pair, alignment
     likeness = [
         similarity_metrics.measure(cubes, answer.matrix).correlation
         for cubes, answer in ((pair, alignment), (inner, within))
