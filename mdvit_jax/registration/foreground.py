@@ -130,7 +130,8 @@ def _segment(data: np.ndarray, mask: np.ndarray | None) -> segmentation.Segmenta
 
 def _covers(inside: np.ndarray, mask: np.ndarray) -> bool:
     """Whether a mask was drawn along the object, as a mask of the brain is."""
-    return np.count_nonzero(inside & mask) > _DRAWN * np.count_nonzero(mask)
+    covered, whole = np.count_nonzero(inside & mask), np.count_nonzero(mask)
+    return covered > _DRAWN * whole
 
 
 def _average_blocks(

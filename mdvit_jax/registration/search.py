@@ -25,6 +25,7 @@ _SPREAD = 8.0, 6.0  # degrees and mm, standard deviation of the starts drawn
 _FITS, _FITS_ALONE, _AGREE = 0.1, 0.5, 0.6
 _MEETING = 0.25  # overlap below which two foregrounds count as apart
 _EQUAL = 0.005  # scores that differ by less are equal
+_SMALL = 1e-3  # of a volume: rounding
 _ONE_SIZE = 0.02  # scales of two scans of one head differ by less
 _APART = 25.0  # degrees between two different answers
 _OUTLINE = {12: 1.0, 24: 1.0, 48: 1.0, 96: 0.4}  # weight; the interior is more exact
@@ -119,7 +120,10 @@ def align(
         if abs(scale - 1) < _ONE_SIZE:
             best = fit(pair, 96, best, dof="rigid", interior=interior).matrix
             scale = 1.0
-    matrix = _best_of(pair, (pair.to_world(best, 96), start, np.eye(4)), scale)
+    others = [start, np.eye(4)]
+    if requested == "rigid":  # a start may have a scale
+        others = [m for m in others if abs(np.linalg.det(m[:3, :3]) - 1) < _SMALL]
+    matrix = _best_of(pair, (pair.to_world(best, 96), *others), scale)
     return Alignment(matrix, agreement, searched, score, runner_up, mirror)
 
 
