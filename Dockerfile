@@ -13,7 +13,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY mdvit_jax mdvit_jax
 # pyproject.toml has the versions:
 # hadolint ignore=DL3013
-RUN pip install --no-cache-dir '.[register,templates]'
+RUN pip install --no-cache-dir '.[register,cluster]'
 
 # Whoever runs it, also somebody without a home: compiled programs and fonts go here.
 ENV XDG_CACHE_HOME=/tmp/cache MPLCONFIGDIR=/tmp/cache/matplotlib

@@ -103,7 +103,7 @@ def test_without_flax_the_answer_is_failed_and_says_why(scans, monkeypatch, capl
     monkeypatch.delattr("mdvit_jax.models", raising=False)
     result = register((brain, affine), (whole, truth @ affine))
     assert result.quality.status == "failed" and result.pair.outlines
-    assert "pip install 'mdvit-jax[train]'" in caplog.text
+    assert "pip install 'mdvit-jax[register]'" in caplog.text
 
 
 @pytest.mark.parametrize("scan", ["sub-01_T1w", "sub-02_inplaneT2"])

@@ -190,8 +190,8 @@ def test_a_closed_terminal_ends_a_run_which_saves_and_goes_on(
     )
     os.close(terminal)
     wait_for_rows(run, tmp_path)
-    os.close(ours)
     os.killpg(run.pid, signal.SIGHUP)
+    os.close(ours)  # what the run prints from now on gets lost
     assert run.wait(timeout=200) == 128 + signal.SIGHUP
     with checkpoint.Checkpoints(tmp_path, keep=None) as saved:
         newest = saved.latest

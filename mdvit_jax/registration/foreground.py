@@ -131,7 +131,7 @@ def _segment(data: np.ndarray, mask: np.ndarray | None) -> segmentation.Segmenta
 def _covers(inside: np.ndarray, mask: np.ndarray) -> bool:
     """Whether a mask was drawn along the object, as a mask of the brain is."""
     covered, whole = np.count_nonzero(inside & mask), np.count_nonzero(mask)
-    return covered > _DRAWN * whole
+    return bool(covered > _DRAWN * whole)
 
 
 def _average_blocks(

@@ -54,7 +54,7 @@ def _network():
     except ImportError as error:
         raise errors.UserError(
             f"the trained network, which finds a brain in a head, needs {error.name}; "
-            "install it (pip install 'mdvit-jax[train]')."
+            "install it (pip install 'mdvit-jax[register]')."
         ) from error
     weights = models.pretrained()
 
