@@ -60,14 +60,14 @@ def calls(monkeypatch):
         rounds = [group_template.Round(0.5, 3.0), group_template.Round(0.75, 0.0)]
         return group_template.GroupTemplate(template, placed, rounds, True)
 
-    def check_only(fixed, moving, *, dof, init, moving_mask, refine):
+    def check_only(fixed, moving, *, dof, start, moving_mask, refine):
         assert not refine
         measures = similarity_metrics.Measures(0.5, 0.25, 0.9)
-        parts = transforms.decompose(init, np.zeros(3))
+        parts = transforms.decompose(start, np.zeros(3))
         known = quality.Quality("check", ("from the template itself",))
         one = coerce.to_image(moving, "it")
         return register.Registration(
-            init, known, measures, measures, parts, None, fixed, one, None
+            start, known, measures, measures, parts, None, fixed, one, None
         )
 
     monkeypatch.setattr(group_template, "build_template", build)

@@ -36,7 +36,8 @@ _ONE_PERSON = 0.6
 _SAME = 0.75  # score above which a mirror image cannot fit better
 # Voxels of the finest cube, or of a coarser image, between one that counts and the
 # border, as standard deviations of its neighbourhood.
-_DEPTH, _DEEPEST = 1.3, 2.6
+_DEPTH = 1.3
+_TOO_COARSE = 2.0  # voxels of the finest cube in one of a file: little interior is left
 _TOLERANCE = {12: 0.03, 24: 0.02, 48: 0.02, 96: 0.005}  # voxels
 _STEPS = {12: 8, 24: 20, 48: 15, 96: 12}
 
@@ -134,7 +135,7 @@ def _refine(pair: levels.Pair, start: np.ndarray, dof: str) -> tuple[np.ndarray,
     one person the interior is more exact.
     """
     middle = fit(pair, 48, start, dof=dof)
-    if middle.correlation > _ONE_PERSON:
+    if middle.correlation > _ONE_PERSON and _coarsest(pair) < _TOO_COARSE * pair.voxel:
         start = finer(middle.matrix)
         return fit(pair, 96, start, dof=dof, interior=True).matrix, True
     outline, steps, last_steps = _PEOPLE
@@ -145,10 +146,14 @@ def _refine(pair: levels.Pair, start: np.ndarray, dof: str) -> tuple[np.ndarray,
 
 def _coverage(pair: levels.Pair) -> float:
     """Share of a neighbourhood that is foreground some voxels below a border."""
-    affines = pair.fixed.affine, pair.moving.affine
-    coarsest = max(np.linalg.norm(a[:3, :3], axis=0).max() for a in affines)
-    depth = np.clip(_DEPTH * coarsest / pair.voxel, _DEPTH, _DEEPEST)
+    depth = _DEPTH * max(_coarsest(pair) / pair.voxel, 1)
     return (1 + math.erf(depth / np.sqrt(2))) / 2
+
+
+def _coarsest(pair: levels.Pair) -> float:
+    """The longest side of a voxel of either file, mm."""
+    affines = pair.fixed.affine, pair.moving.affine
+    return max(np.linalg.norm(affine[:3, :3], axis=0).max() for affine in affines)
 
 
 def fit(
