@@ -192,7 +192,7 @@ def append_and_interrupt(path, result):
     append(path, result)
     os.killpg(0, signal.SIGINT)
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # not inherited
     results_csv.append = append_and_interrupt
     words = ["--pairs", {str(folder / "p.csv")!r}, "--output", {str(folder / "r")!r}]
     sys.exit(__main__.main(["batch", "--jobs", "2", *words]))
