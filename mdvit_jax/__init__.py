@@ -12,7 +12,8 @@ from mdvit_jax.errors import UserError
 
 if TYPE_CHECKING:
     from mdvit_jax import geometry, losses, transforms
-    from mdvit_jax.registration.register import Registration, register
+    from mdvit_jax.registration.register import register
+    from mdvit_jax.registration.registration_result import Registration
 
 __version__ = "0.1.0"
 __all__ = [

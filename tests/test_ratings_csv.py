@@ -1,4 +1,4 @@
-"""Ratings read into a table; what cannot be is told, and nothing is written."""
+"""Ratings read into a table; a wrong file is refused, and nothing is written."""
 
 import pytest
 

@@ -7,7 +7,7 @@ from nitransforms import resampling
 
 from mdvit_jax import errors, transforms
 from mdvit_jax.io import coerce
-from mdvit_jax.registration import quality, register, similarity_metrics
+from mdvit_jax.registration import quality, registration_result, similarity_metrics
 from test_transforms import GRIDS, affine
 
 MATRIX = np.eye(4)
@@ -27,7 +27,7 @@ def result():
     seen = nib.Nifti1Image(values, moving.affine)
     seen.header["descrip"] = b"the moving image's"
     measures = similarity_metrics.Measures(0.5, 0.25, 0.9)
-    return register.Registration(
+    return registration_result.Registration(
         MATRIX,
         quality.Quality("ok", ()),
         measures,

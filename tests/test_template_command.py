@@ -15,6 +15,7 @@ from mdvit_jax.registration import (
     group_template,
     quality,
     register,
+    registration_result,
     similarity_metrics,
     thumbnail,
 )
@@ -75,7 +76,7 @@ def calls(monkeypatch):
         parts = transforms.decompose(start, np.zeros(3))
         known = quality.Quality("check", ("from the template itself",))
         one = coerce.to_image(moving, "it")
-        return register.Registration(
+        return registration_result.Registration(
             start, known, measures, measures, parts, None, fixed, one, None
         )
 

@@ -8,7 +8,13 @@ import numpy as np
 
 from mdvit_jax import transforms
 from mdvit_jax.io import coerce
-from mdvit_jax.registration import quality, register, similarity_metrics, thumbnail
+from mdvit_jax.registration import (
+    quality,
+    register,
+    registration_result,
+    similarity_metrics,
+    thumbnail,
+)
 
 MATRIX = np.eye(4)
 MATRIX[:3, :3] = [[0.98, -0.2, 0], [0.2, 0.98, 0], [0, 0, 1]]
@@ -27,7 +33,7 @@ def check_only(fixed, moving, *, dof, fixed_mask=None, moving_mask=None):
         coerce.to_mask(fixed_mask, one, "it")
     measured = similarity_metrics.Measures(0.5, 0.25, 0.9)
     word = "failed" if moving.name == "bert.nii.gz" else "ok"
-    return register.Registration(
+    return registration_result.Registration(
         MATRIX,
         quality.Quality(word, ("not alike",) * (word == "failed")),
         measured,

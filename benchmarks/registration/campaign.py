@@ -26,7 +26,7 @@ from mdvit_jax.data.label_maps import Head
 from mdvit_jax.data.random_scans import Pair, Source
 from mdvit_jax.plots import panels
 from mdvit_jax.registration import qc
-from mdvit_jax.registration.register import Registration
+from mdvit_jax.registration.registration_result import Registration
 from mdvit_jax.studies.results import ResultsFile
 
 _SHOWN = 0.01  # of the brain; where both show less, all of it is measured

@@ -26,6 +26,17 @@ from mdvit_jax.transforms.resampling import INTERPOLATIONS
 _PROGRAM = f"{shlex.quote(sys.executable)} -m mdvit_jax"
 
 
+def _output(option: str, ending: str, desc: str) -> File:
+    """A file that the command writes, called after the moving image."""
+    return File(
+        argstr=f"--{option} %s",
+        name_source="moving",
+        name_template=f"%s{ending}",
+        keep_extension=False,
+        desc=desc,
+    )
+
+
 class RegisterInputSpec(CommandLineInputSpec):
     """The options of `mdvit register`; outputs are called after the moving image."""
 
@@ -57,33 +68,15 @@ class RegisterInputSpec(CommandLineInputSpec):
         desc="com, identity, network, or a transform file",
     )
     interpolation = traits.Enum(*INTERPOLATIONS, argstr="--interpolation %s")
-    output = File(
-        argstr="--output %s",
-        name_source="moving",
-        name_template="%s_warped.nii.gz",
-        keep_extension=False,
-        desc="the moving image on the fixed image's grid",
+    output = _output(
+        "output", "_warped.nii.gz", "the moving image on the fixed image's grid"
     )
-    transform = File(
-        argstr="--transform %s",
-        name_source="moving",
-        name_template="%s.tfm",
-        keep_extension=False,
-        desc="fixed to moving; its ending says the format",
+    transform = _output(
+        "transform", ".tfm", "fixed to moving; its ending says the format"
     )
-    inverse = File(
-        argstr="--inverse %s",
-        name_source="moving",
-        name_template="%s_inverse.tfm",
-        keep_extension=False,
-        desc="moving to fixed, likewise",
-    )
-    report = File(
-        argstr="--report %s",
-        name_source="moving",
-        name_template="%s.json",
-        keep_extension=False,
-        desc="matrix, measures, verdict, versions, checksums",
+    inverse = _output("inverse", "_inverse.tfm", "moving to fixed, likewise")
+    report = _output(
+        "report", ".json", "matrix, measures, verdict, versions, checksums"
     )
     overwrite = traits.Bool(
         True,
@@ -147,12 +140,8 @@ class ApplyInputSpec(CommandLineInputSpec):
     invert = traits.Bool(argstr="--invert", desc="apply the inverse of them all")
     labels = traits.Bool(argstr="--labels", desc="the image is a label map")
     interpolation = traits.Enum(*INTERPOLATIONS, argstr="--interpolation %s")
-    output = File(
-        argstr="--output %s",
-        name_source="moving",
-        name_template="%s_warped.nii.gz",
-        keep_extension=False,
-        desc="the moving image on the reference's grid",
+    output = _output(
+        "output", "_warped.nii.gz", "the moving image on the reference's grid"
     )
     overwrite = traits.Bool(True, usedefault=True, argstr="--overwrite")
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from mdvit_jax.plots import panels, planes
 from mdvit_jax.registration import thumbnail
-from mdvit_jax.registration.register import Registration
+from mdvit_jax.registration.registration_result import Registration
 
 _COLUMNS = ("Axial", "Coronal", "Sagittal, right of the middle")
 _STATUS_COLOURS = {"ok": "#5fd38d", "check": "#ffc94d", "failed": "#ff5c5c"}

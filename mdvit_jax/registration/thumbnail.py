@@ -4,7 +4,7 @@ import numpy as np
 
 from mdvit_jax.plots import planes, strips
 from mdvit_jax.registration.foreground import Foreground
-from mdvit_jax.registration.register import Registration
+from mdvit_jax.registration.registration_result import Registration
 
 _MARGIN = 0.08  # of the longest side, around the foreground; it holds the letters
 _FLATTEST = 0.6  # shortest side of the box, of its longest

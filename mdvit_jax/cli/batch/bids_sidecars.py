@@ -14,7 +14,7 @@ from mdvit_jax.cli.batch.pair_outputs import Options, Outputs
 from mdvit_jax.io import atomic
 
 if TYPE_CHECKING:  # it brings JAX, which --help need not wait for
-    from mdvit_jax.registration.register import Registration
+    from mdvit_jax.registration.registration_result import Registration
 
 SKULL = "SkullStripped"
 

@@ -12,7 +12,7 @@ from mdvit_jax.io.series import Series
 from mdvit_jax.transforms import application
 
 if TYPE_CHECKING:  # it brings JAX, which --help need not wait for
-    from mdvit_jax.registration.register import Registration
+    from mdvit_jax.registration.registration_result import Registration
 
 ENDINGS = {"itk": ".tfm", "fsl": ".mat", "lta": ".lta", "x5": ".x5", "text": ".txt"}
 

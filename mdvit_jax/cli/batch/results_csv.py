@@ -25,7 +25,7 @@ from mdvit_jax.cli.batch.pairs_csv import Row
 from mdvit_jax.io import atomic
 
 if TYPE_CHECKING:  # it brings JAX, which --help need not wait for
-    from mdvit_jax.registration.register import Registration
+    from mdvit_jax.registration.registration_result import Registration
 
 ERROR = "error"  # the status of a pair that could not be registered
 STATUSES = ("ok", "check", "failed", ERROR)  # those of `quality`, and ERROR

@@ -14,7 +14,7 @@ import numpy as np
 import mdvit_jax
 from mdvit_jax.io import atomic, gzip_files, named_templates
 from mdvit_jax.io.grid import Grid
-from mdvit_jax.registration.register import Registration
+from mdvit_jax.registration.registration_result import Registration
 
 _CONVENTION = (
     "4x4, world RAS+ millimetres, fixed to moving: the matrix takes a point of the "

@@ -16,7 +16,8 @@ from mdvit_jax.cli import startup
 from mdvit_jax.cli.register import register_outputs
 from mdvit_jax.io import coerce, reheader, series
 from mdvit_jax.registration import quality
-from mdvit_jax.registration.register import Registration, register
+from mdvit_jax.registration.register import register
+from mdvit_jax.registration.registration_result import Registration
 from mdvit_jax.transforms import application
 
 FAILED = 3  # exit code
