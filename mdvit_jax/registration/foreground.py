@@ -4,10 +4,9 @@ from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
-from scipy import ndimage
 
 from mdvit_jax import errors
-from mdvit_jax.data import segmentation
+from mdvit_jax.data import morphology, segmentation
 
 # Voxels along an axis, and their size in mm, of which the finest cube shows no more.
 _ENOUGH, _FINE = 192, 1.0
@@ -94,7 +93,7 @@ def segment_foreground(
         raise errors.UserError(
             f"{name} shows no object in front of its background; look at the image."
         )
-    tight = ndimage.find_objects(counted.astype(np.uint8))[0]
+    tight = morphology.bounding_box(counted)
     sides = [part.stop - part.start for part in tight]
     if min(sides) < _THINNEST:
         raise errors.UserError(
@@ -169,11 +168,7 @@ def _average_blocks(
 def _close(inside: np.ndarray, voxel_sizes: np.ndarray) -> np.ndarray:
     """Close a head over its skull, and fill what is then enclosed."""
     reach = np.maximum(np.rint(_SKULL / voxel_sizes), 1).astype(int)
-    padded = np.pad(inside, [(r, r) for r in reach])
-    for filtered in (ndimage.maximum_filter, ndimage.minimum_filter):
-        padded = filtered(padded, size=tuple(2 * reach + 1))
-    closed = padded[tuple(slice(r, -r) for r in reach)]
-    return ndimage.binary_fill_holes(closed)
+    return morphology.fill_holes(morphology.close(inside, reach))
 
 
 def _end_at_faces(weight: np.ndarray, inside: np.ndarray) -> None:

@@ -24,6 +24,7 @@ from mdvit_jax.registration import (
 from mdvit_jax.registration.foreground import Foreground, segment_foreground
 from mdvit_jax.registration.registration_result import Registration
 
+_WITHIN = 0.3  # local correlation of a brain in its place in a head; see `quality`
 _FITS = 0.0  # score of two objects of one kind; a brain on a head has less than -0.1
 _log = logging.getLogger(__name__)
 
@@ -92,11 +93,17 @@ def register(
         both = list(threads.map(coerce.to_image, (fixed, moving), names))
         masks, forced = (fixed_mask, moving_mask), (force, force)
         foregrounds = list(threads.map(_segment, both, masks, names, forced))
-    pair = levels.build_pair(*foregrounds)
     orientations = isinstance(start, str) and start in ("com", "network")
-    matrix, alignment = _start(start, pair, both), None
-    if refine:
-        pair, alignment = _align(pair, matrix, dof, orientations, seed)
+    matrix, alignment = _start(start, foregrounds, both), None
+    if not refine:
+        within = brain_in_head.is_likely(*foregrounds)
+        pair = (
+            brain_in_head.build_pair(*foregrounds, matrix)
+            if within
+            else levels.build_pair(*foregrounds)
+        )
+    else:
+        pair, alignment = _align(*foregrounds, matrix, dof, orientations, seed)
         matrix = alignment.matrix
         _log.debug(
             "Aligned: %.0f %% of the starts agree, %s, score %.2f.",
@@ -126,24 +133,39 @@ def register(
 
 
 def _align(
-    pair: levels.Pair, start: np.ndarray, dof: str, orientations: bool, seed: int
+    fixed: Foreground,
+    moving: Foreground,
+    start: np.ndarray,
+    dof: str,
+    orientations: bool,
+    seed: int,
 ) -> tuple[levels.Pair, search.Alignment]:
     """Align two foregrounds, or the one within the other where that fits better."""
-    alignment = search.align(pair, start, dof=dof, search=orientations, seed=seed)
-    if alignment.score > _FITS:
-        return pair, alignment
+    within_start = None if orientations else start
+    if brain_in_head.is_likely(fixed, moving):
+        result = _look_within(fixed, moving, within_start, dof=dof, seed=seed)
+        if result and _likeness(*result) >= _WITHIN:
+            return result
+    pair = levels.build_pair(fixed, moving)
+    result = pair, search.align(pair, start, dof=dof, search=orientations, seed=seed)
+    if result[1].score > _FITS:
+        return result
+    within = _look_within(fixed, moving, within_start, turned=True, dof=dof, seed=seed)
+    return max(filter(None, (result, within)), key=lambda both: _likeness(*both))
+
+
+def _look_within(
+    fixed: Foreground, moving: Foreground, start: np.ndarray | None, **options
+) -> tuple[levels.Pair, search.Alignment] | None:
     try:
-        inner, within = brain_in_head.align(
-            pair, None if orientations else start, dof=dof, seed=seed
-        )
-    except errors.UserError as error:  # no network: the answer so far, and its verdict
+        return brain_in_head.align(fixed, moving, start, **options)
+    except errors.UserError as error:  # no network
         _log.warning("No brain was looked for in a head: %s", error)
-        return pair, alignment
-    likeness = [
-        similarity_metrics.measure(cubes, answer.matrix).correlation
-        for cubes, answer in ((pair, alignment), (inner, within))
-    ]
-    return (inner, within) if likeness[1] > likeness[0] else (pair, alignment)
+        return None
+
+
+def _likeness(pair: levels.Pair, alignment: search.Alignment) -> float:
+    return similarity_metrics.measure(pair, alignment.matrix).correlation
 
 
 def _segment(image: Image, mask, name: str, force: bool) -> Foreground:
@@ -176,16 +198,16 @@ def _refuse_labels(image: Image, name: str) -> None:
         )
 
 
-def _start(start, pair: levels.Pair, both) -> np.ndarray:
+def _start(start, foregrounds: list[Foreground], both) -> np.ndarray:
     """4×4 fixed → moving, world RAS+ mm."""
     if isinstance(start, np.ndarray):
         return _sound(np.asarray(start, np.float64), "the matrix given as start")
     if str(start) == "identity":
         return np.eye(4)
     if str(start) == "com":
-        return pair.centres_together()
+        return levels.centres_together(*foregrounds)
     if str(start) == "network":
-        return network_start.estimate(pair.fixed, pair.moving, [np.eye(3)])[0]
+        return network_start.estimate(*foregrounds, [np.eye(3)])[0]
     if not Path(start).is_file():
         raise errors.UserError(
             f"start is {start}, which is no file; give com, identity, network or a "
