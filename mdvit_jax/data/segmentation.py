@@ -18,6 +18,9 @@ _FEW = 0.01  # of the voxels; a background's one value is more frequent
 # deeper (0.93 and more where it was interpolated), how many of its voxels are below a
 # hundredth of the tissue's brightness, and how alike neighbours are (noise: 0).
 _RAMP, _EMPTY, _RINGING, _SMOOTH = 0.93, 0.01, 0.15, 0.3
+# Share of its box that a brain does not fill, not even a slab (π/4), and that noise in a
+# field of view does.
+_FILLED = 0.8
 _DARK = 0.05  # of the tissue's brightness; a noisy head is not cut below
 _FAINT = 0.005  # of the tissue's brightness; darker noise is none
 _CUT = 0.2  # of it: half of what a surface of fluid and cortex has, chosen on volumes
@@ -120,6 +123,8 @@ def _ends_in_a_jump(
         return False
     tight = morphology.bounding_box(inside)
     # With a voxel of background, where the volume does not end.
+    if inside[tight].mean() > _FILLED:
+        return False
     box = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in tight)
     inside, contrast = inside[box], contrast[box]
     if mask is not None:

@@ -15,7 +15,9 @@ from mdvit_jax.data import morphology
 from mdvit_jax.registration import levels, network_start, rotations, search
 from mdvit_jax.registration.foreground import Foreground
 
-_LARGER = 1.25  # volume of a head, even of a cropped one, to that of its brain
+# Volume of a head, even of a cropped one, to that of its brain, where the backgrounds
+# tell them apart; and where both are empty, so that both may be brains.
+_LARGER, _FAR_LARGER = 1.25, 1.8
 _RING = 6.0  # mm along the axes, 8 mm on average
 _CANDIDATES = 3  # places that are compared closely
 _BATCH = 12  # starts of one call, as many as `search.align` has
@@ -25,9 +27,14 @@ _MARGIN = 25.0  # mm kept of the head around a ball that holds the brain
 
 
 def is_likely(fixed: Foreground, moving: Foreground) -> bool:
-    """Whether one shows a brain alone, before an empty background, and one a head."""
-    brain, head = sorted((fixed, moving), key=lambda image: not image.clean)
-    return fixed.clean != moving.clean and head.volume > _LARGER * brain.volume
+    """Whether one seems to show a brain alone, before an empty background, and one a
+    head.
+    """
+    brain, head = fixed, moving
+    if not _brain_is_first(fixed, moving):
+        brain, head = head, brain
+    ratio = _FAR_LARGER if head.clean else _LARGER
+    return brain.clean and head.volume > ratio * brain.volume
 
 
 def build_pair(
