@@ -18,8 +18,8 @@ _FEW = 0.01  # of the voxels; a background's one value is more frequent
 # deeper (0.93 and more where it was interpolated), how many of its voxels are below a
 # hundredth of the tissue's brightness, and how alike neighbours are (noise: 0).
 _RAMP, _EMPTY, _RINGING, _SMOOTH = 0.93, 0.01, 0.15, 0.3
-# Share of its box that a brain does not fill, not even a slab (π/4), and that noise in a
-# field of view does.
+# Share of its box that no brain fills, not even a slab (π/4), and noise in a field of
+# view does.
 _FILLED = 0.8
 _DARK = 0.05  # of the tissue's brightness; a noisy head is not cut below
 _FAINT = 0.005  # of the tissue's brightness; darker noise is none

@@ -6,14 +6,12 @@ does, to about 10 mm, if the two heads are turned to each other by no more than 
 object is widened, so that the dark ring of fluid and bone around a brain counts.
 """
 
-from typing import Literal
-
 import numpy as np
 from scipy import ndimage
 
 from mdvit_jax.data import morphology
 from mdvit_jax.registration import levels, network_start, rotations, search
-from mdvit_jax.registration.foreground import Foreground
+from mdvit_jax.registration.foreground import Foreground, coarsen
 
 # Volume of a head, even of a cropped one, to that of its brain, where the backgrounds
 # tell them apart; and where both are empty, so that both may be brains.
@@ -22,7 +20,6 @@ _RING = 6.0  # mm along the axes, 8 mm on average
 _CANDIDATES = 3  # places that are compared closely
 _BATCH = 12  # starts of one call, as many as `search.align` has
 _STEPS = 8  # at 24³, to choose among the orientations
-_COARSE = 3.0  # mm; voxels that are fine enough for cubes of 48³
 _MARGIN = 25.0  # mm kept of the head around a ball that holds the brain
 
 
@@ -65,9 +62,8 @@ def build_pair(
 def align(
     fixed: Foreground,
     moving: Foreground,
-    start: np.ndarray | None = None,
+    start: np.ndarray | None,
     *,
-    turned: bool = False,
     dof: str = "affine",
     seed: int = 0,
 ) -> tuple[levels.Pair, search.Alignment]:
@@ -75,8 +71,8 @@ def align(
 
     Args:
         fixed, moving: the foregrounds.
-        start: 4×4 fixed → moving, world RAS+ mm; None: from the network.
-        turned: whether the network looks at the head from all sides.
+        start: 4×4 fixed → moving, world RAS+ mm, a few centimetres off at most; None:
+            the network looks from all sides.
         dof: "rigid", "similarity" or "affine".
         seed: seed of the starts drawn around the best place.
 
@@ -86,17 +82,15 @@ def align(
     if not _brain_is_first(fixed, moving):
         # One order whichever is called fixed: both answers are exact inverses.
         start = None if start is None else np.linalg.inv(start)
-        pair, result = align(moving, fixed, start, turned=turned, dof=dof, seed=seed)
+        pair, result = align(moving, fixed, start, dof=dof, seed=seed)
         return pair.swap(), result._replace(matrix=np.linalg.inv(result.matrix))
-    brain, head = _coarser(fixed), _coarser(moving)
+    brain, head = coarsen(fixed), coarsen(moving)
     if start is None:
-        turns = rotations.axis_turns()[: None if turned else 1]
-        places = network_start.estimate(brain, head, turns)
+        places = network_start.estimate(brain, head, rotations.axis_turns())
     else:
         places = start[None]
-    place = _find(
-        _widen(brain), head, places, "affine" if dof == "affine" else "similarity"
-    )
+    free = "affine" if dof == "affine" else "similarity"
+    place = _find(_widen(brain), head, places, free)
     pair = build_pair(fixed, moving, place)
     return pair, search.align(pair, place, dof=dof, search=False, seed=seed)
 
@@ -193,30 +187,6 @@ def _widen(brain: Foreground) -> Foreground:
         weight=np.pad(weight, row),
         affine=affine,
         radius=brain.radius + _RING,
-    )
-
-
-def _coarser(foreground: Foreground) -> Foreground:
-    """The foreground in larger voxels, means of whole cubes of its own."""
-    steps = np.linalg.norm(foreground.affine[:3, :3], axis=0)
-    factor = np.maximum(np.floor(_COARSE / steps), 1).astype(int)
-    padding = [(0, -n % f) for n, f in zip(foreground.image.shape, factor, strict=True)]
-
-    def mean(volume: np.ndarray, mode: Literal["constant", "edge"]) -> np.ndarray:
-        padded = np.pad(volume.astype(np.float32), padding, mode=mode)
-        for axis, f in enumerate(factor):
-            shape = padded.shape
-            split = (*shape[:axis], shape[axis] // f, f, *shape[axis + 1 :])
-            padded = padded.reshape(split).mean(axis + 1)
-        return padded
-
-    affine = foreground.affine @ np.diag([*factor, 1.0])
-    affine[:3, 3] += foreground.affine[:3, :3] @ ((factor - 1) / 2)
-    return foreground._replace(
-        image=mean(foreground.image, "constant"),
-        inside=mean(foreground.inside, "constant") >= 0.5,
-        weight=mean(foreground.weight, "edge"),
-        affine=affine,
     )
 
 

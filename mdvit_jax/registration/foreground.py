@@ -1,6 +1,6 @@
 """An image → its foreground: the head or brain that is to be aligned."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -10,6 +10,7 @@ from mdvit_jax.data import morphology, segmentation
 
 # Voxels along an axis, and their size in mm, of which the finest cube shows no more.
 _ENOUGH, _FINE = 192, 1.0
+_COARSE = 3.0  # mm; voxels that are fine enough for cubes of 48³
 _MARGIN = 2  # voxels of the file kept around the foreground, where there are any
 _SKULL = 5.0  # mm; bone is as dark as air, and what is twice as thin is closed
 # Share of a mask's voxels inside the object. Above it the mask is taken to follow the
@@ -116,6 +117,30 @@ def segment_foreground(
     centre = affine[:3, :3] @ points.mean(0) + affine[:3, 3]
     radius = _radius(counted, affine, centre)
     return Foreground(image, inside, weight, affine, centre, radius, clean, name)
+
+
+def coarsen(foreground: Foreground) -> Foreground:
+    """The foreground in voxels of up to 3 mm, means of whole cubes of its own."""
+    steps = np.linalg.norm(foreground.affine[:3, :3], axis=0)
+    factor = np.maximum(np.floor(_COARSE / steps), 1).astype(int)
+    padding = [(0, -n % f) for n, f in zip(foreground.image.shape, factor, strict=True)]
+
+    def mean(volume: np.ndarray, mode: Literal["constant", "edge"]) -> np.ndarray:
+        padded = np.pad(volume.astype(np.float32), padding, mode=mode)
+        for axis, f in enumerate(factor):
+            shape = padded.shape
+            split = (*shape[:axis], shape[axis] // f, f, *shape[axis + 1 :])
+            padded = padded.reshape(split).mean(axis + 1)
+        return padded
+
+    affine = foreground.affine @ np.diag([*factor, 1.0])
+    affine[:3, 3] += foreground.affine[:3, :3] @ ((factor - 1) / 2)
+    return foreground._replace(
+        image=mean(foreground.image, "constant"),
+        inside=mean(foreground.inside, "constant") >= 0.5,
+        weight=mean(foreground.weight, "edge"),
+        affine=affine,
+    )
 
 
 def _segment(data: np.ndarray, mask: np.ndarray | None) -> segmentation.Segmentation:

@@ -21,12 +21,18 @@ from mdvit_jax.registration import (
     search,
     similarity_metrics,
 )
-from mdvit_jax.registration.foreground import Foreground, segment_foreground
+from mdvit_jax.registration.foreground import (
+    Foreground,
+    coarsen,
+    segment_foreground,
+)
 from mdvit_jax.registration.registration_result import Registration
 
-_WITHIN = 0.3  # local correlation of a brain in its place in a head; see `quality`
+# Local correlation of heads in their places; and where most of the starts agree.
+_ALIKE, _ALIKE_IF_AGREED, _AGREE = 0.4, 0.3, 0.6
 _FITS = 0.0  # score of two objects of one kind; a brain on a head has less than -0.1
 _log = logging.getLogger(__name__)
+_Result = tuple[levels.Pair, search.Alignment]
 
 
 def register(
@@ -96,12 +102,12 @@ def register(
     orientations = isinstance(start, str) and start in ("com", "network")
     matrix, alignment = _start(start, foregrounds, both), None
     if not refine:
-        within = brain_in_head.is_likely(*foregrounds)
-        pair = (
-            brain_in_head.build_pair(*foregrounds, matrix)
-            if within
-            else levels.build_pair(*foregrounds)
-        )
+        # Measured on coarse cubes, for which coarse voxels are enough.
+        coarse = [coarsen(foreground) for foreground in foregrounds]
+        if brain_in_head.is_likely(*coarse):
+            pair = brain_in_head.build_pair(*coarse, matrix)
+        else:
+            pair = levels.build_pair(*coarse)
     else:
         pair, alignment = _align(*foregrounds, matrix, dof, orientations, seed)
         matrix = alignment.matrix
@@ -139,29 +145,51 @@ def _align(
     dof: str,
     orientations: bool,
     seed: int,
-) -> tuple[levels.Pair, search.Alignment]:
-    """Align two foregrounds, or the one within the other where that fits better."""
-    within_start = None if orientations else start
-    if brain_in_head.is_likely(fixed, moving):
-        result = _look_within(fixed, moving, within_start, dof=dof, seed=seed)
-        if result and _likeness(*result) >= _WITHIN:
-            return result
+) -> _Result:
+    """Align two foregrounds, or the one within the other where that fits better.
+
+    Where one of them is a head, the network's place comes first. What fits there needs
+    no search; otherwise the better one is taken of what the search and a look for a
+    brain in a head from all sides bring.
+    """
+    options: dict[str, Any] = {"dof": dof, "seed": seed}
+    within = brain_in_head.is_likely(fixed, moving)
+    place = None if orientations else start
+    if orientations and (within or not (fixed.clean and moving.clean)):
+        place = _network_place(fixed, moving)
+    results: list[_Result] = []
+    if within and place is not None:
+        results.append(brain_in_head.align(fixed, moving, place, **options))
+        if _is_settled(*results[0]):
+            return results[0]
     pair = levels.build_pair(fixed, moving)
-    result = pair, search.align(pair, start, dof=dof, search=orientations, seed=seed)
-    if result[1].score > _FITS:
-        return result
-    within = _look_within(fixed, moving, within_start, turned=True, dof=dof, seed=seed)
-    return max(filter(None, (result, within)), key=lambda both: _likeness(*both))
+    if not within and orientations and place is not None:
+        results.append((pair, search.align(pair, place, search=False, **options)))
+        if _is_settled(*results[0]):
+            return results[0]
+    alignment = search.align(pair, start, search=orientations, **options)
+    results.append((pair, alignment))
+    if alignment.score <= _FITS:
+        try:
+            place = None if orientations else start
+            results.append(brain_in_head.align(fixed, moving, place, **options))
+        except errors.UserError as error:  # no network
+            _log.warning("No brain was looked for in a head: %s", error)
+    return max(results, key=lambda result: _likeness(*result))
 
 
-def _look_within(
-    fixed: Foreground, moving: Foreground, start: np.ndarray | None, **options
-) -> tuple[levels.Pair, search.Alignment] | None:
+def _network_place(fixed: Foreground, moving: Foreground) -> np.ndarray | None:
     try:
-        return brain_in_head.align(fixed, moving, start, **options)
-    except errors.UserError as error:  # no network
-        _log.warning("No brain was looked for in a head: %s", error)
+        return network_start.from_headers(fixed, moving)
+    except errors.UserError:  # a warning comes where nothing else helps
         return None
+
+
+def _is_settled(pair: levels.Pair, alignment: search.Alignment) -> bool:
+    """Whether a result is so good that no other one needs to be looked for."""
+    likeness = _likeness(pair, alignment)
+    agree = alignment.restart_agreement > _AGREE
+    return likeness >= _ALIKE or (likeness >= _ALIKE_IF_AGREED and agree)
 
 
 def _likeness(pair: levels.Pair, alignment: search.Alignment) -> float:
@@ -207,7 +235,7 @@ def _start(start, foregrounds: list[Foreground], both) -> np.ndarray:
     if str(start) == "com":
         return levels.centres_together(*foregrounds)
     if str(start) == "network":
-        return network_start.estimate(*foregrounds, [np.eye(3)])[0]
+        return network_start.from_headers(*foregrounds)
     if not Path(start).is_file():
         raise errors.UserError(
             f"start is {start}, which is no file; give com, identity, network or a "
