@@ -13,9 +13,9 @@ from mdvit_jax.data import morphology
 from mdvit_jax.registration import levels, network_start, rotations, search
 from mdvit_jax.registration.foreground import Foreground, coarsen
 
-# Volume of a head, even of a cropped one, to that of its brain, where the backgrounds
-# tell them apart; and where both are empty, so that both may be brains.
-_LARGER, _FAR_LARGER = 1.25, 1.8
+# Volume of a head, even of a cropped one, to that of its brain.
+_LARGER = 1.8
+_LARGEST = 2.5e6  # mm³ of a brain with a wide margin
 _RING = 6.0  # mm along the axes, 8 mm on average
 _CANDIDATES = 3  # places that are compared closely
 _BATCH = 12  # starts of one call, as many as `search.align` has
@@ -30,8 +30,10 @@ def is_likely(fixed: Foreground, moving: Foreground) -> bool:
     brain, head = fixed, moving
     if not _brain_is_first(fixed, moving):
         brain, head = head, brain
-    ratio = _FAR_LARGER if head.clean else _LARGER
-    return brain.clean and head.volume > ratio * brain.volume
+    if head.clean:  # both may be brains
+        return brain.clean and head.volume > _LARGER * brain.volume
+    # Of a dark head with noise little more than the brain is seen.
+    return brain.clean and brain.volume < _LARGEST
 
 
 def build_pair(
