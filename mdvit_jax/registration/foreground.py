@@ -16,6 +16,7 @@ _SKULL = 5.0  # mm; bone is as dark as air, and what is twice as thin is closed
 # Share of a mask's voxels inside the object. Above it the mask is taken to follow the
 # object, as a mask of the brain does and a mask of all but a lesion does not.
 _DRAWN = 0.7
+_WIDE = 0.4  # of the largest plane; of a head the outermost 10 mm are smaller
 _FEWEST = 64  # voxels
 _THINNEST = 4  # voxels
 
@@ -90,6 +91,8 @@ def segment_foreground(
     if padding is not None:
         weight *= ~padding
     _end_at_faces(weight, inside)
+    if clean:
+        _end_at_cuts(weight, inside)
     if np.count_nonzero(counted) < _FEWEST:
         raise errors.UserError(
             f"{name} shows no object in front of its background; look at the image."
@@ -202,6 +205,21 @@ def _end_at_faces(weight: np.ndarray, inside: np.ndarray) -> None:
         for end in (0, -1):
             face = (slice(None),) * axis + (end,)
             weight[face] *= ~inside[face]
+
+
+def _end_at_cuts(weight: np.ndarray, inside: np.ndarray) -> None:
+    """Set the weight to 0, in place, from where the foreground ends in a wide plane.
+
+    So ends a slab, or a field of view within a volume filled up with background.
+    """
+    for axis, side in enumerate(morphology.bounding_box(inside)):
+        areas = np.count_nonzero(inside, tuple({0, 1, 2} - {axis}))
+        slices = np.moveaxis(weight, axis, 0)
+        wide = areas > _WIDE * areas.max(initial=0)
+        if wide[side][:1].any():
+            slices[: side.start + 1] = 0
+        if wide[side][-1:].any():
+            slices[side.stop - 1 :] = 0
 
 
 def _radius(inside: np.ndarray, affine: np.ndarray, centre: np.ndarray) -> float:
