@@ -101,7 +101,9 @@ def _run(
     }
 
 
-def _run_command(name: str, case: cases.Case) -> tuple[np.ndarray, float]:
+def _run_command(
+    name: str, case: cases.Case | heads.TwoRuns
+) -> tuple[np.ndarray, float]:
     """The matrix from `command`, and the seconds from its start to its end."""
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{n}.nii.gz" for n in ("fixed", "moving")]

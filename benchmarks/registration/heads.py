@@ -54,7 +54,7 @@ class TwoRuns(NamedTuple):
         return float(np.linalg.norm(moved, axis=1).mean())
 
 
-def to_template(number: int, *, stripped: bool) -> MaskedPair:
+def to_template(number: int, stripped: bool) -> MaskedPair:
     """MNI152 at 1 mm, fixed, and the whole head of a label map or its brain alone."""
     pair, (fixed, mask) = _pair(number), _template()
     inside = np.asarray(pair.masks[0].dataobj) >= 0.5
@@ -69,8 +69,8 @@ def to_template(number: int, *, stripped: bool) -> MaskedPair:
 def to_a_head(number: int) -> KnownAffine:
     """Two whole heads of one person, each of its own contrast and acquisition."""
     pair = _pair(number)
-    both = (_image(image) for image in (pair.fixed, pair.moving))
-    return KnownAffine(*both, pair.fixed_to_moving, pair.brain)
+    fixed, moving = _image(pair.fixed), _image(pair.moving)
+    return KnownAffine(fixed, moving, pair.fixed_to_moving, pair.brain)
 
 
 def turned(number: int) -> TwoRuns:
@@ -126,7 +126,8 @@ def _pair(number: int) -> random_scans.Pair:
 @functools.lru_cache(maxsize=1)
 def _template() -> tuple[images.Image, images.Image]:
     brain, _, mask = template.mni152()
-    return tuple(scans.image(i.data, brain.affine) for i in (brain, mask))
+    affine = brain.affine
+    return scans.image(brain.data, affine), scans.image(mask.data, affine)
 
 
 def _image(image: nib.Nifti1Image) -> images.Image:

@@ -40,7 +40,7 @@ class Task(NamedTuple):
     name: str
     contrast: str
     voxels: str
-    make: Callable[[], cases.Case]
+    make: Callable[[], cases.Case | heads.TwoRuns]
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -109,14 +109,12 @@ def tasks(
         if number < 1:
             add("command", name, "gamma 1", cases.labelled_pair, *pair, "gamma 1")
     for number in heads.MAPS[:people]:
-        for contrast, make in (
-            ("to MNI152", functools.partial(heads.to_template, stripped=False)),
-            ("stripped", functools.partial(heads.to_template, stripped=True)),
-            ("to a head", heads.to_a_head),
-            ("both ways", heads.both_ways),
-            ("turned", heads.turned),
-        ):
-            add("heads", f"map {number}", contrast, make, number)
+        name = f"map {number}"
+        for contrast, stripped in (("to MNI152", False), ("stripped", True)):
+            add("heads", name, contrast, heads.to_template, number, stripped)
+        add("heads", name, "to a head", heads.to_a_head, number)
+        add("heads", name, "both ways", heads.both_ways, number)
+        add("heads", name, "turned", heads.turned, number)
     for fixed, moving in heads.SESSIONS[:people]:
         name = f"{fixed}, {moving}"
         add("heads", name, "two starts", heads.two_starts, fixed, moving)

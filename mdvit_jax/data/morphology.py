@@ -48,13 +48,13 @@ def any_in_window(mask: np.ndarray, widths: Sequence[int]) -> np.ndarray:
     return mask
 
 
-def dilate(mask: np.ndarray, reach: Sequence[int]) -> np.ndarray:
+def dilate(mask: np.ndarray, reach: Sequence[int] | np.ndarray) -> np.ndarray:
     """Whether a voxel of the mask is within some voxels along each axis."""
     padded = np.pad(mask, [(r, r) for r in reach])
     return any_in_window(padded, [2 * r + 1 for r in reach])
 
 
-def close(mask: np.ndarray, reach: Sequence[int]) -> np.ndarray:
+def close(mask: np.ndarray, reach: Sequence[int] | np.ndarray) -> np.ndarray:
     """A mask with the gaps closed that are up to twice as wide as `reach` in voxels."""
     padded = np.pad(mask, [(r, r) for r in reach])
     return ~any_in_window(~dilate(padded, reach), [2 * r + 1 for r in reach])

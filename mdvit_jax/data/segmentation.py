@@ -144,7 +144,7 @@ def _ends_in_a_jump(
     darker = np.searchsorted(np.sort(border), deeper).mean() / border.size
     nearly_empty = np.mean(border < _EMPTY * tissue)
     alike = np.corrcoef([_ranks(values) for values in neighbours])[0, 1]
-    return darker < _RAMP and nearly_empty < _RINGING and alike > _SMOOTH
+    return bool(darker < _RAMP and nearly_empty < _RINGING and alike > _SMOOTH)
 
 
 def _some(values: np.ndarray) -> np.ndarray:

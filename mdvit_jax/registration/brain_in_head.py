@@ -6,6 +6,8 @@ does, to about 10 mm, if the two heads are turned to each other by no more than 
 object is widened, so that the dark ring of fluid and bone around a brain counts.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import ndimage
 
@@ -88,9 +90,9 @@ def align(
         return pair.swap(), result._replace(matrix=np.linalg.inv(result.matrix))
     brain, head = coarsen(fixed), coarsen(moving)
     if start is None:
-        places = network_start.estimate(brain, head, rotations.axis_turns())
+        places = [*network_start.estimate(brain, head, rotations.axis_turns())]
     else:
-        places = start[None]
+        places = [start]
     free = "affine" if dof == "affine" else "similarity"
     place = _find(_widen(brain), head, places, free)
     pair = build_pair(fixed, moving, place)
@@ -104,11 +106,11 @@ def _brain_is_first(one: Foreground, other: Foreground) -> bool:
 
 
 def _find(
-    brain: Foreground, head: Foreground, places: np.ndarray, dof: str
+    brain: Foreground, head: Foreground, places: Sequence[np.ndarray], dof: str
 ) -> np.ndarray:
     """The best of several places of the brain in the head, 4×4, refined at 48³."""
     if dof == "similarity":
-        places = np.stack([_nearest_similarity(matrix) for matrix in places])
+        places = [_nearest_similarity(matrix) for matrix in places]
     if len(places) > 1:
         places = _best_places(brain, head, places, dof)
     results = []
@@ -123,7 +125,7 @@ def _find(
 
 
 def _best_places(
-    brain: Foreground, head: Foreground, places: np.ndarray, dof: str
+    brain: Foreground, head: Foreground, places: Sequence[np.ndarray], dof: str
 ) -> list[np.ndarray]:
     """The places that fit best at 24³, each a voxel or more away from better ones."""
     pair = levels.build_pair(brain, head)._replace(outlines=False)

@@ -98,18 +98,18 @@ def register(
         names = "the fixed image", "the moving image"
         both = list(threads.map(coerce.to_image, (fixed, moving), names))
         masks, forced = (fixed_mask, moving_mask), (force, force)
-        foregrounds = list(threads.map(_segment, both, masks, names, forced))
+        one, other = threads.map(_segment, both, masks, names, forced)
     orientations = isinstance(start, str) and start in ("com", "network")
-    matrix, alignment = _start(start, foregrounds, both), None
+    matrix, alignment = _start(start, one, other, both), None
     if not refine:
         # Measured on coarse cubes, for which coarse voxels are enough.
-        coarse = [coarsen(foreground) for foreground in foregrounds]
-        if brain_in_head.is_likely(*coarse):
-            pair = brain_in_head.build_pair(*coarse, matrix)
+        one, other = coarsen(one), coarsen(other)
+        if brain_in_head.is_likely(one, other):
+            pair = brain_in_head.build_pair(one, other, matrix)
         else:
-            pair = levels.build_pair(*coarse)
+            pair = levels.build_pair(one, other)
     else:
-        pair, alignment = _align(*foregrounds, matrix, dof, orientations, seed)
+        pair, alignment = _align(one, other, matrix, dof, orientations, seed)
         matrix = alignment.matrix
         _log.debug(
             "Aligned: %.0f %% of the starts agree, %s, score %.2f.",
@@ -119,7 +119,7 @@ def register(
         )
         if contrast == "same":
             matrix = ntg_refinement.refine(pair, matrix, dof=dof)
-    if pair.outlines and not all(foreground.clean for foreground in foregrounds):
+    if pair.outlines and not (one.clean and other.clean):
         _log.info(
             "An image with no empty background is aligned by the whole head; strip the "
             "skulls (FreeSurfer's mri_synthstrip) to align the brains more exactly."
@@ -226,16 +226,16 @@ def _refuse_labels(image: Image, name: str) -> None:
         )
 
 
-def _start(start, foregrounds: list[Foreground], both) -> np.ndarray:
+def _start(start, one: Foreground, other: Foreground, both) -> np.ndarray:
     """4×4 fixed → moving, world RAS+ mm."""
     if isinstance(start, np.ndarray):
         return _sound(np.asarray(start, np.float64), "the matrix given as start")
     if str(start) == "identity":
         return np.eye(4)
     if str(start) == "com":
-        return levels.centres_together(*foregrounds)
+        return levels.centres_together(one, other)
     if str(start) == "network":
-        return network_start.from_headers(*foregrounds)
+        return network_start.from_headers(one, other)
     if not Path(start).is_file():
         raise errors.UserError(
             f"start is {start}, which is no file; give com, identity, network or a "
