@@ -175,6 +175,8 @@ def _align(
             results.append(brain_in_head.align(fixed, moving, place, **options))
         except errors.UserError as error:  # no network
             _log.warning("No brain was looked for in a head: %s", error)
+    if len(results) == 1:
+        return results[0]
     return max(results, key=lambda result: _likeness(*result))
 
 
