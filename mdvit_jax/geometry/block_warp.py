@@ -77,11 +77,11 @@ def _interpolate_all(rows: int) -> Callable[[Array, Array], list[Array]]:
 
     @interpolate_all.def_vmap
     def merge(size, batched, *inputs):
-        inputs = [
+        each = [
             x if has else jnp.broadcast_to(x, (size, *x.shape))
             for x, has in zip(inputs, batched, strict=True)
         ]
-        merged = interpolate_all(*(x.reshape(-1, *x.shape[2:]) for x in inputs))
+        merged = interpolate_all(*(x.reshape(-1, *x.shape[2:]) for x in each))
         return [x.reshape(size, -1, *x.shape[1:]) for x in merged], [True] * rows
 
     return interpolate_all
