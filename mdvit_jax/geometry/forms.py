@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Iterator
 
 import jax
 from jax import Array
-from jax.extend import backend
 
 # Operation → platform → form; "" is every platform that is not named. The CPU's are
 # measured, the TPU's warp and attention counted by its compiler
@@ -57,6 +56,8 @@ def platform() -> str:
     name = jax.default_backend()
     if name != "gpu":
         return name
+    from jax.extend import backend  # slow to import
+
     return "rocm" if "rocm" in backend.get_backend().platform_version else "cuda"
 
 
