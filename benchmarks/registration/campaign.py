@@ -1,4 +1,4 @@
-"""Thousands of synthetic pairs of all kinds: how far off, and what the verdict says.
+"""Thousands of synthetic pairs of all kinds: their errors and their verdicts.
 
     MDVIT_DATA=… python -m benchmarks.registration.campaign --output runs/campaign
 
@@ -41,7 +41,7 @@ def run_pairs(heads: Head, seeds: Sequence[int], path: Path) -> pd.DataFrame:
         path: the JSON-lines file of results.
 
     Returns:
-        The rows of these seeds; `describe_pair` and `register_pair` say their columns.
+        The rows of these seeds; `describe_pair` and `register_pair` list their columns.
     """
     kept, rows = ResultsFile(path), []
     for seed in tqdm.tqdm(seeds):
