@@ -29,8 +29,7 @@ class DisplacementField(NamedTuple):
     def apply(self, points: np.ndarray) -> np.ndarray:
         """The points [3, …], world RAS+ mm, after the deformation.
 
-        The vectors are interpolated linearly between the voxels of the grid, and 0 outside
-        of it.
+        The vectors are interpolated linearly between voxels, and 0 outside the grid.
         """
         to_voxels = np.linalg.inv(self.grid.affine)
         at = np.tensordot(to_voxels[:3, :3], points, 1)
