@@ -10,7 +10,8 @@ import pytest
 import unaligned
 from mdvit_jax import __main__, errors, transforms
 from mdvit_jax.cli.batch import bids_images, bids_outputs
-from mdvit_jax.registration import register, thumbnail
+from mdvit_jax.cli.review import thumbnail
+from mdvit_jax.registration import register
 
 SPACE = "MNI152NLin2009aSym"
 

@@ -21,11 +21,11 @@ import tqdm
 
 from benchmarks.registration import campaign_table, scans
 from mdvit_jax import errors, register
+from mdvit_jax.cli.review import qc
 from mdvit_jax.data import label_maps, random_scans, scan_draw, tissues
 from mdvit_jax.data.label_maps import Head
 from mdvit_jax.data.random_scans import Pair, Source
 from mdvit_jax.plots import panels
-from mdvit_jax.registration import qc
 from mdvit_jax.registration.registration_result import Registration
 from mdvit_jax.studies.results import ResultsFile
 
