@@ -29,7 +29,7 @@ def must_not_be_traced(pair, factor):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    before = jax.config.jax_compilation_cache_dir
+    before = jax.config.values["jax_compilation_cache_dir"]
     jax.config.update("jax_compilation_cache_dir", str(tmp_path / "programs"))
     yield tmp_path / "programs"
     jax.config.update("jax_compilation_cache_dir", before)

@@ -68,12 +68,12 @@ class Program:
             traced = export.export(self._jitted)(*shapes)
             with contextlib.suppress(OSError):  # the folder may not be ours
                 file.parent.mkdir(parents=True, exist_ok=True)
-                atomic.write_bytes(file, traced.serialize())
+                atomic.write_bytes(file, bytes(traced.serialize()))
         return jax.jit(traced.call)
 
     def _file(self, shapes) -> Path | None:
         """Where the traced program is kept; None where JAX keeps none on this disk."""
-        folder = jax.config.jax_compilation_cache_dir
+        folder = jax.config.values["jax_compilation_cache_dir"]
         if not folder or "://" in folder:
             return None
         origin = str((_code(), jax.__version__, jax.default_backend(), shapes))
