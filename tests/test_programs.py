@@ -8,6 +8,7 @@ import pytest
 
 from mdvit_jax import register
 from mdvit_jax.registration import programs, search, similarity_metrics
+from mdvit_jax.registration import register as register_module
 from oracle import heads
 
 
@@ -51,7 +52,7 @@ def test_a_program_is_traced_once(folder):
 
 def test_other_code_and_damaged_files_are_traced_again(folder, monkeypatch):
     compute(add)
-    (file,) = folder.glob("add-*-traced")
+    (file,) = folder.glob("add-*")
     file.write_bytes(file.read_bytes()[:100])
     compute(add)
     compute(must_not_be_traced)
@@ -69,32 +70,31 @@ def test_without_a_folder_nothing_is_kept(tmp_path, folder):
             compute(must_not_be_traced)
 
 
-def test_preloading_loads_what_is_kept_only(folder):
-    shapes = jax.tree.map(programs.array_shape, (PAIR, np.float32(2)))
+def test_preloading_loads_what_is_kept(folder):
     program = programs.Program(must_not_be_traced, "add", (Pair,))
-    program.preload(*shapes)
+    program.preload()  # nothing
     compute(add)
-    program.preload(*shapes)
+    (folder / f"add-{programs._code()}-damaged").write_text("")
+    program.preload()
+    for file in folder.glob("add-*"):
+        file.unlink()
     assert program(PAIR, np.float32(2)).other == 3
+    assert program(PAIR, 2.0).other == 3
 
 
-def test_registration_preloads_what_it_computes(monkeypatch):
-    """Of two images in one orientation, so that a command need not wait for it."""
-    loaded, called = set(), set()
-    load = programs.Program._load
-
-    def preload(self, *shapes):
-        loaded.add((self._name, str(shapes)))
-
-    def record(self, shapes):
-        called.add((self._name, str(shapes)))
-        return load(self, shapes)
-
-    monkeypatch.setattr(programs.Program, "preload", preload)
-    monkeypatch.setattr(programs.Program, "_load", record)
-    search.preload("affine")
-    similarity_metrics.preload()
+def test_a_second_registration_traces_nothing(monkeypatch):
+    """What the first one kept is loaded before the second one aligns."""
     shape, affine = heads.grid(40, 5.0)
     scan = heads.head(shape, affine), affine
-    register(scan, scan)
-    assert called and called <= loaded
+    every = search._align_several, search._align_one, register_module._preload
+    for cached in every:
+        cached.cache_clear()
+    monkeypatch.setattr(similarity_metrics._comparison, "_loaded", {})
+    first = register(scan, scan).matrix
+    for cached in every:
+        cached.cache_clear()
+    monkeypatch.setattr(similarity_metrics._comparison, "_loaded", {})
+    monkeypatch.setattr(programs.Program, "_read_or_trace", must_not_be_traced)
+    np.testing.assert_array_equal(register(scan, scan).matrix, first)
+    for cached in every:
+        cached.cache_clear()

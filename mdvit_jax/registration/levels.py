@@ -166,15 +166,10 @@ def choose_points(level: Level) -> np.ndarray:
         odd = [index % 2 for index in np.ogrid[tuple(map(slice, near.shape))]]
         near &= (odd[0] == odd[1]) & (odd[1] == odd[2])
     points = np.flatnonzero(near).astype(np.int32)
-    count = count_points(len(near))
+    count = int(_SHARE[len(near)] * near.size)
     if len(points) > count:
         return points[np.linspace(0, len(points) - 1, count).astype(int)]
     return np.pad(points, (0, count - len(points)), constant_values=-1)
-
-
-def count_points(size: int) -> int:
-    """How many points `choose_points` returns of a cube of one size."""
-    return int(_SHARE[size] * size**3)
 
 
 def _cube_to_voxels(foreground: Foreground, voxel: float, size: int) -> np.ndarray:

@@ -182,14 +182,15 @@ def fit(
         outline = _OUTLINE[size]
     if interior or not pair.outlines:
         outline = 0.0
-    result = _program(dof, starts.ndim > 2)(
+    program = (_align_one if starts.ndim == 2 else _align_several)(dof)
+    result = program(
         *pair.cubes[size],
         pair.points[size],
         starts.astype(np.float32),
-        np.float32(outline),
-        np.float32(_coverage(pair) if interior else 0),
-        np.int32(_STEPS[size] if steps is None else steps),
-        np.float32(_TOLERANCE[size]),
+        outline,
+        _coverage(pair) if interior else 0.0,
+        _STEPS[size] if steps is None else steps,
+        _TOLERANCE[size],
     )
     result = jax.tree.map(np.asarray, result)
     if not pair.outlines:
@@ -203,32 +204,16 @@ def finer(matrix: np.ndarray) -> np.ndarray:
 
 
 @functools.cache
-def _program(dof: str, several: bool) -> programs.Program:
-    """`gauss_newton.align`, from one start or from several."""
-    function, name = functools.partial(gauss_newton.align, dof=dof), f"align-{dof}"
-    if several:
-        function = jax.vmap(function, (None, None, None, 0, *(None,) * 4))
-        name = f"{name}-several"
-    return programs.Program(function, name, (Level, gauss_newton.Fit))
+def _align_one(dof: str):
+    function = functools.partial(gauss_newton.align, dof=dof)
+    return programs.Program(function, f"align-{dof}", (Level, gauss_newton.Fit))
 
 
-def preload(dof: str) -> None:
-    """Load the programs by which two images in one orientation are aligned, if kept.
-
-    All cubes of a size have one shape, so this can be done before the images are read.
-
-    Args:
-        dof: "rigid", "similarity" or "affine".
-    """
-    shape, dof = jax.ShapeDtypeStruct, "similarity" if dof == "rigid" else dof
-    number, count = shape((), np.float32), shape((), np.int32)
-    for size, starts in ((24, (_STARTS,)), (24, ()), (48, ()), (96, ())):
-        cube = Level(*[shape((size,) * 3, np.float32)] * 3)
-        points = shape((levels.count_points(size),), np.int32)
-        start = shape((*starts, 3, 4), np.float32)
-        numbers = number, number, count, number
-        program = _program(dof, bool(starts))
-        program.preload(cube, cube, (points, points), start, *numbers)
+@functools.cache
+def _align_several(dof: str):
+    function = functools.partial(gauss_newton.align, dof=dof)
+    function = jax.vmap(function, (None, None, None, 0, *(None,) * 4))
+    return programs.Program(function, f"several-{dof}", (Level, gauss_newton.Fit))
 
 
 def _perturb(begin: np.ndarray, seed: int, voxel: float) -> np.ndarray:
@@ -307,3 +292,10 @@ def distance(a: np.ndarray, b: np.ndarray, radius: float) -> float:
     """Typical distance, in voxels, of a foreground point under the two matrices."""
     turned = np.linalg.norm(a[:, :3] - b[:, :3]) * radius / np.sqrt(5)
     return float(np.hypot(turned, np.linalg.norm(a[:, 3] - b[:, 3])))
+
+
+def preload(dof: str) -> None:
+    """Load the kept programs of `align`, which can be done while images are read."""
+    dof = "similarity" if dof == "rigid" else dof
+    for program in (_align_several(dof), _align_one(dof)):
+        program.preload()

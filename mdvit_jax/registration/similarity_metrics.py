@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from jax import Array
 
@@ -65,12 +64,6 @@ def _warp(volume: Array, matrix: Array) -> Array:
     return geometry.warp_affine(volume, normalised)
 
 
-def preload() -> None:
-    """Load the program of `measure`, if kept; that of `search` is loaded there."""
-    cube = Level(*[jax.ShapeDtypeStruct((SIZE,) * 3, np.float32)] * 3)
-    _comparison.preload(cube, cube, jax.ShapeDtypeStruct((3, 4), np.float32))
-
-
 def _compare(fixed: Level, moving: Level, matrix: Array):
     weight = joint_weight(fixed, moving, matrix)
     warped = _warp(moving.inside, matrix) * weight
@@ -80,3 +73,8 @@ def _compare(fixed: Level, moving: Level, matrix: Array):
 
 
 _comparison = programs.Program(_compare, "compare", (Level,))
+
+
+def preload() -> None:
+    """Load the kept program of `measure`; those of `search` are loaded there."""
+    _comparison.preload()
