@@ -42,7 +42,7 @@ class RememberAlignment(distributed.WorkerPlugin):
         self.log = log
 
     def setup(self, worker: object = None) -> None:
-        """Of each worker, also one that takes the place of a dead one."""
+        """Called in each worker, also in one that replaces a dead one."""
         register.register = functools.cache(register.register)  # type: ignore[assignment]
         write = pair_outputs.write
 
@@ -55,7 +55,7 @@ class RememberAlignment(distributed.WorkerPlugin):
 
 
 def main() -> None:
-    """Run it and print what came of them."""
+    """Run the batch and print its speed, its costs and what was lost."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -40,7 +40,7 @@ SETTINGS = {
 
 
 def main() -> int:
-    """Train for so long, look every ten seconds, and say what grew."""
+    """Train, take a sample every ten seconds, and print what grew."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -70,7 +70,7 @@ def main() -> int:
 def watch(
     run: subprocess.Popen, workdir: Path, minutes: float, output: Path | None
 ) -> list[dict]:
-    """Sample the run until the time is over, or the run is."""
+    """Sample the run until the time is over or the run ends."""
     record, start, samples = workdir / "metrics.jsonl", time.monotonic(), []
     with tqdm.tqdm(total=minutes, unit="min", bar_format="{l_bar}{bar}|") as bar:
         while (
@@ -79,7 +79,7 @@ def watch(
             time.sleep(10)
             bar.update(passed / 60 - bar.n)
             if record.exists() and run.poll() is None:
-                # A thread or a worker may end while it is looked at: no sample then.
+                # A thread or a worker may end while it is read: no sample then.
                 with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                     processes = family(run.pid)
                     sample = {

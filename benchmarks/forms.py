@@ -43,11 +43,11 @@ def main() -> None:
             kinds = {what: forms}
             if "gradient" not in what:
                 kinds[f"{what}, gradient"] = gradients
-            for kind, forms_of_kind in kinds.items():
-                first = next(iter(forms_of_kind.values()))
+            for kind, forms_by_name in kinds.items():
+                first = next(iter(forms_by_name.values()))
                 limit = timing.least_seconds(first, inputs, rate)
                 rows += timing.compare(
-                    kind, forms_of_kind, inputs, options.repeats, limit=limit
+                    kind, forms_by_name, inputs, options.repeats, limit=limit
                 )
     timing.report(rows, options.output)
 
@@ -56,7 +56,7 @@ Cases = dict[str, tuple[Mapping[str, Callable[..., Any]], tuple[Array, ...]]]
 
 
 def with_gradients(function: Callable) -> Callable:
-    """The function, and its gradients to all inputs for ones as its output's."""
+    """The function with the gradients of its output's sum to all inputs."""
 
     def run(*inputs):
         value, pull = jax.vjp(function, *inputs)

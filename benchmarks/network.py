@@ -203,10 +203,10 @@ def known(degrees: tuple[float, ...], seed: int, image: Array, field: float) -> 
 
 
 class Answers:
-    """What `register` says of pairs of people, kept in a file."""
+    """The results of `register` on pairs of people, kept in a file."""
 
     def __init__(self, path: Path):
-        """Those that the file holds; it need not be there."""
+        """Read the results that the file holds, if there is one."""
         self._path = path
         self._known = json.loads(path.read_text()) if path.exists() else {}
         self._align = align_conformed(ours.align_images)

@@ -112,7 +112,7 @@ def main() -> None:
 
 
 def _seconds(program: timing.Program | Exception, inputs, options) -> float:
-    """The shortest of several runs; NaN, after a line that says why, of a failure."""
+    """The shortest of several runs; NaN after a failure, whose reason is printed."""
     if isinstance(program, Exception):
         print(f"{type(program).__name__}: {program}"[:300])
         return math.nan
@@ -216,7 +216,7 @@ def parts(config, dtype: jnp.dtype, batch: int) -> dict[str, Part]:
 
 
 def with_gradient(part: Part) -> Callable:
-    """The function and the gradient of the sum of its outputs, to what learns."""
+    """The function and the gradient of its outputs' sum to the inputs that learn."""
 
     def run(*inputs):
         def run_part(*learning):

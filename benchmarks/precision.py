@@ -16,6 +16,7 @@ seed both dtypes have the same people, pairs and first weights.
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -63,7 +64,7 @@ def main() -> None:
 def draw(left: Axes, right: Axes, run: Series, colour: str, label: str | None) -> None:
     """The curves of one run; the first of a dtype has the label."""
     smooth = max(1, len(run["loss"][0]) // 20)
-    style = {"color": colour, "lw": 1.2, "alpha": 0.85}
+    style: dict[str, Any] = {"color": colour, "lw": 1.2, "alpha": 0.85}
     left.plot(*curves.running_mean(*run["loss"], smooth), label=label, **style)
     right.plot(*run["dsc"], "o-", ms=3, **style)
 

@@ -5,8 +5,8 @@
 Compiles the whole training step of the default configuration with these settings
 (augmentation, network, loss, gradient, optimiser), runs it on random volumes and prints
 a row of JSON. `throughput` and `scaling` start it; it joins other processes if the
-environment says so, as train.py does. Having compiled, it says so and waits for a line
-to come in, with wait=yes, or ends, with compile-only=yes.
+environment says so, as train.py does. Having compiled, it prints a line and, with
+wait=yes, waits for one to come in, or ends with compile-only=yes.
 """
 
 import json

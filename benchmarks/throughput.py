@@ -5,7 +5,7 @@
 
 MDViT (the paper's form) and C2FViT, each with NTG and NCC, at the paper's width and
 depth: whole training steps, each setting in a process of its own (`steps`), whose peak
-memory it is, the device's where the device says. The forward pass is timed in the same
+memory it is, the device's where it reports one. The forward pass is timed in the same
 process. "float32" multiplies in full float32; "tf32" rounds the factors as GPUs do by
 default, and is float32 on a CPU.
 """

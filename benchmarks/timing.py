@@ -53,9 +53,9 @@ def compare(
     """Time jitted forms of `what` on the same inputs; print and return a row for each.
 
     Rows hold seconds, and the memory beside inputs and outputs in bytes and in volumes
-    of the first input's size (NaN where the backend does not say). The ratio is the
-    time of the first form, the reference, divided by the form's own. A form that the
-    platform cannot compile or run gets a row that says why.
+    of the first input's size (NaN where the backend does not report it). The ratio is
+    the time of the first form, the reference, divided by the form's own. A form that
+    the platform cannot compile or run gets a row with the reason.
 
     Args:
         limit: seconds that no form can be faster than (`least_seconds`), if known.
@@ -195,7 +195,7 @@ def shortest(function: Callable, repeats: int) -> float:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has had so far, on its device if that says."""
+    """The peak memory of this process, on its device where that reports it."""
     statistics = jax.local_devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in statistics:
         return statistics["peak_bytes_in_use"]

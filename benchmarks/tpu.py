@@ -6,7 +6,7 @@
 Needs the extra `tpu` (libtpu, which brings the compiler). Each part of a step of the
 default network, forward with gradient, is compiled for one chip of the slice, and so is
 the whole forward pass; the whole step for all of it, with a batch for each chip. A row
-says what the compiler counts on a chip: arithmetic, bytes read and written, and the
+lists what the compiler counts on a chip: arithmetic, bytes read and written, and the
 memory of temporaries. The limit is the longer of both at the chip's rates, times how
 often the part runs in a step: no step is faster, and one that waits for something else
 is slower.

@@ -278,7 +278,7 @@ def test_contrast_and_stripping_do_not_bias_the_matrix(coarse_brain, change):
         data = contrasts.change(coarse_brain.data, brain, change)
         changed = coarse_brain._replace(data=data)
     else:
-        changed = damages.apply(damages.OF_SCAN[change], coarse_brain, brain, 0)
+        changed = damages.apply(damages.SCAN_DAMAGES[change], coarse_brain, brain, 0)
     turn = Rotation.from_euler("xyz", [-7, 5, 9], degrees=True).as_matrix()
     linear = turn @ np.diag([0.96, 1.04, 1.02])
     truth = cases.affine_about(at.mean(0), linear, [-5.0, 8, 3])

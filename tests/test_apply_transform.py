@@ -220,7 +220,7 @@ def test_mistakes_in_the_options_of_a_transform(folder, capsys, option, why):
     assert why in capsys.readouterr().err
 
 
-def test_a_chain_with_an_fsl_matrix_says_what_it_needs(folder, capsys):
+def test_a_chain_with_an_fsl_matrix_names_what_it_needs(folder, capsys):
     (folder / "b.mat").write_text("1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n")
     words = ["--transform", "a.tfm", "b.mat", *WARP, "--output", "w.nii"]
     assert run(folder, words) == 2
@@ -293,12 +293,12 @@ def test_an_empty_result_is_warned_about(folder, caplog, capsys):
     assert not caplog.records
 
 
-def one_hot(labels, matrix, of, target):
+def one_hot(labels, matrix, source, target):
     """The weight of every label at every voxel, {label: [x, y, z]}."""
     result = {}
     for label in np.unique([0, *np.unique(labels)]):
         indicator = (labels == label).astype(np.float64)
-        result[label] = transforms.resample(indicator, of.affine, matrix, target)
+        result[label] = transforms.resample(indicator, source.affine, matrix, target)
     return result
 
 
@@ -354,8 +354,8 @@ def test_no_transform_makes_new_labels():
         shape = tuple(random.integers(1, 20, 3))
         labels = random.choice(random.integers(-(2**31), 2**31, 4), shape)
         labels = labels.astype(np.int32)
-        of = GRIDS["radiological"]
-        warped = transforms.resample_labels(labels, of.affine, affine(seed), target)
+        source = GRIDS["radiological"]
+        warped = transforms.resample_labels(labels, source.affine, affine(seed), target)
         assert np.isin(warped, [0, *np.unique(labels)]).all()
 
 

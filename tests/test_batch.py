@@ -12,8 +12,9 @@ from PIL import Image
 import unaligned
 from mdvit_jax import __main__, errors, transforms
 from mdvit_jax.cli.batch import part_tables, run_batch
+from mdvit_jax.cli.review import thumbnail
 from mdvit_jax.io import image, lock, nifti
-from mdvit_jax.registration import register, thumbnail
+from mdvit_jax.registration import register
 from oracle import heads
 
 TURNED = unaligned.MATRIX

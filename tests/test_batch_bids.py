@@ -10,7 +10,8 @@ import pytest
 import unaligned
 from mdvit_jax import __main__, errors, transforms
 from mdvit_jax.cli.batch import bids_images, bids_outputs
-from mdvit_jax.registration import register, thumbnail
+from mdvit_jax.cli.review import thumbnail
+from mdvit_jax.registration import register
 
 SPACE = "MNI152NLin2009aSym"
 
@@ -95,7 +96,7 @@ def test_t1w_to_a_template(dataset, run, capsys):
     assert "not changed: 1" in capsys.readouterr().out
 
 
-def test_what_is_several_missing_or_defaced_is_said(dataset, run, capsys):
+def test_several_missing_and_defaced_images_are_reported(dataset, run, capsys):
     root, add = dataset
     names = ["sub-01/anat/sub-01_run-1_T1w", "sub-01/anat/sub-01_run-2_T1w"]
     names += ["sub-02/anat/sub-02_rec-defaced_T1w", "sub-03/anat/sub-03_T1w"]

@@ -102,7 +102,7 @@ def test_the_network_alone_is_measured_around_the_brain(scans):
 
 
 def test_a_wrong_start_is_no_ok(scans):
-    """From the given start only, which is far from the brain, as the headers are."""
+    """From the caller's start only, which is far from the brain, as the headers are."""
     brain, whole, affine = scans
     wrong = pose((150, 0, 40), (20, 30, -30))
     moved = pose((0, 90, 0), (50, 0, 0))
@@ -125,7 +125,7 @@ def test_the_network_is_near_in_its_orientations(scans):
     assert errors[5] == min(errors) < 12 and errors[0] > 40
 
 
-def test_without_flax_the_answer_is_failed_and_says_why(scans, monkeypatch, caplog):
+def test_without_flax_the_answer_is_failed_with_a_reason(scans, monkeypatch, caplog):
     brain, whole, affine = scans
     truth = pose((12, -9, 15), (14, -20, 30))
     network_start._network.cache_clear()

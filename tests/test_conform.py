@@ -341,7 +341,7 @@ def test_a_mask_strips_the_image_whatever_its_grid(caplog):
     got = conform.conform(image, None, mask, **options)
     for one, other in zip(got, stripped, strict=True):
         np.testing.assert_array_equal(one, other)
-    # The same mask, flipped and padded, with an affine that says so.
+    # The same mask, flipped and padded, with an affine to match.
     flipped = from_array(
         np.pad(mask.data, 3)[::-1],
         mask.affine @ shifted(np.diag([-1, 1, 1, 1.0]), (25, -3, -3)),

@@ -122,7 +122,7 @@ def test_eval_with_weights_of_pytorch_equals_the_library(golden_file, tmp_path):
         matrix = network.apply(params, fixed, moving, initial=start).matrix[0]
         written = np.array(row["matrix"].split(), float).reshape(4, 4)
         np.testing.assert_allclose(written, matrix, atol=2e-6)
-        assert np.abs(written - start[0]).max() > 0.1  # the weights had their say
+        assert np.abs(written - start[0]).max() > 0.1  # the weights were used
         pair = scoring.Pair(row["fixed"], row["moving"], fixed_scan, scan)
         _, values = scoring.warp_and_score(pair, np.asarray(matrix), settings)
         assert float(row["dsc"]) == pytest.approx(values["dsc"], abs=1e-6)

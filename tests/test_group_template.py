@@ -5,8 +5,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from mdvit_jax import errors, transforms
-from mdvit_jax.registration import group_template
-from mdvit_jax.registration.group_template import build_template
+from mdvit_jax.templates import group_template
+from mdvit_jax.templates.group_template import build_template
 from oracle import heads
 
 POINTS = heads.points()

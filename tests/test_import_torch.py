@@ -196,7 +196,7 @@ def test_pytorch_files_without_pytorch(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         (lambda s: s.pop("head_2.0.weight"), 'has no weight "head_2.0.weight"'),
         (lambda s: s.update(extra=np.zeros(2)), 'holds "extra", which'),
@@ -210,10 +210,10 @@ def test_pytorch_files_without_pytorch(tmp_path, monkeypatch):
         ),
     ],
 )
-def test_state_dicts_that_do_not_fit(change, says):
+def test_state_dicts_that_do_not_fit(change, message):
     state = state_dict("tokens")
     change(state)
-    with pytest.raises(errors.UserError, match=says):
+    with pytest.raises(errors.UserError, match=message):
         import_torch.convert(state, configuration(dilated_form="tokens"))
 
 

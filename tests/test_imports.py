@@ -18,7 +18,7 @@ FLOORS = (
     ("losses", "transforms"),
     ("models", "data", "plots"),
     ("registration", "evaluation", "training"),
-    ("studies",),
+    ("studies", "templates"),
     ("cli", "interfaces"),
 )
 NEIGHBOURS = {

@@ -54,7 +54,7 @@ def test_voxels_and_world_are_inverse(pair, size):
 
 
 @pytest.mark.parametrize("size", levels.SIZES)
-def test_voxels_are_where_world_says(pair, size):
+def test_voxels_lie_at_their_places_in_the_world(pair, size):
     matrix, step = affine(6), pair.voxel * 96 / size
     voxel = np.array([3.0, -2.0, 1.5])
     world = matrix @ [*(pair.fixed.centre + step * voxel), 1]
@@ -104,13 +104,13 @@ ORDERS = [
 
 def reordered(data, matrix, axes, flips):
     """The same image with the file's axes permuted and some of them reversed."""
-    of = np.zeros((4, 4))
-    of[3, 3] = 1
+    to_old = np.zeros((4, 4))
+    to_old[3, 3] = 1
     for new, old in enumerate(axes):
-        of[old, new] = -1 if flips[new] else 1
-        of[old, 3] += (data.shape[old] - 1) if flips[new] else 0
+        to_old[old, new] = -1 if flips[new] else 1
+        to_old[old, 3] += (data.shape[old] - 1) if flips[new] else 0
     data = np.flip(data.transpose(axes), np.flatnonzero(flips))
-    return np.ascontiguousarray(data), matrix @ of
+    return np.ascontiguousarray(data), matrix @ to_old
 
 
 def test_the_order_of_axes_changes_no_cube(head):

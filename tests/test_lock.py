@@ -53,9 +53,7 @@ def test_a_second_one_in_the_same_program_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
-def test_where_there_are_no_locks_a_warning_says_so(
-    tmp_path, monkeypatch, caplog, number
-):
+def test_without_locks_there_is_a_warning(tmp_path, monkeypatch, caplog, number):
     def fail(self, **options):
         raise OSError(number, os.strerror(number))
 

@@ -104,7 +104,7 @@ def test_rows_are_on_the_disk_when_asked_for(tmp_path, monkeypatch):
     assert file.st_size == record.path.stat().st_size > 0  # nothing left in Python
 
 
-def test_the_record_says_which_steps_were_validated(tmp_path):
+def test_the_record_shows_which_steps_were_validated(tmp_path):
     assert not metrics_log.is_validated(tmp_path, 1)
     with metrics_log.MetricsLog(tmp_path, from_step=0) as record:
         record.write(1, {"loss": 0.5})

@@ -44,8 +44,10 @@ def brains(seed: int, shape=SHAPE, batch: int = 2):
 
 @functools.cache
 def made(head: float = 1.0, **changes):
-    """A network, its parameters as if trained (heads that move things, MSDA that takes
-    part), and `apply` compiled."""
+    """A network, parameters as if it were trained, and `apply` compiled.
+
+    Its heads move the image, and MSDA takes part.
+    """
     network = models.create(configuration(**changes))
     volume = jax.ShapeDtypeStruct((1, *SHAPE), jnp.float32)
     params = network.init(jax.random.key(1), volume, volume)
@@ -331,7 +333,7 @@ def test_torch_coordinates():
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "message"),
     [
         ({"dilated_form": "channel"}, '"channel"; choose "channels", "tokens" or'),
         ({"compute_dtype": "float16"}, '"float16"; choose "auto", "float32" or'),
@@ -341,8 +343,8 @@ def test_torch_coordinates():
         ({"patches": (3, 8, 15)}, "odd numbers"),
     ],
 )
-def test_configurations_that_no_network_has(changes, says):
-    with pytest.raises(errors.UserError, match=says):
+def test_configurations_that_no_network_has(changes, message):
+    with pytest.raises(errors.UserError, match=message):
         models.create(configuration(**changes))
 
 

@@ -158,7 +158,7 @@ def newest(run: Run) -> int:
 def test_when_a_process_is_lost_the_other_reports_it_and_ends(tmp_path, tiny):
     """Its step fails, or JAX aborts it earlier, as when process 0 is gone."""
     settings = tiny | {"model.dilated_form": "none", "optim.batch": "2"}
-    settings |= {"checkpoint.every": "10", "stall_after": "3"}
+    settings |= {"checkpoint.every": "10", "stall_after": "1"}
     unbroken = Run(tmp_path / "unbroken", settings)
     broken = Run(tmp_path / "broken", settings)
     goes_on = "What was saved before is intact; the same command goes on from there."

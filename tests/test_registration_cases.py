@@ -27,7 +27,7 @@ def blob() -> scans.Scan:
     return scans.Scan(scans.image(data, AFFINE), mask)
 
 
-def test_a_moved_brain_lies_where_its_affine_says(blob):
+def test_a_moved_brain_lies_where_its_affine_takes_it(blob):
     centre = (AFFINE @ [17, 20, 15, 1])[:3]
     truth = cases.small_affine(np.random.default_rng(2), centre)
     moved = cases.move_scan(blob, truth)

@@ -67,7 +67,7 @@ def first_and_centres(name, image, corners):
 
 @pytest.mark.parametrize("signs", _SIGNS)
 @pytest.mark.parametrize("name", _PEERS)
-def test_voxels_lie_where_the_affine_says(name, signs):
+def test_voxels_lie_at_their_places_in_the_world(name, signs):
     pytest.importorskip(CLASSICAL[name][1])
     method = importlib.import_module(f"mdvit_jax.evaluation.methods.{name}")
     source = brain(oblique(signs))

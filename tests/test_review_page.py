@@ -22,7 +22,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 
 def picture() -> bytes:
-    """Fixed is white and warped dark grey, so that a screenshot says which is seen."""
+    """Fixed is white and warped dark grey, so that a screenshot shows which is seen."""
     square = np.ones((150, 150))
     return strips.encode([square] * 3, [0.3 * square] * 3)
 
@@ -81,7 +81,7 @@ def browser():
 
 @pytest.fixture
 def visit(browser):
-    """Open pages as one person, whose browser keeps things; no script may fail."""
+    """Open pages as one person, whose browser stores ratings; no script may fail."""
     context = browser.new_context(viewport={"width": 1200, "height": 900})
     errors = []
 

@@ -191,7 +191,7 @@ def apart(scan, base, where) -> float:
     return np.abs(a - (a @ b) / (b @ b) * b).max()
 
 
-def test_stripping_leaves_the_brain_as_it_is(plain, switched):
+def test_stripping_does_not_change_the_brain(plain, switched):
     base, scan = plain[2], switched["stripped"]
     np.testing.assert_array_equal(scan.image > 0, base.mask & (base.image > 0))
     assert apart(scan, base, base.mask) < 0.01
@@ -207,7 +207,7 @@ def test_stripping_leaves_the_brain_as_it_is(plain, switched):
     assert (switched["holes"].image > 0)[~base.mask].sum() == 0
 
 
-def test_a_field_of_view_ends_where_it_says(plain, switched):
+def test_a_field_of_view_ends_at_its_limits(plain, switched):
     base, scan = plain[2], switched["field"]
     height = (np.arange(48) - 23.5) * 4.8  # mm, of the brain's centre, which is 0
     assert (scan.image[:, :, height < -40] == 0).all()

@@ -130,8 +130,8 @@ def test_a_row_of_several_seeds():
     table = tables.seed_table(records, "mm", {"A, 0": "A", "A, 1": "A"})
     assert table.heads[:2] == ("Method", "Runs") and table.heads[3] == "HD95↓ (mm)"
     # Of the pairs 0.55 and 0.75, of the seeds 0.6 and 0.7.
-    for spread, of in ((0.1, (0.55, 0.75)), (0.05, (0.6, 0.7))):
-        assert np.std(of, ddof=1) / np.sqrt(2) == pytest.approx(spread)
+    for spread, scores in ((0.1, (0.55, 0.75)), (0.05, (0.6, 0.7))):
+        assert np.std(scores, ddof=1) / np.sqrt(2) == pytest.approx(spread)
     overlap = "0.650 ± 0.100"
     assert table.rows[0] == (
         "A",

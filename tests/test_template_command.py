@@ -10,15 +10,15 @@ import pytest
 
 from mdvit_jax import errors, transforms
 from mdvit_jax.cli.main import main
+from mdvit_jax.cli.review import thumbnail
 from mdvit_jax.io import coerce, lock
 from mdvit_jax.registration import (
-    group_template,
     quality,
     register,
     registration_result,
     similarity_metrics,
-    thumbnail,
 )
+from mdvit_jax.templates import group_template
 
 AFFINE = np.diag([4.0, 4, 4, 1])
 

@@ -54,21 +54,21 @@ def affine(seed: int) -> np.ndarray:
     return matrix
 
 
-def corners(of: transforms.Grid) -> np.ndarray:
+def corners(place: transforms.Grid) -> np.ndarray:
     """World coordinates [3, 8] of the corner voxels."""
-    index = np.array(np.meshgrid(*[(0, n - 1) for n in of.shape])).reshape(3, -1)
-    return of.affine[:3, :3] @ index + of.affine[:3, 3:]
+    index = np.array(np.meshgrid(*[(0, n - 1) for n in place.shape])).reshape(3, -1)
+    return place.affine[:3, :3] @ index + place.affine[:3, 3:]
 
 
 def moved(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     return matrix[:3, :3] @ points + matrix[:3, 3:]
 
 
-def image(of: transforms.Grid) -> nib.Nifti1Image:
-    data = np.arange(np.prod(of.shape), dtype=np.float32).reshape(of.shape)
-    header = nib.Nifti1Image(data, of.affine)
-    header.set_sform(of.affine, 1)
-    header.set_qform(of.affine, 1)
+def image(place: transforms.Grid) -> nib.Nifti1Image:
+    data = np.arange(np.prod(place.shape), dtype=np.float32).reshape(place.shape)
+    header = nib.Nifti1Image(data, place.affine)
+    header.set_sform(place.affine, 1)
+    header.set_qform(place.affine, 1)
     return header
 
 
@@ -170,10 +170,10 @@ def test_an_lta_names_both_files_and_their_grids(tmp_path, name):
     moving = grids[1]._replace(file=file)
     transforms.write(path, affine(6), fixed=grids[0], moving=moving)
     peer = lta_peer.FSLinearTransform.from_filename(path)
-    for part, of in zip(("dst", "src"), grids, strict=True):
+    for part, place in zip(("dst", "src"), grids, strict=True):
         result = peer[part]
-        assert tuple(result["volume"]) == of.shape
-        assert np.abs(result.as_affine() - of.affine).max() < 1e-5
+        assert tuple(result["volume"]) == place.shape
+        assert np.abs(result.as_affine() - place.affine).max() < 1e-5
     message = file if name == "moving.nii.gz" else "unknown"
     assert peer["dst"]["filename"] == os.path.abspath("f.mgz")
     assert peer["src"]["filename"] == message
@@ -453,8 +453,8 @@ def test_refused_writes_leave_no_file(tmp_path):
 
 def test_convert(tmp_path, capsys):
     fixed, moving, matrix = GRIDS["oblique"], GRIDS["radiological"], affine(9)
-    for name, of in (("fixed", fixed), ("moving", moving)):
-        nib.save(image(of), tmp_path / f"{name}.nii.gz")
+    for name, place in (("fixed", fixed), ("moving", moving)):
+        nib.save(image(place), tmp_path / f"{name}.nii.gz")
     images = [f"--{n}={tmp_path / n}.nii.gz" for n in ("fixed", "moving")]
     transforms.write(tmp_path / "a.tfm", matrix)
 

@@ -7,13 +7,13 @@ import distributed
 import numpy as np
 
 from mdvit_jax import transforms
+from mdvit_jax.cli.review import thumbnail
 from mdvit_jax.io import coerce
 from mdvit_jax.registration import (
     quality,
     register,
     registration_result,
     similarity_metrics,
-    thumbnail,
 )
 
 MATRIX = np.eye(4)

@@ -1,4 +1,4 @@
-"""Thousands of synthetic pairs of all kinds: how far off, and what the verdict says.
+"""Thousands of synthetic pairs of all kinds: their errors and their verdicts.
 
     MDVIT_DATA=… python -m benchmarks.registration.campaign --output runs/campaign
 
@@ -21,11 +21,11 @@ import tqdm
 
 from benchmarks.registration import campaign_table, scans
 from mdvit_jax import errors, register
+from mdvit_jax.cli.review import qc
 from mdvit_jax.data import label_maps, random_scans, scan_draw, tissues
 from mdvit_jax.data.label_maps import Head
 from mdvit_jax.data.random_scans import Pair, Source
 from mdvit_jax.plots import panels
-from mdvit_jax.registration import qc
 from mdvit_jax.registration.registration_result import Registration
 from mdvit_jax.studies.results import ResultsFile
 
@@ -41,7 +41,7 @@ def run_pairs(heads: Head, seeds: Sequence[int], path: Path) -> pd.DataFrame:
         path: the JSON-lines file of results.
 
     Returns:
-        The rows of these seeds; `describe_pair` and `register_pair` say their columns.
+        The rows of these seeds; `describe_pair` and `register_pair` list their columns.
     """
     kept, rows = ResultsFile(path), []
     for seed in tqdm.tqdm(seeds):

@@ -119,26 +119,26 @@ def any_orientation(person: int) -> KnownAffine:
 
 
 def damaged_scan(person: int, damage: str) -> KnownAffine:
-    """`known_affine`, the moving scan with one of `damages.OF_SCAN`."""
+    """`known_affine`, the moving scan with one of `damages.SCAN_DAMAGES`."""
     case = known_affine(person, "gamma 1")
     *_, moved = _move_person(person, any_rotation=False)
-    function = damages.OF_SCAN[damage]
+    function = damages.SCAN_DAMAGES[damage]
     moving = damages.apply(function, case.moving, moved.mask, person)
     return case._replace(moving=moving)
 
 
 def damaged_image(make: Callable[[], KnownAffine], damage: str, seed: int):
-    """A case, its moving image with one of `damages.OF_IMAGE`."""
+    """A case, its moving image with one of `damages.IMAGE_DAMAGES`."""
     case = make()
-    function = damages.OF_IMAGE[damage]
+    function = damages.IMAGE_DAMAGES[damage]
     moving = damages.apply(function, case.moving, case.moving.data > 0, seed)
     return case._replace(moving=moving)
 
 
 def own_copy(make: Callable[[], KnownAffine], damage: str, seed: int) -> KnownAffine:
-    """The fixed image of a case and its copy with one of `damages.OF_COPY`."""
+    """The fixed image of a case and its copy with one of `damages.COPY_CHANGES`."""
     case = make()
-    function = damages.OF_COPY[damage]
+    function = damages.COPY_CHANGES[damage]
     moving = damages.apply(function, case.fixed, case.fixed.data > 0, seed)
     return case._replace(moving=moving, truth=np.eye(4))
 

@@ -1,4 +1,4 @@
-"""Methods on cases: what each answers, how long it takes, and what goes wrong."""
+"""Methods on cases: their results, times and failures."""
 
 import os
 import subprocess
@@ -87,7 +87,7 @@ def _run(
         else:
             value = case.measure(matrix)
         numbers = " ".join(f"{number:.9g}" for number in np.ravel(matrix))
-    except Exception as raised:  # whatever a method raises, the others go on
+    except Exception as raised:  # any error: the other methods go on
         seconds = time.perf_counter() - start
         error = f"{type(raised).__name__}: {raised}".replace("\n", " ")
     return {

@@ -73,8 +73,8 @@ def _smoothed(image, brain, sizes, random):
     return ndimage.gaussian_filter(image, _FWHM / np.sqrt(8 * np.log(2)) / sizes)
 
 
-# Of the scan, before it is resampled.
-OF_SCAN: Mapping[str, Damage] = {
+# Damages of the scan, before it is resampled.
+SCAN_DAMAGES: Mapping[str, Damage] = {
     "stripped 2 mm tighter": _stripped_tighter(2.0),
     "stripped 4 mm tighter": _stripped_tighter(4.0),
     "bias field": _bias,
@@ -83,10 +83,10 @@ OF_SCAN: Mapping[str, Damage] = {
     "quarter cut off": _quarter_cut_off,
     "6 mm slices": _thick_slices,
 }
-# Of the image that is registered, on its own grid.
-OF_IMAGE: Mapping[str, Damage] = {"noise 10 %": _noise, "hot voxels": _hot_voxels}
-# Of an image whose undamaged self is the other one, on one grid.
-OF_COPY: Mapping[str, Damage] = {
+# Damages of the image that is registered, on its own grid.
+IMAGE_DAMAGES: Mapping[str, Damage] = {"noise 10 %": _noise, "hot voxels": _hot_voxels}
+# Changes of a copy that is registered to its original, on one grid.
+COPY_CHANGES: Mapping[str, Damage] = {
     "smoothed": _smoothed,
     "noise 10 %": _noise,
     "gamma 2": lambda image, brain, sizes, random: np.square(image),

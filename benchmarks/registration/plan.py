@@ -18,11 +18,8 @@ GROUPS = {
     "command": "one pair at 1 mm, files to file, in a process of its own; seconds",
 }
 KEY = "group", "case", "contrast", "voxels"  # of a task, in the results
-_SPACING = {
-    "speed": 2.0,
-    "command": None,
-    "heads": None,
-}  # mm, whatever the option says
+# mm, whatever --spacing is
+_SPACING = {"speed": 2.0, "command": None, "heads": None}
 
 
 class Task(NamedTuple):
@@ -88,14 +85,14 @@ def tasks(
         for contrast in contrasts.CONTRASTS:
             make = functools.partial(cases.known_affine, person, contrast)
             add("known-affine", name, contrast, make)
-        for damage in damages.OF_SCAN:
+        for damage in damages.SCAN_DAMAGES:
             make = functools.partial(cases.damaged_scan, person, damage)
             add("damage", name, damage, make)
         undamaged = functools.partial(cases.known_affine, person, "gamma 1")
-        for damage in damages.OF_IMAGE:
+        for damage in damages.IMAGE_DAMAGES:
             then = functools.partial(cases.damaged_image, damage=damage, seed=person)
             add("damage", name, damage, undamaged, then=then)
-        for damage in damages.OF_COPY:
+        for damage in damages.COPY_CHANGES:
             then = functools.partial(cases.own_copy, damage=damage, seed=person)
             add("copy", name, damage, undamaged, then=then)
         if person <= 12:

@@ -1,7 +1,7 @@
 """The results as a table: a row for each question, a column for each method.
 
 A method that failed on a case counts as infinitely far off (mm), or as without any
-overlap (Dice); its cell says how often that was.
+overlap (Dice); its cell counts these cases.
 """
 
 from collections.abc import Callable, Sequence
@@ -92,11 +92,11 @@ _QUESTIONS: Sequence[tuple[str, str, Sequence[str], Callable[[pd.DataFrame], str
     ("T2-like, median / worst", "known-affine", ("T2-like",), _median_and_worst),
     *(
         (f"{damage}, median / worst mm", "damage", (damage,), _median_and_worst)
-        for damage in (*damages.OF_SCAN, *damages.OF_IMAGE)
+        for damage in (*damages.SCAN_DAMAGES, *damages.IMAGE_DAMAGES)
     ),
     *(
         (f"own copy, {change}, median / worst", "copy", (change,), _median_and_worst)
-        for change in damages.OF_COPY
+        for change in damages.COPY_CHANGES
     ),
     ("12-region Dice over pairs, γ 1 (0.5, 2)", "regions", GAMMAS, _overlaps),
     ("brain Dice to MNI152", "template", _ONE, _overlap),

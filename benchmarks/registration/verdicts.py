@@ -4,7 +4,8 @@
 
 Good pairs are people of two cohorts on each other and on MNI152, with the contrast of
 the moving one unchanged, at gamma 0.5 and 2 and inverted; bad ones are made on purpose.
-A line for each with what `registration.quality` looks at, then how many got which word.
+A line for each with what `registration.quality` looks at, then how many have which
+verdict.
 """
 
 import sys

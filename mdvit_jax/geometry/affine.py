@@ -104,7 +104,10 @@ def invert(matrix: Float[Array, "*batch 4 4"]) -> Float[Array, "*batch 4 4"]:
 def map_point(
     matrix: Float[Array, "*batch 4 4"], point: Float[Array, "*batch 3"]
 ) -> Float[Array, "*batch 3"]:
-    """Where an affine matrix takes a point."""
+    """A point [*batch, 3] through an affine matrix [*batch, 4, 4]: [*batch, 3].
+
+    In full float32, as `compose`.
+    """
     return _apply(matrix[..., :3, :3], point) + matrix[..., :3, 3]
 
 

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def voxel_centres(size: int, *, dtype=jnp.float32) -> Float[Array, " size"]:
-    """Normalised coordinates of the voxel centres along one axis, [size]."""
+    """Normalised coordinates of the voxel centres along one axis, [size].
+
+    They are (2i + 1) / size − 1: the volume reaches from -1 to 1, edge to edge.
+    """
     return (2 * jnp.arange(size, dtype=dtype) + 1) / size - 1
 
 
@@ -54,5 +57,8 @@ def in_world(
         fixed: 4×4, normalised coordinates of the fixed volume → world
             (`normalised_to_world`).
         moving: the same of the moving volume.
+
+    Returns:
+        4×4 float64, a point of the fixed world → its point of the moving world, mm.
     """
     return moving @ np.asarray(fixed_to_moving, np.float64) @ np.linalg.inv(fixed)

@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 from jax import Array
-from jax.extend import backend
 
 # Operation → platform → form; "" is every platform that is not named. The CPU's are
 # measured, the TPU's warp and attention counted by its compiler
@@ -69,6 +68,8 @@ def platform() -> str:
     name = jax.default_backend()
     if name != "gpu":
         return name
+    from jax.extend import backend  # slow to import
+
     return "rocm" if "rocm" in backend.get_backend().platform_version else "cuda"
 
 

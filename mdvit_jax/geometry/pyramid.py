@@ -41,7 +41,15 @@ def halve(
 def image_pyramid(
     volume: Num[Array | np.ndarray, "*batch x y z"], levels: int
 ) -> list[Array]:
-    """The volume and its `levels - 1` halvings, coarsest first."""
+    """The volume and its `levels - 1` halvings, coarsest first.
+
+    Args:
+        volume: [*batch, x, y, z].
+        levels: 1 is the volume alone.
+
+    Raises:
+        ValueError: a size that cannot be halved so often.
+    """
     volumes = [jnp.asarray(volume)]
     for _ in range(levels - 1):
         volumes.append(halve(volumes[-1]))

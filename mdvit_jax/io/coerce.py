@@ -54,12 +54,12 @@ def to_grid(source: Any, name: str) -> Grid:
     return to_image(source, name).grid
 
 
-def to_mask(source: Any, of: Image, name: str) -> np.ndarray:
+def to_mask(source: Any, scan: Image, name: str) -> np.ndarray:
     """A mask [x, y, z] bool, true above 0, on the voxels of its image.
 
     Args:
         source: as in `to_image`; an array alone lies on the image's voxels.
-        of: the image that it belongs to.
+        scan: the image that it belongs to.
         name: of that image, in messages.
 
     Raises:
@@ -73,15 +73,15 @@ def to_mask(source: Any, of: Image, name: str) -> np.ndarray:
         data = np.asanyarray(source.dataobj) > 0
         affine = headers.checked_grid(source, Path(mask_name)).affine
     else:
-        data, affine = _array_and_affine(source, of.affine, mask_name)
+        data, affine = _array_and_affine(source, scan.affine, mask_name)
         if data.dtype.kind not in "biuf":
             raise errors.UserError(
                 f"{mask_name} holds {data.dtype} where numbers are needed, above 0 "
                 "where it counts."
             )
         data = data > 0
-    apart = of.grid.distance(Grid(of.grid.shape, affine))
-    if data.shape != of.data.shape or not apart <= _ONE_GRID:  # nor is NaN
+    apart = scan.grid.distance(Grid(scan.grid.shape, affine))
+    if data.shape != scan.data.shape or not apart <= _ONE_GRID:  # nor is NaN
         raise errors.UserError(
             f"{mask_name} does not lie on the voxels of {name}; resample it onto them "
             "(mdvit apply --labels)."

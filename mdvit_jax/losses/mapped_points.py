@@ -33,6 +33,9 @@ def mapped_distance(
     Returns:
         In normalised units: times half the field of view it is in mm. Differentiable
         everywhere, with gradient 0 where estimate and truth are equal.
+
+    Raises:
+        ValueError: an axis of `weights` that 8³ cells do not divide evenly.
     """
     cell_weights, points = _cells(weights)
     # [*batch, points, 3]

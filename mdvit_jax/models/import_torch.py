@@ -19,7 +19,7 @@ from mdvit_jax import errors
 from mdvit_jax.models import network
 
 # Our layers within a stage → theirs; {i} is the stage.
-_OF_STAGE = {
+_STAGE_NAMES = {
     "patch_embedding": "patch_embed_{i}_xy.proj",
     "head/hidden": "head_{i}.0",
     "head/parameters": "head_{i}.2",
@@ -28,7 +28,7 @@ _OF_STAGE = {
     "msda/compressed_norm": "stage_{i}.0.conv_1d.1",
 }
 # Our layers within a block → theirs. Keys and values are one layer there.
-_OF_BLOCK = {
+_BLOCK_NAMES = {
     "attention/query": "attn.q",
     "attention/key": "attn.kv",
     "attention/value": "attn.kv",
@@ -105,11 +105,11 @@ def _name(ours: str, *, blocks_from: int) -> str:
     if layer.startswith("block_"):
         number, layer = layer.removeprefix("block_").split("/", 1)
         block = int(number) - 1 + blocks_from
-        return f"stage_{stage}.{block}.{_OF_BLOCK[layer]}.{leaf}"
+        return f"stage_{stage}.{block}.{_BLOCK_NAMES[layer]}.{leaf}"
     if layer.startswith("msda/dilated_"):
         scale = layer.removeprefix("msda/dilated_")
         return f"stage_{stage}.0.d_conv_{scale}.dwconv.{leaf}"
-    return f"{_OF_STAGE[layer].format(i=stage)}.{leaf}"
+    return f"{_STAGE_NAMES[layer].format(i=stage)}.{leaf}"
 
 
 def _torch_shape(ours: str, shape: tuple[int, ...]) -> tuple[int, ...]:

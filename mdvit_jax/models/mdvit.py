@@ -28,10 +28,13 @@ if TYPE_CHECKING:
 class StageEstimate(NamedTuple):
     """Estimate of a stage; the moving volume is warped at the level of the next stage.
 
-    parameters: [batch, 12] in (-1, 1) (`geometry.affine_matrix`).
-    matrix: [batch, 4, 4] `fixed_to_moving`, with the initial matrix in it.
-    warped: [batch, x, y, z], the original moving volume through the matrix.
-    active: bool [batch, units], the hidden units of the head that pass a gradient on.
+    Attributes:
+        parameters: [batch, 12] in (-1, 1) (`geometry.affine_matrix`).
+        matrix: [batch, 4, 4] `fixed_to_moving` in normalised coordinates, with the
+            initial matrix in it.
+        warped: [batch, x, y, z], the original moving volume through the matrix.
+        active: bool [batch, units], the hidden units of the head that pass a gradient
+            on.
     """
 
     parameters: Float[Array, "batch 12"]
@@ -41,7 +44,12 @@ class StageEstimate(NamedTuple):
 
 
 class AffineEstimate(NamedTuple):
-    """The last stage's estimate (see `StageEstimate`), and those of all stages."""
+    """The last stage's estimate, and those of all stages.
+
+    Attributes:
+        parameters, matrix, warped: as in `StageEstimate`, at full size.
+        stages: coarsest first.
+    """
 
     parameters: Float[Array, "batch 12"]
     matrix: Float[Array, "batch 4 4"]

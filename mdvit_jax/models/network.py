@@ -72,6 +72,10 @@ class Network:
                 but every warp resamples the original volume once.
             dropout_keys: [batch], switches dropout on; each pair draws from its own.
 
+        Returns:
+            The matrix [batch, 4, 4], `fixed_to_moving` in normalised coordinates, the
+            12 parameters, and the warped volume; of every stage, too.
+
         Raises:
             UserError: a size of volumes that the network or its weights cannot take.
         """
@@ -94,6 +98,9 @@ class Network:
 
         Args:
             params, fixed, moving, dropout_keys: as in `apply`.
+
+        Returns:
+            As `apply`; the matrix includes the shift of the centres.
         """
         start = geometry.centre_shift(fixed, moving)
         return self.apply(
@@ -147,7 +154,10 @@ class Network:
 
 
 def create(config: ConfigDict) -> Network:
-    """Network of a configuration or of its `model` part (`configs/default.py`).
+    """The network of a configuration.
+
+    Args:
+        config: the whole of it, or its `model` part (`configs/default.py`).
 
     Raises:
         UserError: a value that no network can have.

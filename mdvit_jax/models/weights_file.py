@@ -48,7 +48,7 @@ def pretrained() -> Weights:
         weights = models.pretrained()
         estimate = weights.network.from_centres(weights.params, fixed, moving)
 
-    `mdvit_jax/weights/README.md` says what it learned from and how good it is.
+    `mdvit_jax/weights/README.md` describes its training and how good it is.
     """
     return load(_FILE)
 

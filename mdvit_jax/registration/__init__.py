@@ -3,9 +3,9 @@
 The way of the data: `foreground` segments the head or brain, `levels` resamples it to
 cubes of four sizes, `search` aligns them from coarse to fine by the steps of
 `gauss_newton` on the `normal_equations` of the local correlation, `ntg_refinement` may
-refine, `similarity_metrics` measures, `quality` judges and `qc` draws. `register` calls
-them in this order. The two tuples below are here because they need no JAX: `mdvit
-register --help` imports them.
+refine, `similarity_metrics` measures and `quality` judges. `register` calls them in
+this order, and `programs` keeps what they compute with in files. The two tuples below
+are here because they need no JAX: `mdvit register --help` imports them.
 """
 
 DOF = ("rigid", "similarity", "affine")

@@ -107,7 +107,7 @@ def segment_foreground(
     box = tuple(slice(max(s.start - _MARGIN, 0), s.stop + _MARGIN) for s in tight)
     inside, counted, weight = inside[box], counted[box], weight[box]
     image = data[box].astype(np.float32)
-    low, high = np.percentile(image[counted], (0.5, 99.5))
+    low, high = np.percentile(image[counted], (0.5, 99.5)).astype(np.float32)
     if not high > low:
         raise errors.UserError(
             f"{name} has one value throughout its object, so there is nothing to align "

@@ -9,7 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mdvit_jax.registration import gauss_newton, levels, similarity_metrics
+from mdvit_jax.registration import (
+    gauss_newton,
+    levels,
+    programs,
+    similarity_metrics,
+)
+from mdvit_jax.registration.normalisation import Level
 
 _SIZES = (48, 96)
 _EVALUATIONS = 40  # largest number at each size
@@ -51,14 +57,14 @@ def _value_and_gradient(increment: np.ndarray, program, *arguments):
 
 
 @functools.cache
-def _program(dof: str):
+def _program(dof: str) -> programs.Program:
     def value(increment, start, fixed, moving):
         matrix = _matrix(increment, start, dof)
         # Taken at the start: the weight must not pull at the matrix.
         weight = similarity_metrics.joint_weight(fixed, moving, start)
         return similarity_metrics.ntg(fixed, moving, matrix, weight=weight)
 
-    return jax.jit(jax.value_and_grad(value))
+    return programs.Program(jax.value_and_grad(value), f"ntg-{dof}", (Level,))
 
 
 def _matrix(increment, start, dof: str):

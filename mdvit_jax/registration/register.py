@@ -1,5 +1,6 @@
 """`mdvit_jax.register`: two images in, the transform between them out."""
 
+import functools
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -95,6 +96,8 @@ def register(
             "orientation is not known; give (array, affine)."
         )
     with ThreadPoolExecutor() as threads:  # decompression releases Python's lock
+        if refine:
+            threads.submit(_preload, dof)
         names = "the fixed image", "the moving image"
         both = list(threads.map(coerce.to_image, (fixed, moving), names))
         masks, forced = (fixed_mask, moving_mask), (force, force)
@@ -136,6 +139,12 @@ def register(
         both[1],
         pair,
     )
+
+
+@functools.cache  # once in a process
+def _preload(dof: str) -> None:
+    search.preload(dof)
+    similarity_metrics.preload()
 
 
 def _align(

@@ -21,7 +21,7 @@ class Registration:
     Attributes:
         matrix: 4×4 float64 fixed → moving, world RAS+ mm: it takes a point of the fixed
             image to the point of the moving image that shows the same place.
-        quality: its status, "ok", "check" or "failed", and sentences that say why.
+        quality: its status, "ok", "check" or "failed", and the reasons in sentences.
         before, after: NTG, local correlation and overlap under the headers alone and
             under `matrix`.
         components: translation (mm), rotation (degrees), scale and shear, about the
@@ -48,7 +48,7 @@ class Registration:
 
     @property
     def inverse(self) -> np.ndarray:
-        """4×4 moving → fixed."""
+        """4×4 float64 moving → fixed, world RAS+ mm."""
         return np.linalg.inv(self.matrix)
 
     @functools.cached_property
@@ -101,7 +101,7 @@ class Registration:
         )
 
     def to_nibabel(self) -> Any:
-        """The moving image on the fixed image's grid as a `nibabel.Nifti1Image`."""
+        """`warped`, float32, as a `nibabel.Nifti1Image` on the fixed image's grid."""
         return image.to_nibabel(self.warped, self.fixed.grid, header=self.moving.header)
 
     def to_nitransforms(self) -> Any:

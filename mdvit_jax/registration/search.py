@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from mdvit_jax.registration import gauss_newton, levels, rotations
+from mdvit_jax.registration import gauss_newton, levels, programs, rotations
 from mdvit_jax.registration.normalisation import Level
 
 _ORIENTATIONS = 200  # all are within about 35° of one of these
@@ -205,13 +205,15 @@ def finer(matrix: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _align_one(dof: str):
-    return jax.jit(functools.partial(gauss_newton.align, dof=dof))
+    function = functools.partial(gauss_newton.align, dof=dof)
+    return programs.Program(function, f"align-{dof}", (Level, gauss_newton.Fit))
 
 
 @functools.cache
 def _align_several(dof: str):
     function = functools.partial(gauss_newton.align, dof=dof)
-    return jax.jit(jax.vmap(function, (None, None, None, 0, *(None,) * 4)))
+    function = jax.vmap(function, (None, None, None, 0, *(None,) * 4))
+    return programs.Program(function, f"several-{dof}", (Level, gauss_newton.Fit))
 
 
 def _perturb(begin: np.ndarray, seed: int, voxel: float) -> np.ndarray:
@@ -290,3 +292,10 @@ def distance(a: np.ndarray, b: np.ndarray, radius: float) -> float:
     """Typical distance, in voxels, of a foreground point under the two matrices."""
     turned = np.linalg.norm(a[:, :3] - b[:, :3]) * radius / np.sqrt(5)
     return float(np.hypot(turned, np.linalg.norm(a[:, 3] - b[:, 3])))
+
+
+def preload(dof: str) -> None:
+    """Load the kept programs of `align`, which can be done while images are read."""
+    dof = "similarity" if dof == "rigid" else dof
+    for program in (_align_several(dof), _align_one(dof)):
+        program.preload()

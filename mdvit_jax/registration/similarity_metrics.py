@@ -2,12 +2,11 @@
 
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from jax import Array
 
 from mdvit_jax import geometry, losses
-from mdvit_jax.registration import levels, search
+from mdvit_jax.registration import levels, programs, search
 from mdvit_jax.registration.normalisation import Level
 
 SIZE = 48
@@ -35,7 +34,7 @@ def measure(pair: levels.Pair, fixed_to_moving: np.ndarray) -> Measures:
     """Measure a pair under a 4×4 matrix, world RAS+ mm."""
     matrix = pair.to_voxels(fixed_to_moving, SIZE)
     fit = search.fit(pair, SIZE, matrix, dof="affine", steps=0)
-    dissimilarity, overlap = _compare(*pair.cubes[SIZE], matrix.astype(np.float32))
+    dissimilarity, overlap = _comparison(*pair.cubes[SIZE], matrix.astype(np.float32))
     return Measures(float(dissimilarity), float(fit.correlation), float(overlap))
 
 
@@ -65,10 +64,17 @@ def _warp(volume: Array, matrix: Array) -> Array:
     return geometry.warp_affine(volume, normalised)
 
 
-@jax.jit
 def _compare(fixed: Level, moving: Level, matrix: Array):
     weight = joint_weight(fixed, moving, matrix)
     warped = _warp(moving.inside, matrix) * weight
     inside = fixed.inside * weight
     overlap = 2 * (inside * warped).sum() / (inside.sum() + warped.sum() + 1e-6)
     return ntg(fixed, moving, matrix, weight=weight), overlap
+
+
+_comparison = programs.Program(_compare, "compare", (Level,))
+
+
+def preload() -> None:
+    """Load the kept program of `measure`; those of `search` are loaded there."""
+    _comparison.preload()

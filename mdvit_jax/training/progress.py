@@ -91,8 +91,8 @@ class Progress:
         """
         counts = np.array([self._late.sum, self._late.count, self._queue.mean])
         if jax.process_count() > 1:
-            counts_of_all = multihost_utils.process_allgather(counts)
-            counts = counts_of_all[counts_of_all[:, 0].argmax()]
+            all_counts = multihost_utils.process_allgather(counts)
+            counts = all_counts[all_counts[:, 0].argmax()]
         late, steps, ready = counts.tolist()
         if not steps:
             return ""

@@ -47,6 +47,9 @@ def decompose(fixed_to_moving: np.ndarray, centre: np.ndarray) -> Components:
         centre: [3] world RAS+ mm, the point that rotation, scale and shear leave in
             place (the centre of the fixed object).
 
+    Returns:
+        Translation in mm, rotation in degrees, scale and shear.
+
     Raises:
         ValueError: the matrix mirrors, or maps space to a plane.
     """

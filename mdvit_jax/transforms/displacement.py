@@ -29,7 +29,7 @@ class DisplacementField(NamedTuple):
     def apply(self, points: np.ndarray) -> np.ndarray:
         """The points [3, …], world RAS+ mm, after the deformation.
 
-        It is interpolated linearly between the vectors, and 0 outside the grid.
+        The vectors are interpolated linearly between voxels, and 0 outside the grid.
         """
         to_voxels = np.linalg.inv(self.grid.affine)
         at = np.tensordot(to_voxels[:3, :3], points, 1)

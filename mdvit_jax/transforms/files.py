@@ -116,11 +116,11 @@ def write(
     """Write a transform, whole or not at all; an existing file is replaced.
 
     Args:
-        path: of the file; its ending says the format, except for .mat.
+        path: of the file; its ending decides the format, except for .mat.
         fixed_to_moving: 4×4, world RAS+ mm.
         fixed: grid of the fixed image; formats `fsl` and `lta` need both grids.
         moving: grid of the moving image.
-        format: one of `FORMATS`; None is what the ending says.
+        format: one of `FORMATS`; None is that of the ending.
 
     Raises:
         UserError: an ending or format that is not known, a missing grid, a matrix that

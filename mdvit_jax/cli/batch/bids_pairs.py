@@ -163,16 +163,16 @@ def _choose(
     entities: Sequence[tuple[str, str]] = (),
 ) -> tuple[list[BidsImage], list[str]]:
     """The images of a kind in their own space, and a sentence about others of it."""
-    of_kind = [
+    matching = [
         image
         for image in images
         if image.suffix in suffixes
         and all(image.entities.get(key) == label for key, label in entities)
     ]
-    chosen = [i for i in of_kind if i.entities.get("space", T1W) == T1W]
-    if len(chosen) == len(of_kind):
+    chosen = [i for i in matching if i.entities.get("space", T1W) == T1W]
+    if len(chosen) == len(matching):
         return chosen, []
-    count = len(of_kind) - len(chosen)
+    count = len(matching) - len(chosen)
     return chosen, [f"In another space by their names (space-), so left out: {count}."]
 
 

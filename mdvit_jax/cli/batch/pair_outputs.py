@@ -92,11 +92,11 @@ def write(
         )
     try:
         # Imported here: they bring JAX, and qc matplotlib, which few batches need.
-        from mdvit_jax.registration import thumbnail
+        from mdvit_jax.cli.review import thumbnail
 
         atomic.write_bytes(outputs.thumbnail, thumbnail.encode(result))
         if outputs.picture:
-            from mdvit_jax.registration import qc
+            from mdvit_jax.cli.review import qc
 
             title = f"{outputs.picture.stem}, {options.dof}"
             qc.save(outputs.picture, result, title=title)

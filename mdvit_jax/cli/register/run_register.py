@@ -159,7 +159,7 @@ def _qc_writer(
     """What writes the picture, or the page."""
     if options.qc.lower().endswith(".html"):
         return functools.partial(_write_page, options, result, seconds)
-    from mdvit_jax.registration import qc  # it brings matplotlib
+    from mdvit_jax.cli.review import qc  # it brings matplotlib
 
     names = (Path(path).name for path in (options.moving, options.fixed))
     # Bytes that are not UTF-8 have no letters.
@@ -170,8 +170,7 @@ def _qc_writer(
 def _write_page(options, result: Registration, seconds: float, path: Path) -> None:
     from mdvit_jax.cli.batch import results_csv
     from mdvit_jax.cli.batch.pairs_csv import Row
-    from mdvit_jax.cli.review import review_page
-    from mdvit_jax.registration import thumbnail
+    from mdvit_jax.cli.review import review_page, thumbnail
 
     fixed, moving = Path(options.fixed), Path(options.moving)
     row = Row(moving.name, fixed, moving, None, None, None)

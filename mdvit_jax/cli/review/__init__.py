@@ -1,1 +1,1 @@
-"""The page to look at all results of a batch, or one, and the ratings given there."""
+"""To look at results: a picture of one, the page of all of a batch, and ratings."""

@@ -21,8 +21,9 @@ from mdvit_jax.cli.review import review_page
 from mdvit_jax.cli.template import scan_groups
 from mdvit_jax.cli.template.scan_groups import ScanGroup
 from mdvit_jax.io import atomic, image, series
-from mdvit_jax.registration import group_template, quality, register
-from mdvit_jax.registration.group_template import GroupTemplate
+from mdvit_jax.registration import quality, register
+from mdvit_jax.templates import group_template
+from mdvit_jax.templates.group_template import GroupTemplate
 
 _DESCRIPTION = "template.json"
 

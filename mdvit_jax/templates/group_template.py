@@ -19,7 +19,7 @@ from mdvit_jax.io.image import Image
 from mdvit_jax.registration.foreground import segment_foreground
 from mdvit_jax.registration.quality import Quality
 from mdvit_jax.registration.register import register
-from mdvit_jax.registration.scan_average import Head, average_scans
+from mdvit_jax.templates.scan_average import Head, average_scans
 
 TOLERANCE = 0.05  # mm, how far a round may move points when it is the last
 _ROUNDS = 20

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from mdvit_jax.cli.review import thumbnail
 from mdvit_jax.plots import panels, planes
-from mdvit_jax.registration import levels, thumbnail
+from mdvit_jax.registration import levels
 from mdvit_jax.registration.registration_result import Registration
 
 _COLUMNS = ("Axial", "Coronal", "Sagittal, right of the middle")
