@@ -106,7 +106,11 @@ def register(
         )
         if contrast == "same":
             matrix = ntg_refinement.refine(pair, matrix, dof=dof)
-    if pair.outlines and not all(foreground.clean for foreground in foregrounds):
+    if (
+        refine
+        and pair.outlines
+        and not all(foreground.clean for foreground in foregrounds)
+    ):
         _log.info(
             "An image with no empty background is aligned by the whole head; strip the "
             "skulls (FreeSurfer's mri_synthstrip) to align the brains more exactly."
