@@ -8,6 +8,7 @@ registered to: it begins with the centres laid on each other, in the orientation
 headers. After Joshi et al. (2004), and Reuter et al. (2012) for scans of one person.
 """
 
+import itertools
 import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -119,7 +120,7 @@ def build_template(
     converged = False
     while not converged and len(rounds) < _ROUNDS:
         # An average that a scan is part of would hold it where it is.
-        others = [average.without(*pair) for pair in zip(heads, matrices, strict=True)]
+        others = itertools.starmap(average.without, zip(heads, matrices, strict=True))
         if not places:
             places = [
                 _find_place(*triple, dof)
@@ -161,6 +162,7 @@ class _Place(NamedTuple):
 def _find_place(others: Average, scan: Image, mask: Any, dof: str) -> _Place:
     average = others.image, others.grid.affine
     result = register(average, scan, dof=dof, moving_mask=mask)
+    assert result.alignment is not None  # as it was refined
     return _Place(result.alignment, result.quality)
 
 

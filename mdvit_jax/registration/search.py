@@ -29,8 +29,8 @@ _SMALL = 1e-3  # of a volume: rounding
 _ONE_SIZE = 0.02  # scales of two scans of one head differ by less
 _APART = 25.0  # degrees between two different answers
 _OUTLINE = {12: 1.0, 24: 1.0, 48: 1.0, 96: 0.4}  # weight; the interior is more exact
-# Between two people: weights of the outlines, steps, and the tolerance at 48³ in voxels.
-_PEOPLE_OUTLINE, _PEOPLE_STEPS = {48: 0.6, 96: 0.25}, {48: 40, 96: 5}
+# Between two people: outlines' weights, steps, and the tolerance at 48³ in voxels.
+_PEOPLE_OUTLINE, _PEOPLE_STEPS = {48: 0.6, 96: 0.25}, {48: 40, 96: 8}
 _PEOPLE_TOLERANCE = 0.002
 # Local correlation at 48³ above which two images show one person: in any contrast it is
 # 0.78 to 0.89, between two people up to 0.37, to a template up to 0.44.
@@ -166,9 +166,9 @@ def _refine_level_by_level(
     Outlines align two people better, but contrast and skull stripping move them: within
     one person the interior is more exact.
 
-    Between two people the answer is the optimum at 48³ voxels, corrected by a few
-    steps of Gauss-Newton. Finer details of two people differ: at 96³ there are several
-    optima up to 2 mm apart, and directions in which hardly anything changes. The few
+    Between two people the answer is the optimum at 48³ voxels, corrected by some
+    plain steps of Gauss-Newton. Finer details of two people differ: at 96³ there are several
+    optima up to 2 mm apart, and directions in which hardly anything changes. These
     steps go far where the details agree and hardly anywhere else (early stopping as
     regularisation), and bring starts together rather than apart.
     """
