@@ -166,10 +166,10 @@ def _refine_level_by_level(
     Outlines align two people better, but contrast and skull stripping move them: within
     one person the interior is more exact.
 
-    Between two people the answer is the optimum at 48³ voxels, corrected by some
-    plain steps of Gauss-Newton. Finer details of two people differ: at 96³ there are several
-    optima up to 2 mm apart, and directions in which hardly anything changes. These
-    steps go far where the details agree and hardly anywhere else (early stopping as
+    Between two people the answer is the optimum at 48³ voxels, corrected by some plain
+    steps of Gauss-Newton. Finer details of two people differ: at 96³ there are several
+    optima up to 2 mm apart, and directions in which hardly anything changes. Such steps
+    go far where the details agree and hardly anywhere else (early stopping as
     regularisation), and bring starts together rather than apart.
     """
     middle = fit(pair, 48, start, dof=dof)
