@@ -12,6 +12,8 @@ often the part runs in a step: no step is faster, and one that waits for somethi
 is slower.
 
 The body of a loop is counted once by the compiler; `loops` lists how often each runs.
+Bytes in fast memory count as well, and a kernel counts what it says of itself: that of
+attention says the arithmetic of its forward pass alone.
 """
 
 import argparse

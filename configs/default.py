@@ -102,8 +102,9 @@ def get_config() -> ml_collections.ConfigDict:
     model.linear_weights = "paper"
     # paper 3.1: no dropout.
     model.dropout = 0.0
-    # ours: "bfloat16" for the factors of matrix products.
-    model.compute_dtype = "float32"
+    # ours: of the factors of matrix products, "float32" or "bfloat16"; "auto" is bfloat16
+    # on TPUs and GPUs that multiply it, float32 elsewhere.
+    model.compute_dtype = "auto"
     # ours: compute each block again in the backward pass, to save memory.
     model.remat = False
     # ours: for imported PyTorch weights, which work in PyTorch's coordinates:

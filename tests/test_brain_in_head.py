@@ -12,7 +12,7 @@ from mdvit_jax import register
 from mdvit_jax.data import label_maps, scan_draw, synthesis
 from mdvit_jax.data.scan_settings import PLAIN
 from mdvit_jax.io import named_templates
-from mdvit_jax.registration import network_start, rotations
+from mdvit_jax.registration import network_start, rotations, search
 from mdvit_jax.registration.foreground import segment_foreground
 
 VOXEL = 3.0
@@ -69,6 +69,36 @@ def test_a_brain_on_a_whole_head(scans):
     result = register((whole, affine), (brain, truth @ affine), dof="affine")
     assert error(result.matrix, truth, brain, affine) < 0.3 * VOXEL
     assert result.quality.status == "ok", result.quality
+    assert not result.alignment.searched  # the network's place was enough
+    back = register((brain, truth @ affine), (whole, affine))
+    assert np.allclose(back.matrix @ result.matrix, np.eye(4), atol=1e-9)
+
+
+def test_two_heads_start_from_the_network(scans, monkeypatch):
+    """One of them with a cut neck; the centres are far apart."""
+    _, whole, affine = scans
+    truth = pose((14, -12, 9), (18, -25, 30))
+    cut = whole.copy()
+    cut[:, :, : whole.shape[2] // 3] = 0
+
+    def no_search(*arguments, search=True, **options):
+        assert not search
+        return align(*arguments, search=search, **options)
+
+    align = search.align
+    monkeypatch.setattr(search, "align", no_search)
+    result = register((whole, affine), (cut, truth @ affine))
+    assert error(result.matrix, truth, whole, affine) < 0.3 * VOXEL
+
+
+def test_the_network_alone_is_measured_around_the_brain(scans):
+    brain, whole, affine = scans
+    truth = pose((5, -4, 8), (14, -20, 30))
+    pair = (brain, affine), (whole, truth @ affine)
+    result = register(*pair, start="network", refine=False)
+    assert error(result.matrix, truth, brain, affine) < 15
+    assert not result.pair.outlines and result.alignment is None
+    assert result.after.correlation > result.before.correlation
 
 
 def test_a_wrong_start_is_no_ok(scans):

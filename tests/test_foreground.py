@@ -32,6 +32,23 @@ def on_grid(foreground: Foreground, matrix, shape):
     return inside
 
 
+@pytest.mark.parametrize("levels", [None, 255])
+def test_a_field_of_view_with_noise_is_no_brain(head, levels):
+    """Cut through the head, so that its border is as smooth as tissue."""
+    data, inside, matrix = head
+    random = np.random.default_rng(0)
+    noise = random.normal(0, 0.04, (2, *data.shape))
+    scan = np.hypot(np.where(inside, data, 0) + noise[0], noise[1])
+    scan = scan[:, :, scan.shape[2] // 3 : 2 * scan.shape[2] // 3]
+    if levels:
+        scan = np.round(scan / scan.max() * levels)
+    result = segment(np.pad(scan, 3), matrix)
+    assert not result.clean
+    within = inside[:, :, inside.shape[2] // 3 : 2 * inside.shape[2] // 3]
+    voxel = abs(np.linalg.det(matrix[:3, :3]))
+    assert result.volume < 1.3 * voxel * within.sum()
+
+
 @pytest.mark.parametrize("background", [0.0, -1000.0, 7.5, 1.0])
 @pytest.mark.parametrize("inverted", [False, True])
 def test_an_empty_background_of_any_value(head, background, inverted):

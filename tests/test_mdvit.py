@@ -10,6 +10,7 @@ from flax import traverse_util
 
 from configs import default
 from mdvit_jax import errors, geometry, losses, models
+from mdvit_jax.geometry import forms
 from mdvit_jax.models import torch_coordinates
 from oracle import images, layers
 
@@ -180,6 +181,23 @@ def test_bfloat16_is_close_and_its_results_are_float32():
     assert 0 < difference < 0.05 * np.abs(full.parameters).max() + 0.005
 
 
+@pytest.mark.parametrize(
+    ("platform", "dtype"),
+    [
+        ("cpu", "float32"),
+        ("tpu", "bfloat16"),
+        ("cuda", "bfloat16"),
+        ("other", "float32"),
+    ],
+)
+def test_factors_are_bfloat16_where_the_platform_multiplies_it(platform, dtype):
+    with forms.tracing_for(platform):
+        chosen = models.create(configuration(compute_dtype="auto")).module.config
+        assert chosen.compute_dtype == dtype
+        named = models.create(configuration(compute_dtype="float32")).module.config
+        assert named.compute_dtype == "float32"
+
+
 def objective(network, fixed, moving, **options):
     def value(params):
         warped = network.apply(params, fixed, moving, **options).warped
@@ -316,7 +334,7 @@ def test_torch_coordinates():
     ("changes", "says"),
     [
         ({"dilated_form": "channel"}, '"channel"; choose "channels", "tokens" or'),
-        ({"compute_dtype": "float16"}, '"float16"; choose "float32" or "bfloat16"'),
+        ({"compute_dtype": "float16"}, '"float16"; choose "auto", "float32" or'),
         ({"heads": 3}, "16 cannot be shared out among 3 heads"),
         ({"strides": (2, 4)}, "a number for each stage"),
         ({"strides": (2, 4, 4)}, "twice the one before"),

@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from benchmarks.registration import cases, contrasts, scans
+from benchmarks.registration import cases, contrasts, heads, scans
 from mdvit_jax.transforms import resample
 
 # Oblique, with two axes flipped and voxels of three sizes.
@@ -50,6 +50,18 @@ def test_the_error_of_a_shift_is_its_length(blob):
     shift[:3, 3] = [1, 2, -2]
     assert case.measure(truth) == 0
     assert case.measure(shift @ truth) == pytest.approx(3)
+
+
+def test_two_runs_agree_where_one_answer_follows_from_the_other(blob):
+    points = np.random.default_rng(5).normal(size=(50, 3)) * 60
+    truth = cases.small_affine(np.random.default_rng(6), points.mean(axis=0))
+    away = cases.small_affine(np.random.default_rng(7), np.zeros(3))
+    moved = heads._moved(blob.image, blob.image, away, points)
+    assert np.allclose(moved.second[1].affine, away @ AFFINE)
+    assert moved.measure(truth, away @ truth) == pytest.approx(0, abs=1e-9)
+    shift = np.eye(4)
+    shift[:3, 3] = [1, 2, -2]
+    assert moved.measure(shift @ truth, away @ truth) == pytest.approx(3)
 
 
 @pytest.mark.parametrize("contrast", contrasts.CONTRASTS)

@@ -97,6 +97,7 @@ def test_the_plan_has_the_requested_cases():
         "orientation": 12,
         "regions": 4 * 3,
         "template": 14,
+        "heads": 8 * 5 + 6,
         "speed": 3,
         "command": 1,
     }
@@ -108,7 +109,8 @@ def test_the_plan_resamples_what_is_not_timed(monkeypatch):
     monkeypatch.setattr(cases, "to_template", lambda scan: make_case())
     tasks = plan.tasks(plan.GROUPS, people=1, pairs=1, spacing=3.0)
     voxels = {t.group: t.voxels for t in tasks}
-    assert voxels.pop("command") == "own" and voxels.pop("speed") == "2 mm"
+    assert voxels.pop("command") == voxels.pop("heads") == "own"
+    assert voxels.pop("speed") == "2 mm"
     assert set(voxels.values()) == {"3 mm"}
     (case,) = [t.make() for t in tasks if t.group == "template"]
     assert case.fixed.data.shape == case.moving.data.shape == (2, 2, 2)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jax import test_util
 
 from mdvit_jax import geometry
-from mdvit_jax.geometry import warp
+from mdvit_jax.geometry import block_warp, warp
 from oracle import affine, images, resample
 
 SHAPE = images.SHAPE
@@ -195,9 +195,21 @@ def test_both_forms_have_the_same_gradient():
                 assert one == pytest.approx(np.asarray(other), abs=1e-9)
 
 
-@pytest.mark.parametrize("shape", [(9, 30, 13), (24, 17, 6)])
-def test_blocks_have_the_values_and_gradients_of_the_gathered_form(shape):
-    """For a batch, and also where one block touches more than one box."""
+@pytest.mark.parametrize(
+    ("shape", "fits"),
+    [
+        ((9, 30, 13), True),
+        ((9, 30, 13), False),
+        ((24, 17, 6), True),
+        ((3, 10, 140), True),
+    ],
+)
+def test_blocks_have_the_values_and_gradients_of_the_gathered_form(
+    shape, fits, monkeypatch
+):
+    """For a batch, where a block touches several boxes, and where volumes are large."""
+    if not fits:
+        monkeypatch.setattr(block_warp, "_FITS", 0)
     rng = np.random.default_rng(5)
     moving = jnp.asarray(rng.random((4, *shape)), jnp.float32)
     weights = jnp.asarray(rng.normal(size=moving.shape), jnp.float32)

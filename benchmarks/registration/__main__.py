@@ -57,10 +57,10 @@ def _parser() -> argparse.ArgumentParser:
         description="Compare methods of affine registration on scans of real people: "
         "how far off they are,\nhow well people overlap, how long it takes.",
         epilog=f"groups of cases:\n{groups}\n\n"
-        "The scans ds002748 and oasis1_malf are read from the folder MDVIT_DATA, "
-        "else in\n../shared/data beside the repository. Other programs need "
-        "pip install 'mdvit-jax[peers]'.\nTo compute a row again, delete its line "
-        "in results.jsonl.\n\nexample, a quick look at two methods:\n"
+        "The scans ds002748, oasis1_malf, synthseg_labels, lhdata and open_ms are read "
+        "from the\nfolder MDVIT_DATA, else in ../shared/data beside the repository. "
+        "Other\nprograms need pip install 'mdvit-jax[peers]'. To compute a row again, "
+        "delete its\nline in results.jsonl.\n\nexample, a quick look at two methods:\n"
         "  python -m benchmarks.registration --methods register ants "
         "--people 2 --pairs 2",
     )

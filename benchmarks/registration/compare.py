@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import tqdm
 
-from benchmarks.registration import cases, plan
+from benchmarks.registration import cases, heads, plan
 from mdvit_jax import errors, transforms
 from mdvit_jax.evaluation import methods
 from mdvit_jax.io import image as images
@@ -68,7 +68,7 @@ def align_pair(name: str, fixed: images.Image, moving: images.Image) -> np.ndarr
 
 
 def _run(
-    task: plan.Task, case: cases.Case, name: str, warm: set[str]
+    task: plan.Task, case: cases.Case | heads.TwoRuns, name: str, warm: set[str]
 ) -> dict[str, Any]:
     value, error, numbers = np.nan, "", ""
     start = time.perf_counter()
@@ -82,7 +82,10 @@ def _run(
                 start = time.perf_counter()
             matrix = align_pair(name, case.fixed, case.moving)
             seconds = time.perf_counter() - start
-        value = case.measure(matrix)
+        if isinstance(case, heads.TwoRuns):
+            value = case.measure(matrix, align_pair(name, *case.second))
+        else:
+            value = case.measure(matrix)
         numbers = " ".join(f"{number:.9g}" for number in np.ravel(matrix))
     except Exception as raised:  # whatever a method raises, the others go on
         seconds = time.perf_counter() - start
@@ -98,7 +101,9 @@ def _run(
     }
 
 
-def _run_command(name: str, case: cases.Case) -> tuple[np.ndarray, float]:
+def _run_command(
+    name: str, case: cases.Case | heads.TwoRuns
+) -> tuple[np.ndarray, float]:
     """The matrix from `command`, and the seconds from its start to its end."""
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{n}.nii.gz" for n in ("fixed", "moving")]

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
-from benchmarks.registration import cases, contrasts, damages, scans
+from benchmarks.registration import cases, contrasts, damages, heads, scans
 
 GROUPS = {
     "known-affine": "brains moved by an affine that is known, in five contrasts; mm",
@@ -13,11 +13,16 @@ GROUPS = {
     "orientation": "the same, rotated at random; mm",
     "regions": "pairs of people, three contrasts; mean Dice of 12 regions",
     "template": "brains to MNI152; Dice of the brain masks",
+    "heads": "whole heads, synthetic and real, to MNI152 and to heads; Dice and mm",
     "speed": "three pairs at 2 mm after a first run; seconds, and Dice as in regions",
     "command": "one pair at 1 mm, files to file, in a process of its own; seconds",
 }
 KEY = "group", "case", "contrast", "voxels"  # of a task, in the results
-_SPACING = {"speed": 2.0, "command": None}  # mm, whatever the option says
+_SPACING = {
+    "speed": 2.0,
+    "command": None,
+    "heads": None,
+}  # mm, whatever the option says
 
 
 class Task(NamedTuple):
@@ -35,7 +40,7 @@ class Task(NamedTuple):
     name: str
     contrast: str
     voxels: str
-    make: Callable[[], cases.Case]
+    make: Callable[[], cases.Case | heads.TwoRuns]
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -55,10 +60,11 @@ def tasks(
     Args:
         groups: keys of `GROUPS`.
         people: how many people of ds002748 are moved, at most 40 (at most 12 of them
-            in any orientation), and how many scans go to the template, at most 16.
+            in any orientation), how many scans go to the template, at most 16, and
+            how many synthetic heads, at most 8, and real ones, at most 6, there are.
         pairs: how many pairs, at most 238.
-        spacing: the images of all cases but those of speed and command are resampled
-            to cubic voxels of this size in mm; None: they are not resampled.
+        spacing: the images of all cases but heads, speed and command are resampled to
+            cubic voxels of this size in mm; None: they are not resampled.
     """
     result = []
 
@@ -102,6 +108,16 @@ def tasks(
             add("speed", name, "gamma 1", cases.labelled_pair, *pair, "gamma 1")
         if number < 1:
             add("command", name, "gamma 1", cases.labelled_pair, *pair, "gamma 1")
+    for number in heads.MAPS[:people]:
+        name = f"map {number}"
+        for contrast, stripped in (("to MNI152", False), ("stripped", True)):
+            add("heads", name, contrast, heads.to_template, number, stripped)
+        add("heads", name, "to a head", heads.to_a_head, number)
+        add("heads", name, "both ways", heads.both_ways, number)
+        add("heads", name, "turned", heads.turned, number)
+    for fixed, moving in heads.SESSIONS[:people]:
+        name = f"{fixed}, {moving}"
+        add("heads", name, "two starts", heads.two_starts, fixed, moving)
     for scan in scans.OASIS[:people]:
         add("template", scan, "gamma 1", cases.to_template, scan)
     return result

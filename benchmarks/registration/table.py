@@ -64,6 +64,11 @@ def _overlap(rows: pd.DataFrame) -> str:
     return f"{rows.value.where(rows.error == '', 0).mean():.3f}"
 
 
+def _median_and_lowest(rows: pd.DataFrame) -> str:
+    values = rows.value.where(rows.error == "", 0)
+    return f"{values.median():.3f} / {values.min():.3f}"
+
+
 def _overlaps(rows: pd.DataFrame) -> str:
     own, *others = (_overlap(rows[rows.contrast == gamma]) for gamma in GAMMAS)
     return f"{own} ({', '.join(others)})"
@@ -95,6 +100,27 @@ _QUESTIONS: Sequence[tuple[str, str, Sequence[str], Callable[[pd.DataFrame], str
     ),
     ("12-region Dice over pairs, γ 1 (0.5, 2)", "regions", GAMMAS, _overlaps),
     ("brain Dice to MNI152", "template", _ONE, _overlap),
+    (
+        "whole heads to MNI152, Dice of the brains, median / worst",
+        *("heads", ("to MNI152",), _median_and_lowest),
+    ),
+    ("the same heads, stripped", "heads", ("stripped",), _median_and_lowest),
+    (
+        "whole heads of one person, any contrasts, median / worst mm",
+        *("heads", ("to a head",), _median_and_worst),
+    ),
+    (
+        "whole heads to MNI152 and back, median / worst mm apart",
+        *("heads", ("both ways",), _median_and_worst),
+    ),
+    (
+        "whole heads to MNI152, turned at random, below 1 mm apart",
+        *("heads", ("turned",), _below_1_mm),
+    ),
+    (
+        "T1 to T2 or FLAIR of a session from two starts, median / worst mm apart",
+        *("heads", ("two starts",), _median_and_worst),
+    ),
     ("any orientation, error below 1 mm", "orientation", _ONE, _below_1_mm),
     ("seconds a pair at 2 mm, warm", "speed", _ONE, _seconds),
     ("seconds of a whole command, 1 mm", "command", _ONE, _seconds),

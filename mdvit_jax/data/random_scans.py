@@ -3,6 +3,7 @@
 A pair is made from a seed: the same one again from the same seed, on any machine.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -59,6 +60,7 @@ class Pair(NamedTuple):
         fixed, moving: the images, to be saved with nibabel or handed to `register`.
         fixed_to_moving: 4×4 float64, world RAS+ mm as the headers have it.
         exact: whether it is known; of two people it is that of their landmarks.
+        masks: of the brain, on the grids of the fixed and the moving image; 0 and 1.
         brain: [n, 3], points of the fixed brain in the fixed image's world, in mm, at
             which an affine may be compared with the truth.
         sources: of the fixed and of the moving file.
@@ -68,6 +70,7 @@ class Pair(NamedTuple):
     moving: nib.Nifti1Image
     fixed_to_moving: np.ndarray
     exact: bool
+    masks: tuple[nib.Nifti1Image, nib.Nifti1Image]
     brain: np.ndarray
     sources: tuple[Source, Source]
 
@@ -86,6 +89,7 @@ def random_pair(
     settings: Settings = ANY,
     two_people: float = 0.3,
     wrong_header: float = 0.0,
+    acquisitions: Sequence[str] = tuple(ACQUISITIONS),
 ) -> Pair:
     """Draw a pair: each scan of its own acquisition, contrast, field, and file.
 
@@ -95,6 +99,7 @@ def random_pair(
         settings: how often and how strongly; the grid becomes that of an acquisition.
         two_people: probability of two people in place of one.
         wrong_header: probability of each scan's header to be wrong.
+        acquisitions: of `ACQUISITIONS`, among which each scan has one.
     """
     random = np.random.default_rng(seed)
     person_key, *scan_keys = jax.random.split(jax.random.key(seed), 3)
@@ -102,9 +107,9 @@ def random_pair(
     first = int(random.integers(len(heads.labels)))
     second = first if same else int(random.integers(len(heads.labels)))
     people = [person_key, person_key if same else jax.random.fold_in(person_key, 1)]
-    scans, stored, sources = [], [], []
+    scans, stored, masks, sources = [], [], [], []
     for key, person, index in zip(scan_keys, people, (first, second), strict=True):
-        acquisition = str(random.choice(list(ACQUISITIONS)))
+        acquisition = str(random.choice(list(acquisitions)))
         shape, voxel, oversample = ACQUISITIONS[acquisition]
         # One program for each grid, however scans are drawn.
         grid = Settings(shape, voxel, oversample, settings.conformed)
@@ -116,6 +121,7 @@ def random_pair(
         storage = random_storage(random, wrong_header=wrong_header)
         scans.append(scan)
         stored.append(synthetic_files.store(scan, storage, voxel=voxel))
+        masks.append(synthetic_files.store_mask(scan, storage, voxel=voxel))
         sources.append(Source(index, acquisition, scan.draw, storage))
     affine = synthesis.known_affine if same else synthesis.landmark_affine
     fixed, moving = stored
@@ -126,6 +132,7 @@ def random_pair(
             np.asarray(affine(*scans)), fixed=fixed.to_world, moving=moving.to_world
         ),
         exact=same,
+        masks=(masks[0], masks[1]),
         brain=_brain_points(scans[0].mask, fixed.to_world),
         sources=(sources[0], sources[1]),
     )

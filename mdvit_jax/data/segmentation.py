@@ -11,17 +11,23 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
+from mdvit_jax.data import morphology
+
 _FEW = 0.01  # of the voxels; a background's one value is more frequent
 # Of the border of a sharp brain: how often it is darker than what lies two voxels
 # deeper (0.93 and more where it was interpolated), how many of its voxels are below a
 # hundredth of the tissue's brightness, and how alike neighbours are (noise: 0).
 _RAMP, _EMPTY, _RINGING, _SMOOTH = 0.93, 0.01, 0.15, 0.3
+# Share of its box that no brain fills, not even a slab (π/4), and noise in a field of
+# view does.
+_FILLED = 0.8
 _DARK = 0.05  # of the tissue's brightness; a noisy head is not cut below
 _FAINT = 0.005  # of the tissue's brightness; darker noise is none
 _CUT = 0.2  # of it: half of what a surface of fluid and cortex has, chosen on volumes
 _NOISE = 4.6  # times the first quartile of Rician noise: a voxel in 500 is brighter
 _NOISY = 0.5  # dark voxels for each bright one; within a brain they are fewer
 _SPECK = 0.05  # of the largest component; a smaller one does not belong to the object
+_MANY = 30_000  # values, whose ranks are those of all
 _PADDING = 3  # voxels; noise has no such cube of one value
 
 
@@ -72,11 +78,11 @@ def segment(data: np.ndarray, mask: np.ndarray | None = None) -> Segmentation:
         inside = contrast > max(min(cut, middle), 0)
         if not clean:
             # Noise that is brighter stands alone.
-            inside = ndimage.binary_opening(inside)
+            inside = morphology.remove_thin(inside)
             padding = _padding(contrast == 0)
     inside = _remove_specks(inside)
     if not sharp:
-        inside = ndimage.binary_fill_holes(inside)
+        inside = morphology.fill_holes(inside)
     return Segmentation(inside, clean, padding)
 
 
@@ -115,28 +121,35 @@ def _ends_in_a_jump(
     """
     if not inside.any():
         return False
-    (tight,) = ndimage.find_objects(inside.astype(np.uint8))
+    tight = morphology.bounding_box(inside)
     # With a voxel of background, where the volume does not end.
+    if inside[tight].mean() > _FILLED:
+        return False
     box = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in tight)
     inside, contrast = inside[box], contrast[box]
     if mask is not None:
         inside = inside | ~mask[box]
     rings = [inside]
     while len(rings) < 4:
-        rings.append(ndimage.binary_erosion(rings[-1], border_value=1))
+        rings.append(morphology.erode(rings[-1]))
     border, deeper = rings[0] & ~rings[1], rings[2] & ~rings[3]
     if mask is not None:
         border, deeper = border & mask[box], deeper & mask[box]
     pairs = border[:-1] & inside[1:]
-    neighbours = contrast[:-1][pairs], contrast[1:][pairs]
-    border, deeper = contrast[border], contrast[deeper]
+    neighbours = (_some(contrast[side][pairs]) for side in (slice(-1), slice(1, None)))
+    border, deeper = _some(contrast[border]), _some(contrast[deeper])
     if not border.size or not deeper.size:
         return bool(border.size)
     # How often a voxel of the border is darker than one two voxels deeper.
     darker = np.searchsorted(np.sort(border), deeper).mean() / border.size
     nearly_empty = np.mean(border < _EMPTY * tissue)
     alike = np.corrcoef([_ranks(values) for values in neighbours])[0, 1]
-    return darker < _RAMP and nearly_empty < _RINGING and alike > _SMOOTH
+    return bool(darker < _RAMP and nearly_empty < _RINGING and alike > _SMOOTH)
+
+
+def _some(values: np.ndarray) -> np.ndarray:
+    """Some thousands of many values."""
+    return values[:: max(1, values.size // _MANY)]
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
@@ -147,9 +160,13 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 
 def _padding(empty: np.ndarray) -> np.ndarray | None:
-    cube = np.ones((_PADDING,) * 3, bool)
-    padding = ndimage.binary_opening(empty, cube)
-    return padding if padding.any() else None
+    cube = (_PADDING,) * 3
+    if min(empty.shape) < _PADDING:
+        return None
+    cubes = ~morphology.any_in_window(~empty, cube)
+    if not cubes.any():
+        return None
+    return morphology.any_in_window(np.pad(cubes, _PADDING - 1), cube)
 
 
 def _remove_specks(mask: np.ndarray) -> np.ndarray:

@@ -71,13 +71,29 @@ def store(
         storage: how it is stored.
         voxel: the scan's voxel size in mm along x, y, z, that of its settings.
     """
-    shape = np.array(scan.image.shape)
+    return _store(*_values(scan), storage, voxel)
+
+
+def store_mask(
+    scan: Scan, storage: Storage, *, voxel: tuple[float, float, float]
+) -> nib.Nifti1Image:
+    """The file of a scan's mask of the brain, on the grid of that of its image."""
+    return _store(np.asarray(scan.mask, np.uint8), 0, storage, voxel).image
+
+
+def _store(
+    values: np.ndarray,
+    background: int,
+    storage: Storage,
+    voxel: tuple[float, float, float],
+) -> StoredScan:
+    shape = np.array(values.shape)
+    x, y, z = values.shape
     tilt = Rotation.from_euler("xyz", storage.tilt, degrees=True).as_matrix()
     to_world = np.eye(4)
     to_world[:3, :3] = tilt * voxel
     to_world[:3, 3] = storage.shift - to_world[:3, :3] @ ((shape - 1) / 2)
 
-    values, background = _values(scan)
     border = [(n, n) for n in storage.padding]
     values = np.pad(values, border, constant_values=background)
     padded = to_world.copy()
@@ -89,7 +105,6 @@ def store(
     stored_from_world = np.linalg.inv(image.affine)
     _write_header(image, storage.header)
     claimed = image.affine @ stored_from_world @ to_world
-    x, y, z = scan.image.shape
     return StoredScan(image, geometry.normalised_to_world((x, y, z), claimed))
 
 

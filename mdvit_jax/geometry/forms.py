@@ -8,6 +8,7 @@ side by side, forward and with their gradients.
 
 import contextlib
 from collections.abc import Callable, Collection, Iterator
+from typing import Any
 
 import jax
 from jax import Array
@@ -50,6 +51,17 @@ def fastest(operation: str) -> str:
     return forms.get(platform(), forms[""])
 
 
+def multiplies_bfloat16() -> bool:
+    """Whether products of bfloat16 matrices are what the platform is fastest at.
+
+    TPUs, GPUs of AMD, and of NVIDIA from compute capability 8.0 (Ampere) on. A few CPUs
+    have such instructions, too, but most emulate them.
+    """
+    if platform() == "cuda" and jax.default_backend() == "gpu":
+        return float(jax.devices()[0].compute_capability) >= 8.0
+    return platform() in ("cuda", "rocm", "tpu")
+
+
 def platform() -> str:
     """What programs are traced for: "cpu", "cuda", "rocm", "tpu" or another."""
     if _tracing_for:
@@ -70,7 +82,7 @@ def tracing_for(platform: str) -> Iterator[None]:
         _tracing_for.pop()
 
 
-def on_each_device(kernel: Callable[..., Array], *inputs: Array) -> Array:
+def on_each_device(kernel: Callable, *inputs: Array) -> Any:
     """Apply a kernel on every device to the whole of its inputs.
 
     The compiler cannot share a kernel out among the devices of a mesh axis, so each of

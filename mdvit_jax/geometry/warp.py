@@ -130,7 +130,7 @@ def _linear_jvp(in_blocks: bool, primals, tangents):
 _linear.defjvp(_linear_jvp, symbolic_zeros=True)
 
 
-def _in_blocks(moving: Array, matrix: Array, *, slopes: bool) -> Array:
+def _in_blocks(moving: Array, matrix: Array, *, slopes: bool) -> list[Array]:
     # Imported here: Pallas takes half a second, and TPUs alone need it.
     from mdvit_jax.geometry import block_warp
 

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from mdvit_jax import errors, geometry
 from mdvit_jax.models import dlir, initial_weights, keymorph, mdvit, msda, pasta
+from mdvit_jax.models.ops import dense
 
 Params = dict[str, Any]
 
@@ -21,7 +22,7 @@ _MODULES: dict[str, Any] = {
     "keymorph": keymorph.KeyMorph,
 }
 _HEADS = tuple(mdvit.HEADS)
-_COMPUTE_DTYPES = ("float32", "bfloat16")
+_COMPUTE_DTYPES = ("auto", "float32", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,6 +190,8 @@ def create(config: ConfigDict) -> Network:
             f"model.patches {model.patches} must be odd numbers, so that a patch has "
             "a voxel at its centre."
         )
+    dtype = dense.compute_dtype(model.compute_dtype)
+    model = FrozenConfigDict({**model, "compute_dtype": dtype})
     return Network(_MODULES[model.name](model))
 
 

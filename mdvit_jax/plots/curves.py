@@ -25,12 +25,12 @@ def training_curves(path: str | Path) -> Figure:
     Raises:
         UserError: the file cannot be read, or another line is not JSON.
     """
-    series = _read_series(Path(path), "loss", "validation_loss", "dsc", "dsc30")
+    series = read_series(Path(path), "loss", "validation_loss", "dsc", "dsc30")
     figure = panels.create_figure(11.0, 4.2)
     left, right = figure.subplots(1, 2)
     figure.subplots_adjust(0.07, 0.13, 0.98, 0.91, wspace=0.16)
-    _style_axis(left, "Loss")
-    _style_axis(right, "Validation overlap of brain masks")
+    style_axis(left, "Loss")
+    style_axis(right, "Validation overlap of brain masks")
     step, loss = series["loss"]
     smooth = max(1, len(loss) // 40)
     left.plot(
@@ -38,7 +38,7 @@ def training_curves(path: str | Path) -> Figure:
     )
     if smooth > 1:
         label = f"training, mean of {smooth} rows"
-        mean = _thin(*_running_mean(step, loss, smooth))
+        mean = _thin(*running_mean(step, loss, smooth))
         left.plot(*mean, color=panels.FIRST, lw=1.8, label=label)
     validation = (
         (left, "validation_loss", "validation", panels.SECOND),
@@ -64,7 +64,8 @@ def training_curves(path: str | Path) -> Figure:
     return figure
 
 
-def _style_axis(axis: Axes, title: str) -> None:
+def style_axis(axis: Axes, title: str) -> None:
+    """An empty plot over steps in the colours of the panels."""
     axis.set_facecolor(panels.PAPER)
     axis.set_title(title, color=panels.TEXT, fontsize=11, loc="left")
     axis.set_xlabel("step", color=panels.TEXT, fontsize=9)
@@ -95,7 +96,7 @@ def _read_rows(path: Path) -> Iterator[dict]:
         ) from error
 
 
-def _read_series(path: Path, *keys: str) -> dict[str, tuple[NDArray, NDArray]]:
+def read_series(path: Path, *keys: str) -> dict[str, tuple[NDArray, NDArray]]:
     """Key → its steps in order and its values, finite or not, [n] each.
 
     A long run has many rows: only these numbers are kept.
@@ -132,7 +133,7 @@ def _thin(step: NDArray, value: NDArray) -> tuple[NDArray, NDArray]:
     return step[kept], value[kept]
 
 
-def _running_mean(step: NDArray, value: NDArray, size: int) -> tuple[NDArray, NDArray]:
+def running_mean(step: NDArray, value: NDArray, size: int) -> tuple[NDArray, NDArray]:
     """The mean of each `size` neighbours, at their mean step."""
     kernel = np.full(size, 1 / size)
     return np.convolve(step, kernel, "valid"), np.convolve(value, kernel, "valid")

@@ -1,99 +1,122 @@
 """A brain alone on a whole head: the brain has to be found in the head.
 
 Neither the centres nor the outlines of the two say where it is. The trained network
-does, to about 10 mm, from each of the 24 orientations along the axes. Around its places
-the brain is compared with the head without outlines. The brain's object is widened, so
-that the dark ring of fluid and bone around a brain counts.
+does, to about 10 mm, if the two heads are turned to each other by no more than some
+30°. From its place on the brain is compared with the head without outlines. The brain's
+object is widened, so that the dark ring of fluid and bone around a brain counts.
 """
 
-from typing import Literal
+from collections.abc import Sequence
 
-import jax.numpy as jnp
 import numpy as np
 from scipy import ndimage
 
-from mdvit_jax.registration import (
-    levels,
-    network_start,
-    normal_equations,
-    rotations,
-    search,
-)
-from mdvit_jax.registration.foreground import Foreground
+from mdvit_jax.data import morphology
+from mdvit_jax.registration import levels, network_start, rotations, search
+from mdvit_jax.registration.foreground import Foreground, coarsen
 
+# Volume of a head, even of a cropped one, to that of its brain.
+_LARGER = 1.8
+_LARGEST = 2.5e6  # mm³ of a brain with a wide margin
 _RING = 6.0  # mm along the axes, 8 mm on average
 _CANDIDATES = 3  # places that are compared closely
 _BATCH = 12  # starts of one call, as many as `search.align` has
-_COARSE = 3.0  # mm; voxels that are fine enough for cubes of 48³
+_STEPS = 8  # at 24³, to choose among the orientations
+_MARGIN = 25.0  # mm kept of the head around a ball that holds the brain
+
+
+def is_likely(fixed: Foreground, moving: Foreground) -> bool:
+    """Whether one seems to show a brain alone, before an empty background, and one a
+    head.
+    """
+    brain, head = fixed, moving
+    if not _brain_is_first(fixed, moving):
+        brain, head = head, brain
+    if head.clean:  # both may be brains
+        return brain.clean and head.volume > _LARGER * brain.volume
+    # Of a dark head with noise little more than the brain is seen.
+    return brain.clean and brain.volume < _LARGEST
+
+
+def build_pair(
+    fixed: Foreground, moving: Foreground, fixed_to_moving: np.ndarray
+) -> levels.Pair:
+    """The brain and what of the head lies around it on cubes, without outlines.
+
+    Args:
+        fixed, moving: the brain is the one whose background has no noise, else the
+            smaller one.
+        fixed_to_moving: 4×4, world RAS+ mm, about where the brain is in the head.
+    """
+    if not _brain_is_first(fixed, moving):
+        return build_pair(moving, fixed, np.linalg.inv(fixed_to_moving)).swap()
+    brain = _widen(fixed)
+    pair = levels.build_pair(brain, _look_at(moving, brain, fixed_to_moving))
+    points = {}
+    for size, (brain_cube, head_cube) in pair.cubes.items():
+        # Only those voxels of the head take part that lie in or around the brain.
+        head_to_brain = np.linalg.inv(np.vstack([
+            pair.to_voxels(fixed_to_moving, size), [0, 0, 0, 1]
+        ]))  # fmt: skip
+        there = _points_around(head_cube, brain_cube, head_to_brain)
+        points[size] = pair.points[size][0], there
+    return pair._replace(points=points, outlines=False)
 
 
 def align(
-    pair: levels.Pair,
-    start: np.ndarray | None = None,
+    fixed: Foreground,
+    moving: Foreground,
+    start: np.ndarray | None,
     *,
     dof: str = "affine",
     seed: int = 0,
 ) -> tuple[levels.Pair, search.Alignment]:
-    """Find the brain that one foreground shows in the head that the other one does.
-
-    The brain is the one whose background has no noise, else the smaller one.
+    """Find a brain in a head; which is which, is as in `build_pair`.
 
     Args:
-        pair: the foregrounds.
-        start: 4×4 fixed → moving, world RAS+ mm; None: those of the network.
+        fixed, moving: the foregrounds.
+        start: 4×4 fixed → moving, world RAS+ mm, a few centimetres off at most; None:
+            the network looks from all sides.
         dof: "rigid", "similarity" or "affine".
         seed: seed of the starts drawn around the best place.
 
     Returns:
         The cubes around the brain, and the result on them.
     """
-    fixed, moving = pair.fixed, pair.moving
-    if fixed.clean == moving.clean:
-        brain_is_fixed = fixed.volume < moving.volume
-    else:
-        brain_is_fixed = fixed.clean
-
-    def in_order(brain, head):
-        return (brain, head) if brain_is_fixed else (head, brain)
-
-    def to_head(matrix):
-        return matrix if brain_is_fixed else np.linalg.inv(matrix)
-
-    brain, head = in_order(fixed, moving)
+    if not _brain_is_first(fixed, moving):
+        # One order whichever is called fixed: both answers are exact inverses.
+        start = None if start is None else np.linalg.inv(start)
+        pair, result = align(moving, fixed, start, dof=dof, seed=seed)
+        return pair.swap(), result._replace(matrix=np.linalg.inv(result.matrix))
+    brain, head = coarsen(fixed), coarsen(moving)
     if start is None:
-        places = network_start.estimate(brain, head, rotations.axis_turns())
+        places = [*network_start.estimate(brain, head, rotations.axis_turns())]
     else:
-        places = to_head(start)[None]
-    place = _find(brain, head, places, dof)
-    brain = _widen(brain)
-    matrix = to_head(place)
-    around = in_order(brain, _look_at(head, brain, place))
-    inner = _only_near_the_brain(
-        levels.build_pair(*around, outlines=False), matrix, brain_is_fixed
-    )
-    return inner, search.align(inner, matrix, dof=dof, search=False, seed=seed)
+        places = [start]
+    free = "affine" if dof == "affine" else "similarity"
+    place = _find(_widen(brain), head, places, free)
+    pair = build_pair(fixed, moving, place)
+    return pair, search.align(pair, place, dof=dof, search=False, seed=seed)
+
+
+def _brain_is_first(one: Foreground, other: Foreground) -> bool:
+    if one.clean == other.clean:
+        return one.volume < other.volume
+    return one.clean
 
 
 def _find(
-    brain: Foreground, head: Foreground, places: np.ndarray, dof: str
+    brain: Foreground, head: Foreground, places: Sequence[np.ndarray], dof: str
 ) -> np.ndarray:
     """The best of several places of the brain in the head, 4×4, refined at 48³."""
-    dof = "affine" if dof == "affine" else "similarity"
     if dof == "similarity":
-        places = np.stack([_nearest_similarity(matrix) for matrix in places])
-    brain, head = _widen(_coarser(brain)), _coarser(head)
-    pair = levels.build_pair(brain, head, outlines=False)
-    starts = np.stack([pair.to_voxels(matrix, 24) for matrix in places])
-    fits = [
-        search.fit(pair, 24, starts[first : first + _BATCH], dof=dof)
-        for first in range(0, len(starts), _BATCH)
-    ]
-    answers = np.concatenate([fit.matrix for fit in fits])
-    scores = np.concatenate([search.rate(fit) for fit in fits])
+        places = [_nearest_similarity(matrix) for matrix in places]
+    if len(places) > 1:
+        places = _best_places(brain, head, places, dof)
     results = []
-    for index in _best_places(answers, scores, brain.radius / (4 * pair.voxel)):
-        place = pair.to_world(answers[index], 24)
-        near = levels.build_pair(brain, _look_at(head, brain, place), outlines=False)
+    for place in places:
+        near = levels.build_pair(brain, _look_at(head, brain, place))
+        near = near._replace(outlines=False)
         matrix = near.to_voxels(place, 24)
         matrix = search.fit(near, 24, matrix, dof=dof).matrix
         fit = search.fit(near, 48, search.finer(matrix), dof=dof)
@@ -101,41 +124,50 @@ def _find(
     return max(results, key=lambda result: result[0])[1]
 
 
-def _best_places(answers: np.ndarray, scores: np.ndarray, radius: float) -> list[int]:
-    """Indices of the best answers, each a voxel or more away from better ones."""
+def _best_places(
+    brain: Foreground, head: Foreground, places: Sequence[np.ndarray], dof: str
+) -> list[np.ndarray]:
+    """The places that fit best at 24³, each a voxel or more away from better ones."""
+    pair = levels.build_pair(brain, head)._replace(outlines=False)
+    starts = np.stack([pair.to_voxels(matrix, 24) for matrix in places])
+    fits = [
+        search.fit(pair, 24, starts[first : first + _BATCH], dof=dof, steps=_STEPS)
+        for first in range(0, len(starts), _BATCH)
+    ]
+    answers = np.concatenate([fit.matrix for fit in fits])
+    scores = np.concatenate([search.rate(fit) for fit in fits])
+    radius = brain.radius / (4 * pair.voxel)
     kept: list[int] = []
     for index in np.argsort(-scores, kind="stable"):
         others = [search.distance(answers[index], answers[k], radius) for k in kept]
         if min(others, default=np.inf) > 1:
             kept.append(int(index))
-    return kept[:_CANDIDATES]
+    return [pair.to_world(answers[index], 24) for index in kept[:_CANDIDATES]]
 
 
 def _look_at(head: Foreground, brain: Foreground, place: np.ndarray) -> Foreground:
-    """The head with cubes around where the brain is."""
-    return head._replace(centre=place[:3] @ [*brain.centre, 1], radius=brain.radius)
-
-
-def _only_near_the_brain(
-    pair: levels.Pair, fixed_to_moving: np.ndarray, brain_is_fixed: bool
-) -> levels.Pair:
-    """Let only those voxels of the head take part that lie in or around the brain."""
-    points = {}
-    for size, (fixed, moving) in pair.cubes.items():
-        matrix = pair.to_voxels(fixed_to_moving, size)
-        there, back = pair.points[size]
-        if brain_is_fixed:
-            inverse = normal_equations.invert(jnp.asarray(matrix))
-            back = _points_around(moving, fixed, np.asarray(inverse))
-        else:
-            there = _points_around(fixed, moving, matrix)
-        points[size] = there, back
-    return pair._replace(points=points)
+    """The part of the head around where the brain is, with the brain's radius."""
+    centre = place[:3] @ [*brain.centre, 1]
+    head = head._replace(centre=centre, radius=brain.radius)
+    # Less to resample: the voxels about a cube of the world.
+    to_voxels = np.linalg.inv(head.affine)
+    middle = to_voxels[:3] @ [*centre, 1]
+    reach = np.abs(to_voxels[:3, :3]).sum(1) * (brain.radius + _MARGIN)
+    low = np.clip(np.floor(middle - reach), 0, None).astype(int)
+    high = np.clip(np.ceil(middle + reach), 0, None).astype(int)
+    box = tuple(map(slice, low, high))
+    if not head.inside[box].any():
+        return head
+    affine = head.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ low
+    image, inside, weight = head.image[box], head.inside[box], head.weight[box]
+    return head._replace(image=image, inside=inside, weight=weight, affine=affine)
 
 
 def _points_around(head, brain, head_to_brain: np.ndarray) -> np.ndarray:
+    """Points of a head's cube in or around the brain, under a 4×4 in voxels."""
     middle = (len(brain.inside) - 1) / 2
-    linear, shift = head_to_brain[:, :3], head_to_brain[:, 3]
+    linear, shift = head_to_brain[:3, :3], head_to_brain[:3, 3]
     offset = shift + middle - linear @ np.full(3, middle)
     inside = ndimage.affine_transform(brain.inside, linear, offset, order=1)
     return levels.choose_points(head._replace(inside=inside))
@@ -146,7 +178,7 @@ def _widen(brain: Foreground) -> Foreground:
     steps = np.linalg.norm(brain.affine[:3, :3], axis=0)
     reach = np.maximum(np.rint(_RING / steps), 1).astype(int)
     border = [(r, r) for r in reach]
-    inside = ndimage.maximum_filter(np.pad(brain.inside, border), 2 * reach + 1)
+    inside = morphology.dilate(np.pad(brain.inside, border), reach)
     affine = brain.affine.copy()
     affine[:3, 3] -= affine[:3, :3] @ reach
     # A row more, as weights go on beyond the outermost voxels.
@@ -159,30 +191,6 @@ def _widen(brain: Foreground) -> Foreground:
         weight=np.pad(weight, row),
         affine=affine,
         radius=brain.radius + _RING,
-    )
-
-
-def _coarser(foreground: Foreground) -> Foreground:
-    """The foreground in larger voxels, means of whole cubes of its own."""
-    steps = np.linalg.norm(foreground.affine[:3, :3], axis=0)
-    factor = np.maximum(np.floor(_COARSE / steps), 1).astype(int)
-    padding = [(0, -n % f) for n, f in zip(foreground.image.shape, factor, strict=True)]
-
-    def mean(volume: np.ndarray, mode: Literal["constant", "edge"]) -> np.ndarray:
-        padded = np.pad(volume.astype(np.float32), padding, mode=mode)
-        for axis, f in enumerate(factor):
-            shape = padded.shape
-            split = (*shape[:axis], shape[axis] // f, f, *shape[axis + 1 :])
-            padded = padded.reshape(split).mean(axis + 1)
-        return padded
-
-    affine = foreground.affine @ np.diag([*factor, 1.0])
-    affine[:3, 3] += foreground.affine[:3, :3] @ ((factor - 1) / 2)
-    return foreground._replace(
-        image=mean(foreground.image, "constant"),
-        inside=mean(foreground.inside, "constant") >= 0.5,
-        weight=mean(foreground.weight, "edge"),
-        affine=affine,
     )
 
 

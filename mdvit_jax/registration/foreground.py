@@ -1,21 +1,22 @@
 """An image → its foreground: the head or brain that is to be aligned."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import nibabel as nib
 import numpy as np
-from scipy import ndimage
 
 from mdvit_jax import errors
-from mdvit_jax.data import segmentation
+from mdvit_jax.data import morphology, segmentation
 
 # Voxels along an axis, and their size in mm, of which the finest cube shows no more.
 _ENOUGH, _FINE = 192, 1.0
+_COARSE = 3.0  # mm; voxels that are fine enough for cubes of 48³
 _MARGIN = 2  # voxels of the file kept around the foreground, where there are any
 _SKULL = 5.0  # mm; bone is as dark as air, and what is twice as thin is closed
 # Share of a mask's voxels inside the object. Above it the mask is taken to follow the
 # object, as a mask of the brain does and a mask of all but a lesion does not.
 _DRAWN = 0.7
+_WIDE = 0.4  # of the largest plane; of a head the outermost 10 mm are smaller
 _FEWEST = 64  # voxels
 _THINNEST = 4  # voxels
 
@@ -90,11 +91,13 @@ def segment_foreground(
     if padding is not None:
         weight *= ~padding
     _end_at_faces(weight, inside)
+    if clean:
+        _end_at_cuts(weight, inside)
     if np.count_nonzero(counted) < _FEWEST:
         raise errors.UserError(
             f"{name} shows no object in front of its background; look at the image."
         )
-    tight = ndimage.find_objects(counted.astype(np.uint8))[0]
+    tight = morphology.bounding_box(counted)
     sides = [part.stop - part.start for part in tight]
     if min(sides) < _THINNEST:
         raise errors.UserError(
@@ -117,6 +120,30 @@ def segment_foreground(
     centre = affine[:3, :3] @ points.mean(0) + affine[:3, 3]
     radius = _radius(counted, affine, centre)
     return Foreground(image, inside, weight, affine, centre, radius, clean, name)
+
+
+def coarsen(foreground: Foreground) -> Foreground:
+    """The foreground in voxels of up to 3 mm, means of whole cubes of its own."""
+    steps = np.linalg.norm(foreground.affine[:3, :3], axis=0)
+    factor = np.maximum(np.floor(_COARSE / steps), 1).astype(int)
+    padding = [(0, -n % f) for n, f in zip(foreground.image.shape, factor, strict=True)]
+
+    def mean(volume: np.ndarray, mode: Literal["constant", "edge"]) -> np.ndarray:
+        padded = np.pad(volume.astype(np.float32), padding, mode=mode)
+        for axis, f in enumerate(factor):
+            shape = padded.shape
+            split = (*shape[:axis], shape[axis] // f, f, *shape[axis + 1 :])
+            padded = padded.reshape(split).mean(axis + 1)
+        return padded
+
+    affine = foreground.affine @ np.diag([*factor, 1.0])
+    affine[:3, 3] += foreground.affine[:3, :3] @ ((factor - 1) / 2)
+    return foreground._replace(
+        image=mean(foreground.image, "constant"),
+        inside=mean(foreground.inside, "constant") >= 0.5,
+        weight=mean(foreground.weight, "edge"),
+        affine=affine,
+    )
 
 
 def _segment(data: np.ndarray, mask: np.ndarray | None) -> segmentation.Segmentation:
@@ -169,11 +196,7 @@ def _average_blocks(
 def _close(inside: np.ndarray, voxel_sizes: np.ndarray) -> np.ndarray:
     """Close a head over its skull, and fill what is then enclosed."""
     reach = np.maximum(np.rint(_SKULL / voxel_sizes), 1).astype(int)
-    padded = np.pad(inside, [(r, r) for r in reach])
-    for filtered in (ndimage.maximum_filter, ndimage.minimum_filter):
-        padded = filtered(padded, size=tuple(2 * reach + 1))
-    closed = padded[tuple(slice(r, -r) for r in reach)]
-    return ndimage.binary_fill_holes(closed)
+    return morphology.fill_holes(morphology.close(inside, reach))
 
 
 def _end_at_faces(weight: np.ndarray, inside: np.ndarray) -> None:
@@ -182,6 +205,21 @@ def _end_at_faces(weight: np.ndarray, inside: np.ndarray) -> None:
         for end in (0, -1):
             face = (slice(None),) * axis + (end,)
             weight[face] *= ~inside[face]
+
+
+def _end_at_cuts(weight: np.ndarray, inside: np.ndarray) -> None:
+    """Set the weight to 0, in place, from where the foreground ends in a wide plane.
+
+    So ends a slab, or a field of view within a volume filled up with background.
+    """
+    for axis, side in enumerate(morphology.bounding_box(inside)):
+        areas = np.count_nonzero(inside, tuple({0, 1, 2} - {axis}))
+        slices = np.moveaxis(weight, axis, 0)
+        wide = areas > _WIDE * areas.max(initial=0)
+        if wide[side][:1].any():
+            slices[: side.start + 1] = 0
+        if wide[side][-1:].any():
+            slices[side.stop - 1 :] = 0
 
 
 def _radius(inside: np.ndarray, affine: np.ndarray, centre: np.ndarray) -> float:

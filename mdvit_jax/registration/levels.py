@@ -12,6 +12,7 @@ import numpy as np
 from scipy import ndimage, sparse
 
 from mdvit_jax import errors
+from mdvit_jax.data import morphology
 from mdvit_jax.registration import sampling
 from mdvit_jax.registration.foreground import Foreground
 from mdvit_jax.registration.normalisation import Level
@@ -54,12 +55,6 @@ class Pair(NamedTuple):
             points={size: both[::-1] for size, both in self.points.items()},
         )
 
-    def centres_together(self) -> np.ndarray:
-        """4×4 in world mm that shifts the fixed centre to the moving one."""
-        shift = np.eye(4)
-        shift[:3, 3] = self.moving.centre - self.fixed.centre
-        return shift
-
     def to_voxels(self, fixed_to_moving: np.ndarray, size: int) -> np.ndarray:
         """4×4 in world mm → [3, 4] between cubes, in voxels from their centres."""
         linear = fixed_to_moving[:3, :3]
@@ -78,12 +73,18 @@ class Pair(NamedTuple):
         return result
 
 
-def build_pair(fixed: Foreground, moving: Foreground, *, outlines: bool = True) -> Pair:
+def centres_together(fixed: Foreground, moving: Foreground) -> np.ndarray:
+    """4×4 in world mm that shifts the fixed centre to the moving one."""
+    shift = np.eye(4)
+    shift[:3, 3] = moving.centre - fixed.centre
+    return shift
+
+
+def build_pair(fixed: Foreground, moving: Foreground) -> Pair:
     """Resample two foregrounds to cubes that hold them in any orientation.
 
     Args:
         fixed, moving: the foregrounds; a cube reaches as far as the larger radius.
-        outlines: see `Pair`.
 
     Raises:
         UserError: one is many times as large as the other, or thinner than a voxel of
@@ -113,7 +114,7 @@ def build_pair(fixed: Foreground, moving: Foreground, *, outlines: bool = True) 
         size: (choose_points(fixed_cube), choose_points(moving_cube))
         for size, (fixed_cube, moving_cube) in cubes.items()
     }
-    return Pair(fixed, moving, voxel, cubes, points, outlines)
+    return Pair(fixed, moving, voxel, cubes, points, outlines=True)
 
 
 def resample_volume(
@@ -160,7 +161,7 @@ def choose_points(level: Level) -> np.ndarray:
     sums over a Gaussian neighbourhood. A foreground of more voxels, such as a head that
     fills its cube, is thinned evenly.
     """
-    near = ndimage.maximum_filter(level.inside > 0.01, size=2 * sampling.REACH + 1)
+    near = morphology.dilate(level.inside > 0.01, (sampling.REACH,) * 3)
     near &= level.weight > 0
     if len(near) == sampling.SPARSE:
         odd = [index % 2 for index in np.ogrid[tuple(map(slice, near.shape))]]
@@ -231,5 +232,5 @@ def _halve(volume: np.ndarray) -> np.ndarray:
 def _thickness(foreground: Foreground) -> float:
     """Extent of the foreground along the file's axis where it is thinnest, in mm."""
     steps = np.linalg.norm(foreground.affine[:3, :3], axis=0)
-    (box,) = ndimage.find_objects(foreground.inside.astype(np.uint8))
+    box = morphology.bounding_box(foreground.inside)
     return float(min(s * (b.stop - b.start) for s, b in zip(steps, box, strict=True)))

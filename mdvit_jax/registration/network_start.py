@@ -12,7 +12,21 @@ import numpy as np
 
 from mdvit_jax import errors, geometry
 from mdvit_jax.registration import levels
-from mdvit_jax.registration.foreground import Foreground
+from mdvit_jax.registration.foreground import Foreground, coarsen
+
+
+def from_headers(fixed: Foreground, moving: Foreground) -> np.ndarray:
+    """Estimate the matrix fixed → moving from the orientation of the headers.
+
+    Returns:
+        4×4, world RAS+ mm; its inverse if the two foregrounds are exchanged.
+
+    Raises:
+        UserError: the libraries of the network are not installed.
+    """
+    if moving.radius > fixed.radius:
+        return np.linalg.inv(from_headers(moving, fixed))
+    return estimate(fixed, moving, [np.eye(3)])[0]
 
 
 def estimate(
@@ -33,7 +47,7 @@ def estimate(
     """
     align, size, voxel = _network()
     (still, fixed_place), (moved, moving_place) = (
-        _volume(image, size, voxel) for image in (fixed, moving)
+        _volume(coarsen(image), size, voxel) for image in (fixed, moving)
     )
     result = []
     for turn in turns:

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mdvit_jax.plots import panels, planes
-from mdvit_jax.registration import thumbnail
+from mdvit_jax.registration import levels, thumbnail
 from mdvit_jax.registration.registration_result import Registration
 
 _COLUMNS = ("Axial", "Coronal", "Sagittal, right of the middle")
@@ -31,7 +31,7 @@ def figure(result: Registration, *, title: str) -> Figure:
     box = thumbnail.frame(result.pair.fixed)
     before, name = np.eye(4), "Before"
     if result.before.overlap < _MEETING:
-        before = result.pair.centres_together()
+        before = levels.centres_together(result.pair.fixed, result.pair.moving)
         name = "Centres laid together\n(headers: far apart)"
     x, y, z = box.high - box.low
     drawn, axes = panels.panel_grid(

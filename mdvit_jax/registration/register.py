@@ -21,11 +21,18 @@ from mdvit_jax.registration import (
     search,
     similarity_metrics,
 )
-from mdvit_jax.registration.foreground import Foreground, segment_foreground
+from mdvit_jax.registration.foreground import (
+    Foreground,
+    coarsen,
+    segment_foreground,
+)
 from mdvit_jax.registration.registration_result import Registration
 
+# Local correlation of heads in their places; and where most of the starts agree.
+_ALIKE, _ALIKE_IF_AGREED, _AGREE = 0.4, 0.3, 0.6
 _FITS = 0.0  # score of two objects of one kind; a brain on a head has less than -0.1
 _log = logging.getLogger(__name__)
+_Result = tuple[levels.Pair, search.Alignment]
 
 
 def register(
@@ -91,12 +98,18 @@ def register(
         names = "the fixed image", "the moving image"
         both = list(threads.map(coerce.to_image, (fixed, moving), names))
         masks, forced = (fixed_mask, moving_mask), (force, force)
-        foregrounds = list(threads.map(_segment, both, masks, names, forced))
-    pair = levels.build_pair(*foregrounds)
+        one, other = threads.map(_segment, both, masks, names, forced)
     orientations = isinstance(start, str) and start in ("com", "network")
-    matrix, alignment = _start(start, pair, both), None
-    if refine:
-        pair, alignment = _align(pair, matrix, dof, orientations, seed)
+    matrix, alignment = _start(start, one, other, both), None
+    if not refine:
+        # Measured on coarse cubes, for which coarse voxels are enough.
+        one, other = coarsen(one), coarsen(other)
+        if brain_in_head.is_likely(one, other):
+            pair = brain_in_head.build_pair(one, other, matrix)
+        else:
+            pair = levels.build_pair(one, other)
+    else:
+        pair, alignment = _align(one, other, matrix, dof, orientations, seed)
         matrix = alignment.matrix
         _log.debug(
             "Aligned: %.0f %% of the starts agree, %s, score %.2f.",
@@ -106,11 +119,7 @@ def register(
         )
         if contrast == "same":
             matrix = ntg_refinement.refine(pair, matrix, dof=dof)
-    if (
-        refine
-        and pair.outlines
-        and not all(foreground.clean for foreground in foregrounds)
-    ):
+    if refine and pair.outlines and not (one.clean and other.clean):
         _log.info(
             "An image with no empty background is aligned by the whole head; strip the "
             "skulls (FreeSurfer's mri_synthstrip) to align the brains more exactly."
@@ -130,24 +139,63 @@ def register(
 
 
 def _align(
-    pair: levels.Pair, start: np.ndarray, dof: str, orientations: bool, seed: int
-) -> tuple[levels.Pair, search.Alignment]:
-    """Align two foregrounds, or the one within the other where that fits better."""
-    alignment = search.align(pair, start, dof=dof, search=orientations, seed=seed)
-    if alignment.score > _FITS:
-        return pair, alignment
+    fixed: Foreground,
+    moving: Foreground,
+    start: np.ndarray,
+    dof: str,
+    orientations: bool,
+    seed: int,
+) -> _Result:
+    """Align two foregrounds, or the one within the other where that fits better.
+
+    Where one of them is a head, the network's place comes first. What fits there needs
+    no search; otherwise the better one is taken of what the search and a look for a
+    brain in a head from all sides bring.
+    """
+    options: dict[str, Any] = {"dof": dof, "seed": seed}
+    within = brain_in_head.is_likely(fixed, moving)
+    place = None if orientations else start
+    if orientations and (within or not (fixed.clean and moving.clean)):
+        place = _network_place(fixed, moving)
+    results: list[_Result] = []
+    if within and place is not None:
+        results.append(brain_in_head.align(fixed, moving, place, **options))
+        if _is_settled(*results[0]):
+            return results[0]
+    pair = levels.build_pair(fixed, moving)
+    if not within and orientations and place is not None:
+        results.append((pair, search.align(pair, place, search=False, **options)))
+        if _is_settled(*results[0]):
+            return results[0]
+    alignment = search.align(pair, start, search=orientations, **options)
+    results.append((pair, alignment))
+    if alignment.score <= _FITS:
+        try:
+            place = None if orientations else start
+            results.append(brain_in_head.align(fixed, moving, place, **options))
+        except errors.UserError as error:  # no network
+            _log.warning("No brain was looked for in a head: %s", error)
+    if len(results) == 1:
+        return results[0]
+    return max(results, key=lambda result: _likeness(*result))
+
+
+def _network_place(fixed: Foreground, moving: Foreground) -> np.ndarray | None:
     try:
-        inner, within = brain_in_head.align(
-            pair, None if orientations else start, dof=dof, seed=seed
-        )
-    except errors.UserError as error:  # no network: the answer so far, and its verdict
-        _log.warning("No brain was looked for in a head: %s", error)
-        return pair, alignment
-    likeness = [
-        similarity_metrics.measure(cubes, answer.matrix).correlation
-        for cubes, answer in ((pair, alignment), (inner, within))
-    ]
-    return (inner, within) if likeness[1] > likeness[0] else (pair, alignment)
+        return network_start.from_headers(fixed, moving)
+    except errors.UserError:  # a warning comes where nothing else helps
+        return None
+
+
+def _is_settled(pair: levels.Pair, alignment: search.Alignment) -> bool:
+    """Whether a result is so good that no other one needs to be looked for."""
+    likeness = _likeness(pair, alignment)
+    agree = alignment.restart_agreement > _AGREE
+    return likeness >= _ALIKE or (likeness >= _ALIKE_IF_AGREED and agree)
+
+
+def _likeness(pair: levels.Pair, alignment: search.Alignment) -> float:
+    return similarity_metrics.measure(pair, alignment.matrix).correlation
 
 
 def _segment(image: Image, mask, name: str, force: bool) -> Foreground:
@@ -180,16 +228,16 @@ def _refuse_labels(image: Image, name: str) -> None:
         )
 
 
-def _start(start, pair: levels.Pair, both) -> np.ndarray:
+def _start(start, one: Foreground, other: Foreground, both) -> np.ndarray:
     """4×4 fixed → moving, world RAS+ mm."""
     if isinstance(start, np.ndarray):
         return _sound(np.asarray(start, np.float64), "the matrix given as start")
     if str(start) == "identity":
         return np.eye(4)
     if str(start) == "com":
-        return pair.centres_together()
+        return levels.centres_together(one, other)
     if str(start) == "network":
-        return network_start.estimate(pair.fixed, pair.moving, [np.eye(3)])[0]
+        return network_start.from_headers(one, other)
     if not Path(start).is_file():
         raise errors.UserError(
             f"start is {start}, which is no file; give com, identity, network or a "

@@ -72,7 +72,7 @@ def _fits_cudnn(query: Array) -> bool:
         return False
     if forms.platform() != "cuda" or jax.default_backend() != "gpu":
         return False
-    return float(jax.devices()[0].compute_capability) >= 8.0
+    return forms.multiplies_bfloat16()
 
 
 def _by_jax(query: Array, key: Array, value: Array, implementation) -> Array:

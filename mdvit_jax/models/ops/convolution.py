@@ -254,18 +254,18 @@ def strided(
         )
     before, after = -(-half // stride), half // stride
     window = before + after + 1
-    padded = jnp.pad(
-        features, [(0, 0), *[(before * stride, after * stride)] * 3, (0, 0)]
-    )
     front = before * stride - half
     back = window * stride - kernel.shape[0] - front
     kernel = jnp.pad(kernel, [*[(front, back)] * 3, (0, 0), (0, 0)])
-    x, y, z = (size // stride + before + after for size in sizes)
-    blocks = padded.reshape(batch, x, stride, y, stride, z, stride, channels)
-    blocks = blocks.transpose(0, 1, 3, 5, 2, 4, 6, 7).reshape(batch, x, y, z, -1)
+    x, y, z = (size // stride for size in sizes)
+    # z, the innermost axis, is divided last, after a transpose of whole rows.
+    rows = features.reshape(batch, x, stride, y, stride, z * stride, channels)
+    rows = rows.transpose(0, 1, 3, 6, 2, 4, 5).reshape(batch, x, y, -1, z * stride)
+    blocks = rows.swapaxes(-1, -2).reshape(batch, x, y, z, -1)
     taps = kernel.reshape(*(window, stride) * 3, channels, -1)
-    taps = taps.transpose(0, 2, 4, 1, 3, 5, 6, 7)
+    taps = taps.transpose(0, 2, 4, 5, 6, 1, 3, 7)
     taps = taps.reshape(window, window, window, -1, kernel.shape[-1])
+    blocks = jnp.pad(blocks, [(0, 0), *[(before, after)] * 3, (0, 0)])
     return lax.conv_general_dilated(
         blocks, taps, (1, 1, 1), "VALID", dimension_numbers=_DIMENSIONS
     )

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from mdvit_jax.geometry import forms
+
 if TYPE_CHECKING:
     from jaxtyping import Float
 
@@ -75,6 +77,13 @@ def contract(
     """
     dimensions = (((axis_a,), (axis_b,)), ((), ()))
     return lax.dot_general(a, b, dimensions, preferred_element_type=wide(a))
+
+
+def compute_dtype(setting: str) -> str:
+    """ "float32" or "bfloat16" of `model.compute_dtype`; "auto" is the platform's."""
+    if setting != "auto":
+        return setting
+    return "bfloat16" if forms.multiplies_bfloat16() else "float32"
 
 
 def wide(array: Array) -> jnp.dtype:
