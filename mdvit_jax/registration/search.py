@@ -40,8 +40,8 @@ _SAME = 0.75  # score above which a mirror image cannot fit better
 # border, as standard deviations of its neighbourhood.
 _DEPTH = 1.3
 _TOO_COARSE = 2.0  # voxels of the finest cube in one of a file: little interior is left
-_TOLERANCE = {12: 0.03, 24: 0.02, 48: 0.02, 96: 0.005}  # voxels
-_STEPS = {12: 8, 24: 20, 48: 15, 96: 12}
+_TOLERANCE = {12: 0.03, 24: 0.02, 48: 0.02, 96: 0.002}  # voxels
+_STEPS = {12: 8, 24: 20, 48: 15, 96: 40}
 
 
 class Alignment(NamedTuple):
@@ -173,9 +173,10 @@ def _refine_level_by_level(
     regularisation), and bring starts together rather than apart.
     """
     middle = fit(pair, 48, start, dof=dof)
-    if middle.correlation > _ONE_PERSON and _coarsest(pair) < _TOO_COARSE * pair.voxel:
+    if middle.correlation > _ONE_PERSON:
+        interior = bool(_coarsest(pair) < _TOO_COARSE * pair.voxel)
         start = finer(middle.matrix)
-        return fit(pair, 96, start, dof=dof, interior=True).matrix, True
+        return fit(pair, 96, start, dof=dof, interior=interior).matrix, interior
     middle = fit(
         pair,
         48,
