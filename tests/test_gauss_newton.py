@@ -125,6 +125,31 @@ def test_steps_go_down_to_the_truth_and_stay_there(moved):
     assert apart(again.matrix, truth, points) < 0.2
 
 
+def test_extrapolated_steps_reach_what_those_of_gauss_newton_creep_to():
+    """Where a step of Gauss-Newton goes 5 to 90 % of the way, by direction."""
+    random = np.random.default_rng(0)
+    turn = np.linalg.qr(random.standard_normal((4, 4)))[0]
+    goes = (turn * [0.05, 0.1, 0.3, 0.9] @ turn.T).astype(np.float32)
+    target = np.array([0.02, -0.03, 0.01, 0.02], np.float32)
+
+    def run(weight, steps):
+        shapes = 4, 4, (gauss_newton._MEMORY, 4), (gauss_newton._MEMORY, 4)
+        history = gauss_newton.History(*map(np.zeros, shapes))
+        history = jax.tree.map(np.float32, history)
+        at = np.zeros(4, np.float32)
+        for _ in range(steps):
+            newton = goes @ (target - at)
+            history = gauss_newton.extrapolate(newton, history, 24.0, weight)
+            at = at + np.asarray(history.made)
+        return at
+
+    plain = run(0.0, 12)
+    left = np.linalg.matrix_power(np.eye(4) - goes, 12) @ target
+    assert np.allclose(target - plain, left, atol=1e-6)
+    extrapolated = run(1.0, 12)
+    assert np.linalg.norm(target - extrapolated) < 0.02 * np.linalg.norm(left)
+
+
 def test_an_image_on_itself_does_not_move(moved):
     same = np.eye(3, 4)
     result = align(moved[0], moved[0], same, steps=1)

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import logging
 
 import nibabel as nib
 import numpy as np
@@ -27,14 +26,6 @@ def shift(x: float) -> np.ndarray:
     matrix = np.eye(4)
     matrix[0, 3] = x
     return matrix
-
-
-@pytest.fixture(autouse=True)
-def level_of_messages():
-    """The command silences the registrations of its process, which goes on here."""
-    logger = logging.getLogger("mdvit_jax.registration.register")
-    yield
-    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture

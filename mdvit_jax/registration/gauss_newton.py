@@ -25,8 +25,26 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 _SMALL = 1e-3
-_SLOWEST = 0.8  # largest ratio of two successive steps that is extrapolated
+_MEMORY = 4  # steps that the next one is extrapolated from
+_FARTHEST = 10.0  # largest ratio of an extrapolated step to that of Gauss-Newton
+_RIDGE = 1e-3
 _LONGEST = 0.15  # longest step, as a share of the foreground's radius
+
+
+class History(NamedTuple):
+    """What the steps so far say of the next one, in the p free parameters.
+
+    Attributes:
+        newton: [p], the last step of Gauss-Newton.
+        made: [p], the step that was made of it.
+        steps: [m, p], the last steps made; 0 where there is none.
+        changes: [m, p], how much each changed the step of Gauss-Newton.
+    """
+
+    newton: Any
+    made: Any
+    steps: Any
+    changes: Any
 
 
 class Fit(NamedTuple):
@@ -58,6 +76,7 @@ def align(
     coverage: Float[Array, ""] | float,
     steps: Int[Array, ""] | int,
     tolerance: Float[Array, ""] | float,
+    extrapolation: Float[Array, ""] | float = 1.0,
     *,
     dof: str = "affine",
 ) -> Fit:
@@ -72,6 +91,7 @@ def align(
         coverage: share of a neighbourhood that must be tissue; see `normalise`.
         steps: largest number of steps; 0 only measures the start.
         tolerance: in voxels; the steps end with one that moves the foreground less.
+        extrapolation: 1; with 0, steps are those of Gauss-Newton.
         dof: "rigid", "similarity" or "affine". A rigid step keeps the start's scale.
     """
     one, other = normalise(fixed, coverage), normalise(moving, coverage)
@@ -81,16 +101,20 @@ def align(
     in_voxels = jnp.ones(len(directions) + 3).at[-3:].set(radius)
 
     def step(state):
-        matrix, last, _, _, count = state
+        matrix, history, _, _, count = state
         system = symmetric_equations(*both, matrix, outline_weight)
-        increment = damped_step(system, matrix, last, directions, radius)
+        newton = damped_step(system, matrix, directions, radius)
+        history = extrapolate(newton, history, radius, extrapolation)
+        increment = history.made
         goes_on = (count < steps) & (radius * jnp.linalg.norm(increment) > tolerance)
         moved = apply_increment(matrix, increment * in_voxels, dof)
         matrix = jnp.where(goes_on, moved, matrix)
-        return matrix, increment, goes_on, system[2:], count + goes_on
+        return matrix, history, goes_on, system[2:], count + goes_on
 
     # The last round makes no step, so that the measures belong to the final matrix.
-    none = jnp.zeros(len(directions) + 3)
+    free = len(directions) + 3
+    shapes = free, free, (_MEMORY, free), (_MEMORY, free)
+    none = History(*map(jnp.zeros, shapes))
     measures = (jnp.zeros(()),) * 3
     state = (start, none, jnp.array(True), measures, jnp.zeros((), jnp.int32))
     matrix, _, _, measures, count = jax.lax.while_loop(lambda s: s[2], step, state)
@@ -100,16 +124,14 @@ def align(
 def damped_step(
     system: NormalEquations,
     matrix: Float[Array, "3 4"],
-    last: Float[Array, " p"],
     directions: Float[Array, "d 3 3"],
     radius: float,
 ) -> Float[Array, " p"]:
-    """The step of the p = d + 3 free parameters.
+    """The step of Gauss-Newton in the p = d + 3 free parameters.
 
     Args:
         system: the system in the 12 entries of the matrix.
         matrix: where the system was set up.
-        last: the step before.
         directions: in which the linear part may change, see `generators`.
         radius: radius of the foreground in voxels; shifts are in units of it.
     """
@@ -119,12 +141,39 @@ def damped_step(
     basis = jnp.concatenate([turn, shift]).reshape(-1, 12)
     reduced = multiply(multiply(basis, system.hessian), basis.T)
     damped = reduced + jnp.diag(1e-4 * jnp.diag(reduced) + 1e-6)
-    increment = jnp.linalg.solve(damped, multiply(basis, system.gradient))
-    # Between two people steps shrink slowly: extrapolate their geometric series.
-    ratio = multiply(increment, last) / (multiply(last, last) + 1e-12)
-    increment /= 1 - jnp.clip(ratio, 0, _SLOWEST)
-    length = radius * jnp.linalg.norm(increment)
-    return increment * jnp.minimum(1, _LONGEST * radius / (length + _SMALL))
+    return jnp.linalg.solve(damped, multiply(basis, system.gradient))
+
+
+def extrapolate(
+    newton: Float[Array, " p"],
+    history: History,
+    radius: float,
+    weight: Float[Array, ""] | float,
+) -> History:
+    """The history with the step that is to be made now.
+
+    Between two people steps of Gauss-Newton go far too short a way: what the images
+    have in common is smoother than the images are, and β follows the matrix. How the
+    last steps changed those of Gauss-Newton tells the step that leaves nothing to do,
+    as far as they span the parameters (Anderson, 1965). It begins anew where a step
+    makes the next one longer.
+    """
+    shorter = jnp.linalg.norm(newton) < jnp.linalg.norm(history.newton)
+    steps = jnp.concatenate([history.made[None], history.steps[:-1]]) * shorter
+    change = newton - history.newton
+    changes = jnp.concatenate([change[None], history.changes[:-1]]) * shorter
+    # Each is scaled alike: old steps are far longer than the last ones.
+    scale = jnp.linalg.norm(changes, axis=1, keepdims=True) + 1e-12
+    unit = changes / scale
+    gram = multiply(unit, unit.T) + _RIDGE * jnp.eye(_MEMORY)
+    share = jnp.linalg.solve(gram, multiply(unit, newton))
+    made = newton - weight * multiply(share, steps / scale + unit)
+    length = radius * jnp.linalg.norm(made)
+    longest = jnp.minimum(
+        _LONGEST * radius, _FARTHEST * radius * jnp.linalg.norm(newton)
+    )
+    made *= jnp.minimum(1, longest / (length + 1e-12))
+    return History(newton, made, steps, changes)
 
 
 def apply_increment(

@@ -122,7 +122,7 @@ def register(
         )
         if contrast == "same":
             matrix = ntg_refinement.refine(pair, matrix, dof=dof)
-    if pair.outlines and not (one.clean and other.clean):
+    if refine and pair.outlines and not (one.clean and other.clean):
         _log.info(
             "An image with no empty background is aligned by the whole head; strip the "
             "skulls (FreeSurfer's mri_synthstrip) to align the brains more exactly."

@@ -29,7 +29,9 @@ _SMALL = 1e-3  # of a volume: rounding
 _ONE_SIZE = 0.02  # scales of two scans of one head differ by less
 _APART = 25.0  # degrees between two different answers
 _OUTLINE = {12: 1.0, 24: 1.0, 48: 1.0, 96: 0.4}  # weight; the interior is more exact
-_PEOPLE = 0.3, 6, 4  # weight and steps at 48³, steps at 96³, between two people
+# Between two people: outlines' weights, steps, and the tolerance at 48³ in voxels.
+_PEOPLE_OUTLINE, _PEOPLE_STEPS = {48: 0.6, 96: 0.25}, {48: 40, 96: 8}
+_PEOPLE_TOLERANCE = 0.002
 # Local correlation at 48³ above which two images show one person: in any contrast it is
 # 0.78 to 0.89, between two people up to 0.37, to a template up to 0.44.
 _ONE_PERSON = 0.6
@@ -38,8 +40,8 @@ _SAME = 0.75  # score above which a mirror image cannot fit better
 # border, as standard deviations of its neighbourhood.
 _DEPTH = 1.3
 _TOO_COARSE = 2.0  # voxels of the finest cube in one of a file: little interior is left
-_TOLERANCE = {12: 0.03, 24: 0.02, 48: 0.02, 96: 0.005}  # voxels
-_STEPS = {12: 8, 24: 20, 48: 15, 96: 12}
+_TOLERANCE = {12: 0.03, 24: 0.02, 48: 0.02, 96: 0.002}  # voxels
+_STEPS = {12: 8, 24: 20, 48: 15, 96: 40}
 
 
 class Alignment(NamedTuple):
@@ -113,14 +115,7 @@ def align(
         best = answers[_first_best(scores)]
     score, runner_up = float(scores.max()), _runner_up(answers, scores)
     mirror = _mirror_score(pair, best, dof) if score < _SAME else None
-    best, interior = _refine(pair, finer(best), dof)
-    scale = 1.0
-    if requested == "rigid":
-        scale = np.cbrt(np.linalg.det(best[:, :3]))
-        best = best / np.array([scale, scale, scale, 1])
-        if abs(scale - 1) < _ONE_SIZE:
-            best = fit(pair, 96, best, dof="rigid", interior=interior).matrix
-            scale = 1.0
+    best, scale = _refine(pair, finer(best), requested)
     others = [start, np.eye(4)]
     if requested == "rigid":  # a start may have a scale
         others = [m for m in others if abs(np.linalg.det(m[:3, :3]) - 1) < _SMALL]
@@ -128,20 +123,79 @@ def align(
     return Alignment(matrix, agreement, searched, score, runner_up, mirror)
 
 
-def _refine(pair: levels.Pair, start: np.ndarray, dof: str) -> tuple[np.ndarray, bool]:
+def refine(pair: levels.Pair, previous: Alignment, *, dof: str) -> Alignment:
+    """Refine an answer for a pair that changed a little: no other place is tried.
+
+    Args:
+        pair: the foregrounds on their cubes.
+        previous: of the pair before it changed.
+        dof: "rigid", "similarity" or "affine".
+
+    Returns:
+        The same with another matrix and the score of it.
+    """
+    if pair.moving.radius > pair.fixed.radius:
+        inverse = previous._replace(matrix=np.linalg.inv(previous.matrix))
+        result = refine(pair.swap(), inverse, dof=dof)
+        return result._replace(matrix=np.linalg.inv(result.matrix))
+    best, _ = _refine(pair, pair.to_voxels(previous.matrix, 48), dof)
+    matrix = pair.to_world(best, 96)
+    judged = fit(pair, 24, pair.to_voxels(matrix, 24), dof="affine", steps=0)
+    return previous._replace(matrix=matrix, score=float(rate(judged)))
+
+
+def _refine(pair: levels.Pair, start: np.ndarray, dof: str) -> tuple[np.ndarray, float]:
+    """The matrix at 96³ from one at 48³, and the scale removed from a rigid one."""
+    best, interior = _refine_level_by_level(
+        pair, start, "similarity" if dof == "rigid" else dof
+    )
+    if dof != "rigid":
+        return best, 1.0
+    scale = np.cbrt(np.linalg.det(best[:, :3]))
+    best = best / np.array([scale, scale, scale, 1])
+    if abs(scale - 1) >= _ONE_SIZE:
+        return best, scale
+    return fit(pair, 96, best, dof="rigid", interior=interior).matrix, 1.0
+
+
+def _refine_level_by_level(
+    pair: levels.Pair, start: np.ndarray, dof: str
+) -> tuple[np.ndarray, bool]:
     """The matrix at 96³ from one at 48³, and whether the interior alone was compared.
 
     Outlines align two people better, but contrast and skull stripping move them: within
     one person the interior is more exact.
+
+    Between two people the answer is the optimum at 48³ voxels, corrected by some plain
+    steps of Gauss-Newton. Finer details of two people differ: at 96³ there are several
+    optima up to 2 mm apart, and directions in which hardly anything changes. Such steps
+    go far where the details agree and hardly anywhere else (early stopping as
+    regularisation), and bring starts together rather than apart.
     """
     middle = fit(pair, 48, start, dof=dof)
-    if middle.correlation > _ONE_PERSON and _coarsest(pair) < _TOO_COARSE * pair.voxel:
+    if middle.correlation > _ONE_PERSON:
+        interior = bool(_coarsest(pair) < _TOO_COARSE * pair.voxel)
         start = finer(middle.matrix)
-        return fit(pair, 96, start, dof=dof, interior=True).matrix, True
-    outline, steps, last_steps = _PEOPLE
-    middle = fit(pair, 48, middle.matrix, dof=dof, outline=outline, steps=steps)
-    start = finer(middle.matrix)
-    return fit(pair, 96, start, dof=dof, steps=last_steps).matrix, False
+        return fit(pair, 96, start, dof=dof, interior=interior).matrix, interior
+    middle = fit(
+        pair,
+        48,
+        middle.matrix,
+        dof=dof,
+        outline=_PEOPLE_OUTLINE[48],
+        steps=_PEOPLE_STEPS[48],
+        tolerance=_PEOPLE_TOLERANCE,
+    )
+    last = fit(
+        pair,
+        96,
+        finer(middle.matrix),
+        dof=dof,
+        outline=_PEOPLE_OUTLINE[96],
+        steps=_PEOPLE_STEPS[96],
+        extrapolation=0.0,
+    )
+    return last.matrix, False
 
 
 def _coverage(pair: levels.Pair) -> float:
@@ -164,6 +218,8 @@ def fit(
     dof: str,
     steps: int | None = None,
     outline: float | None = None,
+    tolerance: float | None = None,
+    extrapolation: float = 1.0,
     interior: bool = False,
 ) -> gauss_newton.Fit:
     """Align the cubes of one size.
@@ -173,6 +229,8 @@ def fit(
         steps: largest number of steps; None: the default of that size; 0 only measures
             the starts.
         outline: weight of the outlines; None: the default of that size.
+        tolerance: in voxels; None: the default of that size.
+        extrapolation: see `gauss_newton.align`.
         interior: whether the outlines and all voxels near them are left out.
 
     Returns:
@@ -190,7 +248,8 @@ def fit(
         outline,
         _coverage(pair) if interior else 0.0,
         _STEPS[size] if steps is None else steps,
-        _TOLERANCE[size],
+        _TOLERANCE[size] if tolerance is None else tolerance,
+        extrapolation,
     )
     result = jax.tree.map(np.asarray, result)
     if not pair.outlines:
@@ -212,7 +271,7 @@ def _align_one(dof: str):
 @functools.cache
 def _align_several(dof: str):
     function = functools.partial(gauss_newton.align, dof=dof)
-    function = jax.vmap(function, (None, None, None, 0, *(None,) * 4))
+    function = jax.vmap(function, (None, None, None, 0, *(None,) * 5))
     return programs.Program(function, f"several-{dof}", (Level, gauss_newton.Fit))
 
 

@@ -2,11 +2,13 @@
 
 Each scan is registered to the average of the others and moved towards it, the mean of
 all transforms is taken out, and so on with the new average, until no scan moves.
+After the first round a scan's place is refined only, so that no round can jump.
 Nothing depends on the order of the scans, and none is the one that others are
 registered to: it begins with the centres laid on each other, in the orientation of the
 headers. After Joshi et al. (2004), and Reuter et al. (2012) for scans of one person.
 """
 
+import itertools
 import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -16,10 +18,12 @@ import numpy as np
 from mdvit_jax import errors, transforms
 from mdvit_jax.io import coerce, image
 from mdvit_jax.io.image import Image
-from mdvit_jax.registration.foreground import segment_foreground
+from mdvit_jax.registration import levels, quality, search, similarity_metrics
+from mdvit_jax.registration.foreground import Foreground, segment_foreground
 from mdvit_jax.registration.quality import Quality
 from mdvit_jax.registration.register import register
-from mdvit_jax.templates.scan_average import Head, average_scans
+from mdvit_jax.registration.search import Alignment
+from mdvit_jax.templates.scan_average import Average, Head, average_scans
 
 TOLERANCE = 0.05  # mm, how far a round may move points when it is the last
 _ROUNDS = 20
@@ -47,7 +51,7 @@ class ScanPlace(NamedTuple):
 
     Attributes:
         matrix: 4×4 template → scan, world RAS+ mm.
-        quality: of the last registration to the average of the others.
+        quality: of its place in the average of the others, in the last round.
     """
 
     matrix: np.ndarray
@@ -102,31 +106,32 @@ def build_template(
     names = [f"scan {number}" for number in range(1, len(scans) + 1)]
     images = [coerce.to_image(*pair) for pair in zip(scans, names, strict=True)]
     masks = list(masks or [None] * len(scans))
-    heads = [_cut_out(*triple) for triple in zip(images, masks, names, strict=True)]
+    foregrounds = [
+        _segment(*triple) for triple in zip(images, masks, names, strict=True)
+    ]
+    heads = [Head(f.image, f.inside, f.affine, f.centre) for f in foregrounds]
     if voxel is None:
         sizes = [scan.grid.voxel_sizes for scan in images]
         voxel = round(float(np.exp(np.mean(np.log(sizes)))), 3)
     matrices = _lay_centres_together(heads)
     average = average_scans(heads, matrices, _COARSE)
+    places: list[_Place] = []
     rounds: list[Round] = []
     converged = False
     while not converged and len(rounds) < _ROUNDS:
-        to_others, qualities = [], []
-        for scan, head, mask, matrix in zip(
-            images, heads, masks, matrices, strict=True
-        ):
-            # An average that the scan is part of would hold it where it is.
-            others = average.without(head, matrix)
-            result = register(
-                (others.image, others.grid.affine),
-                scan,
-                dof=dof,
-                start=matrix if rounds else "com",
-                moving_mask=mask,
-            )
-            to_others.append(result.matrix)
-            qualities.append(result.quality)
-        moved = _move(matrices, to_others)
+        # An average that a scan is part of would hold it where it is.
+        others = itertools.starmap(average.without, zip(heads, matrices, strict=True))
+        if not places:
+            places = [
+                _find_place(*triple, dof)
+                for triple in zip(others, images, masks, strict=True)
+            ]
+        else:
+            places = [
+                _refine_place(*quadruple, dof)
+                for quadruple in zip(others, foregrounds, matrices, places, strict=True)
+            ]
+        moved = _move(matrices, [place.alignment.matrix for place in places])
         shift = _largest_shift(average.points(_SPACING), matrices, moved)
         rounds.append(Round(average.sharpness(), shift))
         _log.info(
@@ -140,17 +145,50 @@ def build_template(
     rounds.append(Round(average.sharpness(), 0.0))
     average = average_scans(heads, matrices, voxel)
     template = image.from_array(average.image, average.grid.affine)
-    placed = [ScanPlace(*pair) for pair in zip(matrices, qualities, strict=True)]
-    return GroupTemplate(template, placed, rounds, converged)
+    scans_placed = [
+        ScanPlace(matrix, place.quality)
+        for matrix, place in zip(matrices, places, strict=True)
+    ]
+    return GroupTemplate(template, scans_placed, rounds, converged)
 
 
-def _cut_out(scan: Image, mask: Any, name: str) -> Head:
+class _Place(NamedTuple):
+    """Where a scan lies in the average of the others: 4×4 average → scan, and so on."""
+
+    alignment: Alignment
+    quality: Quality
+
+
+def _find_place(others: Average, scan: Image, mask: Any, dof: str) -> _Place:
+    average = others.image, others.grid.affine
+    result = register(average, scan, dof=dof, moving_mask=mask)
+    assert result.alignment is not None  # as it was refined
+    return _Place(result.alignment, result.quality)
+
+
+def _refine_place(
+    others: Average,
+    foreground: Foreground,
+    matrix: np.ndarray,
+    last: _Place,
+    dof: str,
+) -> _Place:
+    average = segment_foreground(
+        others.image, others.grid.affine, name="the average of the others"
+    )
+    pair = levels.build_pair(average, foreground)
+    previous = last.alignment._replace(matrix=matrix)
+    alignment = search.refine(pair, previous, dof=dof)
+    measures = similarity_metrics.measure(pair, alignment.matrix)
+    return _Place(
+        alignment, quality.assess(alignment.matrix, measures, alignment, dof=dof)
+    )
+
+
+def _segment(scan: Image, mask: Any, name: str) -> Foreground:
     name = scan.path or name
     inside = None if mask is None else coerce.to_mask(mask, scan, name)
-    foreground = segment_foreground(scan.data, scan.affine, mask=inside, name=name)
-    return Head(
-        foreground.image, foreground.inside, foreground.affine, foreground.centre
-    )
+    return segment_foreground(scan.data, scan.affine, mask=inside, name=name)
 
 
 def _lay_centres_together(heads: Sequence[Head]) -> list[np.ndarray]:

@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import json
-import logging
 import os
 import sys
 import time
@@ -31,8 +30,6 @@ _DESCRIPTION = "template.json"
 def run_template(options: argparse.Namespace) -> int:
     """Run the command with its options; return its exit code."""
     startup.start()
-    # What it says of a scan, it would say in every round.
-    logging.getLogger("mdvit_jax.registration.register").setLevel(logging.WARNING)
     if options.voxel is not None and not 0.1 <= options.voxel <= 20:
         raise errors.UserError(
             f"--voxel is {options.voxel:g}; give millimetres from 0.1 to 20."
