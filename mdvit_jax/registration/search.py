@@ -317,7 +317,10 @@ def rate(fit: gauss_newton.Fit) -> np.ndarray:
     sound &= (sizes < 2.5).all(-1)
     # Where two objects do not overlap, no outlines can differ.
     sound &= fit.overlap > _MEETING
-    score = fit.correlation * np.minimum(1, fit.overlap / 0.5) - fit.outline
+    # From 1 on an outline is no nearer to the other one than to none at all, as between
+    # a brain stripped loosely and one stripped tightly: how far beyond says nothing.
+    outline = np.minimum(1, fit.outline)
+    score = fit.correlation * np.minimum(1, fit.overlap / 0.5) - outline
     return np.where(sound & np.isfinite(score), score, -np.inf)
 
 
