@@ -178,7 +178,8 @@ def _align(
             return results[0]
     alignment = search.align(pair, start, search=orientations, **options)
     results.append((pair, alignment))
-    if alignment.score <= _FITS:
+    # A brain alone has an empty background.
+    if alignment.score <= _FITS and (fixed.clean or moving.clean):
         try:
             place = None if orientations else start
             results.append(brain_in_head.align(fixed, moving, place, **options))

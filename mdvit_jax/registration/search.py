@@ -35,6 +35,10 @@ _PEOPLE_TOLERANCE = 0.002
 # Local correlation at 48³ above which two images show one person: in any contrast it is
 # 0.78 to 0.89, between two people up to 0.37, to a template up to 0.44.
 _ONE_PERSON = 0.6
+# Below the first one, the outlines may be those of two strippings of one person, which
+# keep the interiors apart; alone, they then reach the second one at 48³. Those of two
+# people and of a template reach 0.43 to 0.54.
+_DOUBTFUL, _ONE_PERSON_INSIDE = 0.3, 0.65
 _SAME = 0.75  # score above which a mirror image cannot fit better
 # Voxels of the finest cube, or of a coarser image, between one that counts and the
 # border, as standard deviations of its neighbourhood.
@@ -170,10 +174,16 @@ def _refine_level_by_level(
     steps of Gauss-Newton. Finer details of two people differ: at 96³ there are several
     optima up to 2 mm apart, and directions in which hardly anything changes. Such steps
     go far where the details agree and hardly anywhere else (early stopping as
-    regularisation), and bring starts together rather than apart.
+    regularisation), and bring starts together rather than apart. A similarity has too
+    few parameters for that, and goes to its optimum.
     """
     middle = fit(pair, 48, start, dof=dof)
-    if middle.correlation > _ONE_PERSON:
+    one_person = middle.correlation > _ONE_PERSON
+    if middle.correlation < _DOUBTFUL:
+        inner = fit(pair, 48, middle.matrix, dof=dof, interior=True)
+        if inner.correlation > _ONE_PERSON_INSIDE:
+            middle, one_person = inner, True
+    if one_person:
         interior = bool(_coarsest(pair) < _TOO_COARSE * pair.voxel)
         start = finer(middle.matrix)
         return fit(pair, 96, start, dof=dof, interior=interior).matrix, interior
@@ -186,14 +196,12 @@ def _refine_level_by_level(
         steps=_PEOPLE_STEPS[48],
         tolerance=_PEOPLE_TOLERANCE,
     )
+    start, outline = finer(middle.matrix), _PEOPLE_OUTLINE[96]
+    if dof == "similarity":
+        return fit(pair, 96, start, dof=dof, outline=outline).matrix, False
+    steps = _PEOPLE_STEPS[96]
     last = fit(
-        pair,
-        96,
-        finer(middle.matrix),
-        dof=dof,
-        outline=_PEOPLE_OUTLINE[96],
-        steps=_PEOPLE_STEPS[96],
-        extrapolation=0.0,
+        pair, 96, start, dof=dof, outline=outline, steps=steps, extrapolation=0.0
     )
     return last.matrix, False
 
