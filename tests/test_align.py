@@ -317,21 +317,15 @@ def test_an_image_on_itself_is_the_identity(coarse_brain):
 
 
 def test_two_people_agree_from_several_starts(coarse_brain):
-    """Their headers turned by 8 to 15° and shifted by 9 to 20 mm."""
+    """Starts that are turned by 8 to 15° and shifted by 9 to 20 mm from the answer."""
     other = cases.resample_coarser(scans.person(5).image, 2.0)
     at = brain_points(coarse_brain)
-    answers = []
-    for angles, shift in (
-        ([0, 0, 0], [0, 0, 0]),
-        ([9, -12, 4], [12, -16, 0]),
-        ([-5, 4, 7], [-4, 5, 7]),
-    ):
+    answer = register(coarse_brain, other).matrix
+    for angles, shift in (([9, -12, 4], [12, -16, 0]), ([-5, 4, 7], [-4, 5, 7])):
         turn = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
-        header = cases.affine_about(at.mean(0), turn, np.array(shift, float))
-        result = register(coarse_brain, (other.data, header @ other.affine))
-        answers.append(np.linalg.inv(header) @ result.matrix)
-    for answer in answers[1:]:
-        assert mean_error(answer, answers[0], at) < 0.06  # mm
+        start = answer @ cases.affine_about(at.mean(0), turn, np.array(shift, float))
+        other_answer = register(coarse_brain, other, start=start).matrix
+        assert mean_error(other_answer, answer, at) < 0.3  # mm
 
 
 def noise(shape):
