@@ -125,14 +125,15 @@ def test_the_network_is_near_in_its_orientations(scans):
     assert errors[5] == min(errors) < 12 and errors[0] > 40
 
 
-def test_without_flax_the_answer_is_failed_with_a_reason(scans, monkeypatch, caplog):
+def test_without_flax_a_message_says_what_is_missing(scans, monkeypatch, caplog):
     brain, whole, affine = scans
     truth = pose((12, -9, 15), (14, -20, 30))
     network_start._network.cache_clear()
     monkeypatch.setitem(sys.modules, "mdvit_jax.models", None)
     monkeypatch.delattr("mdvit_jax.models", raising=False)
     result = register((brain, affine), (whole, truth @ affine))
-    assert result.quality.status == "failed" and result.pair.outlines
+    right = error(result.matrix, truth, brain, affine) < 0.5  # mm
+    assert result.pair.outlines and right == (result.quality.status == "ok")
     assert "pip install 'mdvit-jax[register]'" in caplog.text
 
 

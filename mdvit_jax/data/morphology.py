@@ -75,7 +75,7 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
     for axis in range(mask.ndim):
         others = tuple(set(range(mask.ndim)) - {axis})
         (places,) = np.nonzero(mask.any(others))
-        box.append(slice(places[0], places[-1] + 1) if places.size else slice(0))
+        box.append(slice(places[0], places[-1] + 1) if places.size else slice(0, 0))
     return tuple(box)
 
 

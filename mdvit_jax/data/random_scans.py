@@ -89,7 +89,7 @@ def random_pair(
     settings: Settings = ANY,
     two_people: float = 0.3,
     wrong_header: float = 0.0,
-    acquisitions: Sequence[str] = tuple(ACQUISITIONS),
+    acquisitions: Sequence[str] | None = None,
 ) -> Pair:
     """Draw a pair: each scan of its own acquisition, contrast, field, and file.
 
@@ -99,7 +99,7 @@ def random_pair(
         settings: how often and how strongly; the grid becomes that of an acquisition.
         two_people: probability of two people in place of one.
         wrong_header: probability of each scan's header to be wrong.
-        acquisitions: of `ACQUISITIONS`, among which each scan has one.
+        acquisitions: keys of `ACQUISITIONS`, one of which each scan has; None: all.
     """
     random = np.random.default_rng(seed)
     person_key, *scan_keys = jax.random.split(jax.random.key(seed), 3)
@@ -109,7 +109,7 @@ def random_pair(
     people = [person_key, person_key if same else jax.random.fold_in(person_key, 1)]
     scans, stored, masks, sources = [], [], [], []
     for key, person, index in zip(scan_keys, people, (first, second), strict=True):
-        acquisition = str(random.choice(list(acquisitions)))
+        acquisition = str(random.choice(list(acquisitions or ACQUISITIONS)))
         shape, voxel, oversample = ACQUISITIONS[acquisition]
         # One program for each grid, however scans are drawn.
         grid = Settings(shape, voxel, oversample, settings.conformed)

@@ -80,18 +80,14 @@ def centres_together(fixed: Foreground, moving: Foreground) -> np.ndarray:
     return shift
 
 
-def build_pair(fixed: Foreground, moving: Foreground) -> Pair:
-    """Resample two foregrounds to cubes that hold them in any orientation.
-
-    Args:
-        fixed, moving: the foregrounds; a cube reaches as far as the larger radius.
+def check_sizes(fixed: Foreground, moving: Foreground) -> None:
+    """Refuse foregrounds that no cube shows both of.
 
     Raises:
         UserError: one is many times as large as the other, or thinner than a voxel of
             the finest cube, as where a header says another unit than millimetres.
     """
     small, large = sorted((fixed, moving), key=lambda image: image.radius)
-    voxel = 2 * large.radius / (SIZES[-1] - 2 * _MARGIN)
     if large.radius > _UNLIKE * small.radius:
         raise errors.UserError(
             f"{large.name} shows an object {large.radius / small.radius:.0f} times as "
@@ -101,12 +97,30 @@ def build_pair(fixed: Foreground, moving: Foreground) -> Pair:
         )
     for foreground in (fixed, moving):
         thickness = _thickness(foreground)
-        if thickness < voxel:
+        if thickness < _finest_voxel(fixed, moving):
             raise errors.UserError(
                 f"{foreground.name} shows an object only {thickness:.3g} mm thick, too "
                 f"thin to be aligned to one of {2 * large.radius:.3g} mm; look at the "
                 "voxel size in its header, or take a volume with more slices."
             )
+
+
+def _finest_voxel(fixed: Foreground, moving: Foreground) -> float:
+    """Spacing in mm of the finest cubes, which hold the larger foreground."""
+    return 2 * max(fixed.radius, moving.radius) / (SIZES[-1] - 2 * _MARGIN)
+
+
+def build_pair(fixed: Foreground, moving: Foreground) -> Pair:
+    """Resample two foregrounds to cubes that hold them in any orientation.
+
+    Args:
+        fixed, moving: the foregrounds; a cube reaches as far as the larger radius.
+
+    Raises:
+        UserError: as `check_sizes`.
+    """
+    check_sizes(fixed, moving)
+    voxel = _finest_voxel(fixed, moving)
     with ThreadPoolExecutor() as threads:  # scipy releases the interpreter's lock
         both = threads.map(lambda image: _pyramid(image, voxel), (fixed, moving))
         cubes = dict(zip(SIZES, zip(*both, strict=True), strict=True))

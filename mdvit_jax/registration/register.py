@@ -102,6 +102,7 @@ def register(
         both = list(threads.map(coerce.to_image, (fixed, moving), names))
         masks, forced = (fixed_mask, moving_mask), (force, force)
         one, other = threads.map(_segment, both, masks, names, forced)
+    levels.check_sizes(one, other)
     orientations = isinstance(start, str) and start in ("com", "network")
     matrix, alignment = _start(start, one, other, both), None
     if not refine:
@@ -122,7 +123,7 @@ def register(
         )
         if contrast == "same":
             matrix = ntg_refinement.refine(pair, matrix, dof=dof)
-    if refine and pair.outlines and not (one.clean and other.clean):
+    if pair.outlines and not (one.clean and other.clean):
         _log.info(
             "An image with no empty background is aligned by the whole head; strip the "
             "skulls (FreeSurfer's mri_synthstrip) to align the brains more exactly."
