@@ -8,7 +8,11 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from mdvit_jax import errors
-from mdvit_jax.registration.foreground import Foreground, segment_foreground
+from mdvit_jax.registration.foreground import (
+    Foreground,
+    coarsen,
+    segment_foreground,
+)
 from oracle import heads
 
 
@@ -30,6 +34,18 @@ def on_grid(foreground: Foreground, matrix, shape):
         foreground.inside
     )
     return inside
+
+
+def test_a_small_head_is_no_less_fine(head):
+    """That of a mouse, a twelfth as large, keeps as many voxels."""
+    data, _, matrix = head
+    fine = ndimage.zoom(data, 4, order=1)
+    matrix = matrix @ np.diag([1 / 4, 1 / 4, 1 / 4, 1])
+    whole = coarsen(segment(fine, matrix))
+    mouse = coarsen(segment(fine, np.diag([1 / 12, 1 / 12, 1 / 12, 1]) @ matrix))
+    assert np.all(np.array(whole.image.shape) < fine.shape)
+    assert np.all(np.array(mouse.image.shape) >= whole.image.shape)
+    assert mouse.inside.any()
 
 
 @pytest.mark.parametrize("levels", [None, 255])

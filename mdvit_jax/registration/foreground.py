@@ -10,7 +10,9 @@ from mdvit_jax.data import morphology, segmentation
 
 # Voxels along an axis, and their size in mm, of which the finest cube shows no more.
 _ENOUGH, _FINE = 192, 1.0
-_COARSE = 3.0  # mm; voxels that are fine enough for cubes of 48³
+# Voxels that are fine enough for cubes of 48³: mm, and of a small animal's head the
+# share of its radius.
+_COARSE, _COARSE_SHARE = 3.0, 0.05
 _MARGIN = 2  # voxels of the file kept around the foreground, where there are any
 _SKULL = 5.0  # mm; bone is as dark as air, and what is twice as thin is closed
 # Share of a mask's voxels inside the object. Above it the mask is taken to follow the
@@ -123,9 +125,13 @@ def segment_foreground(
 
 
 def coarsen(foreground: Foreground) -> Foreground:
-    """The foreground in voxels of up to 3 mm, means of whole cubes of its own."""
+    """The foreground in larger voxels, means of whole cubes of its own.
+
+    They have at most 3 mm, and at most a 20th of the foreground's radius.
+    """
+    largest = min(_COARSE, _COARSE_SHARE * foreground.radius)
     steps = np.linalg.norm(foreground.affine[:3, :3], axis=0)
-    factor = np.maximum(np.floor(_COARSE / steps), 1).astype(int)
+    factor = np.maximum(np.floor(largest / steps), 1).astype(int)
     padding = [(0, -n % f) for n, f in zip(foreground.image.shape, factor, strict=True)]
 
     def mean(volume: np.ndarray, mode: Literal["constant", "edge"]) -> np.ndarray:
