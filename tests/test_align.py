@@ -7,7 +7,7 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks.registration import cases, contrasts, damages, scans
 from mdvit_jax import register
-from mdvit_jax.registration import levels, search, similarity_metrics
+from mdvit_jax.registration import levels, refinement, search, similarity_metrics
 from mdvit_jax.registration.foreground import segment_foreground
 from mdvit_jax.transforms import Grid, resample
 from oracle import heads
@@ -377,7 +377,7 @@ def test_headers_that_place_objects_apart_do_not_win(fixed):
     shift[:3, 3] = 400
     near = register(fixed, (data, affine))
     assert apart(moved.matrix, shift @ near.matrix) < 0.2 * VOXEL
-    none = search.fit(
+    none = refinement.fit(
         moved.pair, 48, moved.pair.to_voxels(np.eye(4), 48)[None], dof="affine", steps=0
     )
     assert search.rate(none)[0] == -np.inf

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mdvit_jax import register
-from mdvit_jax.registration import programs, search, similarity_metrics
+from mdvit_jax.registration import programs, refinement, similarity_metrics
 from mdvit_jax.registration import register as register_module
 from oracle import heads
 
@@ -86,7 +86,7 @@ def test_a_second_registration_traces_nothing(monkeypatch):
     """What the first one kept is loaded before the second one aligns."""
     shape, affine = heads.grid(40, 5.0)
     scan = heads.head(shape, affine), affine
-    every = search._align_several, search._align_one, register_module._preload
+    every = refinement._align_several, refinement._align_one, register_module._preload
     for cached in every:
         cached.cache_clear()
     monkeypatch.setattr(similarity_metrics._comparison, "_loaded", {})

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from mdvit_jax.data import morphology
-from mdvit_jax.registration import levels, network_start, rotations, search
+from mdvit_jax.registration import levels, network_start, refinement, rotations, search
 from mdvit_jax.registration.foreground import Foreground, coarsen
 
 # Volume of a head, even of a cropped one, to that of its brain.
@@ -118,8 +118,8 @@ def _find(
         near = levels.build_pair(brain, _look_at(head, brain, place))
         near = near._replace(outlines=False)
         matrix = near.to_voxels(place, 24)
-        matrix = search.fit(near, 24, matrix, dof=dof).matrix
-        fit = search.fit(near, 48, search.finer(matrix), dof=dof)
+        matrix = refinement.fit(near, 24, matrix, dof=dof).matrix
+        fit = refinement.fit(near, 48, refinement.finer(matrix), dof=dof)
         results.append((float(search.rate(fit)), near.to_world(fit.matrix, 48)))
     return max(results, key=lambda result: result[0])[1]
 
@@ -131,7 +131,7 @@ def _best_places(
     pair = levels.build_pair(brain, head)._replace(outlines=False)
     starts = np.stack([pair.to_voxels(matrix, 24) for matrix in places])
     fits = [
-        search.fit(pair, 24, starts[first : first + _BATCH], dof=dof, steps=_STEPS)
+        refinement.fit(pair, 24, starts[first : first + _BATCH], dof=dof, steps=_STEPS)
         for first in range(0, len(starts), _BATCH)
     ]
     answers = np.concatenate([fit.matrix for fit in fits])

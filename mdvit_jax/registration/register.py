@@ -19,6 +19,7 @@ from mdvit_jax.registration import (
     network_start,
     ntg_refinement,
     quality,
+    refinement,
     search,
     similarity_metrics,
 )
@@ -144,7 +145,7 @@ def register(
 
 @functools.cache  # once in a process
 def _preload(dof: str) -> None:
-    search.preload(dof)
+    refinement.preload(dof)
     similarity_metrics.preload()
 
 

@@ -5,16 +5,14 @@ none of them fits like a known pair, all orientations are searched: 200 starts a
 voxels, the best of which go on at 24³. The best one is refined at 48³ and 96³.
 """
 
-import functools
-import math
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from mdvit_jax.registration import gauss_newton, levels, programs, rotations
+from mdvit_jax.registration import gauss_newton, levels, refinement, rotations
 from mdvit_jax.registration.normalisation import Level
+from mdvit_jax.registration.refinement import ONE_PERSON, finer, fit
 
 _ORIENTATIONS = 200  # all are within about 35° of one of these
 _STARTS = 12  # at 24³: the start and others drawn around it, or the search's best
@@ -26,26 +24,8 @@ _FITS, _FITS_ALONE, _AGREE = 0.1, 0.5, 0.6
 _MEETING = 0.25  # overlap below which two foregrounds count as apart
 _EQUAL = 0.005  # scores that differ by less are equal
 _SMALL = 1e-3  # of a volume: rounding
-_ONE_SIZE = 0.02  # scales of two scans of one head differ by less
 _APART = 25.0  # degrees between two different answers
-_OUTLINE = {12: 1.0, 24: 1.0, 48: 1.0, 96: 0.4}  # weight; the interior is more exact
-# Between two people: outlines' weights, steps, and the tolerance at 48³ in voxels.
-_PEOPLE_OUTLINE, _PEOPLE_STEPS = {48: 0.6, 96: 0.25}, {48: 40, 96: 8}
-_PEOPLE_TOLERANCE = 0.002
-# Local correlation at 48³ above which two images show one person: in any contrast it is
-# 0.78 to 0.89, between two people up to 0.37, to a template up to 0.44.
-_ONE_PERSON = 0.6
-# Below the first one, the outlines may be those of two strippings of one person, which
-# keep the interiors apart; alone, they then reach the second one at 48³. Those of two
-# people and of a template reach 0.43 to 0.54.
-_DOUBTFUL, _ONE_PERSON_INSIDE = 0.3, 0.65
 _SAME = 0.75  # score above which a mirror image cannot fit better
-# Voxels of the finest cube, or of a coarser image, between one that counts and the
-# border, as standard deviations of its neighbourhood.
-_DEPTH = 1.3
-_TOO_COARSE = 2.0  # voxels of the finest cube in one of a file: little interior is left
-_TOLERANCE = {12: 0.03, 24: 0.02, 48: 0.02, 96: 0.002}  # voxels
-_STEPS = {12: 8, 24: 20, 48: 15, 96: 40}
 
 
 class Alignment(NamedTuple):
@@ -119,7 +99,7 @@ def align(
         best = answers[_first_best(scores)]
     score, runner_up = float(scores.max()), _runner_up(answers, scores)
     mirror = _mirror_score(pair, best, dof) if score < _SAME else None
-    best, scale = _refine(pair, finer(best), requested)
+    best, scale = refinement.refine(pair, finer(best), requested)
     others = [start, np.eye(4)]
     if requested == "rigid":  # a start may have a scale
         others = [m for m in others if abs(np.linalg.det(m[:3, :3]) - 1) < _SMALL]
@@ -142,145 +122,10 @@ def refine(pair: levels.Pair, previous: Alignment, *, dof: str) -> Alignment:
         inverse = previous._replace(matrix=np.linalg.inv(previous.matrix))
         result = refine(pair.swap(), inverse, dof=dof)
         return result._replace(matrix=np.linalg.inv(result.matrix))
-    best, _ = _refine(pair, pair.to_voxels(previous.matrix, 48), dof)
+    best, _ = refinement.refine(pair, pair.to_voxels(previous.matrix, 48), dof)
     matrix = pair.to_world(best, 96)
     judged = fit(pair, 24, pair.to_voxels(matrix, 24), dof="affine", steps=0)
     return previous._replace(matrix=matrix, score=float(rate(judged)))
-
-
-def _refine(pair: levels.Pair, start: np.ndarray, dof: str) -> tuple[np.ndarray, float]:
-    """The matrix at 96³ from one at 48³, and the scale removed from a rigid one."""
-    best, interior = _refine_level_by_level(
-        pair, start, "similarity" if dof == "rigid" else dof
-    )
-    if dof != "rigid":
-        return best, 1.0
-    scale = np.cbrt(np.linalg.det(best[:, :3]))
-    best = best / np.array([scale, scale, scale, 1])
-    if abs(scale - 1) >= _ONE_SIZE:
-        return best, scale
-    return fit(pair, 96, best, dof="rigid", interior=interior).matrix, 1.0
-
-
-def _refine_level_by_level(
-    pair: levels.Pair, start: np.ndarray, dof: str
-) -> tuple[np.ndarray, bool]:
-    """The matrix at 96³ from one at 48³, and whether the interior alone was compared.
-
-    Outlines align two people better, but contrast and skull stripping move them: within
-    one person the interior is more exact.
-
-    Between two people the answer is the optimum at 48³ voxels, corrected by some plain
-    steps of Gauss-Newton. Finer details of two people differ: at 96³ there are several
-    optima up to 2 mm apart, and directions in which hardly anything changes. Such steps
-    go far where the details agree and hardly anywhere else (early stopping as
-    regularisation), and bring starts together rather than apart. A similarity has too
-    few parameters for that, and goes to its optimum.
-    """
-    middle = fit(pair, 48, start, dof=dof)
-    one_person = middle.correlation > _ONE_PERSON
-    if middle.correlation < _DOUBTFUL:
-        inner = fit(pair, 48, middle.matrix, dof=dof, interior=True)
-        if inner.correlation > _ONE_PERSON_INSIDE:
-            middle, one_person = inner, True
-    if one_person:
-        interior = bool(_coarsest(pair) < _TOO_COARSE * pair.voxel)
-        start = finer(middle.matrix)
-        return fit(pair, 96, start, dof=dof, interior=interior).matrix, interior
-    middle = fit(
-        pair,
-        48,
-        middle.matrix,
-        dof=dof,
-        outline=_PEOPLE_OUTLINE[48],
-        steps=_PEOPLE_STEPS[48],
-        tolerance=_PEOPLE_TOLERANCE,
-    )
-    start, outline = finer(middle.matrix), _PEOPLE_OUTLINE[96]
-    if dof == "similarity":
-        return fit(pair, 96, start, dof=dof, outline=outline).matrix, False
-    steps = _PEOPLE_STEPS[96]
-    last = fit(
-        pair, 96, start, dof=dof, outline=outline, steps=steps, extrapolation=0.0
-    )
-    return last.matrix, False
-
-
-def _coverage(pair: levels.Pair) -> float:
-    """Share of a neighbourhood that is foreground some voxels below a border."""
-    depth = _DEPTH * max(_coarsest(pair) / pair.voxel, 1)
-    return (1 + math.erf(depth / np.sqrt(2))) / 2
-
-
-def _coarsest(pair: levels.Pair) -> float:
-    """The longest side of a voxel of either file, mm."""
-    affines = pair.fixed.affine, pair.moving.affine
-    return max(np.linalg.norm(affine[:3, :3], axis=0).max() for affine in affines)
-
-
-def fit(
-    pair: levels.Pair,
-    size: int,
-    starts: np.ndarray,
-    *,
-    dof: str,
-    steps: int | None = None,
-    outline: float | None = None,
-    tolerance: float | None = None,
-    extrapolation: float = 1.0,
-    interior: bool = False,
-) -> gauss_newton.Fit:
-    """Align the cubes of one size.
-
-    Args:
-        starts: [3, 4], or several of them [n, 3, 4], in voxels of that size.
-        steps: largest number of steps; None: the default of that size; 0 only measures
-            the starts.
-        outline: weight of the outlines; None: the default of that size.
-        tolerance: in voxels; None: the default of that size.
-        extrapolation: see `gauss_newton.align`.
-        interior: whether the outlines and all voxels near them are left out.
-
-    Returns:
-        The fit, whose entries have a leading axis [n] if `starts` has.
-    """
-    if outline is None:
-        outline = _OUTLINE[size]
-    if interior or not pair.outlines:
-        outline = 0.0
-    program = (_align_one if starts.ndim == 2 else _align_several)(dof)
-    result = program(
-        *pair.cubes[size],
-        pair.points[size],
-        starts.astype(np.float32),
-        outline,
-        _coverage(pair) if interior else 0.0,
-        _STEPS[size] if steps is None else steps,
-        _TOLERANCE[size] if tolerance is None else tolerance,
-        extrapolation,
-    )
-    result = jax.tree.map(np.asarray, result)
-    if not pair.outlines:
-        return result._replace(outline=np.zeros_like(result.outline))
-    return result
-
-
-def finer(matrix: np.ndarray) -> np.ndarray:
-    """The same [..., 3, 4] in voxels of half the size."""
-    return matrix * np.array([1, 1, 1, 2], np.float32)
-
-
-@functools.cache
-def _align_one(dof: str):
-    function = functools.partial(gauss_newton.align, dof=dof)
-    return programs.Program(function, f"align-{dof}", (Level, gauss_newton.Fit))
-
-
-@functools.cache
-def _align_several(dof: str):
-    function = functools.partial(gauss_newton.align, dof=dof)
-    function = jax.vmap(function, (None, None, None, 0, *(None,) * 5))
-    return programs.Program(function, f"several-{dof}", (Level, gauss_newton.Fit))
 
 
 def _perturb(begin: np.ndarray, seed: int, voxel: float) -> np.ndarray:
@@ -313,7 +158,7 @@ def _best_of(
     for matrix in matrices:
         judged = pair.to_voxels(matrix, 48) * np.array([scale, scale, scale, 1])
         fits.append(fit(pair, 48, judged, dof="affine", steps=0))
-    if max(judged.correlation for judged in fits) > _ONE_PERSON:
+    if max(judged.correlation for judged in fits) > ONE_PERSON:
         fits = [judged._replace(outline=np.float32(0)) for judged in fits]
     return matrices[_first_best(np.array([rate(judged) for judged in fits]))]
 
@@ -362,10 +207,3 @@ def distance(a: np.ndarray, b: np.ndarray, radius: float) -> float:
     """Typical distance, in voxels, of a foreground point under the two matrices."""
     turned = np.linalg.norm(a[:, :3] - b[:, :3]) * radius / np.sqrt(5)
     return float(np.hypot(turned, np.linalg.norm(a[:, 3] - b[:, 3])))
-
-
-def preload(dof: str) -> None:
-    """Load the kept programs of `align`, which can be done while images are read."""
-    dof = "similarity" if dof == "rigid" else dof
-    for program in (_align_several(dof), _align_one(dof)):
-        program.preload()

@@ -6,7 +6,7 @@ import numpy as np
 from jax import Array
 
 from mdvit_jax import geometry, losses
-from mdvit_jax.registration import levels, programs, search
+from mdvit_jax.registration import levels, programs, refinement
 from mdvit_jax.registration.normalisation import Level
 
 SIZE = 48
@@ -33,7 +33,7 @@ class Measures(NamedTuple):
 def measure(pair: levels.Pair, fixed_to_moving: np.ndarray) -> Measures:
     """Measure a pair under a 4×4 matrix, world RAS+ mm."""
     matrix = pair.to_voxels(fixed_to_moving, SIZE)
-    fit = search.fit(pair, SIZE, matrix, dof="affine", steps=0)
+    fit = refinement.fit(pair, SIZE, matrix, dof="affine", steps=0)
     dissimilarity, overlap = _comparison(*pair.cubes[SIZE], matrix.astype(np.float32))
     return Measures(float(dissimilarity), float(fit.correlation), float(overlap))
 
