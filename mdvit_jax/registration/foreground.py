@@ -12,7 +12,7 @@ from mdvit_jax.data import morphology, segmentation
 _ENOUGH, _FINE = 192, 1.0
 # Voxels that are fine enough for cubes of 48³: mm, and of a small animal's head the
 # share of its radius.
-_COARSE, _COARSE_SHARE = 3.0, 0.05
+_COARSE, _COARSE_SHARE = 3.0, 0.04
 _MARGIN = 2  # voxels of the file kept around the foreground, where there are any
 _SKULL = 5.0  # mm; bone is as dark as air, and what is twice as thin is closed
 # Share of a mask's voxels inside the object. Above it the mask is taken to follow the
@@ -127,7 +127,7 @@ def segment_foreground(
 def coarsen(foreground: Foreground) -> Foreground:
     """The foreground in larger voxels, means of whole cubes of its own.
 
-    They have at most 3 mm, and at most a 20th of the foreground's radius.
+    They have at most 3 mm, and at most a 25th of the foreground's radius.
     """
     largest = min(_COARSE, _COARSE_SHARE * foreground.radius)
     steps = np.linalg.norm(foreground.affine[:3, :3], axis=0)
