@@ -218,6 +218,18 @@ if __name__ == "__main__":
     assert "not changed: 1" in capsys.readouterr().out
 
 
+def test_processes_share_the_cores_and_try_a_pair_again_twice():
+    import dask
+
+    with pair_engine._start_processes(2) as client:
+        threads = client.run(os.getenv, "NPROC")
+        failures = client.run_on_scheduler(
+            lambda dask_scheduler: dask_scheduler.allowed_failures
+        )
+    assert list(threads.values()) == 2 * [str(max(dask.system.CPU_COUNT // 2, 1))]
+    assert failures == 2
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [

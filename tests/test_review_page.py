@@ -154,8 +154,7 @@ def test_what_was_written_by_others_is_text(page):
 
 
 def test_flicker_and_edges_by_keys_and_the_pointer(page):
-    for _ in range(2):
-        page.keyboard.press("j")
+    page.keyboard.press("j")
     card = page.locator(".card[aria-current]")
     assert card.locator("h2").inner_text() == "sub-3"
     strip = card.locator(".strip")
@@ -178,6 +177,35 @@ def test_flicker_and_edges_by_keys_and_the_pointer(page):
     assert scan.evaluate(places) == [3]
 
 
+def test_keys_mean_a_pair_at_once(page):
+    page.keyboard.press("f")
+    assert page.get_attribute(".card >> nth=0 >> .fail", "aria-pressed") == "true"
+    page.fill("#search", "sub-1")  # the next one, sub-3, is not among these
+    page.keyboard.press("Enter")
+    page.keyboard.press("j")
+    page.keyboard.press("p")
+    assert page.get_attribute(".card >> nth=1 >> .pass", "aria-pressed") == "true"
+    page.fill("#search", "none is called so")
+    page.keyboard.press("Enter")
+    for key in "jkpfuc ":
+        page.keyboard.press(key)
+    assert page.inner_text("#ratings") == "unrated 4\npass 1\nfail 1"
+
+
+def test_escape_leaves_a_comment_and_then_the_large_view(page):
+    page.keyboard.press("Enter")
+    large = page.locator("#large")
+    page.keyboard.press("c")
+    page.keyboard.type("tilted")
+    page.keyboard.press("Escape")
+    assert large.is_visible()
+    page.keyboard.press("p")
+    page.keyboard.press("Escape")
+    assert not large.is_visible()
+    assert page.input_value(".card >> nth=0 >> .comment") == "tilted"
+    assert page.inner_text("#ratings .pass") == "pass 1"
+
+
 def test_ratings_survive_and_come_back_into_the_table(visit, page, folder, capsys):
     page.fill("#rater", "Zoë")
     page.keyboard.press("Tab")
@@ -196,6 +224,7 @@ def test_ratings_survive_and_come_back_into_the_table(visit, page, folder, capsy
     assert page.input_value(".card >> nth=1 >> .comment") == '"half", of it; <b>é'
     with page.expect_download() as download:
         page.keyboard.press("s")
+    assert "mdvit batch --ratings reads it" in page.inner_text("#progress")
     assert download.value.suggested_filename == "ratings.csv"
     download.value.save_as(folder / "ratings.csv")
     words = ["batch", "--ratings", str(folder / "ratings.csv"), "--output", str(folder)]
@@ -259,6 +288,38 @@ def test_a_dot_leads_to_its_pair_and_dragging_chooses(page):
     assert page.inner_text("#ratings .fail") == "fail 1"
     page.keyboard.press("?")
     assert page.locator("#help").is_visible()
+
+
+def test_an_axis_has_two_to_five_round_numbers(page):
+    random = np.random.default_rng(0)
+    for low, length in zip(
+        random.uniform(-100, 100, 50), 10 ** random.uniform(-3, 3, 50), strict=True
+    ):
+        high = low + length
+        ticks = page.evaluate("([low, high]) => ticks(low, high)", [low, high])
+        assert 2 <= len(ticks) <= 5 and low <= ticks[0] < ticks[-1] <= high
+        steps = np.diff(ticks)
+        assert np.allclose(steps, steps[0])
+        digits = steps[0] / 10 ** np.floor(np.log10(1.000001 * steps[0]))
+        assert min(abs(digits - np.array([1, 2, 2.5, 5]))) < 1e-5
+
+
+def test_a_telephone_shows_all_of_a_pair(page):
+    page.set_viewport_size({"width": 400, "height": 800})
+    seen = page.locator(".card >> nth=1 >> .strip").bounding_box()
+    page.click(".card >> nth=1 >> .look")
+    large = page.locator("#large")
+    assert large.evaluate("node => node.scrollWidth <= node.clientWidth")
+    for element in (
+        large.get_by_title("close (Escape)"),
+        large.locator(".comment"),
+        large.locator("td >> nth=1"),
+    ):
+        box = element.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 400
+    pan = large.locator(".pan")
+    assert large.locator(".strip").bounding_box()["width"] > 1.5 * seen["width"]
+    assert pan.evaluate("node => node.scrollWidth > node.clientWidth")
 
 
 def test_thousands_of_pairs_are_as_light_as_a_few(visit, tmp_path):

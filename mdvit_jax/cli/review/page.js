@@ -10,7 +10,7 @@ function say(words) {
 /** Show the pairs that the toolbar asks for, from the first one on. */
 function showChosen() {
   choosePairs();
-  if (current && !shown.includes(current)) setCurrent(null);
+  if (!shown.includes(current)) setCurrent(shown[0] ?? null); // keys always mean a pair
   const all = shown.length === pairs.length;
   $("count").textContent = `${shown.length} of ${pairs.length}`;
   $("clear").disabled = all;
@@ -32,7 +32,7 @@ function setCurrent(pair) {
 /** Go to the pair some places behind the current one, here or in the large view. */
 function move(steps) {
   if (!shown.length) return;
-  const from = shown.includes(current) ? current.place : steps > 0 ? -1 : 0;
+  const from = shown.includes(current) ? current.place : -1; // a dot may lead to others
   const pair = shown[Math.min(Math.max(from + steps, 0), shown.length - 1)];
   setCurrent(pair);
   scrollToCard(pair);
@@ -67,7 +67,7 @@ function makeLarge(pair) {
             button("×", "close (Escape)", () => large.close()),
           ]),
     ),
-    strip,
+    make("div", { class: "pan" }, strip),
     ...(data.single ? [] : [makeRating(pair)]),
     makeDetails(pair),
   );
@@ -112,6 +112,12 @@ function rememberRating(pair, change) {
 function rate(pair, rating) {
   rememberRating(pair, { rating });
   say(`${pair.name}: ${rating || "not rated"}`);
+}
+
+function saveRatings() {
+  downloadRatings(pairs);
+  $("progress").textContent =
+    "ratings.csv is among your downloads; mdvit batch --ratings reads it into the table.";
 }
 
 function countRatings() {
@@ -187,7 +193,7 @@ function fillToolbar() {
   $("rater").addEventListener("input", (e) => writeStorage(RATER_KEY, e.target.value));
   $("saving").addEventListener("submit", (event) => {
     event.preventDefault();
-    downloadRatings(pairs);
+    saveRatings();
   });
   $("help-button").addEventListener("click", () => $("help").showModal());
   if (data.remaining) {
@@ -211,7 +217,7 @@ const amongPairs = {
   f: () => rateAndMove("fail"),
   u: () => current && rate(current, ""),
   c: () => commentField()?.focus(),
-  s: () => downloadRatings(pairs),
+  s: saveRatings,
   "/": () => large.open || $("search").focus(),
   Enter: () => current && !large.open && showLarge(current),
 };
@@ -229,8 +235,9 @@ function useKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || $("help").open) return;
   const typing = event.target.matches("input:not([type=checkbox]), select");
   if (typing) {
-    // Back from a comment to the keys.
-    if (event.key === "Enter" && event.target.matches(".comment, #search")) {
+    // Back to the keys. Escape empties the search by itself.
+    const left = { Enter: ".comment, #search", Escape: ".comment" }[event.key];
+    if (left && event.target.matches(left)) {
       event.preventDefault();
       event.target.blur();
       cards.get(current)?.focus({ preventScroll: true });

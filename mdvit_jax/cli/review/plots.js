@@ -32,11 +32,11 @@ function makePlot(measure) {
   return plot;
 }
 
-/** Round numbers that divide an interval into a few parts. */
+/** Two to five round numbers within an interval. */
 function ticks(low, high) {
-  const rough = (high - low) / 3;
+  const rough = (high - low) / 4;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough);
+  const step = [1, 2, 2.5, 5, 10].map((n) => n * power).find((n) => n >= rough);
   const first = Math.ceil(low / step);
   const count = Math.floor(high / step) - first + 1;
   return Array.from({ length: count }, (_, n) => (first + n) * step);
