@@ -3,9 +3,11 @@
 import contextlib
 import csv
 import os
+import runpy
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import distributed
@@ -15,6 +17,7 @@ import pytest
 
 import unaligned
 from mdvit_jax import __main__, errors
+from mdvit_jax.cli import main
 from mdvit_jax.cli.batch import (
     pair_engine,
     pair_outputs,
@@ -24,6 +27,8 @@ from mdvit_jax.cli.batch import (
     results_csv,
 )
 from mdvit_jax.io import lock
+
+LAUNCH = Path(__file__).resolve().parents[1] / "launch"
 
 
 @pytest.fixture(scope="module")
@@ -228,6 +233,42 @@ def test_processes_share_the_cores_and_try_a_pair_again_twice():
         )
     assert list(threads.values()) == 2 * [str(max(dask.system.CPU_COUNT // 2, 1))]
     assert failures == 2
+
+
+def test_a_job_of_an_array_takes_its_part(tmp_path):
+    (tmp_path / "mdvit").write_text('#!/bin/sh\necho "$NPROC" "$@"\n')
+    (tmp_path / "mdvit").chmod(0o755)
+    environ = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    environ |= {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "100"}
+    script = [str(LAUNCH / "batch_array.sh"), "--pairs", "p.csv", "--output", "r"]
+    done = subprocess.run(
+        ["bash", *script], env=environ, capture_output=True, text=True, check=True
+    )
+    threads, *words = done.stdout.split()
+    assert threads == "1"
+    assert main.create_parser().parse_args(words).part == "3/100"
+
+
+def test_the_slurm_launcher_hands_the_pairs_to_its_jobs(monkeypatch):
+    class SLURMCluster(contextlib.nullcontext):
+        scheduler_address = "tcp://login1:8786"
+
+        def __init__(self, *, cores, processes, **options):
+            super().__init__(self)
+            assert cores == processes, "one core a pair"
+
+        def scale(self, *, jobs):
+            self.jobs = jobs
+
+    called = []
+    jobqueue = types.SimpleNamespace(SLURMCluster=SLURMCluster)
+    monkeypatch.setitem(sys.modules, "dask_jobqueue", jobqueue)
+    monkeypatch.setattr(main, "main", lambda words: called.extend(words))
+    monkeypatch.setattr(sys, "argv", ["it", "--pairs", "p.csv", "--output", "r"])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(LAUNCH / "batch_slurm.py"), run_name="__main__")
+    options = main.create_parser().parse_args(called)
+    assert (options.scheduler, options.pairs) == ("tcp://login1:8786", "p.csv")
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ _KEYS = (  # keys, what they do, and whether the page of one pair has them
     ("p", "pass, and on to the next", False),
     ("f", "fail, and on to the next", False),
     ("u", "take the rating back", False),
-    ("c", "comment; Enter goes back", False),
+    ("c", "comment; Enter or Escape goes back", False),
     ("s", "save the ratings", False),
     ("/", "search by name", False),
     ("?", "this help", True),
