@@ -32,7 +32,7 @@ function setCurrent(pair) {
 /** Go to the pair some places behind the current one, here or in the large view. */
 function move(steps) {
   if (!shown.length) return;
-  const from = shown.includes(current) ? current.place : -1; // a dot may lead to others
+  const from = shown.includes(current) ? current.place : -1; // a dot leads to hidden ones
   const pair = shown[Math.min(Math.max(from + steps, 0), shown.length - 1)];
   setCurrent(pair);
   scrollToCard(pair);
