@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import unaligned
+from helpers import unaligned
 from mdvit_jax import __main__, errors, transforms
 from mdvit_jax.cli.batch import part_tables, run_batch
 from mdvit_jax.cli.review import thumbnail

@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-import unaligned
+from helpers import unaligned
 from mdvit_jax import __main__, errors, transforms
 from mdvit_jax.cli.batch import bids_images, bids_outputs
 from mdvit_jax.cli.review import thumbnail

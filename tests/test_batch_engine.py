@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-import unaligned
+from helpers import unaligned
 from mdvit_jax import __main__, errors
 from mdvit_jax.cli.batch import (
     pair_engine,

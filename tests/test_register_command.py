@@ -17,13 +17,13 @@ import pytest
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from helpers.run import untrained
 from mdvit_jax import __main__, transforms
 from mdvit_jax.cli.register import run_register
 from mdvit_jax.cli.review import qc
 from mdvit_jax.io import image as images
 from mdvit_jax.plots import planes, strips
 from mdvit_jax.registration import quality, similarity_metrics
-from oracle.run import untrained
 from test_loop import config as tiny_config
 
 VOXEL = 3.5  # mm
