@@ -181,7 +181,7 @@ def test_what_is_no_dataset_is_refused(dataset, run, capsys):
     assert "has no images sub-" in capsys.readouterr().err
     (root / "dataset_description.json").unlink()
     assert run("--to", "mni152") == 2
-    assert "is no BIDS dataset" in capsys.readouterr().err
+    assert "is not a BIDS dataset" in capsys.readouterr().err
 
 
 def test_the_derivatives_of_another_program_stay(dataset, run, capsys):

@@ -277,7 +277,7 @@ def test_writing_replaces_and_leaves_nothing_else(config):
 
 
 def test_unknown_part(config):
-    with pytest.raises(errors.UserError, match='"tset" is no part'):
+    with pytest.raises(errors.UserError, match='"tset" is not a part'):
         dataset.open_part(config, "tset")
 
 

@@ -1,4 +1,4 @@
-"""Damaged image files, and files that are no images; see `odd_image`.
+"""Damaged image files, and files that are not images; see `odd_image`.
 
 MDVIT_ODD_FILES is the number of files damaged at random places.
 """

@@ -530,6 +530,7 @@ MISTAKES = [
     (["--transform", "t.tfm", "--start", "no.tfm"], "com, identity, network or a"),
     (["--transform", "t.tfm", "--fixed-mask", "MOVING"], "does not lie on the voxels"),
     (["--transform", "t.tfm", "--start", "."], "is not the folder of a run"),
+    (["--transform", "t.tfm", "--start", "nowhere://b/run"], "of nowhere://b/run"),
 ]
 
 
@@ -571,7 +572,7 @@ def test_the_header_alone_of_another_format(run, scans, here, capsys):
     data = image.get_fdata().astype(np.float32)
     nib.save(nib.MGHImage(data, image.affine), here / "m.mgz")
     assert run("--header-only", "h.nii", moving=here / "m.mgz") == 2
-    assert "is no NIfTI file" in capsys.readouterr().err
+    assert "is not a NIfTI file" in capsys.readouterr().err
     assert [path.name for path in here.iterdir()] == ["m.mgz"]
 
 

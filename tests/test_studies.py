@@ -125,7 +125,7 @@ def test_a_stopped_study_goes_on_where_it_was(tmp_path):
     keys = [sorted(r[:45] for r in t.splitlines()) for t in (kept.read_text(), text)]
     assert keys[0] == keys[1]
     kept.write_text("nothing\n" + text)
-    with pytest.raises(errors.UserError, match="line 1 is no result"):
+    with pytest.raises(errors.UserError, match="line 1 is not a result"):
         results.ResultsFile(kept)
 
 

@@ -21,7 +21,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     leaves unfinished is removed. Of a symbolic link, the target is replaced.
 
     Raises:
-        OSError: the place is taken by what is no file, such as a device.
+        OSError: the place is taken by what is not a file, such as a device.
     """
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
