@@ -270,7 +270,7 @@ def test_a_second_batch_in_the_folder_is_refused(folder, quick, capsys):
 def test_labels_that_cannot_be_resampled(folder, quick, capsys):
     text = "fixed,moving,labels\nfixed.nii.gz,scans/anna.nii.gz,fixed.nii.gz\n"
     assert run(folder, text) == 1
-    assert "no label map" in table(folder)["anna"]["reasons"]
+    assert "not a label map" in table(folder)["anna"]["reasons"]
     assert files(folder) == ["results.csv"]
 
 

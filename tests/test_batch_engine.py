@@ -224,7 +224,7 @@ if __name__ == "__main__":
         (["--part", "3"], "write I/N"),
         (["--part", "3/2"], "write I/N"),
         (["--part", "0/2"], "write I/N"),
-        (["--jobs", "0"], "no whole number"),
+        (["--jobs", "0"], "not a whole number"),
         (["--jobs", "2", "--scheduler", "tcp://127.0.0.1:1"], "leave one out"),
         (["--to", "mni152"], "--to means nothing with --pairs"),
         (["--participant-label", "1"], "--participant-label means nothing"),

@@ -25,7 +25,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
-        raise OSError(errno.EEXIST, "what is there is no file", str(path))
+        raise OSError(errno.EEXIST, "what is there is not a file", str(path))
     beside = path.with_name(_partial_name(path.name))
     try:
         yield beside

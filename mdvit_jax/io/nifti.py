@@ -81,8 +81,8 @@ def open_file(
 ) -> tuple[Grid, tuple[int, ...], Any, StoredVoxels]:
     """Open an image and check it to the last byte.
 
-    The bytes of a gzip file are held compressed; those of another are read volume by
-    volume.
+    All bytes of a gzip file are held, inflated but not decoded; those of another are
+    read volume by volume.
 
     Args:
         path: of the file.
