@@ -311,7 +311,10 @@ def test_people(tmp_path, caplog):
     assert len({scan.person for scan in cohort.read(config)}) == 1
     config.data.same_person = ("a2", "c1")
     assert "needs lists of subjects" in refusal(config)
-    for pattern, words in (("(", "not a regular expression"), ("^[a-z]", "first group")):
+    for pattern, words in (
+        ("(", "not a regular expression"),
+        ("^[a-z]", "first group"),
+    ):
         assert words in refusal(configuration("folder", tmp_path, person=pattern))
     assert '"c1"' in refusal(configuration("folder", tmp_path, person="^([ab])"))
 
