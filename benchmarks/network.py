@@ -147,7 +147,7 @@ def measure(weights, estimate, options) -> dict[str, list[float]]:
                 moved = geometry.warp_affine(other_image, move)
                 truth = geometry.compose(geometry.invert(move), to_other)
                 cases.append(Case(image, moved, truth, mask))
-    plain = pairs_as_they_are(people["ds002748"], scans, answers, weights.size)
+    plain = pairs_not_moved(people["ds002748"], scans, answers, weights.size)
     rows = {"mm": [np.nan] * 3}
     for name, cases in (
         ("same20", same), ("inter20", inter), ("inter0", plain),
@@ -221,7 +221,7 @@ class Answers:
         return jnp.asarray(self._known[name], jnp.float32)
 
 
-def pairs_as_they_are(names: Sequence[str], scans, answers, size: int) -> list[Case]:
+def pairs_not_moved(names: Sequence[str], scans, answers, size: int) -> list[Case]:
     """Each person to the next one."""
     cases = []
     for i, name in enumerate(names):

@@ -269,9 +269,9 @@ def get_config() -> ml_collections.ConfigDict:
 
 
 def in_form(config: ml_collections.ConfigDict, form: str) -> ml_collections.ConfigDict:
-    """A configuration as it is, "paper", or changed to `recipe`; return it."""
+    """A configuration in a form: "paper" leaves it unchanged, "recipe" calls `recipe`."""
     if form not in ("paper", "recipe"):
-        raise ValueError(f'there is no form "{form}" but "paper" and "recipe"')
+        raise ValueError(f'the form is "paper" or "recipe", not "{form}"')
     return recipe(config) if form == "recipe" else config
 
 

@@ -90,12 +90,14 @@ def _split_form(path: str) -> tuple[str, str]:
 
 def _run_file(path: Path, form: str) -> ml_collections.ConfigDict:
     if not path.is_file():
-        others = ", ".join(sorted(str(p) for p in path.parent.glob("[!_]*.py")))
-        known = f"; beside it there are {others}" if others else ""
-        raise errors.UserError(
-            f"The configuration file {path} does not exist{known}; name "
-            "one with --config."
-        )
+        others = sorted(path.parent.glob("[!_]*.py"))
+        near = difflib.get_close_matches(path.stem, [p.stem for p in others], n=1)
+        hint = "name one with --config."
+        if near:
+            hint = f"did you mean {path.with_stem(near[0])}?"
+        elif others:
+            hint = f"name one with --config: {', '.join(map(str, others))}."
+        raise errors.UserError(f"The configuration file {path} does not exist; {hint}")
     root = str(path.resolve().parent.parent)
     sys.path.insert(0, root)
     try:

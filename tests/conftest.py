@@ -17,7 +17,7 @@ import jaxtyping
 import numpy as np
 import pytest
 
-import array_types
+from helpers import array_types
 
 array_types.install()
 
@@ -78,9 +78,8 @@ def quick_compilation():
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> dict[str, str]:
     """`recorded_run.TINY` with its people in a cache, which commands read at once."""
-    import recorded_run
+    from helpers import people, recorded_run
     from mdvit_jax.config import load_config
-    from oracle import people
 
     settings = recorded_run.TINY | {"data.cache": str(tmp_path_factory.mktemp("cache"))}
     people.fill(load_config(recorded_run.ROOT / "configs/default.py", settings))

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from jax import test_util
 from scipy import ndimage
 
+from helpers import images
 from mdvit_jax import geometry
-from oracle import affine, images
+from oracle import affine
 
 parameter_sets = st.lists(
     st.floats(-1, 1, width=32), min_size=12, max_size=12, unique=False

@@ -208,9 +208,9 @@ def test_options_of_single_transforms(folder):
 @pytest.mark.parametrize(
     ("option", "why"),
     [
-        ("format=ants", '"ants" is no format'),
-        ("fixed=", "fixed= is no option"),
-        ("inverse=1", "inverse=1 is no option"),
+        ("format=ants", '"ants" is not a format'),
+        ("fixed=", "fixed= is not an option"),
+        ("inverse=1", "inverse=1 is not an option"),
         ("fixed=no.nii", "no.nii"),
     ],
 )

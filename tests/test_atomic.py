@@ -66,8 +66,8 @@ def test_what_is_no_file_is_not_replaced(folder, capsys):
     words = ["--transform", "a.tfm", *WARP, "--output", "w.nii.gz", "--overwrite"]
     assert run(folder, words) == 2
     message = capsys.readouterr().err
-    assert "w.nii.gz cannot be written (what is there is no file)" in message
-    with pytest.raises(errors.UserError, match="no file"):
+    assert "w.nii.gz cannot be written (what is there is not a file)" in message
+    with pytest.raises(errors.UserError, match="not a file"):
         transforms.write(folder / "t.tfm", np.eye(4))
     assert (folder / "pipe").is_fifo() and not [*folder.glob(".partial*")]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import unaligned
+from helpers import unaligned
 from mdvit_jax import __main__, errors, transforms
 from mdvit_jax.cli.batch import part_tables, run_batch
 from mdvit_jax.cli.review import thumbnail
@@ -270,7 +270,7 @@ def test_a_second_batch_in_the_folder_is_refused(folder, quick, capsys):
 def test_labels_that_cannot_be_resampled(folder, quick, capsys):
     text = "fixed,moving,labels\nfixed.nii.gz,scans/anna.nii.gz,fixed.nii.gz\n"
     assert run(folder, text) == 1
-    assert "no label map" in table(folder)["anna"]["reasons"]
+    assert "not a label map" in table(folder)["anna"]["reasons"]
     assert files(folder) == ["results.csv"]
 
 

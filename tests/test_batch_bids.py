@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-import unaligned
+from helpers import unaligned
 from mdvit_jax import __main__, errors, transforms
 from mdvit_jax.cli.batch import bids_images, bids_outputs
 from mdvit_jax.cli.review import thumbnail
@@ -181,7 +181,7 @@ def test_what_is_no_dataset_is_refused(dataset, run, capsys):
     assert "has no images sub-" in capsys.readouterr().err
     (root / "dataset_description.json").unlink()
     assert run("--to", "mni152") == 2
-    assert "is no BIDS dataset" in capsys.readouterr().err
+    assert "is not a BIDS dataset" in capsys.readouterr().err
 
 
 def test_the_derivatives_of_another_program_stay(dataset, run, capsys):

@@ -15,7 +15,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-import unaligned
+from helpers import unaligned
 from mdvit_jax import __main__, errors
 from mdvit_jax.cli import main
 from mdvit_jax.cli.batch import (
@@ -277,7 +277,7 @@ def test_the_slurm_launcher_hands_the_pairs_to_its_jobs(monkeypatch):
         (["--part", "3"], "write I/N"),
         (["--part", "3/2"], "write I/N"),
         (["--part", "0/2"], "write I/N"),
-        (["--jobs", "0"], "no whole number"),
+        (["--jobs", "0"], "not a whole number"),
         (["--jobs", "2", "--scheduler", "tcp://127.0.0.1:1"], "leave one out"),
         (["--to", "mni152"], "--to means nothing with --pairs"),
         (["--participant-label", "1"], "--participant-label means nothing"),

@@ -8,11 +8,11 @@ import pytest
 from etils import epath
 from gcp_storage_emulator import server as emulator
 
+from helpers.recorded_run import TINY, free_port
+from helpers.run import final_bytes
 from mdvit_jax import errors
 from mdvit_jax.config import read_config
 from mdvit_jax.training import checkpoint, loop, metrics_log, pretrained
-from oracle.run import final_bytes
-from recorded_run import TINY, free_port
 from test_checkpoint import resume, save, write_scores
 from test_loop import signal_when
 from test_survival import config

@@ -7,9 +7,9 @@ import sys
 import pytest
 import yaml
 
+from helpers.recorded_run import JOIN, ROOT, free_port
 from mdvit_jax import errors
 from mdvit_jax.cli import cluster
-from recorded_run import JOIN, ROOT, free_port
 
 ADDRESS, COUNT, INDEX = cluster.NAMES
 THREE = {ADDRESS: "10.0.0.1:1234", COUNT: "4", INDEX: "3"}

@@ -311,7 +311,10 @@ def test_people(tmp_path, caplog):
     assert len({scan.person for scan in cohort.read(config)}) == 1
     config.data.same_person = ("a2", "c1")
     assert "needs lists of subjects" in refusal(config)
-    for pattern, words in (("(", "no regular expression"), ("^[a-z]", "first group")):
+    for pattern, words in (
+        ("(", "not a regular expression"),
+        ("^[a-z]", "first group"),
+    ):
         assert words in refusal(configuration("folder", tmp_path, person=pattern))
     assert '"c1"' in refusal(configuration("folder", tmp_path, person="^([ab])"))
 
@@ -495,7 +498,7 @@ def test_people_are_split_by_their_names(tmp_path):
     ("wanted", "words"),
     [
         (("sub-.*", "sub-02", ""), "puts sub-02 into train and validation"),
-        (("sub-(", "a", "b"), "no regular expression"),
+        (("sub-(", "a", "b"), "not a regular expression"),
         (("sub-01", 1, 1), "three counts, fractions or regular expressions"),
     ],
 )

@@ -120,7 +120,7 @@ def test_an_override_without_a_value_does_not_swallow_the_next():
 
 
 def test_overrides_stand_anywhere_on_a_command_line():
-    """A value with a space is no value of an option that takes several."""
+    """A value with a space is not one of an option that takes several."""
     command = parser.Parser()
     command.add_config()
     command.add_argument("--note", nargs="+")
@@ -133,10 +133,10 @@ def test_overrides_stand_anywhere_on_a_command_line():
 
 
 def test_missing_and_broken_files(tmp_path):
-    with pytest.raises(errors.UserError, match=r"does not exist; beside it .*adni"):
+    with pytest.raises(errors.UserError, match=r"; did you mean .*configs/adni.py\?$"):
         load_config(ROOT / "configs/adnii.py")
-    with pytest.raises(errors.UserError) as caught:
-        load_config(ROOT / "configs/adnii.py")
+    with pytest.raises(errors.UserError, match=r"name one .*adni.py, ") as caught:
+        load_config(ROOT / "configs/xyzzy.py")
     assert "__init__" not in str(caught.value)
     broken = tmp_path / "broken.py"
     broken.write_text("def get_config():\n    return 1 / 0\n")

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from configs import default
+from helpers.people import fill
 from mdvit_jax import errors
 from mdvit_jax.data import cache, cohort, dataset
-from oracle.people import fill
 
 AFFINE = np.array([[-2, 0, 0, 20], [0, 2, 0.3, -20], [0, 0, 3, 5], [0, 0, 0, 1.0]])
 
@@ -277,7 +277,7 @@ def test_writing_replaces_and_leaves_nothing_else(config):
 
 
 def test_unknown_part(config):
-    with pytest.raises(errors.UserError, match='"tset" is no part'):
+    with pytest.raises(errors.UserError, match='"tset" is not a part'):
         dataset.open_part(config, "tset")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-import recorded_run
+from helpers import recorded_run
 from mdvit_jax import errors, models
 from mdvit_jax.training import sharding, step
 from test_step import heads, small_config

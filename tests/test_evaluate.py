@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.people import config
 from mdvit_jax import errors, geometry, models
 from mdvit_jax.data import conform, dataset, template
 from mdvit_jax.evaluation import methods, scoring
 from mdvit_jax.models import import_torch
 from mdvit_jax.studies import runner
-from oracle.people import config
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from configs import default
+from helpers.run import untrained
 from mdvit_jax import __main__, geometry
-from oracle.run import untrained
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -8,9 +8,10 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from helpers import images
 from mdvit_jax.registration import DOF, gauss_newton, normalisation
 from mdvit_jax.registration.gauss_newton import Level
-from oracle import heads, images, local_correlation
+from oracle import heads, local_correlation
 
 START = np.array(
     [

@@ -157,10 +157,10 @@ def test_no_damage_to_a_plain_header_escapes(tmp_path):
         ((3, 32767, 32767, 32767, 1, 1, 1, 1), "more than a scan of a head can have"),
         ((3, 800, 800, 800, 1, 1, 1, 1), "ends before"),
         ((3, 7, 5, 7, 1, 1, 1, 1), "ends before"),
-        ((3, 0, 5, 6, 1, 1, 1, 1), "no volume"),
-        ((3, -7, 5, 6, 1, 1, 1, 1), "no volume"),
-        ((0, 7, 5, 6, 1, 1, 1, 1), "no volume"),
-        ((2, 42, 5, 1, 1, 1, 1, 1), "no volume"),
+        ((3, 0, 5, 6, 1, 1, 1, 1), "not a volume"),
+        ((3, -7, 5, 6, 1, 1, 1, 1), "not a volume"),
+        ((0, 7, 5, 6, 1, 1, 1, 1), "not a volume"),
+        ((2, 42, 5, 1, 1, 1, 1, 1), "not a volume"),
         ((4, 7, 5, 3, 2, 1, 1, 1), "2 volumes"),
     ],
 )
@@ -245,7 +245,7 @@ def test_colours_and_complex_numbers_are_refused(tmp_path):
 
 def test_labels(tmp_path):
     path = save(tmp_path / "a.nii.gz", values() + np.float32(0.25))
-    assert "no label map" in refusal(path, image.load_labels)
+    assert "not a label map" in refusal(path, image.load_labels)
     path = save(tmp_path / "b.nii.gz", values(np.float64) * 1e8)
     assert "32 bits" in refusal(path, image.load_labels)
     path = save(tmp_path / "c.nii.gz", np.zeros(SHAPE, np.uint8))

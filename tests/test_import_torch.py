@@ -233,7 +233,7 @@ def test_files_that_cannot_be_read(tmp_path):
         ("c.npz", b"x"),
     ):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(errors.UserError, match=f"{name} is damaged or no .npz"):
+        with pytest.raises(errors.UserError, match=f"{name} is damaged or not a .npz"):
             import_torch.load(tmp_path / name, configuration())
     (tmp_path / "a.safetensors").touch()
     with pytest.raises(errors.UserError, match="give a .npz, .pt or .pth"):

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers import people
 from mdvit_jax.data import conform, dataset
 from mdvit_jax.evaluation import scoring
 from mdvit_jax.studies import known_affine, perturbations, runner
 from mdvit_jax.studies.compute import Setting
-from oracle import people
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Label maps are recognised; images of brains and phantoms are no label maps."""
+"""Label maps are recognised; images of brains and phantoms are not label maps."""
 
 import nibabel as nib
 import numpy as np

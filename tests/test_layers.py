@@ -10,11 +10,11 @@ import pytest
 from jax import lax, test_util
 from jax.experimental.pallas import tpu as pltpu
 
+from helpers.programs import equations
 from mdvit_jax.geometry import forms
 from mdvit_jax.models import blocks, initial_weights, msda
 from mdvit_jax.models.ops import attention, convolution, dense
 from oracle import layers
-from oracle.programs import equations
 
 GRID = (5, 4, 7)
 F32, BF16 = jnp.dtype("float32"), jnp.dtype("bfloat16")

@@ -17,6 +17,8 @@ import pytest
 from etils import epath
 from jax.experimental import multihost_utils
 
+from helpers.programs import compiled_programs
+from helpers.run import final_bytes, newest_checkpoint
 from mdvit_jax import errors
 from mdvit_jax.config import differences, load_config, read_config, save_config
 from mdvit_jax.data import dataset, pairs
@@ -37,8 +39,6 @@ from mdvit_jax.training import (
     setup,
     step,
 )
-from oracle.programs import compiled_programs
-from oracle.run import final_bytes, newest_checkpoint
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -12,12 +12,12 @@ import pytest
 from jax import export, lax
 
 from configs import default
+from helpers.programs import equations
 from mdvit_jax import geometry, losses, models
 from mdvit_jax.geometry import forms, warp
 from mdvit_jax.losses import sobel
 from mdvit_jax.registration import gauss_newton, normalisation
 from mdvit_jax.training import optimizer, sharding, step
-from oracle.programs import equations
 
 # Platforms whose forms are the same, except attention, as cuDNN is not installed here.
 FAMILIES = [("cuda", "rocm"), ("tpu",)]

@@ -9,10 +9,11 @@ import pytest
 from flax import traverse_util
 
 from configs import default
+from helpers import images
 from mdvit_jax import errors, geometry, losses, models
 from mdvit_jax.geometry import forms
 from mdvit_jax.models import torch_coordinates
-from oracle import images, layers
+from oracle import layers
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

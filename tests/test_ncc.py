@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from jax import test_util
 
+from helpers import images
 from mdvit_jax import losses
-from oracle import images, similarity
+from oracle import similarity
 
 SHAPE = (8, 9, 11)
 

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from jax import test_util
 from scipy import ndimage
 
+from helpers import images
 from mdvit_jax import losses
 from mdvit_jax.losses import sobel
-from oracle import images, similarity
+from oracle import similarity
 
 SHAPE = images.SHAPE
 by_form = pytest.mark.parametrize("form", sobel.FORMS)

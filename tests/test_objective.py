@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from helpers import images
 from mdvit_jax import geometry, losses
-from oracle import images, similarity
+from oracle import similarity
 
 SHAPE = (17, 14, 20)
 NTG4 = functools.partial(losses.ntg, stride=4)

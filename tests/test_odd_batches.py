@@ -11,11 +11,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from helpers import damage
 from mdvit_jax import __main__
 from mdvit_jax.cli.batch import results_csv
 from mdvit_jax.io import image, lock
 from mdvit_jax.registration import register
-from oracle import damage, heads
+from oracle import heads
 
 RANDOM_CASES = int(os.environ.get("MDVIT_ODD_FILES", "60"))
 PAIRS = b"""fixed,moving,name,fixed_mask,labels

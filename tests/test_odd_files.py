@@ -1,4 +1,4 @@
-"""Damaged image files, and files that are no images; see `odd_image`.
+"""Damaged image files, and files that are not images; see `odd_image`.
 
 MDVIT_ODD_FILES is the number of files damaged at random places.
 """
@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from nibabel import spm2analyze
 
+from helpers import damage, odd_image
+from helpers.odd_image import AFFINE, AS_NIBABEL, SHAPE, SOUND, stored, values
 from mdvit_jax import __main__, transforms
-from oracle import damage, odd_image
-from oracle.odd_image import AFFINE, AS_NIBABEL, SHAPE, SOUND, stored, values
 
 RANDOM_CASES = int(os.environ.get("MDVIT_ODD_FILES", "60"))
 

@@ -6,8 +6,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from oracle import odd_image
-from oracle.odd_image import AS_NIBABEL, SHAPE, SOUND, stored, values
+from helpers import odd_image
+from helpers.odd_image import AS_NIBABEL, SHAPE, SOUND, stored, values
 
 
 @pytest.fixture

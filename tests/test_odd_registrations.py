@@ -13,8 +13,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from oracle import damage, odd_registration
-from oracle.odd_registration import IMAGES, ROLES, stored
+from helpers import damage, odd_registration
+from helpers.odd_registration import IMAGES, ROLES, stored
 
 MANY = "MDVIT_ODD_FILES" in os.environ
 RANDOM_CASES = int(os.environ.get("MDVIT_ODD_FILES", "21"))

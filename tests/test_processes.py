@@ -11,12 +11,12 @@ import jax
 import numpy as np
 import pytest
 
+from helpers.recorded_run import JOIN, ROOT, Run, environs, start_together
+from helpers.run import final_bytes
 from mdvit_jax import errors
 from mdvit_jax.cli import cluster
 from mdvit_jax.io import sums
 from mdvit_jax.training import distributed
-from oracle.run import final_bytes
-from recorded_run import JOIN, ROOT, Run, environs, start_together
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

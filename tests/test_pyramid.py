@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from jax import test_util
 
+from helpers import images
 from mdvit_jax import geometry
-from oracle import images, pooling
+from oracle import pooling
 
 
 def test_halve_is_the_mean_of_each_block():

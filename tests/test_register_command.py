@@ -17,13 +17,13 @@ import pytest
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from helpers.run import untrained
 from mdvit_jax import __main__, transforms
 from mdvit_jax.cli.register import run_register
 from mdvit_jax.cli.review import qc
 from mdvit_jax.io import image as images
 from mdvit_jax.plots import planes, strips
 from mdvit_jax.registration import quality, similarity_metrics
-from oracle.run import untrained
 from test_loop import config as tiny_config
 
 VOXEL = 3.5  # mm
@@ -530,6 +530,7 @@ MISTAKES = [
     (["--transform", "t.tfm", "--start", "no.tfm"], "com, identity, network or a"),
     (["--transform", "t.tfm", "--fixed-mask", "MOVING"], "does not lie on the voxels"),
     (["--transform", "t.tfm", "--start", "."], "is not the folder of a run"),
+    (["--transform", "t.tfm", "--start", "nowhere://b/run"], "of nowhere://b/run"),
 ]
 
 
@@ -571,7 +572,7 @@ def test_the_header_alone_of_another_format(run, scans, here, capsys):
     data = image.get_fdata().astype(np.float32)
     nib.save(nib.MGHImage(data, image.affine), here / "m.mgz")
     assert run("--header-only", "h.nii", moving=here / "m.mgz") == 2
-    assert "is no NIfTI file" in capsys.readouterr().err
+    assert "is not a NIfTI file" in capsys.readouterr().err
     assert [path.name for path in here.iterdir()] == ["m.mgz"]
 
 

@@ -1,6 +1,6 @@
 """Several processes share the folder of their run, or are refused."""
 
-from recorded_run import start_together
+from helpers.recorded_run import start_together
 
 PROGRAM = """
 import sys

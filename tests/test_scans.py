@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from helpers.people import fill
 from mdvit_jax import errors
 from mdvit_jax.data import cache, cohort, dataset
 from mdvit_jax.training import scans
-from oracle.people import fill
 from test_dataset import config, save, without_cache
 
 __all__ = ["config"]  # a fixture

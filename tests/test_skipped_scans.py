@@ -5,11 +5,11 @@ import logging
 import jax
 import pytest
 
+from helpers.recorded_run import ROOT
 from mdvit_jax import errors
 from mdvit_jax.config import load_config
 from mdvit_jax.data import skipped_scans
 from mdvit_jax.training import setup
-from recorded_run import ROOT
 
 
 def test_each_scan_is_named_once_and_counted(caplog):

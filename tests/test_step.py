@@ -8,9 +8,9 @@ import pytest
 from scipy import ndimage
 
 from configs import default
+from helpers.programs import compiled_programs
 from mdvit_jax import errors, geometry, losses, models
 from mdvit_jax.training import optimizer, sharding, step
-from oracle.programs import compiled_programs
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

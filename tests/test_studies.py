@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers import people
 from mdvit_jax import errors, geometry
 from mdvit_jax.data import conform, dataset, synthetic_cohort, template
 from mdvit_jax.evaluation.methods import Method, centres_of_mass
@@ -27,7 +28,6 @@ from mdvit_jax.studies import (
 )
 from mdvit_jax.studies.compute import NotApplicable, Setting, compute_records
 from mdvit_jax.studies.record import Record, tabulate
-from oracle import people
 
 SMALL = {"data__size": "32", "evaluation__pictures": "1"}
 
@@ -125,7 +125,7 @@ def test_a_stopped_study_goes_on_where_it_was(tmp_path):
     keys = [sorted(r[:45] for r in t.splitlines()) for t in (kept.read_text(), text)]
     assert keys[0] == keys[1]
     kept.write_text("nothing\n" + text)
-    with pytest.raises(errors.UserError, match="line 1 is no result"):
+    with pytest.raises(errors.UserError, match="line 1 is not a result"):
         results.ResultsFile(kept)
 
 

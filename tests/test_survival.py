@@ -19,14 +19,14 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from helpers.recorded_run import ROOT
+from helpers.run import final_bytes
 from mdvit_jax import errors
 from mdvit_jax.config import load_config
 from mdvit_jax.data import cache, cohort, dataset, pairs, pipeline
 from mdvit_jax.io import sums
 from mdvit_jax.plots import panels
 from mdvit_jax.training import checkpoint, loop, metrics_log
-from oracle.run import final_bytes
-from recorded_run import ROOT
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

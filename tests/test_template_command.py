@@ -191,7 +191,7 @@ def test_a_full_disk_leaves_nothing_half_written(folder, calls, monkeypatch):
         (["--images", "a.nii", "b.nii", "--suffix", "T2w"], "--suffix needs --bids"),
         (["--images", "a.nii", "b.nii", "--bids", "x"], "not allowed with"),
         ([], "one of the arguments --images --pairs --bids is required"),
-        (["--bids", "nowhere"], "no BIDS dataset"),
+        (["--bids", "nowhere"], "not a BIDS dataset"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(folder, calls, capsys, words, why):

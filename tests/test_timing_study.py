@@ -2,10 +2,10 @@
 
 import pytest
 
+from helpers import people
 from mdvit_jax.data import dataset, template
 from mdvit_jax.studies import timing
 from mdvit_jax.studies.compute import Setting
-from oracle import people
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

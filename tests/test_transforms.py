@@ -438,7 +438,7 @@ def test_refused_writes_leave_no_file(tmp_path):
         (tmp_path / "a.mat", {}, "choose the format itk or fsl"),
         (tmp_path / "a.nii", {}, "has none of the endings"),
         (tmp_path / "a.lta", {}, "needs the grids"),
-        (tmp_path / "a.txt", {"format": "ants"}, "is no format"),
+        (tmp_path / "a.txt", {"format": "ants"}, "is not a format"),
         (tmp_path / "missing/a.txt", {}, "cannot be written"),
     ):
         with pytest.raises(errors.UserError, match=why):

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import test_util
 
+from helpers import images
 from mdvit_jax import geometry
 from mdvit_jax.geometry import block_warp, warp
-from oracle import affine, images, resample
+from oracle import affine, resample
 
 SHAPE = images.SHAPE
 by_form = pytest.mark.parametrize("form", warp.FORMS)

@@ -52,7 +52,7 @@ def test_a_file_of_something_else_is_refused(tmp_path):
     for content in (None, b"", b"no weights at all"):
         if content is not None:
             path.write_bytes(content)
-        with pytest.raises(errors.UserError, match="no file of a network's weights"):
+        with pytest.raises(errors.UserError, match="not a file of a network's weights"):
             weights_file.load(path)
 
 
@@ -70,5 +70,5 @@ def test_heads_come_back(tmp_path):
         np.testing.assert_array_equal(one, other)
         assert one.dtype == other.dtype
     path.write_bytes(b"PK")
-    with pytest.raises(errors.UserError, match="no file of heads"):
+    with pytest.raises(errors.UserError, match="not a file of heads"):
         head_file.read(path)

@@ -35,7 +35,11 @@ def fill_value(word: str) -> float | str:
 
 
 def positive_number(word: str) -> int:
-    """The value of an option that counts something, from 1."""
+    """The value of an option that counts something, from 1.
+
+    Raises:
+        UserError: the word is not such a number.
+    """
     if not word.isdecimal() or int(word) < 1:
-        raise errors.UserError(f'"{word}" is no whole number from 1; write one.')
+        raise errors.UserError(f'"{word}" is not a whole number from 1; write one.')
     return int(word)

@@ -40,13 +40,13 @@ def parse(word: str) -> TransformArgument:
             values["invert"] = True
         elif name == "format" and value not in FORMATS:
             raise errors.UserError(
-                f'{word}: "{value}" is no format; choose one of {", ".join(FORMATS)}.'
+                f'{word}: "{value}" is not a format; choose {", ".join(FORMATS)}.'
             )
         elif name in ("format", "fixed", "moving") and value:
             values[name] = value
         else:
             raise errors.UserError(
-                f"{word}: {option} is no option of a transform; write invert, "
+                f"{word}: {option} is not an option of a transform; write invert, "
                 "format=FORMAT, fixed=IMAGE or moving=IMAGE."
             )
     return TransformArgument(file, **values)

@@ -107,8 +107,11 @@ def add_rician_noise(key: Array, signal: Array, deviation: Array) -> Array:
 
     Args:
         key: of `jax.random.key`.
-        signal: of any shape, ≥ 0.
+        signal: [*any], ≥ 0.
         deviation: standard deviation of the noise, in units of the signal.
+
+    Returns:
+        [*any], ≥ 0.
     """
     bits = jax.random.bits(key, signal.shape)
     uniform = ((bits >> 16).astype(jnp.float32) + 0.5) / 2**16

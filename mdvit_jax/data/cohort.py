@@ -144,8 +144,8 @@ def _split_by_pattern(
         expressions = [re.compile(pattern) for pattern in patterns]
     except re.error as error:
         raise errors.UserError(
-            f"data.split is {tuple(patterns)}, of which one is no regular expression "
-            f"({error})."
+            f"data.split is {tuple(patterns)}, of which one is not a regular "
+            f"expression ({error})."
         ) from error
     parts: dict[str, list[Scan]] = {part: [] for part in PARTS}
     for scan in scans:
@@ -169,7 +169,7 @@ def _person(pattern: str, subject: str) -> str:
         expression = re.compile(pattern)
     except re.error as error:
         raise errors.UserError(
-            f'data.person is "{pattern}", which is no regular expression ({error}).'
+            f'data.person is "{pattern}", which is not a regular expression ({error}).'
         ) from error
     match = expression.search(subject)
     if not expression.groups or match is None or match.group(1) is None:

@@ -107,7 +107,7 @@ def open_part(
     """
     if part not in cohort.PARTS:
         raise errors.UserError(
-            f'"{part}" is no part of a cohort; choose one of {", ".join(cohort.PARTS)}.'
+            f'"{part}" is not a part of a cohort; choose {", ".join(cohort.PARTS)}.'
         )
     begun = scans is not None
     if scans is None:

@@ -45,7 +45,17 @@ def grid(
 
 
 def average(volume: Image, to_world: np.ndarray, size: int, fine: int) -> np.ndarray:
-    """Linear interpolation on the fine grid, averaged to the conformed one, float32."""
+    """Linear interpolation on the fine grid, averaged to the conformed one.
+
+    Args:
+        volume: with zeros around it.
+        to_world: 4×4, voxel indices of the conformed grid → world RAS+ mm.
+        size: n, voxels along each axis of that grid.
+        fine: k, fine voxels along each axis of one of them.
+
+    Returns:
+        [n, n, n] float32.
+    """
     volume = crop_to_content(volume)
     from_fine = np.linalg.inv(volume.affine) @ _fine_to_world(to_world, fine)
     aligned = _without_rotation(from_fine, size * fine)
@@ -66,7 +76,12 @@ def average(volume: Image, to_world: np.ndarray, size: int, fine: int) -> np.nda
 
 
 def vote(labels: Image, to_world: np.ndarray, size: int, fine: int) -> np.ndarray:
-    """The most frequent of the nearest labels at the fine voxels, int32."""
+    """The most frequent of the nearest labels at the fine voxels, [n, n, n] int32.
+
+    Args:
+        labels: whole numbers; 0 around them.
+        to_world, size, fine: as in `average`.
+    """
     result = np.zeros((size, size, size), np.int32)
     if not labels.data.any():
         return result
@@ -85,7 +100,10 @@ def vote(labels: Image, to_world: np.ndarray, size: int, fine: int) -> np.ndarra
 
 
 def most_frequent(values: np.ndarray) -> np.ndarray:
-    """The most frequent value along the last axis; of several the lowest."""
+    """The most frequent value along the last axis, [*any, n] → [*any].
+
+    Of several it is the lowest.
+    """
     result = values[..., 0].copy()
     mixed = (values != values[..., :1]).any(axis=-1)
     rows = np.sort(values[mixed], axis=-1)
@@ -177,7 +195,7 @@ def _slabs(
 
 
 def nearest(source: Image, target: Image) -> np.ndarray:
-    """The source's values at the target's voxels, 0 outside of it."""
+    """The source's values at the target's voxels [x, y, z], 0 outside of it."""
     if source.data.shape == target.data.shape and np.allclose(
         source.affine, target.affine, atol=1e-3
     ):

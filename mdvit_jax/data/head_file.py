@@ -29,6 +29,6 @@ def read(path: str | Path) -> Head:
             return Head(**{name: archive[name] for name in Head._fields})
     except (OSError, ValueError, KeyError) as error:
         raise errors.UserError(
-            f"{path} is no file of heads ({error}); make it anew with "
+            f"{path} is not a file of heads ({error}); make it anew with "
             "launch/small_copy.py, or name the folder of the label maps."
         ) from error

@@ -1,6 +1,7 @@
 """The signal of a head before any scanner: tissues, texture, lesions, at any points."""
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +49,14 @@ def standard_brain(head: Head) -> tuple[Array, Array]:
     return jnp.where(depth > 0, brain, 0), depth
 
 
-def sample(channels, head: Head, person: Person, shift: Shift, from_image, axes):
+def sample(
+    channels: Sequence[Array],
+    head: Head,
+    person: Person,
+    shift: Shift,
+    from_image: Array,
+    axes: tuple[Array, Array, Array],
+) -> list[Array]:
     """Channels of the label map at the samples of the image, by linear interpolation.
 
     A sample at q shows the map's point side · (p + u(p)), where p = from_image · q.
@@ -56,11 +64,14 @@ def sample(channels, head: Head, person: Person, shift: Shift, from_image, axes)
     Args:
         channels: three volumes [x, y, z] on the grid of the map; the last one is the
             depth.
+        head: the label map.
+        person: the shape of the head.
+        shift: its u, of `head_shape.find_shift`.
         from_image: [4, 4], image → the person's head, both mm.
-        axes: positions of the samples along x, y and z, in mm.
+        axes: positions of the samples along x, y and z, in mm: [x], [y], [z].
 
     Returns:
-        The three volumes at the samples.
+        The three volumes at the samples, [x, y, z] each.
     """
     side = jnp.append(head_shape.side(person), 1.0)
     to_voxel = jnp.linalg.inv(jnp.asarray(head.to_mm)) * side
@@ -80,12 +91,26 @@ def sample(channels, head: Head, person: Person, shift: Shift, from_image, axes)
     return acquisition.interpolate(channels, positions, outside)
 
 
-def add_lesions(signal, depth, position, head, person, draw: Draw) -> Array:
+def add_lesions(
+    signal: Array,
+    depth: Array,
+    position: Sequence[Array],
+    head: Head,
+    person: Person,
+    draw: Draw,
+) -> Array:
     """Add ellipsoids of another brightness about points within the brain.
 
     Args:
-        signal, depth: at the samples; the depth in mm below the brain's surface.
-        position: of the samples in the person's head, mm.
+        signal, depth: [x, y, z] at the samples; the depth in mm below the brain's
+            surface.
+        position: of the samples in the person's head, 3 × [x, y, z] mm.
+        head: the label map.
+        person: the shape of the head.
+        draw: of it, the lesions.
+
+    Returns:
+        The signal [x, y, z].
     """
     points, deep = head_shape.scattered_points(head, person)
     count = jnp.cumsum(deep > _DEEP)

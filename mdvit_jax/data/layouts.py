@@ -185,7 +185,7 @@ def _folder(root: Path, data_config) -> Iterable[Scan]:
         return paths
 
     labels, masks = partners("labels"), partners("mask")
-    # The default glob finds them too; with an image or without one, they are no scans.
+    # The default glob finds them too; with an image or without one, they are not scans.
     partner = {*labels.values(), *masks.values()}
     templates = [data_config[s].replace("{subject}", "*") for s in ("labels", "mask")]
     # One that says more about a name than the images' own does.

@@ -43,7 +43,7 @@ def _from_row(manifest: Path, number: int, row: Mapping[str, str]) -> Scan:
         if not path.is_file() and (row[column] or column == "image"):
             raise errors.UserError(
                 f'{manifest} names "{row[column]}" as {column} in row {number}, which '
-                "is no file; relative paths start at the manifest's folder."
+                "is not a file; relative paths start at the manifest's folder."
             )
     image = files.pop("image")
     assert image is not None

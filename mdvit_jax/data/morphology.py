@@ -1,4 +1,4 @@
-"""Masks of millions of voxels, eroded, closed and filled.
+"""Masks of millions of voxels, eroded, closed and filled: bool [x, y, z] each.
 
 By logical operations between shifted copies, which are several times as fast as the
 filters of `scipy.ndimage`, with the same results.
@@ -49,13 +49,13 @@ def any_in_window(mask: np.ndarray, widths: Sequence[int]) -> np.ndarray:
 
 
 def dilate(mask: np.ndarray, reach: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Whether a voxel of the mask is within some voxels along each axis."""
+    """Where a voxel of the mask [x, y, z] is within `reach` voxels along each axis."""
     padded = np.pad(mask, [(r, r) for r in reach])
     return any_in_window(padded, [2 * r + 1 for r in reach])
 
 
 def close(mask: np.ndarray, reach: Sequence[int] | np.ndarray) -> np.ndarray:
-    """A mask with the gaps closed that are up to twice as wide as `reach` in voxels."""
+    """A mask [x, y, z] with the gaps of up to 2 · `reach` voxels closed."""
     padded = np.pad(mask, [(r, r) for r in reach])
     return ~any_in_window(~dilate(padded, reach), [2 * r + 1 for r in reach])
 
@@ -70,7 +70,7 @@ def fill_holes(mask: np.ndarray) -> np.ndarray:
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """The box that holds a mask; empty if the mask is."""
+    """The box that holds a mask [x, y, z]; empty if the mask is."""
     box = []
     for axis in range(mask.ndim):
         others = tuple(set(range(mask.ndim)) - {axis})

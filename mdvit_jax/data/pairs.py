@@ -113,7 +113,7 @@ def check(persons: Sequence[str], task: str) -> None:
     """Raise a UserError if `task` is unknown or the cohort is too small for it."""
     if task not in ("reference", "template"):
         raise errors.UserError(
-            f'data.task is "{task}", which is no task; choose "reference" or '
+            f'data.task is "{task}", which is not a task; choose "reference" or '
             '"template".'
         )
     people = len(set(persons))

@@ -122,7 +122,12 @@ class _Numbers:
 
 
 def draw_person(key: Array, settings: Settings) -> Person:
-    """Draw the shape of a head."""
+    """Draw the shape of a head.
+
+    Args:
+        key: of `jax.random.key`.
+        settings: of them `mirror` and `deformation`; static.
+    """
     numbers_key, field_key = jax.random.split(key)
     numbers = _Numbers(numbers_key, 3)
     length = numbers.uniform(20.0, 50.0)
@@ -137,7 +142,12 @@ def draw_person(key: Array, settings: Settings) -> Person:
 
 
 def draw_scan(key: Array, settings: Settings) -> Draw:
-    """Draw a scan. A number is drawn whether or not the settings make use of it."""
+    """Draw a scan. A number is drawn whether or not the settings make use of it.
+
+    Args:
+        key: of `jax.random.key`.
+        settings: how often and how strongly; static.
+    """
     numbers_key, fields_key = jax.random.split(key)
     numbers = _Numbers(numbers_key, 200)
     uniform, chance = numbers.uniform, numbers.chance

@@ -89,7 +89,7 @@ def segment(data: np.ndarray, mask: np.ndarray | None = None) -> Segmentation:
 def otsu_threshold(values: np.ndarray) -> float:
     """The value that parts a histogram into two classes with the least variance.
 
-    Otsu (1979), on 256 bins between the percentiles 1 and 99.
+    Otsu (1979), of values [n] in 256 bins between the percentiles 1 and 99.
     """
     low, high = np.percentile(values, (1, 99))
     counts, edges = np.histogram(np.clip(values, low, high), 256)

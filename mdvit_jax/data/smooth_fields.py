@@ -30,7 +30,14 @@ class Waves(NamedTuple):
 def random_waves(
     key: Array, length: Array | float, *, components: int = 1, waves: int = 32
 ) -> Waves:
-    """A field of the correlation exp(-distance² / 2 length²), `length` in mm."""
+    """A field of the correlation exp(-distance² / 2 length²).
+
+    Args:
+        key: of `jax.random.key`.
+        length: mm.
+        components: of the field's values.
+        waves: how many are summed; the more, the nearer to a normal distribution.
+    """
     drawn = jax.random.normal(key, (waves, 4 + components))
     return Waves(
         frequencies=drawn[:, :3] / length,

@@ -70,7 +70,7 @@ def synthesise(
     both.
 
     Args:
-        key: of everything random.
+        key: of `jax.random.key`, for everything random.
         head: a label map (`label_maps.read_head`).
         settings: how often and how strongly; static.
         person: the shape of the head; None draws one.

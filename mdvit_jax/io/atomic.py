@@ -21,11 +21,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
     leaves unfinished is removed. Of a symbolic link, the target is replaced.
 
     Raises:
-        OSError: the place is taken by what is no file, such as a device.
+        OSError: the place is taken by what is not a file, such as a device.
     """
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
-        raise OSError(errno.EEXIST, "what is there is no file", str(path))
+        raise OSError(errno.EEXIST, "what is there is not a file", str(path))
     beside = path.with_name(_partial_name(path.name))
     try:
         yield beside

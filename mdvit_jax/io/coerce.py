@@ -137,5 +137,5 @@ def _array_and_affine(
             "affine); give one of these."
         ) from error
     if affine.shape != (4, 4):
-        raise errors.UserError(f"{name} has an affine that is no 4x4 matrix.")
+        raise errors.UserError(f"{name} has an affine that is not a 4x4 matrix.")
     return data, affine

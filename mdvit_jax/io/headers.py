@@ -75,7 +75,7 @@ def checked_shape(proxy: ArrayProxy, path: Path) -> tuple[int, ...]:
         )
     if len(shape) < 3 or min(shape) < 1:
         raise errors.UserError(
-            f"{path} has {words or 'no'} voxels, which is no volume; replace the "
+            f"{path} has {words or 'no'} voxels, which is not a volume; replace the "
             "file or leave the scan out."
         )
     if math.prod(shape[:3]) > _MOST_VOXELS or math.prod(shape) > _MOST_OF_SERIES:

@@ -175,6 +175,11 @@ def stored_dtype(path: str | Path, dtype: np.dtype, data: np.ndarray) -> np.dtyp
 
     FreeSurfer's files have only some types. Whole numbers become int32 there.
 
+    Args:
+        path: of the file.
+        dtype: the one wanted.
+        data: the values, of any shape.
+
     Raises:
         UserError: they do not fit int32.
     """

@@ -81,8 +81,8 @@ def open_file(
 ) -> tuple[Grid, tuple[int, ...], Any, StoredVoxels]:
     """Open an image and check it to the last byte.
 
-    The bytes of a gzip file are held as they are stored; those of another are read
-    volume by volume.
+    All bytes of a gzip file are held, inflated but not decoded; those of another are
+    read volume by volume.
 
     Args:
         path: of the file.
@@ -129,8 +129,8 @@ def read_grid(path: str | Path) -> Grid:
     but nothing of it is kept.
 
     Raises:
-        UserError: the file cannot be read or is damaged, or its header is none of an
-            image in space.
+        UserError: the file cannot be read or is damaged, or its header is not
+            that of an image in space.
     """
     return open_file(path, check_shape=accept_any, keep_voxels=False)[0]
 
@@ -155,7 +155,7 @@ def sentence_for_damage(path: Path) -> Iterator[None]:
     except _DAMAGE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise errors.UserError(
-            f"{path} is damaged, or no image of the format that its name says "
+            f"{path} is damaged, or not an image of the format that its name says "
             f"({reason}); get or make the file again."
         ) from error
 

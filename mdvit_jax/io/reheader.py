@@ -64,6 +64,6 @@ def _header(source: BinaryIO, name: str | Path) -> nib.Nifti1Header:
 
 def _not_nifti(name: str | Path) -> errors.UserError:
     return errors.UserError(
-        f"{name} is no NIfTI file (.nii, .nii.gz), so its header alone cannot be "
+        f"{name} is not a NIfTI file (.nii, .nii.gz), so its header alone cannot be "
         "changed; convert it first, or use --output."
     )

@@ -1,4 +1,7 @@
-"""Decoded voxels → finite numbers: stored integers, floats, labels."""
+"""Decoded voxels → finite numbers: stored integers, floats, labels.
+
+Values have any shape, which the results keep.
+"""
 
 import logging
 from pathlib import Path
@@ -52,8 +55,8 @@ def whole_numbers(values: np.ndarray, path: str | Path) -> np.ndarray:
     whole = np.rint(values)
     if np.abs(values - whole).max() > 1e-3:
         raise errors.UserError(
-            f"{path} holds values that are not whole numbers, so it is no label map; "
-            "name the file with the labels, resampled by nearest neighbour."
+            f"{path} holds values that are not whole numbers, so it is not a label "
+            "map; name the file with the labels, resampled by nearest neighbour."
         )
     extreme = max(whole.min().item(), whole.max().item(), key=abs)
     if abs(extreme) >= 2**31:

@@ -184,7 +184,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if path.suffix in (".pt", ".pth"):
         return _without("module.", _read_torch(path))
     raise errors.UserError(
-        f"{path} is no weight file that can be read; give a .npz, .pt or .pth file."
+        f"{path} is not a weight file that can be read; give a .npz, .pt or .pth file."
     )
 
 
@@ -193,7 +193,9 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
-        raise errors.UserError(f"{path} is damaged or no .npz file: {error}") from error
+        raise errors.UserError(
+            f"{path} is damaged or not a .npz file: {error}"
+        ) from error
 
 
 def _read_torch(path: Path) -> dict[str, np.ndarray]:

@@ -34,7 +34,7 @@ def draw(key: Array, shapes: Any, linear: str = "paper") -> Any:
 
     Args:
         key: of `jax.random.key`.
-        shapes: nested dict.
+        shapes: nested dict of `jax.ShapeDtypeStruct`.
         linear: how linear maps start out. "paper": as above. "fan_in": with standard
             deviation 1/√inputs, those to the 12 parameters with a tenth of that. A
             network narrow enough to be trained in minutes learns several times as fast

@@ -92,7 +92,7 @@ def load(path: str | Path) -> Weights:
         with safe_open(path, "numpy") as file:
             metadata = file.metadata()
             values = json.loads(metadata["model"])
-            for name in file.keys():  # noqa: SIM118, it is no dict
+            for name in file.keys():  # noqa: SIM118, it is not a dict
                 *groups, last = name.split("/")
                 group = params
                 for part in groups:
@@ -108,7 +108,7 @@ def load(path: str | Path) -> Weights:
         )
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         raise errors.UserError(
-            f"{path} is no file of a network's weights ({error}); name one that "
+            f"{path} is not a file of a network's weights ({error}); name one that "
             "`mdvit export` wrote as .safetensors."
         ) from error
 

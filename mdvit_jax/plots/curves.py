@@ -134,6 +134,6 @@ def _thin(step: NDArray, value: NDArray) -> tuple[NDArray, NDArray]:
 
 
 def running_mean(step: NDArray, value: NDArray, size: int) -> tuple[NDArray, NDArray]:
-    """The mean of each `size` neighbours, at their mean step."""
+    """The mean of each `size` neighbours, at their mean step: [n] → [n - size + 1]."""
     kernel = np.full(size, 1 / size)
     return np.convolve(step, kernel, "valid"), np.convolve(value, kernel, "valid")

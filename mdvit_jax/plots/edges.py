@@ -15,14 +15,14 @@ def edge_field(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scale = 0.6 + max(picture.shape) / 128  # pixels: finer slices have finer noise
     curvature = ndimage.gaussian_laplace(picture, scale)
     steepness = ndimage.gaussian_gradient_magnitude(picture, scale)
-    # Of what is no flat background, so that the outline does not decide alone.
+    # Of what is not flat background, so that the outline does not decide alone.
     uneven = steepness[steepness > 0.02 * steepness.max()]
     steep = steepness > (0.6 * np.median(uneven) if uneven.size else np.inf)
     return curvature, steep
 
 
 def line_opacity(picture: np.ndarray) -> np.ndarray:
-    """How opaque a line along the edges of a slice is at each pixel, 0 to 1.
+    """How opaque a line along the edges of a slice is, [up, right] each, 0 to 1.
 
     The distance to a zero crossing is about the Laplacian over its slope, which makes
     lines of one width with smooth sides.

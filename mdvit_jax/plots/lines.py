@@ -131,7 +131,7 @@ def grouped_bars(
 
     Args:
         groups: such as regions.
-        values: method → the values of each group, 1-d, of any lengths.
+        values: method → the values of each group, [n] with any n.
     """
     slots = len(groups) * (len(values) + 1)
     figure = _figure(float(np.clip(1.4 + 0.11 * slots, 6.4, 11.0)), 3.7, title)

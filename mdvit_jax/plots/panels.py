@@ -89,7 +89,7 @@ def panel_grid(
     figure = create_figure(width, height)
 
     def write(x: float, y: float, text: str, **style) -> None:
-        # Names may hold a $, which is no formula.
+        # Names may hold a $, which is not a formula.
         figure.text(x / width, y / height, text, va="center", parse_math=False, **style)
 
     for number, line in enumerate(head):

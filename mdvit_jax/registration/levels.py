@@ -64,7 +64,7 @@ class Pair(NamedTuple):
         return np.concatenate([linear, offset[:, None]], axis=1)
 
     def to_world(self, matrix: np.ndarray, size: int) -> np.ndarray:
-        """The inverse of `to_voxels`."""
+        """The inverse of `to_voxels`: [3, 4] in voxels → 4×4 in world mm."""
         step = self.voxel * SIZES[-1] / size
         result = np.eye(4)
         result[:3, :3] = matrix[:, :3]
@@ -169,7 +169,9 @@ def _pyramid(foreground: Foreground, voxel: float) -> list[Level]:
 
 
 def choose_points(level: Level) -> np.ndarray:
-    """Voxels in and around the foreground, padded with -1 to a share of the cube.
+    """Flat indices [k] of the voxels in and around the foreground.
+
+    They are padded with -1 to a share of the cube.
 
     Of the finest cube these are the voxels of a body-centred lattice, dense enough for
     sums over a Gaussian neighbourhood. A foreground of more voxels, such as a head that

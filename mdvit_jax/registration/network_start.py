@@ -94,7 +94,7 @@ def _volume(
 
 
 def _turn(volume: np.ndarray, turn: np.ndarray) -> np.ndarray:
-    """The volume whose value at x is that of the given one at turn · x."""
+    """The volume turned: its value at x is that of `volume` at turn · x."""
     axes = np.abs(turn).argmax(0)
     backwards = tuple(axis for axis in range(3) if turn[axes[axis], axis] < 0)
     return np.ascontiguousarray(np.flip(volume.transpose(axes), backwards))

@@ -252,7 +252,7 @@ def _start(start, one: Foreground, other: Foreground, both) -> np.ndarray:
         return network_start.from_headers(one, other)
     if not Path(start).is_file():
         raise errors.UserError(
-            f"start is {start}, which is no file; give com, identity, network or a "
+            f"start is {start}, which is not a file; give com, identity, network or a "
             "transform file."
         )
     fixed, moving = (image.grid for image in both)
@@ -261,7 +261,7 @@ def _start(start, one: Foreground, other: Foreground, both) -> np.ndarray:
 
 def _sound(matrix: np.ndarray, name: str) -> np.ndarray:
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-        raise errors.UserError(f"{name} is no 4x4 matrix of numbers; give another.")
+        raise errors.UserError(f"{name} is not a 4x4 matrix of numbers; give another.")
     if not np.linalg.det(matrix[:3, :3]) > 1e-6:
         raise errors.UserError(
             f"{name} mirrors, or maps space to a plane, and no head is a mirror image "

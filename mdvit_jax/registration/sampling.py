@@ -82,7 +82,7 @@ def lowest_corner(volumes: Array) -> Array:
 
 
 def smooth(volumes: Array) -> Array:
-    """Gaussian blur (σ = 1 voxel) along the last three axes; zeros outside."""
+    """Gaussian blur (σ = 1 voxel) of volumes [*any, n, n, n]; zeros outside."""
     taps = np.exp(-0.5 * np.arange(-REACH, REACH + 1) ** 2)
     taps = (taps / taps.sum()).tolist()
     for axis in (-3, -2, -1):

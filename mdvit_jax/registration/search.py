@@ -164,7 +164,10 @@ def _best_of(
 
 
 def rate(fit: gauss_newton.Fit) -> np.ndarray:
-    """Higher is better; -inf if a matrix mirrors, collapses or separates the two."""
+    """The score of each fit: higher is better, as many as the fits.
+
+    It is -inf where a matrix mirrors, collapses or separates the two.
+    """
     sizes = np.linalg.svd(fit.matrix[..., :3], compute_uv=False)
     sound = (np.linalg.det(fit.matrix[..., :3]) > 0) & (sizes > 0.4).all(-1)
     sound &= (sizes < 2.5).all(-1)
@@ -204,6 +207,6 @@ def _mirror_score(pair: levels.Pair, best: np.ndarray, dof: str) -> float:
 
 
 def distance(a: np.ndarray, b: np.ndarray, radius: float) -> float:
-    """Typical distance, in voxels, of a foreground point under the two matrices."""
+    """Typical distance, in voxels, of a foreground point under two [3, 4] matrices."""
     turned = np.linalg.norm(a[:, :3] - b[:, :3]) * radius / np.sqrt(5)
     return float(np.hypot(turned, np.linalg.norm(a[:, 3] - b[:, 3])))

@@ -43,8 +43,8 @@ class ResultsFile:
             except (ValueError, KeyError, AttributeError) as error:
                 if number < len(lines) or line.endswith("\n"):
                     raise errors.UserError(
-                        f"{path} is damaged: line {number} is no result; remove that "
-                        "line, and the result is computed again."
+                        f"{path} is damaged: line {number} is not a result; remove "
+                        "that line, and the result is computed again."
                     ) from error
                 # The last line was cut short when the program was stopped.
                 path.write_text("".join(lines[:-1]), encoding="utf-8")

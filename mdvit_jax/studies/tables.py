@@ -113,20 +113,23 @@ def with_dice_columns(records: pd.DataFrame, regions: Sequence[str]) -> pd.DataF
 
 
 def finite(column: pd.Series) -> np.ndarray:
-    """The finite values of a column."""
+    """The finite values of a column, [n]."""
     values = column.to_numpy(np.float64)
     return values[np.isfinite(values)]
 
 
 def mean_std(values: np.ndarray, digits: int) -> str:
-    """`mean ± standard deviation` (divisor n), or a dash without values."""
+    """`mean ± standard deviation` (divisor n) of values [n]; a dash without values."""
     if not values.size:
         return "–"
     return f"{values.mean():.{digits}f} ± {values.std():.{digits}f}"
 
 
 def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard error over the first axis; NaN without values."""
+    """Mean and standard error over the first axis, [n, *any] → [*any] each.
+
+    Without values they are NaN.
+    """
     if not len(values):
         nothing = np.full(values.shape[1:], np.nan)
         return nothing, nothing

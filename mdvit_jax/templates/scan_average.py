@@ -57,7 +57,12 @@ class Average(NamedTuple):
         return np.where(self.majority, mean, 0).astype(np.float32)
 
     def without(self, head: Head, to_scan: np.ndarray) -> "Average":
-        """The average of the others."""
+        """The average of the others.
+
+        Args:
+            head: of the scan that is left out.
+            to_scan: 4×4, the average's space → that scan, world RAS+ mm.
+        """
         brightness, inside = _warp(head, to_scan, self.grid)
         return Average(
             self.grid,

@@ -145,7 +145,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         count, optimizer = loaded["progress"]
         return TrainState(count, loaded["params"], optimizer), step
 
-    def load_params(self, step: int, like) -> Any:
+    def load_params(self, step: int, like: Any) -> Any:
         """The parameters saved at `step`, placed on devices as `like` is.
 
         Args:

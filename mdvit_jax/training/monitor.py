@@ -46,7 +46,7 @@ class MetricsMonitor:
 
     @property
     def pending_loss(self) -> jax.Array | None:
-        """The losses of the step that is not read yet; None: all are."""
+        """The losses [pairs] of the step that is not read yet; None: all are."""
         return None if self._pending is None else self._pending[1].loss
 
     def push(self, done: int, measured: step.Measurements, used: np.ndarray) -> None:

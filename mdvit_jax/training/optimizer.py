@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +53,9 @@ def learning_rate(optim: ml_collections.ConfigDict) -> optax.Schedule:
     return optax.join_schedules([rise, schedule], [optim.warmup])
 
 
-def create(optim: ml_collections.ConfigDict, params) -> optax.GradientTransformation:
+def create(
+    optim: ml_collections.ConfigDict, params: Any
+) -> optax.GradientTransformation:
     """Adam with AMSGrad as the authors use it.
 
     In this order: the gradient is clipped by its norm, then by value, L2 weight decay
@@ -90,7 +93,7 @@ def create(optim: ml_collections.ConfigDict, params) -> optax.GradientTransforma
     return optax.selective_transform(chain, freeze_mask=frozen)
 
 
-def trained_mask(params, patterns: Sequence[str]):
+def trained_mask(params: Any, patterns: Sequence[str]) -> Any:
     """The tree of parameters with True where a pattern matches in its path.
 
     Args:

@@ -148,7 +148,7 @@ def estimate(
     return Estimate(matrix, f"{trained.name}, {trained.origin}")
 
 
-def load_start(run: str | Path, like):
+def load_start(run: str | Path, like: Any) -> Any:
     """Parameters that training starts from, on the devices of `like`.
 
     Args:
@@ -175,7 +175,9 @@ def load_start(run: str | Path, like):
     )
 
 
-def load_best_params(run: str | Path, like, *, newest: bool = False) -> tuple[Any, int]:
+def load_best_params(
+    run: str | Path, like: Any, *, newest: bool = False
+) -> tuple[Any, int]:
     """Parameters of a run's best checkpoint by validation DSC, and its step.
 
     Args:
@@ -196,7 +198,7 @@ def load_best_params(run: str | Path, like, *, newest: bool = False) -> tuple[An
         return saved.load_params(best, like), best
 
 
-def parameter_shapes(config: ml_collections.ConfigDict, network: models.Network):
+def parameter_shapes(config: ml_collections.ConfigDict, network: models.Network) -> Any:
     """The tree of a network's parameters as shapes; nothing is computed."""
     volume = jax.ShapeDtypeStruct((1, *[config.data.size] * 3), jnp.float32)
     return jax.eval_shape(network.init, jax.random.key(0), volume, volume)
@@ -234,7 +236,11 @@ def _names_people(split: Sequence) -> bool:
     return all(isinstance(part, str) for part in split)
 
 
-def describe_changes(before, now, matters: Callable[[str], bool]) -> str:
+def describe_changes(
+    before: ml_collections.ConfigDict,
+    now: ml_collections.ConfigDict,
+    matters: Callable[[str], bool],
+) -> str:
     """The values that differ between two configurations, in words; "" if none does.
 
     Args:

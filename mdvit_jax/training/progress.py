@@ -73,7 +73,7 @@ class Progress:
             self._late.add(before.is_ready())
 
     def show_step(self, loss: np.ndarray) -> None:
-        """A step is over, with these losses, one a pair."""
+        """A step is over, with these losses [pairs]."""
         self._bar.set_description(f"loss {loss.mean():.4f}", refresh=False)
         self._annotate()
         self._bar.update(len(loss))

@@ -51,7 +51,7 @@ def objective(loss: ml_collections.ConfigDict) -> Callable[[Array, Array], Array
         by_level = [functools.partial(losses.ncc, window=w) for w in loss.windows]
     else:
         raise errors.UserError(
-            f'loss.name is "{loss.name}", which is no loss; choose "ntg" or "ncc".'
+            f'loss.name is "{loss.name}", which is not a loss; choose "ntg" or "ncc".'
         )
     return functools.partial(
         losses.similarity_pyramid, by_level, levels=loss.levels, pool=loss.pool

@@ -60,8 +60,8 @@ def read(path: str | Path) -> DisplacementField:
         problem = "is a deformation of SPM's; convert it to ITK's displacements"
     elif lengths != (1, 3) or intent not in _VECTORS:
         problem = (
-            "is no displacement field: that is an image of x×y×z×1×3 voxels with the "
-            "intent code 1007 (vector), as ANTs writes it"
+            "is not a displacement field: that is an image of x×y×z×1×3 voxels with "
+            "the intent code 1007 (vector), as ANTs writes it"
         )
     if problem:
         raise errors.UserError(f"{path} {problem}.")

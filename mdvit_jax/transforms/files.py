@@ -124,7 +124,7 @@ def write(
 
     Raises:
         UserError: an ending or format that is not known, a missing grid, a matrix that
-            is no affine, or a folder that cannot be written to.
+            is not affine, or a folder that cannot be written to.
     """
     path = Path(path)
     matrix = _checked(fixed_to_moving, "The transform")
@@ -181,7 +181,7 @@ def _encode(format: str, ending: str, matrix, fixed, moving) -> bytes:
     if format == "text":
         return text.encode(matrix).encode()
     raise errors.UserError(
-        f'"{format}" is no format of transforms; choose one of {", ".join(FORMATS)}.'
+        f'"{format}" is not a format of transforms; choose one of {", ".join(FORMATS)}.'
     )
 
 

@@ -61,5 +61,5 @@ def _decode_x5(group) -> np.ndarray:
         raise ValueError("it is not X5 with one linear transform")
     matrix = np.asarray(members[0]["Transform"], np.float64)
     if matrix.shape != (4, 4):
-        raise ValueError("its transform is no 4×4 matrix")
+        raise ValueError("its transform is not a 4×4 matrix")
     return matrix

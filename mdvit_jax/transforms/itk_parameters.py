@@ -31,7 +31,7 @@ class ItkTransform(NamedTuple):
 
 
 def decode(transform: ItkTransform) -> np.ndarray | DisplacementField:
-    """A transform in world RAS+ mm, fixed → moving.
+    """A transform in world RAS+ mm, fixed → moving: 4×4 float64, or a field.
 
     Raises:
         ValueError: of an unknown kind, or with other parameters than its kind has.

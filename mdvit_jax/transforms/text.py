@@ -28,7 +28,7 @@ def decode(text: str) -> np.ndarray:
 
 
 def numbers(values: np.ndarray) -> str:
-    """Numbers with 17 digits, which restore the same float64."""
+    """Values [n] as text, with 17 digits each, which restore the same float64."""
     return " ".join(f"{v:.17g}" for v in values)
 
 

@@ -1,1 +1,1 @@
-"""Slow, obvious references in float64 NumPy, and images for them."""
+"""Slow, obvious references in float64 NumPy, and heads whose truth is known."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from mdvit_jax import errors
 
 _ENDING = re.compile(r"\.nii(\.gz)?$")
-# Where files lie below a dataset; the first is no BIDS, but some keep them so.
+# Where files lie below a dataset; the first is not BIDS, but some keep them so.
 _PLACES = ("sub-*.nii*", "sub-*/*/sub-*.nii*", "sub-*/ses-*/*/sub-*.nii*")
 # Entities that come after `space` in a name.
 _LATE = ("split", "recording", "chunk", "seg", "res", "den", "label", "desc")
@@ -46,12 +46,12 @@ def find(root: Path) -> list[BidsImage]:
     """All images of a dataset, but for those of its derivatives, in order of names.
 
     Raises:
-        UserError: it is no BIDS dataset, or has no images.
+        UserError: it is not a BIDS dataset, or has no images.
     """
     if not (root / "dataset_description.json").is_file():
         raise errors.UserError(
-            f"{root} is no BIDS dataset, as it has no dataset_description.json; name "
-            "its top folder."
+            f"{root} is not a BIDS dataset, as it has no dataset_description.json; "
+            "name its top folder."
         )
     paths = {path for place in _PLACES for path in root.glob(place)}
     images = [image for path in sorted(paths) if (image := _parse(path))]

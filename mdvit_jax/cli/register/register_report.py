@@ -111,7 +111,7 @@ def _on_one_line(numbers: re.Match) -> str:
 
 
 def _strict(value: Any) -> Any:
-    """Lists for arrays and tuples, None for what is no finite number."""
+    """Lists for arrays and tuples, None for what is not a finite number."""
     if isinstance(value, Mapping):
         return {key: _strict(part) for key, part in value.items()}
     if isinstance(value, np.ndarray):

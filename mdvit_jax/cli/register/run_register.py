@@ -14,7 +14,7 @@ import numpy as np
 from mdvit_jax import transforms
 from mdvit_jax.cli import startup
 from mdvit_jax.cli.register import register_outputs
-from mdvit_jax.io import coerce, reheader, series
+from mdvit_jax.io import bucket, coerce, reheader, series
 from mdvit_jax.registration import quality
 from mdvit_jax.registration.register import register
 from mdvit_jax.registration.registration_result import Registration
@@ -88,7 +88,7 @@ def _registered(options) -> tuple[Registration, dict[str, Any]]:
         for name in ("dof", "contrast", "start", "refine", "seed", "force")
     }
     fixed, moving, start = options.fixed, options.moving, options.start
-    if Path(start).is_dir():
+    if bucket.in_bucket(start) or Path(start).is_dir():
         # Imported here: flax and orbax take seconds, and only a run needs them.
         from mdvit_jax.training import pretrained
 

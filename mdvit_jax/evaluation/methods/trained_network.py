@@ -1,6 +1,7 @@
 """A trained network, started from the centres of mass as in training."""
 
 import hashlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from mdvit_jax.data import conform
 from mdvit_jax.evaluation.methods.method import AlignScans, Method
 
 
-def network(name: str, model: models.Network, params, *, about: str) -> Method:
+def network(name: str, model: models.Network, params: Any, *, about: str) -> Method:
     """A network with its parameters, as a method.
 
     Args:
@@ -28,8 +29,13 @@ def network(name: str, model: models.Network, params, *, about: str) -> Method:
     return Method(name, aligner(model, params), identity)
 
 
-def aligner(model: models.Network, params) -> AlignScans:
-    """A function that aligns a pair of scans by a network, compiled."""
+def aligner(model: models.Network, params: Any) -> AlignScans:
+    """A function that aligns a pair of scans by a network, compiled.
+
+    Args:
+        model: the network.
+        params: its parameters, nested dict.
+    """
 
     @jax.jit
     def estimate(fixed, moving):

@@ -87,5 +87,5 @@ def compute_dtype(setting: str) -> str:
 
 
 def wide(array: Array) -> jnp.dtype:
-    """The dtype of sums over such an array: float32 at least."""
+    """The dtype of sums over an array of any shape: float32 at least."""
     return jnp.promote_types(array.dtype, jnp.float32)

@@ -15,7 +15,7 @@ from pathlib import Path
 from mdvit_jax.cli.cluster import NAMES
 from mdvit_jax.data import pipeline
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TINY = {
     "data.layout": "synthetic",
     "data.size": "16",

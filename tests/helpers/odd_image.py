@@ -13,9 +13,9 @@ import warnings
 import nibabel as nib
 import numpy as np
 
+from helpers import damage
 from mdvit_jax import __main__, errors
 from mdvit_jax.io import image
-from oracle import damage
 
 SHAPE = (12, 14, 16)
 AFFINE = np.array([[-2, 0, 0, 10], [0, 0.5, 0.1, -20], [0, 0, 3, 5], [0, 0, 0, 1.0]])

@@ -42,4 +42,4 @@ def install() -> None:
     """
     for name in ("Bool", "Float", "Int", "Num", "Shaped"):
         setattr(builtins, name, _Kind(getattr(jaxtyping, name)))
-    jaxtyping.install_import_hook(ROOMS, "array_types.check")
+    jaxtyping.install_import_hook(ROOMS, "helpers.array_types.check")

@@ -13,9 +13,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from helpers import damage
 from mdvit_jax import __main__, transforms
 from mdvit_jax.transforms.resampling import background_value
-from oracle import damage, heads
+from oracle import heads
 
 SHAPE, AFFINE = heads.grid(24, 8.0)
 MOVING_AFFINE = np.array(

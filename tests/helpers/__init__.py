@@ -1,0 +1,1 @@
+"""What several tests share: inputs, runs in processes of their own, checks of types."""
