@@ -60,16 +60,17 @@ def segment(data: np.ndarray, mask: np.ndarray | None = None) -> Segmentation:
     contrast = np.abs(data - _background(data))
     step = 2 if min(data.shape) > 16 else 1  # for speed
     some = contrast[::step, ::step, ::step]
-    if mask is not None:
-        some = some[mask[::step, ::step, ::step]]
-    middle = otsu_threshold(some)
-    bright = some[some > middle]
+    known = np.ones(some.shape, bool) if mask is None else mask[::step, ::step, ::step]
+    middle = otsu_threshold(some[known])
+    bright = some[known & (some > middle)]
     tissue = float(np.median(bright)) if bright.size else 0.0
     inside = contrast > 0
     clean = sharp = _ends_in_a_jump(inside, contrast, tissue, mask)
     padding = None
     if not sharp:
-        dark = some[(some > 0) & (some <= middle)]
+        # Beside bright ones voxels may be blends: of large voxels they are many.
+        beside = morphology.dilate(some > middle, (1, 1, 1))
+        dark = some[known & ~beside & (some > 0)]
         # The darkest quarter, as skulls and fluid are dark, too.
         darkest = np.percentile(dark, 25) if dark.size else 0.0
         clean = dark.size < _NOISY * bright.size or darkest < _FAINT * tissue

@@ -109,13 +109,21 @@ def refine(pair: levels.Pair, start: np.ndarray, dof: str) -> tuple[np.ndarray, 
     best, interior = _refine_level_by_level(
         pair, start, "similarity" if dof == "rigid" else dof
     )
-    if dof != "rigid":
-        return best, 1.0
-    scale = np.cbrt(np.linalg.det(best[:, :3]))
-    best = best / np.array([scale, scale, scale, 1])
+    return remove_scale(pair, best, interior) if dof == "rigid" else (best, 1.0)
+
+
+def remove_scale(
+    pair: levels.Pair, matrix: np.ndarray, interior: bool
+) -> tuple[np.ndarray, float]:
+    """The rigid matrix for a similarity at 96³, and the scale that was removed.
+
+    It is refined, and the scale 1, where the two are about equally large.
+    """
+    scale = np.cbrt(np.linalg.det(matrix[:, :3]))
+    matrix = matrix / np.array([scale, scale, scale, 1])
     if abs(scale - 1) >= _ONE_SIZE:
-        return best, scale
-    return fit(pair, 96, best, dof="rigid", interior=interior).matrix, 1.0
+        return matrix, scale
+    return fit(pair, 96, matrix, dof="rigid", interior=interior).matrix, 1.0
 
 
 def _refine_level_by_level(
@@ -125,13 +133,6 @@ def _refine_level_by_level(
 
     Outlines align two people better, but contrast and skull stripping move them: within
     one person the interior is more exact.
-
-    Between two people the answer is the optimum at 48³ voxels, corrected by some plain
-    steps of Gauss-Newton. Finer details of two people differ: at 96³ there are several
-    optima up to 2 mm apart, and directions in which hardly anything changes. Such steps
-    go far where the details agree and hardly anywhere else (early stopping as
-    regularisation), and bring starts together rather than apart. A similarity has too
-    few parameters for that, and goes to its optimum.
     """
     middle = fit(pair, 48, start, dof=dof)
     one_person = middle.correlation > ONE_PERSON
@@ -143,10 +144,31 @@ def _refine_level_by_level(
         interior = bool(_coarsest(pair) < _TOO_COARSE * pair.voxel)
         start = finer(middle.matrix)
         return fit(pair, 96, start, dof=dof, interior=interior).matrix, interior
+    return fit_people(pair, middle.matrix, dof).matrix, False
+
+
+def fit_people(pair: levels.Pair, start: np.ndarray, dof: str) -> gauss_newton.Fit:
+    """Refine a matrix between two people.
+
+    The answer is the optimum at 48³ voxels, corrected by some plain steps of
+    Gauss-Newton. Finer details of two people differ: at 96³ there are several optima up
+    to 2 mm apart, and directions in which hardly anything changes. Such steps go far
+    where the details agree and hardly anywhere else (early stopping as regularisation),
+    and bring starts together rather than apart. A similarity has too few parameters for
+    that, and goes to its optimum.
+
+    Args:
+        pair: the foregrounds on their cubes.
+        start: [3, 4], in voxels of the cubes of 48³.
+        dof: "similarity" or "affine".
+
+    Returns:
+        The fit at 96³.
+    """
     middle = fit(
         pair,
         48,
-        middle.matrix,
+        start,
         dof=dof,
         outline=_PEOPLE_OUTLINE[48],
         steps=_PEOPLE_STEPS[48],
@@ -154,12 +176,11 @@ def _refine_level_by_level(
     )
     start, outline = finer(middle.matrix), _PEOPLE_OUTLINE[96]
     if dof == "similarity":
-        return fit(pair, 96, start, dof=dof, outline=outline).matrix, False
+        return fit(pair, 96, start, dof=dof, outline=outline)
     steps = _PEOPLE_STEPS[96]
-    last = fit(
+    return fit(
         pair, 96, start, dof=dof, outline=outline, steps=steps, extrapolation=0.0
     )
-    return last.matrix, False
 
 
 def _coverage(pair: levels.Pair) -> float:
