@@ -207,6 +207,31 @@ def test_fine_voxels_are_averaged(head):
     assert result.radius == pytest.approx(expected.radius, rel=0.04)
 
 
+def test_thinned_out_it_is_the_same_object(head):
+    """Fine voxels of unequal sides, with noise and a mask: volume, place, mask."""
+    data, inside, matrix = head
+    factor = np.array([4, 1, 3])
+    fine = np.kron(np.where(inside, 0.3 + 0.7 * data, 0), np.ones(factor))
+    fine = rician(fine, 0.02)
+    affine = matrix @ np.diag([*1 / factor, 1])
+    affine[:3, 3] += matrix[:3, :3] @ ((1 / factor - 1) / 2)
+    mask = np.indices(fine.shape)[0] < fine.shape[0] / 2
+    whole, thin = (
+        segment(fine, affine, mask=mask, thin_out=thin_out)
+        for thin_out in (False, True)
+    )
+    steps = np.linalg.norm(thin.affine[:3, :3], axis=0)
+    assert (steps > 1.5).all() and thin.image.size < whole.image.size / 5
+    seen = [
+        image._replace(inside=image.inside & (image.weight > 0)).volume
+        for image in (whole, thin)
+    ]
+    assert seen[1] == pytest.approx(seen[0], rel=0.03)
+    np.testing.assert_allclose(thin.centre, whole.centre, atol=0.6)
+    assert thin.radius == pytest.approx(whole.radius, rel=0.06)
+    assert thin.clean == whole.clean
+
+
 def test_a_field_of_view_is_no_outline(head):
     data, inside, matrix = head
     noisy = rician(np.where(inside, 0.3 + 0.7 * data, 0), 0.02)

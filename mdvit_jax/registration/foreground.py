@@ -57,7 +57,12 @@ class Foreground(NamedTuple):
 
 
 def segment_foreground(
-    data: np.ndarray, affine: np.ndarray, *, mask: np.ndarray | None = None, name: str
+    data: np.ndarray,
+    affine: np.ndarray,
+    *,
+    mask: np.ndarray | None = None,
+    name: str,
+    thin_out: bool = False,
 ) -> Foreground:
     """Segment the head or brain in an image; see `segmentation.segment`.
 
@@ -67,6 +72,8 @@ def segment_foreground(
         mask: [x, y, z] bool, where the image counts; None: everywhere. Centre, radius
             and brightness are those of the foreground within the mask.
         name: name of the image in messages.
+        thin_out: whether some voxels are left out, so that the others are about 3 mm
+            apart, which is far faster and exact enough where nothing is refined.
 
     Raises:
         UserError: the image shows no object of more than a few voxels, or one without
@@ -78,7 +85,8 @@ def segment_foreground(
     data = nib.orientations.apply_orientation(data, order)
     if mask is not None:
         mask = nib.orientations.apply_orientation(mask, order)
-    data, affine, mask = _average_blocks(data, affine, mask)
+    reduce = _thin_out if thin_out else _average_blocks
+    data, affine, mask = reduce(data, affine, mask)
     data = np.ascontiguousarray(data)
     inside, clean, padding = _segment(data, mask)
     if not clean:
@@ -197,6 +205,20 @@ def _average_blocks(
     if mask is not None:
         mask = average(mask) >= 0.5
     return average(data), affine @ to_voxels, mask
+
+
+def _thin_out(
+    data: np.ndarray, affine: np.ndarray, mask: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Keep every n-th voxel along each axis: means would change how noise looks."""
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    # As in `coarsen`; no object's radius is larger than half of a side that holds it.
+    largest = min(_COARSE, _COARSE_SHARE * (sizes * data.shape).min() / 2)
+    step = np.maximum(np.floor(largest / sizes), 1).astype(int)
+    some = tuple(slice(n // 2, None, n) for n in step)
+    affine = affine @ np.diag([*step, 1.0])
+    affine[:3, 3] = affine[:3, 3] + affine[:3, :3] @ ((step // 2) / step)
+    return data[some], affine, None if mask is None else mask[some]
 
 
 def _close(inside: np.ndarray, voxel_sizes: np.ndarray) -> np.ndarray:

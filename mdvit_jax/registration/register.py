@@ -23,11 +23,7 @@ from mdvit_jax.registration import (
     search,
     similarity_metrics,
 )
-from mdvit_jax.registration.foreground import (
-    Foreground,
-    coarsen,
-    segment_foreground,
-)
+from mdvit_jax.registration.foreground import Foreground, segment_foreground
 from mdvit_jax.registration.registration_result import Registration
 
 # Local correlation of heads in their places; and where most of the starts agree.
@@ -101,14 +97,12 @@ def register(
             threads.submit(_preload, dof)
         names = "the fixed image", "the moving image"
         both = list(threads.map(coerce.to_image, (fixed, moving), names))
-        masks, forced = (fixed_mask, moving_mask), (force, force)
-        one, other = threads.map(_segment, both, masks, names, forced)
+        segment = functools.partial(_segment, force=force, thin_out=not refine)
+        one, other = threads.map(segment, both, (fixed_mask, moving_mask), names)
     levels.check_sizes(one, other)
     orientations = isinstance(start, str) and start in ("com", "network")
     matrix, alignment = _start(start, one, other, both), None
     if not refine:
-        # Measured on coarse cubes, for which coarse voxels are enough.
-        one, other = coarsen(one), coarsen(other)
         if brain_in_head.is_likely(one, other):
             pair = brain_in_head.build_pair(one, other, matrix)
         else:
@@ -210,14 +204,18 @@ def _likeness(pair: levels.Pair, alignment: search.Alignment) -> float:
     return similarity_metrics.measure(pair, alignment.matrix).correlation
 
 
-def _segment(image: Image, mask, name: str, force: bool) -> Foreground:
+def _segment(
+    image: Image, mask, name: str, *, force: bool, thin_out: bool
+) -> Foreground:
     name = image.path or name
     if not force:
         _refuse_labels(image, name)
     weight = None
     if mask is not None:
         weight = coerce.to_mask(mask, image, name)
-    foreground = segment_foreground(image.data, image.affine, mask=weight, name=name)
+    foreground = segment_foreground(
+        image.data, image.affine, mask=weight, name=name, thin_out=thin_out
+    )
     _log.debug(
         "%s: %s voxels of %s mm, %s; its foreground reaches %.0f mm from its centre.",
         name,
