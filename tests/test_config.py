@@ -37,7 +37,7 @@ def test_a_form_is_named_after_a_colon(name):
 
 
 def test_a_form_that_a_file_does_not_have():
-    with pytest.raises(errors.UserError, match='no form "receipt" but "paper"'):
+    with pytest.raises(errors.UserError, match='"paper" or "recipe", not "receipt"'):
         load_config(f"{ROOT}/configs/adni.py:receipt")
     with pytest.raises(errors.UserError, match="one form only"):
         load_config(f"{ROOT}/configs/quickstart.py:recipe")
