@@ -139,7 +139,8 @@ def test_killed_again_and_again_a_run_ends_bit_identical(prepared, compiled, tmp
         )
         left["validation"] += validating(record)
     print(f"{KILLS} kills left {left}")
-    assert KILLS < 50 or min(left.values()) > 0
+    # That sums are missing is too rare to count on; `test_resume` deletes them.
+    assert KILLS < 50 or (left["validation"] and left["unfinished save"])
     last = subprocess.run(
         command(broken, prepared),
         cwd=ROOT,
