@@ -20,9 +20,7 @@ _LARGER = 1.8
 _LARGEST = 2.5e6  # mm³ of a brain with a wide margin
 _RING = 6.0  # mm along the axes, 8 mm on average
 _EXACT_WEIGHT = 0.25  # of the ring in the end: the interior is more exact
-# Local correlation at 96³ from which two images have enough details in common to go by,
-# and in the interior those of one person: two people reach 0.37, a template 0.43.
-_CLEAR, _ONE_PERSON = 0.33, 0.5
+_CLEAR = 0.33  # local correlation at 96³ from which details in common lead the way
 _CANDIDATES = 3  # places that are compared closely
 _BATCH = 12  # starts of one call, as many as `search.align` has
 _STEPS = 8  # at 24³, to choose among the orientations
@@ -123,7 +121,7 @@ def _refine(
     tight = _build_pair(brain, head, matrix)
     start = tight.to_voxels(matrix, 96)
     inner = refinement.fit(tight, 96, start, dof=free, interior=True)
-    one_person = bool(inner.correlation > _ONE_PERSON)
+    one_person = bool(inner.correlation > refinement.ONE_PERSON_INSIDE)
     if one_person:
         pair, fit = tight, inner
     best = fit.matrix

@@ -15,12 +15,12 @@ _OUTLINE = {12: 1.0, 24: 1.0, 48: 1.0, 96: 0.4}  # weight; the interior is more 
 _PEOPLE_OUTLINE, _PEOPLE_STEPS = {48: 0.6, 96: 0.25}, {48: 40, 96: 8}
 _PEOPLE_TOLERANCE = 0.002
 # Local correlation at 48³ above which two images show one person: in any contrast it is
-# 0.78 to 0.89, between two people up to 0.37, to a template up to 0.44.
+# 0.78 to 0.89, between two people up to 0.50, to a template up to 0.44.
 ONE_PERSON = 0.6
-# Below the first one, the outlines may be those of two strippings of one person, which
-# keep the interiors apart; alone, they then reach the second one at 48³. Those of two
-# people and of a template reach 0.43 to 0.54.
-_DOUBTFUL, _ONE_PERSON_INSIDE = 0.3, 0.65
+# Where outlines keep the interiors of one person apart, as two strippings or contrasts
+# do, the interior alone shows it, above the first one at 48³ and the second at 96³.
+# Those of two people and of a template reach 0.61 and 0.45.
+_PROMISING, ONE_PERSON_INSIDE = 0.55, 0.5
 # Voxels of the finest cube, or of a coarser image, between one that counts and the
 # border, as standard deviations of its neighbourhood.
 _DEPTH = 1.3
@@ -135,15 +135,15 @@ def _refine_level_by_level(
     one person the interior is more exact.
     """
     middle = fit(pair, 48, start, dof=dof)
-    one_person = middle.correlation > ONE_PERSON
-    if middle.correlation < _DOUBTFUL:
-        inner = fit(pair, 48, middle.matrix, dof=dof, interior=True)
-        if inner.correlation > _ONE_PERSON_INSIDE:
-            middle, one_person = inner, True
-    if one_person:
+    if middle.correlation > ONE_PERSON:
         interior = bool(_coarsest(pair) < _TOO_COARSE * pair.voxel)
         start = finer(middle.matrix)
         return fit(pair, 96, start, dof=dof, interior=interior).matrix, interior
+    inner = fit(pair, 48, middle.matrix, dof=dof, interior=True)
+    if inner.correlation > _PROMISING:
+        inner = fit(pair, 96, finer(inner.matrix), dof=dof, interior=True)
+        if inner.correlation > ONE_PERSON_INSIDE:
+            return inner.matrix, True
     return fit_people(pair, middle.matrix, dof).matrix, False
 
 
