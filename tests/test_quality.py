@@ -34,9 +34,11 @@ def test_one_person_is_known_by_the_correlation_alone():
     """As a slab, a defaced head, or a brain and its head are."""
     assert judged(0.41, 0.4, -0.5).status == "ok"
     assert judged(0.39, 0.4, -0.5).status == "failed"
-    # Two orientations of outlines that cannot meet mean nothing; of others, they do.
+    # Another orientation must come near what the fine levels bring out.
     assert judged(0.6, 0.4, -0.5, runner_up=-0.52).status == "ok"
-    assert judged(0.6, runner_up=0.28).status == "check"
+    assert judged(0.6, runner_up=0.28).status == "ok"
+    assert judged(0.6, score=0.5, runner_up=0.55).status == "check"
+    assert judged(0.35, runner_up=0.28).status == "check"
     assert judged(0.6, 0.1, -0.5).status == "failed"  # by chance, where they meet
     assert judged(0.6, scale=1.6).status == "check"
     assert judged(0.6, scale=2.5).status == "failed"

@@ -111,7 +111,7 @@ def assess(
     ]  # fmt: skip
     if alignment:
         fit = _below(alignment.score, fits)
-        ambiguous = _ambiguous(alignment)
+        ambiguous = _ambiguous(alignment, after.correlation)
         if convincing and fit != OK:  # outlines that cannot meet; the scores say little
             fit, ambiguous = OK, False
         elif fit == FAILED and after.correlation >= likeness[1]:
@@ -148,11 +148,15 @@ def _below(value: float, limits: tuple[float, float]) -> str:
     return OK if value >= check else CHECK if value >= failed else FAILED
 
 
-def _ambiguous(alignment: Alignment) -> bool:
-    return (
-        alignment.runner_up_score is not None
-        and alignment.runner_up_score > alignment.score - _RUNNER_UP
-    )
+def _ambiguous(alignment: Alignment, correlation: float) -> bool:
+    """Whether the runner-up is near both the best score and the final correlation.
+
+    Thick slices and slabs lower all coarse scores; what the fine levels then bring out
+    no other orientation has.
+    """
+    best = max(alignment.score, correlation)
+    runner_up = alignment.runner_up_score
+    return runner_up is not None and runner_up > best - _RUNNER_UP
 
 
 def _mirrored(alignment: Alignment) -> bool:
