@@ -137,9 +137,7 @@ def coarsen(foreground: Foreground) -> Foreground:
 
     They have at most 3 mm, and at most a 25th of the foreground's radius.
     """
-    largest = min(_COARSE, _COARSE_SHARE * foreground.radius)
-    steps = np.linalg.norm(foreground.affine[:3, :3], axis=0)
-    factor = np.maximum(np.floor(largest / steps), 1).astype(int)
+    factor = _voxels_in_one(foreground.affine, foreground.radius)
     padding = [(0, -n % f) for n, f in zip(foreground.image.shape, factor, strict=True)]
 
     def mean(volume: np.ndarray, mode: Literal["constant", "edge"]) -> np.ndarray:
@@ -211,14 +209,26 @@ def _thin_out(
     data: np.ndarray, affine: np.ndarray, mask: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Keep every n-th voxel along each axis: means would change how noise looks."""
+    sides = np.linalg.norm(affine[:3, :3], axis=0) * data.shape
+    # The object is not segmented yet; half of the shortest side stands for its radius.
+    step = _voxels_in_one(affine, sides.min() / 2)
+    first = step // 2
+    some = tuple(map(slice, first, data.shape, step))
+    thinned = affine @ np.diag([*step, 1.0])
+    thinned[:3, 3] += affine[:3, :3] @ first
+    return data[some], thinned, None if mask is None else mask[some]
+
+
+def _voxels_in_one(affine: np.ndarray, radius: float) -> np.ndarray:
+    """How many voxels along each axis fit into one that is fine enough for 48³.
+
+    Args:
+        affine: 4×4, voxel indices → world RAS+ mm.
+        radius: of the object, mm.
+    """
+    largest = min(_COARSE, _COARSE_SHARE * radius)
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    # As in `coarsen`; no object's radius is larger than half of a side that holds it.
-    largest = min(_COARSE, _COARSE_SHARE * (sizes * data.shape).min() / 2)
-    step = np.maximum(np.floor(largest / sizes), 1).astype(int)
-    some = tuple(slice(n // 2, None, n) for n in step)
-    affine = affine @ np.diag([*step, 1.0])
-    affine[:3, 3] = affine[:3, 3] + affine[:3, :3] @ ((step // 2) / step)
-    return data[some], affine, None if mask is None else mask[some]
+    return np.maximum(np.floor(largest / sizes), 1).astype(int)
 
 
 def _close(inside: np.ndarray, voxel_sizes: np.ndarray) -> np.ndarray:

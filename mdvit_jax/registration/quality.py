@@ -110,11 +110,8 @@ def assess(
         ),
     ]  # fmt: skip
     if alignment:
-        fit = _below(alignment.score, fits)
-        ambiguous = _ambiguous(alignment, after.correlation)
-        if convincing and fit != OK:  # outlines that cannot meet; the scores say little
-            fit, ambiguous = OK, False
-        elif fit == FAILED and after.correlation >= likeness[1]:
+        fit = OK if convincing else _below(alignment.score, fits)
+        if fit == FAILED and after.correlation >= likeness[1]:
             fit = CHECK
         findings += [
             (
@@ -123,7 +120,7 @@ def assess(
                 f"{fits[1]:.2f} and more)",
             ),
             (
-                CHECK if ambiguous else OK,
+                CHECK if _ambiguous(alignment, after.correlation) else OK,
                 "another orientation fits as well, so this one may be wrong",
             ),
             (
