@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from mdvit_jax import geometry
@@ -56,10 +57,12 @@ def sample(
     shift: Shift,
     from_image: Array,
     axes: tuple[Array, Array, Array],
+    spacing: float,
 ) -> list[Array]:
     """Channels of the label map at the samples of the image, by linear interpolation.
 
     A sample at q shows the map's point side · (p + u(p)), where p = from_image · q.
+    Where samples are two voxels of the map apart or more, voxels are averaged first.
 
     Args:
         channels: three volumes [x, y, z] on the grid of the map; the last one is the
@@ -69,12 +72,14 @@ def sample(
         shift: its u, of `head_shape.find_shift`.
         from_image: [4, 4], image → the person's head, both mm.
         axes: positions of the samples along x, y and z, in mm: [x], [y], [z].
+        spacing: the smallest distance of two samples, mm.
 
     Returns:
         The three volumes at the samples, [x, y, z] each.
     """
     side = jnp.append(head_shape.side(person), 1.0)
-    to_voxel = jnp.linalg.inv(jnp.asarray(head.to_mm)) * side
+    channels, to_mm = _average(channels, jnp.asarray(head.to_mm), spacing)
+    to_voxel = jnp.linalg.inv(to_mm) * side
     with_affine = geometry.homogeneous(jnp.eye(3) + shift.linear, shift.offset)
     matrix = geometry.compose(to_voxel, with_affine, from_image)
     waves = shift.waves._replace(
@@ -89,6 +94,20 @@ def sample(
     ]
     outside = (0.0, 0.0, -127 * label_maps.DEPTH_STEP)
     return acquisition.interpolate(channels, positions, outside)
+
+
+def _average(
+    channels: Sequence[Array], to_mm: Array, spacing: float
+) -> tuple[Sequence[Array], Array]:
+    """Means of as many voxels of the map as go into the distance of two samples."""
+    count = int(spacing * channels[0].shape[0] / label_maps.FIELD[0])
+    block = 2 ** int(math.log2(max(count, 1)))  # a power of two divides all shapes
+    if block == 1:
+        return channels, to_mm
+    to_coarse = np.diag([block, block, block, 1.0])
+    to_coarse[:3, 3] = (block - 1) / 2
+    means = [acquisition.block_mean(volume, (block,) * 3) for volume in channels]
+    return means, geometry.compose(to_mm, jnp.asarray(to_coarse, jnp.float32))
 
 
 def add_lesions(

@@ -82,6 +82,14 @@ class Settings(NamedTuple):
     lesions: float = 0.1
     bits: tuple[float, float, float] = (0.3, 0.4, 0.3)
 
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Distance of the samples along x, y, z, mm."""
+        return tuple(
+            voxel / count
+            for voxel, count in zip(self.voxel, self.oversample, strict=True)
+        )
+
 
 # The head as it lies in the label map, in a T1 contrast, on a perfect scanner.
 PLAIN = Settings(

@@ -44,7 +44,8 @@ class Scan(NamedTuple):
         image: float32 [x, y, z] in [0, 1], the input of a network or of `register`.
         brain: float32 [x, y, z], the brain of the same head in one standard contrast
             (T1), 0 around it: without lesions, bias, noise, or limits of the field.
-        mask: bool [x, y, z], where that brain is.
+        depth: float32 [x, y, z], how deep below that brain's surface a voxel lies, mm;
+            negative outside.
         head_to_image: float32 [4, 4], from the person's head in mm to normalised
             coordinates of the grid (`geometry.coordinates`); see `known_affine`.
         landmarks: float32 [landmarks, 3], where those of `data.landmarks` lie, in
@@ -54,10 +55,15 @@ class Scan(NamedTuple):
 
     image: Array
     brain: Array
-    mask: Array
+    depth: Array
     head_to_image: Array
     landmarks: Array
     draw: Draw
+
+    @property
+    def mask(self) -> Array:
+        """Where that brain is, bool [x, y, z]."""
+        return self.depth > 0
 
 
 def synthesise(
@@ -120,7 +126,7 @@ def form_scan(head: Head, person: Person, draw: Draw, settings: Settings) -> Sca
     volumes = [head_signal.tissue_signal(texture_key, head, draw)]
     volumes += head_signal.standard_brain(head)
     signal, brain, depth = head_signal.sample(
-        volumes, head, person, shift, from_image, axes
+        volumes, head, person, shift, from_image, axes, min(settings.spacing)
     )
     position = smooth_fields.transform_grid(from_image, axes)
     signal = head_signal.add_lesions(signal, depth, position, head, person, draw)
@@ -138,7 +144,7 @@ def form_scan(head: Head, person: Person, draw: Draw, settings: Settings) -> Sca
     return Scan(
         image=_round(image, draw.levels),
         brain=acquisition.block_mean(brain, block),
-        mask=acquisition.block_mean(depth, block) > 0,
+        depth=acquisition.block_mean(depth, block),
         head_to_image=head_to_image,
         landmarks=head_shape.transform(head_to_image, moved),
         draw=draw,
