@@ -465,17 +465,6 @@ def test_quiet_and_verbose(run, capsys, caplog):
     assert out.startswith("failed: ") and "  because " in out and "t.txt" in out
 
 
-def test_two_whole_heads_are_warned_about(run, scans, here, caplog):
-    heads = {}
-    for role in ("fixed", "moving"):
-        image = nib.load(scans / f"{role}.nii.gz")
-        noise = np.random.default_rng(0).normal(40, 8, image.shape)
-        heads[role] = here / f"{role}.nii"
-        save(heads[role], image.get_fdata() + noise, image.affine, np.float32, 1)
-    assert run("--no-refine", "--transform", "t.txt", **heads) in (0, 3)
-    assert "strip the skulls" in caplog.text
-
-
 def test_force(run, capsys):
     words = ["--no-refine", "--transform", "t.txt", "-q"]
     labels = {"moving": "moving_labels.nii.gz"}

@@ -10,6 +10,7 @@ from mdvit_jax import geometry
 from mdvit_jax.data import (
     acquisition,
     head_shape,
+    head_signal,
     label_maps,
     scan_description,
     scan_draw,
@@ -160,6 +161,27 @@ SWITCHES = {
     "8 bits": {"levels": np.float32(255)},
     "16 bits": {"levels": np.float32(1000)},
 }
+
+
+def test_distant_samples_are_means_of_voxels_that_lie_where_they_did(head, plain):
+    """Coordinates as channels come out as they are; noise loses its variance."""
+    person, *_ = plain
+    shift = head_shape.find_shift(head, person)
+    indices = np.indices(head.labels.shape)
+    matrix = np.asarray(head.to_mm)
+    coordinates = np.einsum("ij,jxyz->ixyz", matrix[:3, :3], indices)
+    coordinates += matrix[:3, 3, None, None, None]
+    axes = tuple(jnp.linspace(a, a + 24, 4) for a in (-20.0, -30.0, -16.0))
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"))
+    random = jax.random.normal(jax.random.key(0), head.labels.shape)
+    values = {}
+    for spacing in (4.0, 8.0):
+        options = head, person, shift, jnp.eye(4), axes, spacing
+        channels = [jnp.asarray(part, jnp.float32) for part in coordinates]
+        sampled = head_signal.sample(channels, *options)
+        assert np.allclose(sampled, grid, atol=1e-3)
+        values[spacing] = head_signal.sample([random] * 3, *options)[0].std()
+    assert values[8.0] < 0.6 * values[4.0]
 
 
 @pytest.fixture(scope="module")

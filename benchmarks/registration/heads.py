@@ -1,7 +1,8 @@
 """Whole heads: synthetic ones, whose truth is known, and real ones from two starts.
 
-The synthetic ones come from the label maps 9 to 16 of synthseg_labels by
-`data.random_scans`: two scans of a person of any contrast, not cut through the brain.
+The synthetic ones come from the label maps 17 to 20 of synthseg_labels, from which no
+network has learned, by `data.random_scans`: two scans of a person of any contrast, not
+cut through the brain.
 The real ones are of lhdata (T1 and T2 of four people) and open_ms (T1, T2 and FLAIR).
 """
 
@@ -20,7 +21,7 @@ from benchmarks.registration.cases import KnownAffine, MaskedPair, affine_about
 from mdvit_jax.data import label_maps, random_scans, template
 from mdvit_jax.io import image as images
 
-MAPS = range(9, 17)
+DRAWS = range(8)  # two people from each label map
 SESSIONS = (
     *((f"lhdata/sub-0{n}_T1w", f"lhdata/sub-0{n}_inplaneT2") for n in range(1, 5)),
     *(("open_ms/patient01_T1W", f"open_ms/patient01_{c}") for c in ("T2W", "FLAIR")),
@@ -55,7 +56,7 @@ class TwoRuns(NamedTuple):
 
 
 def to_template(number: int, stripped: bool) -> MaskedPair:
-    """MNI152 at 1 mm, fixed, and the whole head of a label map or its brain alone."""
+    """MNI152 at 1 mm, fixed, and the whole head of a draw or its brain alone."""
     pair, (fixed, mask) = _pair(number), _template()
     inside = np.asarray(pair.masks[0].dataobj) >= 0.5
     data = np.asarray(pair.fixed.dataobj)
@@ -113,7 +114,8 @@ def _moved(fixed, moving, matrix: np.ndarray, points: np.ndarray) -> TwoRuns:
 
 @functools.lru_cache(maxsize=1)
 def _pair(number: int) -> random_scans.Pair:
-    path = scans.folder("synthseg_labels") / f"training_seg_{number:02}.nii.gz"
+    name = f"training_seg_{17 + number % 4}.nii.gz"
+    path = scans.folder("synthseg_labels") / name
     return random_scans.random_pair(
         number,
         label_maps.read_heads([path]),

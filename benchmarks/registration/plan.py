@@ -105,8 +105,8 @@ def tasks(
             add("speed", name, "gamma 1", cases.labelled_pair, *pair, "gamma 1")
         if number < 1:
             add("command", name, "gamma 1", cases.labelled_pair, *pair, "gamma 1")
-    for number in heads.MAPS[:people]:
-        name = f"map {number}"
+    for number in heads.DRAWS[:people]:
+        name = f"draw {number}"
         for contrast, stripped in (("to MNI152", False), ("stripped", True)):
             add("heads", name, contrast, heads.to_template, number, stripped)
         add("heads", name, "to a head", heads.to_a_head, number)

@@ -38,6 +38,7 @@ class Foreground(NamedTuple):
         radius: distance of the farthest foreground voxel from the centre, mm.
         clean: whether the background is free of noise, as around a stripped brain.
         name: name of the image in messages.
+        estimated: whether its outline is a network's estimate, exact to some mm.
     """
 
     image: np.ndarray
@@ -48,6 +49,7 @@ class Foreground(NamedTuple):
     radius: float
     clean: bool
     name: str
+    estimated: bool = False
 
     @property
     def volume(self) -> float:
@@ -90,7 +92,7 @@ def segment_foreground(
     data = np.ascontiguousarray(data)
     inside, clean, padding = _segment(data, mask)
     if not clean:
-        inside = _close(inside, np.linalg.norm(affine[:3, :3], axis=0))
+        inside = close_over_skull(inside, affine)
     weight = np.ones(data.shape, np.float32)
     counted = inside
     if mask is not None:
@@ -102,11 +104,37 @@ def segment_foreground(
         weight *= ~padding
     _end_at_faces(weight, inside)
     if clean:
-        _end_at_cuts(weight, inside)
+        end_at_cuts(weight, inside)
     if np.count_nonzero(counted) < _FEWEST:
         raise errors.UserError(
             f"{name} shows no object in front of its background; look at the image."
         )
+    return crop(data, inside, weight, affine, clean=clean, name=name, counted=counted)
+
+
+def crop(
+    data: np.ndarray,
+    inside: np.ndarray,
+    weight: np.ndarray,
+    affine: np.ndarray,
+    *,
+    clean: bool,
+    name: str,
+    counted: np.ndarray | None = None,
+) -> Foreground:
+    """The foreground of an image, in a box about it.
+
+    Args:
+        data: [x, y, z].
+        inside, weight, affine, clean, name: as those of `Foreground`, on the whole
+            image.
+        counted: [x, y, z] bool, the part of the foreground of which centre, radius and
+            brightness are taken; None: all of it.
+
+    Raises:
+        UserError: the foreground is a few voxels thin, or without contrast.
+    """
+    counted = inside if counted is None else counted
     tight = morphology.bounding_box(counted)
     sides = [part.stop - part.start for part in tight]
     if min(sides) < _THINNEST:
@@ -231,8 +259,9 @@ def _voxels_in_one(affine: np.ndarray, radius: float) -> np.ndarray:
     return np.maximum(np.floor(largest / sizes), 1).astype(int)
 
 
-def _close(inside: np.ndarray, voxel_sizes: np.ndarray) -> np.ndarray:
-    """Close a head over its skull, and fill what is then enclosed."""
+def close_over_skull(inside: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """A head [x, y, z] closed over its skull, with all that is then enclosed."""
+    voxel_sizes = np.linalg.norm(affine[:3, :3], axis=0)
     reach = np.maximum(np.rint(_SKULL / voxel_sizes), 1).astype(int)
     return morphology.fill_holes(morphology.close(inside, reach))
 
@@ -245,7 +274,7 @@ def _end_at_faces(weight: np.ndarray, inside: np.ndarray) -> None:
             weight[face] *= ~inside[face]
 
 
-def _end_at_cuts(weight: np.ndarray, inside: np.ndarray) -> None:
+def end_at_cuts(weight: np.ndarray, inside: np.ndarray) -> None:
     """Set the weight to 0, in place, from where the foreground ends in a wide plane.
 
     So ends a slab, or a field of view within a volume filled up with background.

@@ -35,8 +35,6 @@ class Pair(NamedTuple):
         cubes: size → the fixed and the moving foreground.
         points: size → flat indices of the voxels of both cubes that take part, padded
             with -1.
-        outlines: whether the outlines are to lie on each other; not where one object
-            is within the other.
     """
 
     fixed: Foreground
@@ -44,7 +42,11 @@ class Pair(NamedTuple):
     voxel: float
     cubes: dict[int, tuple[Level, Level]]
     points: dict[int, tuple[np.ndarray, np.ndarray]]
-    outlines: bool
+
+    @property
+    def estimated(self) -> bool:
+        """Whether an outline is a network's estimate."""
+        return self.fixed.estimated or self.moving.estimated
 
     def swap(self) -> "Pair":
         """The same pair, fixed as moving and moving as fixed."""
@@ -128,7 +130,7 @@ def build_pair(fixed: Foreground, moving: Foreground) -> Pair:
         size: (choose_points(fixed_cube), choose_points(moving_cube))
         for size, (fixed_cube, moving_cube) in cubes.items()
     }
-    return Pair(fixed, moving, voxel, cubes, points, outlines=True)
+    return Pair(fixed, moving, voxel, cubes, points)
 
 
 def resample_volume(

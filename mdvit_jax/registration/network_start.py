@@ -5,7 +5,6 @@ of the two say nothing; but it knows orientations up to some 30° from each othe
 """
 
 import functools
-from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -26,38 +25,12 @@ def from_headers(fixed: Foreground, moving: Foreground) -> np.ndarray:
     """
     if moving.radius > fixed.radius:
         return np.linalg.inv(from_headers(moving, fixed))
-    return estimate(fixed, moving, [np.eye(3)])[0]
-
-
-def estimate(
-    fixed: Foreground, moving: Foreground, turns: Sequence[np.ndarray]
-) -> np.ndarray:
-    """Estimate the matrix fixed → moving, from each of several orientations.
-
-    Args:
-        fixed, moving: the foregrounds.
-        turns: of `rotations.axis_turns`, by which the moving image is turned before
-            the network sees it.
-
-    Returns:
-        [turns, 4, 4], world RAS+ mm.
-
-    Raises:
-        UserError: the libraries of the network are not installed.
-    """
     align, size, voxel = _network()
     (still, fixed_place), (moved, moving_place) = (
         _volume(coarsen(image), size, voxel) for image in (fixed, moving)
     )
-    result = []
-    for turn in turns:
-        back = np.eye(4)
-        back[:3, :3] = turn
-        matrix = align(still[None], _turn(moved, turn)[None])[0]
-        result.append(
-            geometry.in_world(matrix, fixed=fixed_place, moving=moving_place @ back)
-        )
-    return np.stack(result)
+    matrix = align(still[None], moved[None])[0]
+    return geometry.in_world(matrix, fixed=fixed_place, moving=moving_place)
 
 
 @functools.cache
@@ -67,7 +40,7 @@ def _network():
         from mdvit_jax import models  # brings Flax, which only this needs
     except ImportError as error:
         raise errors.UserError(
-            f"the trained network, which finds a brain in a head, needs {error.name}; "
+            f"the trained network needs {error.name}; "
             "install it (pip install 'mdvit-jax[register]')."
         ) from error
     weights = models.pretrained()
@@ -91,10 +64,3 @@ def _volume(
     place = np.diag([voxel, voxel, voxel, 1.0])
     place[:3, 3] = centre - voxel * (size - 1) / 2
     return np.clip(volume, 0, 1), geometry.normalised_to_world((size,) * 3, place)
-
-
-def _turn(volume: np.ndarray, turn: np.ndarray) -> np.ndarray:
-    """The volume turned: its value at x is that of `volume` at turn · x."""
-    axes = np.abs(turn).argmax(0)
-    backwards = tuple(axis for axis in range(3) if turn[axes[axis], axis] < 0)
-    return np.ascontiguousarray(np.flip(volume.transpose(axes), backwards))

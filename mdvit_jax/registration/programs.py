@@ -18,7 +18,12 @@ import numpy as np
 
 from mdvit_jax.io import atomic
 
-_ROOMS = ("geometry", "losses", "registration")  # the code that programs are made of
+_ROOMS = (
+    "geometry",
+    "losses",
+    "models",
+    "registration",
+)  # the code that programs are made of
 
 
 class Program:

@@ -11,17 +11,13 @@ result far from the header's orientation is at best "check".
 Where two images show one person, the local correlation alone shows it, whatever their
 fields of view, contrasts and skull stripping: of the synthetic pairs of
 benchmarks/registration/campaign.py right results have up to 0.83 and wrong ones up to
-0.30. From 0.4 on the outlines and the coarse fit, which a slab, a defaced head or a
-brain in a head cannot satisfy, no longer count.
+0.30. From 0.4 on, and from 0.32 where an outline is a network's estimate, the outlines
+and the coarse fit no longer count, which a slab or a defaced head cannot satisfy.
 
 A rigid or similarity result cannot match heads of different sizes or shapes, so it has
 limits of its own, chosen on the same pairs aligned that way. They recognise halves
 (overlap up to 0.70) and a different interior (correlation up to 0.14), but not a rigid
 label map (0.22); some pairs of very different sizes (0.19) are "check".
-
-A brain within a whole head is judged by the local correlation in and around the brain:
-of real and synthetic heads in any orientation right places have 0.34 to 0.9 (people of
-unlike contrast on MNI152 from 0.27), wrong ones up to 0.23.
 """
 
 from typing import NamedTuple
@@ -38,11 +34,9 @@ _SCORE |= {"rigid": (-0.25, -0.1), "similarity": (-0.25, -0.1)}
 _CORRELATION = {"affine": (0.18, 0.24)}
 _CORRELATION |= {"rigid": (0.18, 0.2), "similarity": (0.18, 0.23)}
 _OVERLAP = {"affine": (0.7, 0.86), "rigid": (0.7, 0.74), "similarity": (0.7, 0.86)}
-# Of a brain in a head; where the field of view cuts the brain, it covers less.
-_WITHIN_SCORE, _WITHIN_CORRELATION = (0.0, 0.15), (0.23, 0.3)
-_WITHIN_OVERLAP = (0.5, 0.75)
-# Local correlation from which two images show one person, if they meet at all.
-_CONVINCING, _MEETING = 0.4, 0.2
+# Local correlation from which two images show one person, if they meet at all; and that
+# is enough where an outline is a network's estimate, which the coarse fit contains.
+_CONVINCING, _ENOUGH, _MEETING = 0.4, 0.32, 0.2
 _SCALES = (0.5, 2.0), (0.7, 1.45)  # of people among each other and to templates
 _TURNED = 60.0  # degrees; nobody turns the head so far in a scanner
 _RUNNER_UP = 0.1  # scores of two orientations that differ by less are ambiguous
@@ -69,7 +63,7 @@ def assess(
     alignment: Alignment | None,
     *,
     dof: str,
-    within: bool = False,
+    estimated: bool = False,
 ) -> Quality:
     """Judge a result by its measures.
 
@@ -78,14 +72,12 @@ def assess(
         after: measures under the matrix.
         alignment: result of the search; None without refinement.
         dof: "rigid", "similarity" or "affine".
-        within: whether one object lies within the other, as a brain in a head.
+        estimated: whether an outline is a network's estimate.
     """
     fits, likeness, cover = _SCORE[dof], _CORRELATION[dof], _OVERLAP[dof]
-    if within:
-        fits, likeness = _WITHIN_SCORE, _WITHIN_CORRELATION
-        cover = _WITHIN_OVERLAP
     kept = "; a rigid answer keeps the sizes, which may be all" * (dof == "rigid")
-    convincing = after.correlation >= _CONVINCING and after.overlap >= _MEETING
+    enough = _ENOUGH if estimated else _CONVINCING
+    convincing = after.correlation >= enough and after.overlap >= _MEETING
     sizes = np.linalg.svd(matrix[:3, :3], compute_uv=False)
     low, high = float(sizes.min()), float(sizes.max())
     angle = rotations.angle(matrix[:3, :3], np.eye(3))

@@ -14,6 +14,7 @@ _OUTLINE = {12: 1.0, 24: 1.0, 48: 1.0, 96: 0.4}  # weight; the interior is more 
 # Between two people: outlines' weights, steps, and the tolerance at 48³ in voxels.
 _PEOPLE_OUTLINE, _PEOPLE_STEPS = {48: 0.6, 96: 0.25}, {48: 40, 96: 8}
 _PEOPLE_TOLERANCE = 0.002
+_ESTIMATED = 0.6  # part of these weights where an outline is a network's estimate
 # Local correlation at 48³ above which two images show one person: in any contrast it is
 # 0.78 to 0.89, between two people up to 0.50, to a template up to 0.44.
 ONE_PERSON = 0.6
@@ -57,7 +58,7 @@ def fit(
     """
     if outline is None:
         outline = _OUTLINE[size]
-    if interior or not pair.outlines:
+    if interior:
         outline = 0.0
     program = (_align_one if starts.ndim == 2 else _align_several)(dof)
     result = program(
@@ -70,10 +71,7 @@ def fit(
         _TOLERANCE[size] if tolerance is None else tolerance,
         extrapolation,
     )
-    result = jax.tree.map(np.asarray, result)
-    if not pair.outlines:
-        return result._replace(outline=np.zeros_like(result.outline))
-    return result
+    return jax.tree.map(np.asarray, result)
 
 
 def finer(matrix: np.ndarray) -> np.ndarray:
@@ -165,16 +163,20 @@ def fit_people(pair: levels.Pair, start: np.ndarray, dof: str) -> gauss_newton.F
     Returns:
         The fit at 96³.
     """
+    weights = {
+        size: weight * (_ESTIMATED if pair.estimated else 1)
+        for size, weight in _PEOPLE_OUTLINE.items()
+    }
     middle = fit(
         pair,
         48,
         start,
         dof=dof,
-        outline=_PEOPLE_OUTLINE[48],
+        outline=weights[48],
         steps=_PEOPLE_STEPS[48],
         tolerance=_PEOPLE_TOLERANCE,
     )
-    start, outline = finer(middle.matrix), _PEOPLE_OUTLINE[96]
+    start, outline = finer(middle.matrix), weights[96]
     if dof == "similarity":
         return fit(pair, 96, start, dof=dof, outline=outline)
     steps = _PEOPLE_STEPS[96]

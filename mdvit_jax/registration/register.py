@@ -2,6 +2,7 @@
 
 import functools
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from mdvit_jax.io.image import Image
 from mdvit_jax.registration import (
     CONTRASTS,
     DOF,
-    brain_in_head,
+    brain_extraction,
     levels,
     network_start,
     ntg_refinement,
@@ -26,9 +27,8 @@ from mdvit_jax.registration import (
 from mdvit_jax.registration.foreground import Foreground, segment_foreground
 from mdvit_jax.registration.registration_result import Registration
 
-# Local correlation of heads in their places; and where most of the starts agree.
+# Local correlation that is convincing; and where most of the starts agree.
 _ALIKE, _ALIKE_IF_AGREED, _AGREE = 0.4, 0.3, 0.6
-_FITS = 0.0  # score of two objects of one kind; a brain on a head has less than -0.1
 _log = logging.getLogger(__name__)
 _Result = tuple[levels.Pair, search.Alignment]
 
@@ -48,9 +48,10 @@ def register(
 ) -> Registration:
     """Find the affine transform between two images of heads or brains.
 
-    The images may have any contrast, orientation, voxel size and dtype. Their headers
-    give the start; where it does not fit, all orientations are searched. Equal inputs
-    give equal bits on the same machine.
+    The images may have any contrast, orientation, voxel size and dtype. Of a whole head
+    the brain is found by a network and aligned, like one stripped of its skull. Their
+    headers give the start; where it does not fit, all orientations are searched. Equal
+    inputs give equal bits on the same machine.
 
     Args:
         fixed: the image that stays: a path, "mni152" or "mni152-2mm" (the brain that
@@ -100,15 +101,15 @@ def register(
         segment = functools.partial(_segment, force=force, thin_out=not refine)
         one, other = threads.map(segment, both, (fixed_mask, moving_mask), names)
     levels.check_sizes(one, other)
-    orientations = isinstance(start, str) and start in ("com", "network")
-    matrix, alignment = _start(start, one, other, both), None
+    one, other = brain_extraction.replace_heads(one, other)
+    begin = functools.partial(_start, start, both)
     if not refine:
-        if brain_in_head.is_likely(one, other):
-            pair = brain_in_head.build_pair(one, other, matrix)
-        else:
-            pair = levels.build_pair(one, other)
+        pair, alignment = levels.build_pair(one, other), None
+        matrix = begin(one, other)
     else:
-        pair, alignment = _align(one, other, matrix, dof, orientations, seed)
+        orientations = isinstance(start, str) and start in ("com", "network")
+        options = {"dof": dof, "search": orientations, "seed": seed}
+        pair, alignment = _align(one, other, begin, options)
         matrix = alignment.matrix
         _log.debug(
             "Aligned: %.0f %% of the starts agree, %s, score %.2f.",
@@ -118,15 +119,16 @@ def register(
         )
         if contrast == "same":
             matrix = ntg_refinement.refine(pair, matrix, dof=dof)
-    if pair.outlines and not (one.clean and other.clean):
-        _log.info(
-            "An image with no empty background is aligned by the whole head; strip the "
-            "skulls (FreeSurfer's mri_synthstrip) to align the brains more exactly."
-        )
     after = similarity_metrics.measure(pair, matrix)
     return Registration(
         matrix,
-        quality.assess(matrix, after, alignment, dof=dof, within=not pair.outlines),
+        quality.assess(
+            matrix,
+            after,
+            alignment,
+            dof=dof,
+            estimated=pair.estimated,
+        ),
         similarity_metrics.measure(pair, np.eye(4)),
         after,
         transforms.decompose(matrix, pair.fixed.centre),
@@ -144,53 +146,25 @@ def _preload(dof: str) -> None:
 
 
 def _align(
-    fixed: Foreground,
-    moving: Foreground,
-    start: np.ndarray,
-    dof: str,
-    orientations: bool,
-    seed: int,
+    one: Foreground, other: Foreground, begin: Callable, options: dict[str, Any]
 ) -> _Result:
-    """Align two foregrounds, or the one within the other where that fits better.
+    """Align two brains; where that is not convincing, what a network takes for them.
 
-    Where one of them is a head, the network's place comes first. What fits there needs
-    no search; otherwise the better one is taken of what the search and a look for a
-    brain in a head from all sides bring.
+    So what was stripped loosely, with bright bone around the brain, is aligned, too.
+
+    Args:
+        one, other: the fixed and the moving foreground.
+        begin: two foregrounds → 4×4, from which to start.
+        options: of `search.align`.
     """
-    options: dict[str, Any] = {"dof": dof, "seed": seed}
-    within = brain_in_head.is_likely(fixed, moving)
-    place = None if orientations else start
-    if orientations and (within or not (fixed.clean and moving.clean)):
-        place = _network_place(fixed, moving)
-    results: list[_Result] = []
-    if within and place is not None:
-        results.append(brain_in_head.align(fixed, moving, place, **options))
-        if _is_settled(*results[0]):
-            return results[0]
-    pair = levels.build_pair(fixed, moving)
-    if not within and orientations and place is not None:
-        results.append((pair, search.align(pair, place, search=False, **options)))
-        if _is_settled(*results[0]):
-            return results[0]
-    alignment = search.align(pair, start, search=orientations, **options)
-    results.append((pair, alignment))
-    # A brain alone has an empty background.
-    if alignment.score <= _FITS and (fixed.clean or moving.clean):
-        try:
-            place = None if orientations else start
-            results.append(brain_in_head.align(fixed, moving, place, **options))
-        except errors.UserError as error:  # no network
-            _log.warning("No brain was looked for in a head: %s", error)
-    if len(results) == 1:
-        return results[0]
+    pair = levels.build_pair(one, other)
+    results = [(pair, search.align(pair, begin(one, other), **options))]
+    if not _is_settled(*results[0]):
+        brains = brain_extraction.extract_brains(one, other)
+        if brains is not None:
+            pair = levels.build_pair(*brains)
+            results.append((pair, search.align(pair, begin(*brains), **options)))
     return max(results, key=lambda result: _likeness(*result))
-
-
-def _network_place(fixed: Foreground, moving: Foreground) -> np.ndarray | None:
-    try:
-        return network_start.from_headers(fixed, moving)
-    except errors.UserError:  # a warning comes where nothing else helps
-        return None
 
 
 def _is_settled(pair: levels.Pair, alignment: search.Alignment) -> bool:
@@ -238,7 +212,7 @@ def _refuse_labels(image: Image, name: str) -> None:
         )
 
 
-def _start(start, one: Foreground, other: Foreground, both) -> np.ndarray:
+def _start(start, both, one: Foreground, other: Foreground) -> np.ndarray:
     """4×4 fixed → moving, world RAS+ mm."""
     if isinstance(start, np.ndarray):
         return _sound(np.asarray(start, np.float64), "the matrix given as start")

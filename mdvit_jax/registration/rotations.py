@@ -1,7 +1,5 @@
 """Rotations spread evenly over all orientations, and the angle between two."""
 
-import itertools
-
 import numpy as np
 from scipy.spatial.transform import Rotation
 
@@ -20,18 +18,6 @@ def spread(count: int) -> np.ndarray:
         [outer * np.sin(a), outer * np.cos(a), inner * np.sin(b), inner * np.cos(b)], -1
     )
     return Rotation.from_quat(quaternions).as_matrix()
-
-
-def axis_turns() -> list[np.ndarray]:
-    """The 24 rotations that take axes to axes, [3, 3] each; the identity is first."""
-    signs = np.array([*np.ndindex(2, 2, 2)]) * 2 - 1
-    turns = [
-        np.eye(3)[list(order)] * sign
-        for order in itertools.permutations(range(3))
-        for sign in signs
-    ]
-    turns = [turn for turn in turns if np.linalg.det(turn) > 0]
-    return sorted(turns, key=np.trace, reverse=True)
 
 
 def angle(a: np.ndarray, b: np.ndarray) -> float:
