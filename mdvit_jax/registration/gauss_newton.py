@@ -24,7 +24,6 @@ from mdvit_jax.registration.normalisation import Level, normalise
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-_SMALL = 1e-3
 _MEMORY = 4  # steps that the next one is extrapolated from
 _FARTHEST = 10.0  # largest ratio of an extrapolated step to that of Gauss-Newton
 _RIDGE = 1e-3

@@ -2,7 +2,6 @@
 
 import functools
 import logging
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,22 +14,19 @@ from mdvit_jax.io.image import Image
 from mdvit_jax.registration import (
     CONTRASTS,
     DOF,
+    brain_alignment,
     brain_extraction,
     levels,
     network_start,
     ntg_refinement,
     quality,
     refinement,
-    search,
     similarity_metrics,
 )
 from mdvit_jax.registration.foreground import Foreground, segment_foreground
 from mdvit_jax.registration.registration_result import Registration
 
-# Local correlation that is convincing; and where most of the starts agree.
-_ALIKE, _ALIKE_IF_AGREED, _AGREE = 0.4, 0.3, 0.6
 _log = logging.getLogger(__name__)
-_Result = tuple[levels.Pair, search.Alignment]
 
 
 def register(
@@ -101,15 +97,16 @@ def register(
         segment = functools.partial(_segment, force=force, thin_out=not refine)
         one, other = threads.map(segment, both, (fixed_mask, moving_mask), names)
     levels.check_sizes(one, other)
-    one, other = brain_extraction.replace_heads(one, other)
     begin = functools.partial(_start, start, both)
     if not refine:
+        one, other = brain_extraction.replace_heads(one, other)
         pair, alignment = levels.build_pair(one, other), None
         matrix = begin(one, other)
     else:
         orientations = isinstance(start, str) and start in ("com", "network")
-        options = {"dof": dof, "search": orientations, "seed": seed}
-        pair, alignment = _align(one, other, begin, options)
+        pair, alignment = brain_alignment.align(
+            one, other, begin, dof=dof, search=orientations, seed=seed
+        )
         matrix = alignment.matrix
         _log.debug(
             "Aligned: %.0f %% of the starts agree, %s, score %.2f.",
@@ -143,39 +140,6 @@ def register(
 def _preload(dof: str) -> None:
     refinement.preload(dof)
     similarity_metrics.preload()
-
-
-def _align(
-    one: Foreground, other: Foreground, begin: Callable, options: dict[str, Any]
-) -> _Result:
-    """Align two brains; where that is not convincing, what a network takes for them.
-
-    So what was stripped loosely, with bright bone around the brain, is aligned, too.
-
-    Args:
-        one, other: the fixed and the moving foreground.
-        begin: two foregrounds → 4×4, from which to start.
-        options: of `search.align`.
-    """
-    pair = levels.build_pair(one, other)
-    results = [(pair, search.align(pair, begin(one, other), **options))]
-    if not _is_settled(*results[0]):
-        brains = brain_extraction.extract_brains(one, other)
-        if brains is not None:
-            pair = levels.build_pair(*brains)
-            results.append((pair, search.align(pair, begin(*brains), **options)))
-    return max(results, key=lambda result: _likeness(*result))
-
-
-def _is_settled(pair: levels.Pair, alignment: search.Alignment) -> bool:
-    """Whether a result is so good that no other one needs to be looked for."""
-    likeness = _likeness(pair, alignment)
-    agree = alignment.restart_agreement > _AGREE
-    return likeness >= _ALIKE or (likeness >= _ALIKE_IF_AGREED and agree)
-
-
-def _likeness(pair: levels.Pair, alignment: search.Alignment) -> float:
-    return similarity_metrics.measure(pair, alignment.matrix).correlation
 
 
 def _segment(
