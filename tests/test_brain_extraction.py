@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 from mdvit_jax import register
 from mdvit_jax.data import label_maps, scan_draw, synthesis
 from mdvit_jax.data.scan_settings import PLAIN
+from mdvit_jax.evaluation import metrics
 from mdvit_jax.io import named_templates
 from mdvit_jax.registration import brain_extraction
 from mdvit_jax.registration.foreground import segment_foreground
@@ -56,27 +57,27 @@ def error(matrix, truth, brain, affine):
 
 
 def extract(data, affine):
-    """The foreground, and the brain that is found in it."""
+    """The foreground, and the brain in it."""
     image = segment_foreground(data, affine, name="it")
     return image, brain_extraction.replace_heads(image, image)[0]
 
 
-def dice(found, brain, affine):
+def dice(extracted, brain, affine):
     """Of a foreground's voxels and those of the true brain on its grid."""
     mask = np.zeros(brain.shape, bool)
-    shift = np.linalg.inv(affine) @ found.affine
+    shift = np.linalg.inv(affine) @ extracted.affine
     assert np.allclose(shift[:3, :3], np.eye(3))
     start = np.rint(shift[:3, 3]).astype(int)
-    box = tuple(slice(a, a + n) for a, n in zip(start, found.inside.shape, strict=True))
-    mask[box] = found.inside
-    return 2 * (mask & (brain > 0)).sum() / (mask.sum() + (brain > 0).sum())
+    box = tuple(map(slice, start, start + extracted.inside.shape))
+    mask[box] = extracted.inside
+    return metrics.dice(mask, brain > 0)
 
 
 def test_the_brain_of_a_head_is_found(scans):
     brain, whole, affine = scans
-    head, found = extract(whole, affine)
-    assert not head.clean and found.clean and found.estimated
-    assert dice(found, brain, affine) > 0.93
+    head, extracted = extract(whole, affine)
+    assert not head.clean and extracted.clean and extracted.estimated
+    assert dice(extracted, brain, affine) > 0.93
     # The background may be masked, as by a defacing program.
     inside = ndimage.binary_dilation(whole > 0.15, iterations=1)
     masked, again = extract(np.where(inside, whole, 0), affine)
@@ -95,8 +96,8 @@ def test_what_lies_around_the_brain_leaves_no_trace(scans):
 
 def test_a_brain_stays_as_it_is(scans):
     brain, whole, affine = scans
-    image, found = extract(brain, affine)
-    assert found is image
+    image, extracted = extract(brain, affine)
+    assert extracted is image
     # One stripped with a wide margin, too, beside which the other one is small.
     wide = ndimage.binary_dilation(brain > 0, iterations=2)
     wide = segment_foreground(np.where(wide, whole, 0), affine, name="wide")
@@ -111,8 +112,8 @@ def test_what_is_no_head_is_aligned_as_it_is():
     distance = np.linalg.norm(np.indices((40, 44, 42)).T - [20, 22, 21], axis=-1).T
     ball = (distance < 14) * (1 + 0.2 * np.sin(distance))
     noisy = np.hypot(ball + random.normal(0, 0.03, ball.shape), 0.03)
-    image, found = extract(noisy.astype(np.float32), np.diag([0.4, 0.4, 0.4, 1]))
-    assert found is image
+    image, extracted = extract(noisy.astype(np.float32), np.diag([0.4, 0.4, 0.4, 1]))
+    assert extracted is image
 
 
 @pytest.mark.parametrize(

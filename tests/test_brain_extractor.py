@@ -9,6 +9,7 @@ import pytest
 from scipy import ndimage
 
 from mdvit_jax.data import head_file, label_maps
+from mdvit_jax.evaluation import metrics
 from mdvit_jax.models import brain_extractor
 from mdvit_jax.training import brain_extractor_training as training
 
@@ -99,20 +100,21 @@ def test_the_loss_and_dice_of_the_truth_and_of_nothing():
     right, nothing = 40 * share - 20, jnp.full_like(share, -20.0)
     assert training.loss(right, share) < 1e-4
     assert training.loss(nothing, share) > 1
-    assert np.allclose(training.hard_dice(right, share), 1)
-    assert np.allclose(training.hard_dice(nothing, share), 0)
+    assert metrics.dice(share[0] > 0.5, right[0] > 0) == 1
+    assert metrics.dice(share[0] > 0.5, nothing[0] > 0) == 0
 
 
 def test_training_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     """On heads of MNI152 in voxels of 16 mm: two steps, and one and one."""
     head = label_maps.mni152_head(voxel=6.0)
-    head_file.write(tmp_path / "heads.npz", type(head)(*(f[None] for f in head)))
+    two = type(head)(*(np.stack([part, part]) for part in head))
+    head_file.write(tmp_path / "heads.npz", two)
     small = training.SCANNER._replace(shape=(16,) * 3, voxel=(16.0,) * 3)
     monkeypatch.setattr(training, "SCANNER", small)
     monkeypatch.setattr(training, "NETWORK", SMALL)
 
     def train(folder, *options):
-        words = ["train", "--heads", str(tmp_path / "heads.npz"), "--held-out", "0"]
+        words = ["train", "--heads", str(tmp_path / "heads.npz"), "--held-out", "1"]
         words += ["--output", str(tmp_path / folder), "--batch", "1", *options]
         monkeypatch.setattr(sys, "argv", words)
         training.main()
@@ -121,6 +123,9 @@ def test_training_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     whole = train("whole", "--steps", "2")
     train("parts", "--steps", "2", "--stop-after", "1")
     assert train("parts", "--steps", "2") == whole
+    lines = (tmp_path / "parts/log.txt").read_text().splitlines()
+    assert [line.split(":")[0] for line in lines] == ["step 1", "step 2"]
+    assert all("held-out heads: Dice median 0." in line for line in lines)
     with pytest.raises(SystemExit):
         train("none", "--steps", "0")
     assert "at least 1" in capsys.readouterr().err

@@ -69,6 +69,16 @@ def fill_holes(mask: np.ndarray) -> np.ndarray:
     return result
 
 
+def remove_specks(mask: np.ndarray, share: float) -> np.ndarray:
+    """The largest component of a mask, and those of at least a share of its size."""
+    components, count = ndimage.label(mask)
+    if count < 2:
+        return mask
+    sizes = np.bincount(components.reshape(-1))
+    sizes[0] = 0
+    return (sizes >= share * sizes.max())[components]
+
+
 def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
     """The box that holds a mask [x, y, z]; empty if the mask is."""
     box = []

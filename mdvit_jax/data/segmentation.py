@@ -9,7 +9,6 @@ the volume is filled; padding, which has one value, too, ends at noise, not at t
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
 from mdvit_jax.data import morphology
 
@@ -81,7 +80,7 @@ def segment(data: np.ndarray, mask: np.ndarray | None = None) -> Segmentation:
             # Noise that is brighter stands alone.
             inside = morphology.remove_thin(inside)
             padding = _padding(contrast == 0)
-    inside = _remove_specks(inside)
+    inside = morphology.remove_specks(inside, _SPECK)
     if not sharp:
         inside = morphology.fill_holes(inside)
     return Segmentation(inside, clean, padding)
@@ -168,13 +167,3 @@ def _padding(empty: np.ndarray) -> np.ndarray | None:
     if not cubes.any():
         return None
     return morphology.any_in_window(np.pad(cubes, _PADDING - 1), cube)
-
-
-def _remove_specks(mask: np.ndarray) -> np.ndarray:
-    """The largest component of a mask, and those of a twentieth of its size or more."""
-    components, count = ndimage.label(mask)
-    if count < 2:
-        return mask
-    sizes = np.bincount(components.reshape(-1))
-    sizes[0] = 0
-    return (sizes >= _SPECK * sizes.max())[components]

@@ -154,9 +154,9 @@ def form_scan(head: Head, person: Person, draw: Draw, settings: Settings) -> Sca
 def sample_positions(settings: Settings) -> tuple[Array, Array, Array]:
     """Of the samples of a scan, mm from its middle along each axis: [x], [y], [z]."""
     x, y, z = (
-        acquisition.axis_positions(size * block, voxel / block)
-        for size, voxel, block in zip(
-            settings.shape, settings.voxel, settings.oversample, strict=True
+        acquisition.axis_positions(size * block, spacing)
+        for size, block, spacing in zip(
+            settings.shape, settings.oversample, settings.spacing, strict=True
         )
     )
     return x, y, z

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from mdvit_jax.models import streams
 from mdvit_jax.models.ops import convolution
 
 if TYPE_CHECKING:
@@ -73,12 +74,9 @@ class _Layer(nn.Module):
         shape = (3, 3, 3, features.shape[-1], self.channels)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape)
         convolved = convolution.same(features.dtype, features, kernel)
-        mean = convolved.mean((1, 2, 3), keepdims=True)
-        square = (convolved**2).mean((1, 2, 3), keepdims=True)
         scale = self.param("scale", nn.initializers.ones, (self.channels,))
         bias = self.param("bias", nn.initializers.zeros, (self.channels,))
-        factor = scale * jax.lax.rsqrt(jnp.maximum(square - mean**2, 0) + 1e-5)
-        return nn.leaky_relu(convolved * factor + (bias - mean * factor), 0.1)
+        return nn.leaky_relu(streams.normalise(convolved) * scale + bias, 0.1)
 
 
 def _double(features: Array) -> Array:

@@ -1,21 +1,20 @@
 """Weights of a network in one safetensors file, with the model of its configuration.
 
-A tensor is called after its path, "stage_1/head/hidden/kernel". The file's metadata
-hold `model` (JSON, `config.model`), `size` and `field_of_view` of the volumes that it
-learned from, and `about`, in words.
+The file's metadata (`io.layer_weights`) hold `model` (JSON, `config.model`), `size` and
+`field_of_view` of the volumes that it learned from, and `about`, in words.
 """
 
 import json
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors import SafetensorError
 
 from mdvit_jax import errors
+from mdvit_jax.io import layer_weights
 from mdvit_jax.models import network
 
 PRETRAINED = "pretrained"  # what commands call the network of `pretrained`
@@ -78,7 +77,7 @@ def save(
         "field_of_view": str(config.data.field_of_view),
         "about": about,
     }
-    save_file(dict(_flat(params, dtype)), path, metadata)
+    layer_weights.save(path, params, metadata, dtype)
 
 
 def load(path: str | Path) -> Weights:
@@ -87,17 +86,10 @@ def load(path: str | Path) -> Weights:
     Raises:
         UserError: the file is missing, or holds no weights.
     """
-    params: network.Params = {}
     try:
-        with safe_open(path, "numpy") as file:
-            metadata = file.metadata()
-            values = json.loads(metadata["model"])
-            for name in file.keys():  # noqa: SIM118, it is not a dict
-                *groups, last = name.split("/")
-                group = params
-                for part in groups:
-                    group = group.setdefault(part, {})
-                group[last] = jnp.asarray(file.get_tensor(name), jnp.float32)
+        loaded, metadata = layer_weights.load(path)
+        params = jax.tree.map(jnp.asarray, loaded)
+        values = json.loads(metadata["model"])
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return Weights(
             network.create(ml_collections.ConfigDict(values)),
@@ -111,11 +103,3 @@ def load(path: str | Path) -> Weights:
             f"{path} is not a file of a network's weights ({error}); name one that "
             "`mdvit export` wrote as .safetensors."
         ) from error
-
-
-def _flat(params, dtype: str, prefix: str = ""):
-    for name, value in params.items():
-        if isinstance(value, dict):
-            yield from _flat(value, dtype, f"{prefix}{name}/")
-        else:
-            yield f"{prefix}{name}", np.ascontiguousarray(np.asarray(value, dtype))

@@ -12,6 +12,8 @@ from mdvit_jax.registration import (
 from mdvit_jax.registration import search as searches
 from mdvit_jax.registration.foreground import Foreground
 
+# Two foregrounds → 4×4 fixed → moving, world RAS+ mm, from which to start.
+Start = Callable[[Foreground, Foreground], np.ndarray]
 _Result = tuple[levels.Pair, searches.Alignment]
 
 # Local correlation that is convincing; and where most of the starts agree.
@@ -24,7 +26,7 @@ _CLEARLY = 0.08
 def align(
     fixed: Foreground,
     moving: Foreground,
-    begin: Callable[[Foreground, Foreground], np.ndarray],
+    begin: Start,
     *,
     dof: str = "affine",
     search: bool = True,
@@ -38,7 +40,7 @@ def align(
 
     Args:
         fixed, moving: the foregrounds.
-        begin: the two that are aligned → 4×4, from which to start.
+        begin: says for the two that are aligned from where to start.
         dof, search, seed: as those of `search.align`.
 
     Returns:

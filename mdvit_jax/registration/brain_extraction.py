@@ -1,6 +1,6 @@
 """The brain in a foreground that shows a whole head, by a trained network of masks.
 
-What is found in a head is aligned like a brain that was stripped of its skull.
+The brain of a head is aligned like a brain that was stripped of its skull.
 """
 
 import functools
@@ -24,19 +24,19 @@ from mdvit_jax.registration.foreground import (
 )
 
 _FILE = Path(__file__).parents[1] / "weights" / "brain_extractor.safetensors"
-_SIZE, _VOXEL = 64, 4.0  # of the volumes that the network takes, in voxels and mm
 # A stripped brain has no more mm³, unless with a wide margin (the template has 1.88e6),
 # and than a brain no head has less than so many times the volume.
 _LARGEST, _LARGER = 1.95e6, 1.8
 # In a head more than this share of the object is so many voxels off the brain.
 _FAR, _FAR_SHARE = 2, 0.05
 _SMALLEST = 2e5  # mm³ of a human brain, or of what a slab shows of it
-_LOOKS = 2  # the second one is centred on what the first one found
+_SIZE = 64  # voxels along each axis of the volume that the network looks at
+_LOOKS = 2  # the second one is centred on what the first one saw
 _log = logging.getLogger(__name__)
 
 
 class Brain(NamedTuple):
-    """What the network says of a foreground, on a cube of 64³ voxels.
+    """What the network says of a foreground, on a cube of its own.
 
     Attributes:
         share: [x, y, z] in [0, 1], the brain's share of each voxel, also where the
@@ -56,26 +56,27 @@ def replace_heads(
     They stay as they are where no brain is found in one that may be a head, or where
     Flax is not installed (with a warning).
     """
-    brains = []
+    result = []
     for image, other in ((fixed, moving), (moving, fixed)):
         if image.clean and image.volume < min(_LARGEST, _LARGER * other.volume):
-            brains.append(image)
+            result.append(image)
             continue
         try:
-            found = find_brain(image)
+            brain = find_brain(image)
         except errors.UserError as error:
             _log.warning("No brain was looked for in %s: %s", image.name, error)
             return fixed, moving
-        if found is not None and not _is_head(image, found):
-            brains.append(image)
+        if brain is not None and not _is_head(image, brain):
+            result.append(image)
             continue
-        brain = found and cut_out(image, found)
-        if brain is None:
-            _log.debug("%s: no brain was found; all of it is aligned.", image.name)
+        extracted = brain and cut_out(image, brain)
+        if extracted is None:
+            _log.debug("%s: no brain was seen; all of it is aligned.", image.name)
             return fixed, moving
-        _log.debug("%s: a brain of %.0f ml was found.", image.name, brain.volume / 1000)
-        brains.append(brain)
-    return brains[0], brains[1]
+        volume = extracted.volume / 1000
+        _log.debug("%s: its brain of %.0f ml is aligned.", image.name, volume)
+        result.append(extracted)
+    return result[0], result[1]
 
 
 def extract_brains(
@@ -83,23 +84,28 @@ def extract_brains(
 ) -> tuple[Foreground, Foreground] | None:
     """The brains in both, even if they are stripped already.
 
-    None if neither would change, one has none, or Flax is not installed.
+    None if both are such brains, one has none, or Flax is not installed.
     """
-    brains = []
-    for image in (fixed, moving):
-        brain: Foreground | None = image
-        if not image.estimated:
-            try:
-                found = find_brain(image)
-            except errors.UserError:  # a warning came for a head
-                return None
-            brain = found and cut_out(image, found)
-        if brain is None:
-            return None
-        brains.append(brain)
-    return (
-        None if brains[0] is fixed and brains[1] is moving else (brains[0], brains[1])
-    )
+    if fixed.estimated and moving.estimated:
+        return None
+    try:
+        one, other = (
+            image if image.estimated else extract_brain(image)
+            for image in (fixed, moving)
+        )
+    except errors.UserError:  # a warning came for a head
+        return None
+    return None if one is None or other is None else (one, other)
+
+
+def extract_brain(image: Foreground) -> Foreground | None:
+    """What the network takes for the brain in a head or brain; None if nothing.
+
+    Raises:
+        UserError: Flax is not installed.
+    """
+    brain = find_brain(image)
+    return brain and cut_out(image, brain)
 
 
 def _is_head(image: Foreground, brain: Brain) -> bool:
@@ -109,7 +115,7 @@ def _is_head(image: Foreground, brain: Brain) -> bool:
     to_cube = np.linalg.inv(brain.affine) @ small.affine
     points = np.argwhere(small.inside) @ to_cube[:3, :3].T + to_cube[:3, 3]
     at = np.rint(points).astype(int)
-    within = ((at >= 0) & (at < _SIZE)).all(1)
+    within = ((at >= 0) & (at < near.shape)).all(1)
     within[within] = near[tuple(at[within].T)]
     return bool(np.mean(~within) > _FAR_SHARE)
 
@@ -120,20 +126,14 @@ def find_brain(image: Foreground) -> Brain | None:
     Raises:
         UserError: Flax is not installed.
     """
+    params, voxel = _weights()
     small = coarsen(image)
-    middle = (np.array(small.image.shape) - 1) / 2
-    centre = small.affine[:3, :3] @ middle + small.affine[:3, 3]
+    centre = levels.box_middle(small)
     for _ in range(_LOOKS):
-        affine = np.diag([_VOXEL, _VOXEL, _VOXEL, 1.0])
-        affine[:3, 3] = centre - _VOXEL * (_SIZE - 1) / 2
-        looked_at = small._replace(centre=centre)
-        volume = levels.resample_volume(
-            small.image, looked_at, _VOXEL, _SIZE, "constant"
-        )
-        volume = np.clip(volume, 0, 1).astype(np.float32)
-        share = np.asarray(_program()(_weights(), volume))
-        inside = _largest_part(share > 0.5)
-        if _VOXEL**3 * np.count_nonzero(inside) < _SMALLEST:
+        volume, affine = levels.network_volume(small, centre, voxel, _SIZE)
+        share = np.asarray(_program()(params, volume))
+        inside = morphology.remove_specks(share > 0.5, 1.0)
+        if voxel**3 * np.count_nonzero(inside) < _SMALLEST:
             return None
         centre = affine[:3, :3] @ ndimage.center_of_mass(inside) + affine[:3, 3]
     near = morphology.dilate(inside, (1, 1, 1))  # where shares fall below a half
@@ -163,17 +163,12 @@ def cut_out(head: Foreground, brain: Brain) -> Foreground | None:
         return None
     end_at_cuts(weight, inside)
     try:
-        found = crop(
+        brain_alone = crop(
             head.image[box], inside, weight, affine, clean=True, name=head.name
         )
     except errors.UserError:  # a thin part of it, or one without contrast
         return None
-    return found._replace(estimated=True)
-
-
-def _largest_part(mask: np.ndarray) -> np.ndarray:
-    parts, count = ndimage.label(mask)
-    return parts == 1 + np.argmax(np.bincount(parts.ravel())[1:]) if count else mask
+    return brain_alone._replace(estimated=True)
 
 
 def _box_around(mask: np.ndarray, to_voxels: np.ndarray, shape) -> tuple[slice, ...]:
@@ -206,5 +201,7 @@ def _find_share(params, volume):
 
 
 @functools.cache
-def _weights():
-    return layer_weights.load(_FILE)
+def _weights() -> tuple[layer_weights.Params, float]:
+    """The parameters, and the voxel in mm of the volumes that they were learned on."""
+    params, metadata = layer_weights.load(_FILE)
+    return params, float(metadata["voxel"])

@@ -151,6 +151,34 @@ def resample_volume(
     return _resample(volume, blur, matrix, size, mode)
 
 
+def box_middle(foreground: Foreground) -> np.ndarray:
+    """The middle of a foreground's box, [3] in world mm."""
+    middle = (np.array(foreground.image.shape) - 1) / 2
+    return foreground.affine[:3, :3] @ middle + foreground.affine[:3, 3]
+
+
+def network_volume(
+    foreground: Foreground, centre: np.ndarray, voxel: float, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """A foreground as networks see it.
+
+    Args:
+        foreground: the head or brain.
+        centre: [3], middle of the volume, world mm.
+        voxel: of the volume, mm along each axis.
+        size: voxels along each axis.
+
+    Returns:
+        The volume [x, y, z] in [0, 1], and its 4×4 from voxel indices to world RAS+ mm.
+    """
+    volume = resample_volume(
+        foreground.image, foreground._replace(centre=centre), voxel, size, "constant"
+    )
+    affine = np.diag([voxel, voxel, voxel, 1.0])
+    affine[:3, 3] = centre - voxel * (size - 1) / 2
+    return np.clip(volume, 0, 1).astype(np.float32), affine
+
+
 def _pyramid(foreground: Foreground, voxel: float) -> list[Level]:
     """Cubes of all sizes, coarse first."""
     cubes = [

@@ -56,11 +56,6 @@ def _volume(
     foreground: Foreground, size: int, voxel: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """The image on the network's grid, around the middle of its box; 4×4 to world."""
-    middle = (np.array(foreground.image.shape) - 1) / 2
-    centre = foreground.affine[:3, :3] @ middle + foreground.affine[:3, 3]
-    volume = levels.resample_volume(
-        foreground.image, foreground._replace(centre=centre), voxel, size, "constant"
-    )
-    place = np.diag([voxel, voxel, voxel, 1.0])
-    place[:3, 3] = centre - voxel * (size - 1) / 2
-    return np.clip(volume, 0, 1), geometry.normalised_to_world((size,) * 3, place)
+    middle = levels.box_middle(foreground)
+    volume, affine = levels.network_volume(foreground, middle, voxel, size)
+    return volume, geometry.normalised_to_world(volume.shape, affine)

@@ -97,7 +97,7 @@ def register(
         segment = functools.partial(_segment, force=force, thin_out=not refine)
         one, other = threads.map(segment, both, (fixed_mask, moving_mask), names)
     levels.check_sizes(one, other)
-    begin = functools.partial(_start, start, both)
+    begin = _choose_start(start, both)
     if not refine:
         one, other = brain_extraction.replace_heads(one, other)
         pair, alignment = levels.build_pair(one, other), None
@@ -119,13 +119,7 @@ def register(
     after = similarity_metrics.measure(pair, matrix)
     return Registration(
         matrix,
-        quality.assess(
-            matrix,
-            after,
-            alignment,
-            dof=dof,
-            estimated=pair.estimated,
-        ),
+        quality.assess(matrix, after, alignment, dof=dof, estimated=pair.estimated),
         similarity_metrics.measure(pair, np.eye(4)),
         after,
         transforms.decompose(matrix, pair.fixed.centre),
@@ -176,16 +170,22 @@ def _refuse_labels(image: Image, name: str) -> None:
         )
 
 
-def _start(start, both, one: Foreground, other: Foreground) -> np.ndarray:
-    """4×4 fixed → moving, world RAS+ mm."""
+def _choose_start(start, both) -> brain_alignment.Start:
+    """How two foregrounds are laid on each other at first."""
+    if str(start) == "com":
+        return levels.centres_together
+    if str(start) == "network":
+        return network_start.from_headers
+    matrix = _read_start(start, both)
+    return lambda one, other: matrix
+
+
+def _read_start(start, both) -> np.ndarray:
+    """4×4 fixed → moving, world RAS+ mm, that does not depend on the foregrounds."""
     if isinstance(start, np.ndarray):
         return _sound(np.asarray(start, np.float64), "the matrix given as start")
     if str(start) == "identity":
         return np.eye(4)
-    if str(start) == "com":
-        return levels.centres_together(one, other)
-    if str(start) == "network":
-        return network_start.from_headers(one, other)
     if not Path(start).is_file():
         raise errors.UserError(
             f"start is {start}, which is not a file; give com, identity, network or a "

@@ -11,20 +11,22 @@ import argparse
 import functools
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import orbax.checkpoint as ocp
 from jax import Array
 from tqdm import tqdm
 
 from mdvit_jax import errors
 from mdvit_jax.data import head_file, label_maps, scan_settings, synthesis
+from mdvit_jax.evaluation import metrics
 from mdvit_jax.io import layer_weights
+from mdvit_jax.io.layer_weights import Params
 from mdvit_jax.models import brain_extractor
+from mdvit_jax.training import checkpoint
+from mdvit_jax.training.step import TrainState
 
 SCANNER = scan_settings.Settings(
     shape=(brain_extractor.SIZE,) * 3,
@@ -47,18 +49,6 @@ _EVERY = 250  # steps between two checkpoints
 _AVERAGE = 0.998  # of the running mean of the parameters, which is what is kept
 
 
-Params = dict[str, Any]
-
-
-class State(NamedTuple):
-    """All that a run goes on from."""
-
-    step: Array
-    params: Params
-    mean: Params
-    optimiser: Any
-
-
 def draw(key: Array, heads: label_maps.Head) -> tuple[Array, Array]:
     """An image of a random head and the brain's share of each voxel, [x, y, z] each."""
     head_key, scan_key, dim_key = jax.random.split(key, 3)
@@ -79,21 +69,14 @@ def loss(logits: Array, share: Array) -> Array:
     return 4 * entropy + 1 - dice.mean()
 
 
-def hard_dice(logits: Array, share: Array) -> Array:
-    """Dice of the masks, [batch]."""
-    mask, truth = logits > 0, share > 0.5
-    both = (mask & truth).sum((1, 2, 3))
-    return 2 * both / jnp.maximum(mask.sum((1, 2, 3)) + truth.sum((1, 2, 3)), 1)
-
-
-def evaluate(params: Params, heads: label_maps.Head, count: int = 24) -> Array:
-    """Dice of the masks of some images, the same in each run, [count]."""
-
-    def one(key: Array) -> Array:
-        image, share = draw(key, heads)
-        return hard_dice(_apply(params, image[None]), share[None])[0]
-
-    return jax.lax.map(one, jax.random.split(jax.random.key(2), count))
+def evaluate(params: Params, heads: label_maps.Head, count: int = 24) -> np.ndarray:
+    """Dice of the masks of some images, the same in each run, [count] rising."""
+    result = []
+    for key in jax.random.split(jax.random.key(2), count):
+        images, shares = make_batch(key, 1, heads)
+        share = _find_share(params, images)
+        result.append(metrics.dice(shares[0] > 0.5, share[0] > 0.5))
+    return np.sort(result)
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -112,78 +95,74 @@ def create_optimiser(rate: float, steps: int) -> optax.GradientTransformation:
     )
 
 
-def start(optimiser: optax.GradientTransformation) -> State:
-    """The state before the first step."""
-    volume = jnp.zeros((1, *SCANNER.shape))
-    params = NETWORK.init(jax.random.key(0), volume)["params"]
-    return State(jnp.zeros((), jnp.int32), params, params, optimiser.init(params))
+def start(optimiser: optax.GradientTransformation, params: Params) -> TrainState:
+    """The state before the first step; the mean of the parameters is beside Adam's."""
+    step = jnp.zeros((), jnp.int32)
+    return TrainState(step, params, (optimiser.init(params), params))
 
 
 def advance(
-    optimiser: optax.GradientTransformation, state: State, images: Array, shares: Array
-) -> tuple[State, Array]:
+    optimiser: optax.GradientTransformation,
+    state: TrainState,
+    images: Array,
+    shares: Array,
+) -> tuple[TrainState, Array]:
     """One step; the state after it, and its loss."""
 
     def objective(params: Params) -> Array:
-        return loss(_apply(params, images), shares)
+        return loss(jnp.asarray(NETWORK.apply({"params": params}, images)), shares)
 
     value, gradient = jax.value_and_grad(objective)(state.params)
-    change, inner = optimiser.update(gradient, state.optimiser, state.params)
+    inner, mean = state.optimizer
+    change, inner = optimiser.update(gradient, inner, state.params)
     params = optax.apply_updates(state.params, change)
     # The mean begins with the first steps' parameters and forgets them.
     weight = jnp.minimum(_AVERAGE, (1 + state.step) / (10 + state.step))
-    mean = optax.incremental_update(params, state.mean, 1 - weight)
-    return State(state.step + 1, params, mean, inner), value
+    mean = optax.incremental_update(params, mean, 1 - weight)
+    return TrainState(state.step + 1, params, (inner, mean)), value
 
 
 def train(args: argparse.Namespace) -> Params:
     """Train, or go on, as the command says; the mean of the parameters."""
-    heads = _read_heads(args.heads)
-    first = len(heads.labels) - args.held_out
-    learned = label_maps.Head(*(field[:first] for field in heads))
-    held_out = label_maps.Head(*(field[first:] for field in heads))
+    parts = {
+        part: head_file.read_part(args.heads, part, held_out=args.held_out)
+        for part in ("train", "validation")[: 1 + bool(args.held_out)]
+    }
     optimiser = create_optimiser(args.rate, args.steps)
     step_once = jax.jit(functools.partial(advance, optimiser), donate_argnums=0)
-    measure = jax.jit(lambda params: evaluate(params, held_out))
-    state, losses = jax.jit(functools.partial(start, optimiser))(), []
     if args.start_from:
-        params = layer_weights.load(args.start_from)
-        state = state._replace(params=params, mean=params)
-    options = ocp.CheckpointManagerOptions(max_to_keep=2)
-    with ocp.CheckpointManager(
-        (args.output / "checkpoints").absolute(), options=options
-    ) as checkpoints:
-        if (latest := checkpoints.latest_step()) is not None:
-            state = checkpoints.restore(latest, args=ocp.args.StandardRestore(state))
+        params, _ = layer_weights.load(args.start_from)
+    else:
+        volume = jnp.zeros((1, *SCANNER.shape))
+        params = jax.jit(NETWORK.init)(jax.random.key(0), volume)["params"]
+    state, losses = jax.jit(functools.partial(start, optimiser))(params), []
+    with checkpoint.Checkpoints(args.output, keep=2) as checkpoints:
+        if (restored := checkpoints.restore(state)) is not None:
+            state, _ = restored
         done, end = int(state.step), min(args.steps, args.stop_after or args.steps)
         for step in tqdm(range(done, end), initial=done, total=end):
             key = jax.random.fold_in(jax.random.key(args.seed), step)
-            batch = make_batch(key, args.batch, learned)
+            batch = make_batch(key, args.batch, parts["train"])
             state, value = step_once(state, *batch)
             losses.append(float(value))
             if (step + 1) % _EVERY and step + 1 < end:
                 continue
-            checkpoints.save(step + 1, args=ocp.args.StandardSave(state))
+            checkpoints.save(step + 1, state)
             line = f"step {step + 1}: loss {np.mean(losses):.4f}"
             if args.held_out:
-                dice = np.sort(np.asarray(measure(state.mean)))
+                dice = evaluate(state.optimizer[1], parts["validation"])
                 line += f"; held-out heads: Dice median {np.median(dice):.4f}, lowest "
                 line += f"{dice[:3].round(3)}"
             tqdm.write(line)
             with (args.output / "log.txt").open("a") as log:
                 log.write(line + "\n")
             losses = []
-    return state.mean
+    return state.optimizer[1]
 
 
-def _apply(params: Params, images: Array) -> Array:
-    return jnp.asarray(NETWORK.apply({"params": params}, images))
-
-
-def _read_heads(path: Path) -> label_maps.Head:
-    if path.suffix == ".npz":
-        return head_file.read(path)
-    return label_maps.read_heads(sorted(path.glob("*.nii*")))
+@jax.jit
+def _find_share(params: Params, images: Array) -> Array:
+    return jax.nn.sigmoid(jnp.asarray(NETWORK.apply({"params": params}, images)))
 
 
 @errors.handle_user_errors
@@ -209,7 +188,8 @@ def main() -> int:
     if args.steps < 1 or args.batch < 1 or args.held_out < 0:
         parser.error("--steps and --batch must be at least 1, --held-out at least 0")
     mean = train(args)
-    layer_weights.save(args.output / "brain_extractor.safetensors", mean)
+    metadata = {"voxel": str(brain_extractor.VOXEL)}
+    layer_weights.save(args.output / "brain_extractor.safetensors", mean, metadata)
     return 0
 
 

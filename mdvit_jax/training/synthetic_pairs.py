@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import ml_collections
 from jax import Array
 
-from mdvit_jax import errors, geometry
+from mdvit_jax import geometry
 from mdvit_jax.data import head_file, label_maps, scan_draw, scan_settings, synthesis
 from mdvit_jax.training.examples import Examples
 
@@ -75,21 +75,7 @@ def read_heads(config: ml_collections.ConfigDict, part: str) -> label_maps.Head:
         head = label_maps.mni152_head(voxel=own.voxel)
         return label_maps.Head(*(field[None] for field in head))
     path = Path(own.heads).expanduser()
-    packed = head_file.read(path) if path.suffix == ".npz" else None
-    paths = sorted(path.glob("*.nii*"))
-    count = len(paths) if packed is None else len(packed.labels)
-    numbers = range(count)
-    first = max(count - own.held_out, 0)
-    chosen = numbers[:first] if part == "train" else numbers[first:]
-    if not chosen:
-        raise errors.UserError(
-            f'synthesis.heads is "{path}", of whose {count} label maps (*.nii.gz) '
-            f"{own.held_out} are held out for validation, so that none is left for "
-            f'{part}; name another folder, or "mni152".'
-        )
-    if packed is not None:
-        return label_maps.Head(*(field[chosen.start : chosen.stop] for field in packed))
-    return label_maps.read_heads([paths[i] for i in chosen], voxel=own.voxel)
+    return head_file.read_part(path, part, held_out=own.held_out, voxel=own.voxel)
 
 
 def make(key: Array, heads: label_maps.Head, recipe: Recipe) -> Examples:
