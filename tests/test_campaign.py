@@ -32,6 +32,7 @@ def rows(heads, tmp_path_factory):
     path = tmp_path_factory.mktemp("campaign") / "results.jsonl"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(random_scans, "ACQUISITIONS", {"small": GRID})
+        patch.setattr(random_scans, "_CLEAN", "small")
         return campaign.run_pairs(heads, SEEDS, path), path
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from mdvit_jax import register
-from mdvit_jax.registration import programs, refinement, similarity_metrics
+from mdvit_jax.io import programs
+from mdvit_jax.registration import refinement, similarity_metrics
 from mdvit_jax.registration import register as register_module
 from oracle import heads
 

@@ -135,6 +135,28 @@ def test_a_pair_is_known(heads, small_acquisition):
     assert (fixed[tuple(at.T)] > 0).mean() > 0.98
 
 
+def test_a_clean_pair_shows_the_same_people_in_the_same_places(
+    heads, small_acquisition, monkeypatch
+):
+    monkeypatch.setattr(random_scans, "_CLEAN", "small")
+    settings = PLAIN._replace(
+        **{"rotation": 15.0, "translation": 10.0, "contrasts": (0, 1, 1, 0, 0, 0, 1)},
+        **{"noise": 0.1, "slab": 1.0, "texture": 0.1, "conformed": False},
+    )
+    pair, clean = (
+        random_scans.random_pair(5, heads, settings=settings, clean=clean)
+        for clean in (False, True)
+    )
+    np.testing.assert_allclose(clean.fixed_to_moving, pair.fixed_to_moving, atol=1e-9)
+    draw = clean.sources[0].draw
+    assert draw.noise == 0 and np.all(draw.texture == 0) and draw.stripped
+    np.testing.assert_array_equal(draw.means, tissues.MEANS[0])
+    values = np.asarray(clean.fixed.dataobj)
+    inside = np.asarray(clean.masks[0].dataobj) > 0
+    assert (values[inside] > 0).all()  # although the pair shows a slab of it
+    assert values[~inside].max() == 0
+
+
 def test_pairs_come_from_their_seed(heads, small_acquisition):
     settings = PLAIN._replace(rotation=15.0, contrasts=(0,) * 6 + (1,), conformed=False)
     draw = {"settings": settings, "two_people": 1.0, "wrong_header": 1.0}

@@ -47,11 +47,26 @@ def run_pairs(heads: Head, seeds: Sequence[int], path: Path) -> pd.DataFrame:
     for seed in tqdm.tqdm(seeds):
         row = kept.get(str(seed))
         if row is None:
-            pair = random_scans.random_pair(seed, heads)
+            pair = draw_pair(seed, heads)
             row = {"seed": seed, **describe_pair(pair), **register_pair(pair)[0]}
             kept.add(str(seed), row)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def draw_pair(seed: int, heads: Head) -> Pair:
+    """The pair of a seed.
+
+    Of two people the truth is what `register` makes of clean scans of them: landmarks
+    of two brains lie millimetres apart under any affine, and so do the affine that
+    suits them best and the one that suits the brains best.
+    """
+    pair = random_scans.random_pair(seed, heads)
+    if not pair.exact:
+        clean = random_scans.random_pair(seed, heads, clean=True)
+        truth = register(clean.fixed, clean.moving).matrix
+        pair = pair._replace(fixed_to_moving=truth)
+    return pair
 
 
 def describe_pair(pair: Pair) -> dict[str, Any]:
@@ -120,7 +135,7 @@ def save_worst(heads: Head, rows: pd.DataFrame, folder: Path, count: int) -> Non
         ["calm", "people", "error"], ascending=[True, True, False]
     )
     for row in order.head(count).itertuples():
-        pair = random_scans.random_pair(int(row.seed), heads)
+        pair = draw_pair(int(row.seed), heads)
         _, result = register_pair(pair)
         if result is None:
             continue

@@ -17,7 +17,7 @@ Start = Callable[[Foreground, Foreground], np.ndarray]
 _Result = tuple[levels.Pair, searches.Alignment]
 
 # Local correlation that is convincing; and where most of the starts agree.
-_ALIKE, _ALIKE_IF_AGREED, _AGREE = 0.4, 0.3, 0.6
+_ALIKE, _ALIKE_IF_AGREED, _AGREE = 0.4, 0.25, 0.6
 # By how much more two brains must be alike if both are what the network takes for them:
 # without their rims brains are alike by up to 0.07 more, and the answer is no better.
 _CLEARLY = 0.08

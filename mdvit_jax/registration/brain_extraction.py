@@ -13,8 +13,8 @@ from scipy import ndimage
 
 from mdvit_jax import errors
 from mdvit_jax.data import morphology
-from mdvit_jax.io import layer_weights
-from mdvit_jax.registration import levels, programs
+from mdvit_jax.io import layer_weights, programs
+from mdvit_jax.registration import levels
 from mdvit_jax.registration.foreground import (
     Foreground,
     close_over_skull,

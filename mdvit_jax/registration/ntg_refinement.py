@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mdvit_jax.io import programs
 from mdvit_jax.registration import (
     gauss_newton,
     levels,
-    programs,
     similarity_metrics,
 )
 from mdvit_jax.registration.normalisation import Level

@@ -6,7 +6,8 @@ import math
 import jax
 import numpy as np
 
-from mdvit_jax.registration import gauss_newton, levels, programs
+from mdvit_jax.io import programs
+from mdvit_jax.registration import gauss_newton, levels
 from mdvit_jax.registration.normalisation import Level
 
 _ONE_SIZE = 0.02  # scales of two scans of one head differ by less

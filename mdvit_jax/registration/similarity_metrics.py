@@ -6,7 +6,8 @@ import numpy as np
 from jax import Array
 
 from mdvit_jax import geometry, losses
-from mdvit_jax.registration import levels, programs, refinement
+from mdvit_jax.io import programs
+from mdvit_jax.registration import levels, refinement
 from mdvit_jax.registration.normalisation import Level
 
 SIZE = 48

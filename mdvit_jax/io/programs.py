@@ -18,12 +18,8 @@ import numpy as np
 
 from mdvit_jax.io import atomic
 
-_ROOMS = (
-    "geometry",
-    "losses",
-    "models",
-    "registration",
-)  # the code that programs are made of
+# The code that programs are made of.
+_ROOMS = "geometry", "losses", "models", "registration"
 
 
 class Program:
