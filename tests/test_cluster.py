@@ -82,7 +82,7 @@ tasks = [
 ]
 sys.exit(max(task.wait() for task in tasks))
 """
-# Stands for train.py at its end.
+# They stand for train.py at its end: the first as one of two processes that have met.
 TASK_PROGRAM = """#!{python}
 import sys; sys.path.insert(0, {root!r})
 from mdvit_jax.cli import startup
@@ -93,21 +93,29 @@ if jax.process_index() == 0:
     print(jax.process_count(), *sys.argv[1:], flush=True)
 distributed.leave({code})
 """
+QUICK_TASK = """#!/bin/sh
+[ "$SLURM_PROCID" != 0 ] || echo "$SLURM_NTASKS" "$@"
+exit {code}
+"""
 
 
 @pytest.mark.parametrize(
-    ("code", "restarts", "requeued"),
+    ("code", "restarts", "requeued", "task"),
     [
-        *[(0, 0, False), (143, 99, True), (143, 100, False)],
-        *[(134, 0, True), (75, 0, True), (2, 0, False)],
+        (0, 0, False, TASK_PROGRAM),
+        (143, 99, True, TASK_PROGRAM),
+        (143, 100, False, QUICK_TASK),
+        (134, 0, True, QUICK_TASK),
+        (75, 0, True, QUICK_TASK),
+        (2, 0, False, QUICK_TASK),
     ],
 )
 def test_the_slurm_script_starts_the_tasks_and_requeues_what_was_stopped(
-    tmp_path, code, restarts, requeued
+    tmp_path, code, restarts, requeued, task
 ):
     programs = {
         "srun": SRUN.format(python=sys.executable),
-        "task": TASK_PROGRAM.format(
+        "task": task.format(
             python=sys.executable, root=str(ROOT), join=JOIN, code=code
         ),
         "scontrol": '#!/bin/sh\necho scontrol "$@"\n',

@@ -27,14 +27,16 @@ np.save("matrix.npy", network.call(fixed, moving))
 """
 
 
-@pytest.fixture
-def run(tmp_path):
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
     """The folder of a run of one step, and its network with its parameters."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
     config = default.get_config()
-    config.workdir = str(tmp_path / "run")
+    config.workdir = str(folder)
     config.data.size = 32
     config.model.update(embedding=8, depth=1, dilations=(1,))
-    return tmp_path / "run", *untrained(config)
+    config.model.update(patches=(3, 7), strides=(2, 4))  # quicker to compile
+    return folder, *untrained(config)
 
 
 def test_jax_and_flatbuffers_alone_run_it(run, tmp_path, capsys):

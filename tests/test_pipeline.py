@@ -1,6 +1,7 @@
 """The stream of batches: the same with any number of workers and processes."""
 
 import contextlib
+import gc
 import itertools
 import logging
 import multiprocessing
@@ -18,6 +19,14 @@ from mdvit_jax.data import conform, loading, pairs, pipeline
 SIZE = 12  # 12³ float32 is above the size from which shared memory is used
 PERSONS = ("a", "b", "c", "b", "d")
 ARRAYS = ("fixed", "moving", "fixed_index", "moving_index")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def little_garbage():
+    """What earlier tests left is not searched for garbage after each stream."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def scan(value: float) -> conform.Conformed:
@@ -120,11 +129,6 @@ def test_the_template_is_the_fixed_image():
         assert np.array_equal(batch["fixed"], np.stack([template.image] * 4))
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_workers_change_nothing(workers, nobody_left):
-    assert_same(read(workers=workers), read())
-
-
 def read_in_halves(**changes):
     """The batches of two processes, joined."""
     halves = [read(process_index=i, process_count=2, **changes) for i in (0, 1)]
@@ -145,16 +149,17 @@ def test_processes_share_the_batch():
 @pytest.mark.parametrize("workers", [0, 2])
 def test_resuming_is_starting_later(workers, nobody_left):
     assert_same(read(first_step=3, workers=workers), read()[3:])
-    assert read(first_step=5, workers=workers) == []
+    assert read(first_step=5, workers=min(workers, 1)) == []
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_the_error_of_a_scan_is_passed_on_whole(workers, nobody_left):
-    batches = stream(scans=Store(2), steps=50, workers=workers)
+MESSAGE = f"scan 2 is damaged; copy it again. {loading._ADVICE}"
+
+
+def test_the_error_of_a_scan_is_passed_on_whole():
+    """From a worker: `test_no_shared_memory_is_left`."""
     with pytest.raises(errors.UserError) as caught:
-        list(batches)
-    message = f"scan 2 is damaged; copy it again. {loading._ADVICE}"
-    assert str(caught.value) == message
+        list(stream(scans=Store(2), steps=50))
+    assert str(caught.value) == MESSAGE
 
 
 def readable_pair(step, row, drawn, refuse):
@@ -215,9 +220,9 @@ def test_too_many_unreadable_scans_are_one_sentence(workers, nobody_left):
 
 
 def test_closing_early_ends_the_workers(nobody_left):
-    batches = stream(steps=1000, workers=2)
+    batches = stream(steps=1000, workers=1)
     first = next(batches)
-    assert len(multiprocessing.active_children()) == 2
+    assert len(multiprocessing.active_children()) == 1
     batches.close()
     assert_all_ended()
     # What was taken out stays whole.
@@ -232,7 +237,7 @@ sys.path.insert(0, "tests")
 import test_pipeline
 from mdvit_jax import errors
 if __name__ == "__main__":
-    kept = test_pipeline.read(workers=2)
+    kept = test_pipeline.read(workers=1)
     early = test_pipeline.stream(steps=50, workers=1)
     kept.append(next(early))
     early.close()
@@ -245,7 +250,7 @@ if __name__ == "__main__":
     kept.append(next(abandoned))
 """
     run = run_python(program)
-    assert run.stdout.startswith("scan 2 is damaged; copy it again. Bring ")
+    assert run.stdout == f"{MESSAGE}\n"
     assert "leaked" not in run.stderr and "Traceback" not in run.stderr
 
 
@@ -255,14 +260,15 @@ def test_the_device_is_left_to_the_parent(nobody_left):
     assert (batch["moving"][:, 1] != os.getpid()).all()
 
 
-def test_workers_stay_within_the_shared_memory_counted(nobody_left):
+def test_workers_change_nothing_and_stay_within_the_shared_memory_counted(nobody_left):
     workers = 2
     with contextlib.closing(stream(steps=20, workers=workers)) as batches:
-        first = next(batches)
+        loaded = [next(batches)]
         time.sleep(2)  # all queues are full now, or this shows nothing
         rested = time.monotonic()
-        ready = sum(batch["loaded"] < rested for batch in batches)
-    assert first["step"] == 0
+        loaded += batches
+    assert_same(loaded, read(steps=20))
+    ready = sum(batch["loaded"] < rested for batch in loaded[1:])
     assert ready <= pipeline._HELD * workers
 
 

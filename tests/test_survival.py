@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from helpers import forked, traced_once
 from helpers.recorded_run import ROOT
 from helpers.run import final_bytes
 from mdvit_jax import errors
@@ -38,6 +39,12 @@ SETTINGS = {
     **{"optim.steps": str(5 * KILLS), "validation.every": str(EVERY)},
     "checkpoint.every": "3",
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_programs(quick_compilation):
+    with traced_once.shared_programs():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +107,7 @@ def kill_at_random(process, record, before, most, random) -> None:
             break
         time.sleep(0.002)
     process.kill()
-    assert process.wait() == -signal.SIGKILL
+    assert process.wait(timeout=100) == -signal.SIGKILL
 
 
 def validating(record) -> bool:
@@ -114,7 +121,7 @@ def validating(record) -> bool:
 def test_killed_again_and_again_a_run_ends_bit_identical(prepared, compiled, tmp_path):
     """In training, validation and saving: rows and files may be cut anywhere."""
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
-    subprocess.run(command(unbroken, prepared), cwd=ROOT, env=compiled, check=True)
+    assert loop.train(config(unbroken, prepared)) == 0
 
     random, record = np.random.default_rng(0), broken / "metrics.jsonl"
     output, left = "", {"validation": 0, "unfinished save": 0, "no sums": 0}
@@ -123,15 +130,9 @@ def test_killed_again_and_again_a_run_ends_bit_identical(prepared, compiled, tmp
         before = record.stat().st_ino if record.exists() else None
         most = max(1, (total - rows(record)) // (KILLS - number))
         workers = {"data.workers": str(int(number % 5 == 4))}
-        with (
-            (tmp_path / f"{number}.log").open("w+") as log,
-            subprocess.Popen(
-                command(broken, prepared | workers), cwd=ROOT, env=compiled, stderr=log
-            ) as run,
-        ):
-            kill_at_random(run, record, before, most, random)
-            log.seek(0)
-            output += log.read()
+        run = forked.Program(command(broken, prepared | workers)[1:], compiled)
+        kill_at_random(run, record, before, most, random)
+        output += run.output()
         saved = list((broken / "checkpoints").glob("*"))
         left["unfinished save"] += any(path.suffix for path in saved)
         left["no sums"] += any(
@@ -141,14 +142,8 @@ def test_killed_again_and_again_a_run_ends_bit_identical(prepared, compiled, tmp
     print(f"{KILLS} kills left {left}")
     # That sums are missing is too rare to count on; `test_resume` deletes them.
     assert KILLS < 50 or (left["validation"] and left["unfinished save"])
-    last = subprocess.run(
-        command(broken, prepared),
-        cwd=ROOT,
-        env=compiled,
-        capture_output=True,
-        text=True,
-    )
-    assert last.returncode == 0, last.stderr
+    last = forked.Program(command(broken, prepared)[1:], compiled)
+    assert last.wait(timeout=500) == 0, last.output()
     assert record.read_text() == (unbroken / "metrics.jsonl").read_text()
     assert final_bytes(broken) == final_bytes(unbroken)
     with (
@@ -156,7 +151,7 @@ def test_killed_again_and_again_a_run_ends_bit_identical(prepared, compiled, tmp
         checkpoint.Checkpoints(unbroken, keep=None) as other,
     ):
         assert one.best == other.best
-    output += last.stderr
+    output += last.output()
     assert "Traceback" not in output and "damaged" not in output
     assert output.count("removed the unfinished save") <= KILLS
 
@@ -258,9 +253,9 @@ def test_a_full_disk_ends_a_run_in_a_sentence_and_it_resumes(
         assert 0 < newest < 10
         assert sums.damage(disk / f"run/checkpoints/{newest}") is None
         other.unlink()
-        run = subprocess.run(train, **options)
-        assert run.returncode == 0, run.stderr
-        assert f"Going on after step {newest}" in run.stderr
+        run = forked.Program(train[1:], compiled)
+        assert run.wait(timeout=200) == 0, run.output()
+        assert f"Going on after step {newest}" in run.output()
         assert_ends_like(unbroken, disk / "run")
 
 

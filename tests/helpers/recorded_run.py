@@ -8,10 +8,10 @@ import json
 import os
 import runpy
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
+from helpers import forked
 from mdvit_jax.cli.cluster import NAMES
 from mdvit_jax.data import pipeline
 
@@ -66,22 +66,13 @@ class Run:
         values["workdir"] = str(self.workdir)
         arguments = [f"--config.{name}={value}" for name, value in values.items()]
         environ |= {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
-        environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         started = []
         for place in environs(processes) if processes > 1 else [{}]:
             record = self.records / f"{len(list(self.records.iterdir())):02d}"
             record.touch()
-            program = [sys.executable, __file__, str(record)]
-            started.append(
-                subprocess.Popen(
-                    [*program, "--config", "configs/default.py", *arguments],
-                    cwd=ROOT,
-                    env={**os.environ, "PYTHONPATH": str(ROOT), **environ, **place},
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    text=True,
-                )
-            )
+            program = [__file__, record, "--config", "configs/default.py"]
+            variables = {**os.environ, **environ, **place}
+            started.append(forked.Program([*program, *arguments], variables))
         return started
 
     def train(self, steps: int, **options) -> None:
@@ -122,16 +113,12 @@ distributed.join(cluster.find_place(os.environ))
 """
 
 
-def start_together(program: str, *arguments: str) -> list[subprocess.Popen]:
+def start_together(program: str, *arguments: str) -> list[forked.Program]:
     """Run a Python program in two processes that are joined like those of a run."""
     return [
-        subprocess.Popen(
-            [sys.executable, "-c", JOIN + program, *arguments],
-            cwd=ROOT,
-            env={**os.environ, "JAX_PLATFORMS": "cpu", **place},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+        forked.Program(
+            ["-c", JOIN + program, *arguments],
+            {**os.environ, "JAX_PLATFORMS": "cpu", **place},
         )
         for place in environs(2)
     ]
