@@ -13,6 +13,12 @@ from mdvit_jax.training import augment
 NONE = augment.settings(default.get_config().augment)._replace(flip=0.0, rotate=0.0)
 N = 12
 
+# Compiled whole: primitive by primitive takes ten times as long to compile.
+augmented = jax.jit(augment.augment, static_argnums=3)
+random_matrix = jax.jit(augment.random_matrix, static_argnums=1)
+random_matrices = jax.jit(jax.vmap(augment.random_matrix, (0, None)), static_argnums=1)
+warp_affine = jax.jit(geometry.warp_affine, static_argnames="order")
+
 
 def keys(number: int, count: int):
     return jax.random.split(jax.random.key(number), (count, 2))
@@ -24,7 +30,7 @@ def volumes(count=1, seed=0) -> np.ndarray:
 
 def test_without_augmentation_nothing_changes():
     fixed, moving = volumes(2), volumes(2, seed=1)
-    result = augment.augment(keys(0, 2), fixed, moving, NONE)
+    result = augmented(keys(0, 2), fixed, moving, NONE)
     np.testing.assert_array_equal(result[0], fixed)
     np.testing.assert_array_equal(result[1], moving)
 
@@ -32,7 +38,7 @@ def test_without_augmentation_nothing_changes():
 def test_a_flip_reverses_one_random_axis_exactly():
     settings = NONE._replace(flip=1.0)
     fixed = volumes(60)
-    flipped, also = augment.augment(keys(1, 60), fixed, fixed, settings)
+    flipped, also = augmented(keys(1, 60), fixed, fixed, settings)
     np.testing.assert_array_equal(flipped, also)
     counts = np.zeros(3, int)
     for before, after in zip(fixed, np.asarray(flipped), strict=True):
@@ -45,7 +51,7 @@ def test_a_flip_reverses_one_random_axis_exactly():
 def test_rotations_are_about_x_within_their_limits():
     settings = NONE._replace(rotate=1.0)
     keys = jax.random.split(jax.random.key(2), 400)
-    matrices = np.asarray(jax.vmap(lambda k: augment.random_matrix(k, settings))(keys))
+    matrices = np.asarray(random_matrices(keys, settings))
     np.testing.assert_allclose(
         matrices[:, 0], np.tile([1, 0, 0, 0], (400, 1)), atol=1e-6
     )
@@ -58,8 +64,8 @@ def test_rotations_are_about_x_within_their_limits():
 
 def test_the_rotation_is_that_of_scipy():
     volume = ndimage.gaussian_filter(volumes()[0], 1.5)
-    matrix = augment.random_matrix(jax.random.key(5), NONE._replace(rotate=1.0))
-    warped = geometry.warp_affine(jnp.asarray(volume), matrix)
+    matrix = random_matrix(jax.random.key(5), NONE._replace(rotate=1.0))
+    warped = warp_affine(jnp.asarray(volume), matrix)
     angle = np.rad2deg(np.arctan2(matrix[2, 1], matrix[1, 1]))
     assert abs(angle) > 3
     cosine, sine = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
@@ -74,7 +80,7 @@ def test_the_rotation_is_that_of_scipy():
 def test_flips_and_rotations_have_their_probabilities():
     settings = NONE._replace(flip=0.5, rotate=0.25)
     keys = jax.random.split(jax.random.key(3), 2000)
-    matrices = np.asarray(jax.vmap(lambda k: augment.random_matrix(k, settings))(keys))
+    matrices = np.asarray(random_matrices(keys, settings))
     flipped = np.linalg.det(matrices[:, :3, :3]) < 0
     turned = np.abs(matrices[:, 1, 2]) > 1e-6
     assert flipped.mean() == pytest.approx(0.5, abs=0.05)
@@ -88,9 +94,9 @@ def test_labels_follow_the_image():
     labels[0, 2:5, 3:9, 6:11] = 1035
     settings, image = NONE._replace(flip=1.0, rotate=1.0), (labels > 0).astype("f4")
     pair_keys = keys(4, 1)
-    moved, _ = augment.augment(pair_keys, image, image, settings)
-    matrix = augment.random_matrix(pair_keys[0, 0], settings)
-    warped = np.asarray(geometry.warp_affine(labels[0], matrix, order=0))
+    moved, _ = augmented(pair_keys, image, image, settings)
+    matrix = random_matrix(pair_keys[0, 0], settings)
+    warped = np.asarray(warp_affine(labels[0], matrix, order=0))
     assert set(np.unique(warped)) == {0, 1035} and warped.dtype == np.int32
     assert ((warped > 0) == (np.asarray(moved[0]) > 0.5)).mean() > 0.98
     assert (warped != labels[0]).any()
@@ -99,7 +105,7 @@ def test_labels_follow_the_image():
 def test_gamma_changes_the_moving_image_alone():
     settings = NONE._replace(gamma=0.5)
     fixed, moving = volumes(40), volumes(40, seed=1)
-    same, changed = augment.augment(keys(6, 40), fixed, moving, settings)
+    same, changed = augmented(keys(6, 40), fixed, moving, settings)
     np.testing.assert_array_equal(same, fixed)
     exponents = np.log(np.asarray(changed)) / np.log(moving)
     logs = np.log(np.median(exponents, axis=(1, 2, 3)))
@@ -112,7 +118,7 @@ def test_gamma_changes_the_moving_image_alone():
 def test_pairs_draw_independently_and_reproducibly():
     settings = NONE._replace(rotate=1.0)
     volume = np.repeat(volumes(), 2, axis=0)
-    (first, second), _ = augment.augment(keys(7, 2), volume, volume, settings)
+    (first, second), _ = augmented(keys(7, 2), volume, volume, settings)
     assert np.abs(np.asarray(first) - np.asarray(second)).max() > 0.01
-    again, _ = augment.augment(keys(7, 2), volume, volume, settings)
+    again, _ = augmented(keys(7, 2), volume, volume, settings)
     np.testing.assert_array_equal(again[0], first)

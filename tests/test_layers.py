@@ -33,6 +33,24 @@ def randomised(module, seed: int, *inputs):
     return jax.tree.unflatten(structure, drawn)
 
 
+def value_and_pull(function, cotangent, *arrays):
+    """A function's value, and a cotangent pulled back; compiled as one program."""
+
+    @jax.jit
+    def compute(cotangent, *arrays):
+        value, pull = jax.vjp(function, *arrays)
+        return value, pull(cotangent)
+
+    return compute(cotangent, *arrays)
+
+
+def apply(layer, params, *inputs):
+    """A layer, compiled as one program."""
+    return jax.jit(lambda params, *inputs: layer.apply({"params": params}, *inputs))(
+        params, *inputs
+    )
+
+
 def grouped(features, kernel, dilation, padding):
     channels = features.shape[-1]
     return lax.conv_general_dilated(
@@ -53,13 +71,11 @@ def grouped(features, kernel, dilation, padding):
 def test_depthwise_equals_its_formula(dilation, padding):
     features, kernel = noise(1, 2, *GRID, 3), noise(2, 3, 3, 3, 3)
     for form in ("slices", "reference"):
-        result = convolution.depthwise(
-            jnp.asarray(features),
-            jnp.asarray(kernel),
-            dilation=dilation,
-            padding=padding,
-            form=form,
-        )
+        result = jax.jit(
+            functools.partial(
+                convolution.depthwise, dilation=dilation, padding=padding, form=form
+            )
+        )(features, kernel)
         for one, volume in zip(result, features, strict=True):
             expected = layers.depthwise(
                 volume, kernel, dilation=dilation, padding=padding
@@ -73,14 +89,13 @@ def test_depthwise_gradients(dilation, padding, platform):
     """Of both forms of the kernel's gradient."""
     features, kernel = noise(3, 2, *GRID, 3), noise(4, 3, 3, 3, 3)
     ours = functools.partial(convolution.depthwise, dilation=dilation, padding=padding)
-    value, expected = jax.vjp(
-        lambda f, k: grouped(f, k, dilation, padding), features, kernel
-    )
-    cotangent = noise(5, *value.shape)
+    plain = functools.partial(grouped, dilation=dilation, padding=padding)
+    shape = jax.eval_shape(plain, features, kernel).shape
+    cotangent = noise(5, *shape)
+    _, expected = value_and_pull(plain, cotangent, features, kernel)
     with forms.tracing_for(platform):
-        _, pull = jax.vjp(ours, features, kernel)
-        gradients = pull(cotangent)
-    for result, wanted in zip(gradients, expected(cotangent), strict=True):
+        _, gradients = value_and_pull(ours, cotangent, features, kernel)
+    for result, wanted in zip(gradients, expected, strict=True):
         assert result == pytest.approx(np.asarray(wanted), abs=2e-4)
 
 
@@ -99,8 +114,8 @@ def test_strided_convolution(patch, stride, sizes):
     volume, kernel = noise(6, 2, *sizes, 2), noise(7, *(patch,) * 3, 2, 3)
     expected = layers.convolution(volume[1], kernel, stride=stride, padding=patch // 2)
     result = {
-        form: convolution.strided(
-            jnp.asarray(volume), jnp.asarray(kernel), stride=stride, form=form
+        form: jax.jit(functools.partial(convolution.strided, stride=stride, form=form))(
+            volume, kernel
         )
         for form in ("blocks", "reference")
     }
@@ -124,7 +139,8 @@ def test_the_gradient_has_no_grouped_convolution():
 @pytest.mark.parametrize("form", ["taps", "reference"])
 def test_same_convolution_equals_its_formula(form):
     features, kernel = noise(1, 2, 3, 5, 4, 6), noise(2, 3, 3, 3, 6, 7)
-    result = convolution.same(F32, features, kernel, form=form)
+    same = functools.partial(convolution.same, F32, form=form)
+    result = jax.jit(same)(features, kernel)
     for one, volume in zip(result, features, strict=True):
         expected = layers.convolution(volume, kernel, stride=1, padding=1)
         assert one == pytest.approx(expected, abs=1e-4)
@@ -135,7 +151,7 @@ def test_same_convolution_gradients():
     with jax.enable_x64(True):
         arrays = [noise(1, 2, 3, 4, 2, 3), noise(2, 3, 3, 3, 3, 2)]
         arrays = [array.astype(np.float64) for array in arrays]
-        test_util.check_grads(function, arrays, order=1, modes=["rev"])
+        test_util.check_grads(jax.jit(function), arrays, order=1, modes=["rev"])
 
 
 # Matrix products
@@ -145,13 +161,13 @@ def test_dense_layer_and_gradients():
     inputs = noise(1, 2, 3, 5)
     layer = dense.Dense(4, F32)
     params = randomised(layer, 2, inputs)
-    result = layer.apply({"params": params}, inputs)
+    result = apply(layer, params, inputs)
     expected = inputs @ np.asarray(params["kernel"]) + np.asarray(params["bias"])
     assert result == pytest.approx(expected, abs=1e-5)
     with jax.enable_x64(True):
         rows, matrix = (noise(i, 4, 4).astype(np.float64) for i in (3, 4))
         product = functools.partial(dense.product, jnp.dtype("float64"))
-        test_util.check_grads(product, (rows, matrix), order=1, modes=["rev"])
+        test_util.check_grads(jax.jit(product), (rows, matrix), order=1, modes=["rev"])
 
 
 @pytest.mark.parametrize("make", [dense.product, convolution.same])
@@ -161,12 +177,15 @@ def test_only_the_factors_are_rounded(make):
     if make is dense.product:
         inputs, kernel = inputs.reshape(-1, 64), kernel[0, 0, 0]
     rounded = [np.asarray(jnp.asarray(a, BF16), np.float32) for a in (inputs, kernel)]
-    full, pull_full = jax.vjp(functools.partial(make, F32), *rounded)
-    half, pull_half = jax.vjp(functools.partial(make, BF16), *rounded)
+    shape = jax.eval_shape(functools.partial(make, F32), *rounded).shape
+    gradient = np.asarray(jnp.asarray(noise(3, *shape), BF16), np.float32)
+    (full, pulled_full), (half, pulled_half) = (
+        value_and_pull(functools.partial(make, dtype), gradient, *rounded)
+        for dtype in (F32, BF16)
+    )
     assert half.dtype == F32
     assert half == pytest.approx(np.asarray(full), abs=1e-4)
-    gradient = np.asarray(jnp.asarray(noise(3, *full.shape), BF16), np.float32)
-    for one, other in zip(pull_half(gradient), pull_full(gradient), strict=True):
+    for one, other in zip(pulled_half, pulled_full, strict=True):
         assert one.dtype == F32
         assert one == pytest.approx(np.asarray(other), abs=1e-4)
 
@@ -185,12 +204,12 @@ def test_attention_equals_its_formula_and_gradient(tokens, form, monkeypatch):
         scores = jnp.einsum("bhqd,bhkd->bhqk", query, key) / np.sqrt(8)
         return jnp.einsum("bhqk,bhkd->bhqd", jax.nn.softmax(scores, -1), value)
 
-    expected, expected_pull = jax.vjp(plain, *arrays)
+    cotangent = noise(9, 2, 3, tokens, 8)
+    expected, expected_gradients = value_and_pull(plain, cotangent, *arrays)
     ours = functools.partial(attention.attend, form=form)
-    result, pull = jax.vjp(ours, *arrays)
+    result, gradients = value_and_pull(ours, cotangent, *arrays)
     assert result == pytest.approx(np.asarray(expected), abs=5e-5)
-    cotangent = noise(9, *result.shape)
-    for one, other in zip(pull(cotangent), expected_pull(cotangent), strict=True):
+    for one, other in zip(gradients, expected_gradients, strict=True):
         assert one == pytest.approx(np.asarray(other), abs=3e-4)
 
 
@@ -202,8 +221,8 @@ def test_attention_by_the_kernel_for_tpus():
     for form in ("whole", "flash"):
         ours = functools.partial(attention.attend, form=form)
         with pltpu.force_tpu_interpret_mode():
-            value, pull = jax.vjp(ours, *arrays)
-            values.append([value, *pull(cotangent)])
+            value, gradients = value_and_pull(ours, cotangent, *arrays)
+            values.append([value, *gradients])
     for one, other in zip(*values, strict=True):
         assert one == pytest.approx(np.asarray(other), abs=2e-4)
 
@@ -213,7 +232,7 @@ def test_attention_gradients_in_float64(monkeypatch):
     with jax.enable_x64(True):
         arrays = [noise(i, 1, 2, 15, 4).astype(np.float64) for i in range(3)]
         blocks = functools.partial(attention.attend, form="blocks")
-        test_util.check_grads(blocks, arrays, order=1, modes=["rev"])
+        test_util.check_grads(jax.jit(blocks), arrays, order=1, modes=["rev"])
 
 
 def test_attention_by_cudnn_is_close():
@@ -232,10 +251,10 @@ def test_attention_by_cudnn_is_close():
 
 
 def test_attention_of_huge_scores_is_finite():
-    query = jnp.full((1, 1, 4, 2), 1e4)
-    value, pull = jax.vjp(attention.attend, query, query, query)
+    query = np.full((1, 1, 4, 2), 1e4, np.float32)
+    value, gradients = value_and_pull(attention.attend, query, query, query, query)
     assert np.isfinite(value).all()
-    assert all(np.isfinite(g).all() for g in pull(value))
+    assert all(np.isfinite(g).all() for g in gradients)
 
 
 def test_all_products_of_attention_have_short_factors_forward_and_back():
@@ -256,7 +275,7 @@ def test_attention_layer():
     features = noise(1, *GRID, 6)
     layer = attention.Attention(3, 0.0, F32)
     params = randomised(layer, 2, features[None], None)
-    result = layer.apply({"params": params}, features[None], None)
+    result = apply(layer, params, features[None], None)
     assert result[0] == pytest.approx(layers.attention(features, params, 3), abs=1e-4)
 
 
@@ -267,7 +286,7 @@ def test_gelu_and_its_slope():
     x = jnp.linspace(-6, 6, 101)
     assert blocks.gelu(x) == pytest.approx(layers.gelu(np.asarray(x, float)), abs=1e-6)
     with jax.enable_x64(True):
-        test_util.check_grads(blocks.gelu, (np.linspace(-4.0, 4, 9),), order=1)
+        test_util.check_grads(jax.jit(blocks.gelu), (np.linspace(-4.0, 4, 9),), order=1)
 
 
 @pytest.mark.parametrize(("patch", "stride"), [(3, 2), (7, 4), (15, 8)])
@@ -275,7 +294,7 @@ def test_patch_embedding(patch, stride):
     images = noise(1, 16, 8, 24, 2)
     layer = blocks.PatchEmbedding(5, patch, stride)
     params = randomised(layer, 2, images[None])
-    result = layer.apply({"params": params}, images[None])[0]
+    result = apply(layer, params, images[None])[0]
     convolved = layers.convolution(
         images, params["kernel"], stride=stride, padding=patch // 2
     )
@@ -288,14 +307,14 @@ def test_mlp_and_block():
     params = randomised(block, 2, features[None], None)
     attended = features + layers.attention(features, params["attention"], 2)
     expected = attended + layers.mlp(attended, params["mlp"])
-    result = block.apply({"params": params}, features[None], None)
+    result = apply(block, params, features[None], None)
     assert result[0] == pytest.approx(expected, abs=1e-3)
 
 
 def test_head():
     features = noise(1, *GRID, 6)
     params = randomised(blocks.Head(), 2, features[None])
-    result, active = blocks.Head().apply({"params": params}, features[None])
+    result, active = apply(blocks.Head(), params, features[None])
     assert result.shape == (1, 12) and active.shape == (1, 3)
     assert result[0] == pytest.approx(layers.head(features, params), abs=1e-5)
 
@@ -303,7 +322,7 @@ def test_head():
 def test_head_of_moments():
     features = noise(1, *GRID, 6)
     params = randomised(blocks.MomentHead(), 2, features[None])
-    result, active = blocks.MomentHead().apply({"params": params}, features[None])
+    result, active = apply(blocks.MomentHead(), params, features[None])
     inputs = [features.mean((0, 1, 2))]
     for axis, size in enumerate(GRID):
         centres = (2 * np.arange(size) + 1) / size - 1
@@ -329,9 +348,10 @@ def test_a_unit_of_a_head_is_silent_where_it_passes_no_gradient_on(head):
         )
         return out.sum(), active[0]
 
+    gradient_of = jax.jit(jax.grad(shifted_sum, has_aux=True))
     for shift in (0.0, -40.0):
-        kernel = jnp.full(params["hidden"]["kernel"].shape, shift)
-        gradient, active = jax.grad(shifted_sum, has_aux=True)(kernel)
+        kernel = np.full(params["hidden"]["kernel"].shape, shift, np.float32)
+        gradient, active = gradient_of(kernel)
         flows = np.abs(gradient).max(0) > 1e-2
         assert (flows <= active).all()
 
@@ -347,7 +367,7 @@ def test_msda(form, oracle):
     features = noise(1, 2, 6, 5, 7, 4)
     layer = form((1, 2, 3), F32)
     params = randomised(layer, 2, features)
-    result = layer.apply({"params": params}, features)
+    result = apply(layer, params, features)
     for one, volume in zip(result, features, strict=True):
         assert one == pytest.approx(oracle(volume, params, (1, 2, 3)), abs=2e-4)
 
@@ -360,7 +380,7 @@ def test_msda_gradients(form):
         params = randomised(layer, 2, features)
         params = jax.tree.map(lambda leaf: leaf.astype(np.float64), params)
         test_util.check_grads(
-            lambda p, f: layer.apply({"params": p}, f),
+            jax.jit(lambda p, f: layer.apply({"params": p}, f)),
             (params, features),
             order=1,
             modes=["rev"],
@@ -386,9 +406,7 @@ def test_layers_in_bfloat16_are_close():
     ):
         params = randomised(make(F32), 2, features, *extra)
         params = jax.tree.map(lambda leaf: 0.5 * leaf, params)
-        full, half = (
-            make(d).apply({"params": params}, features, *extra) for d in (F32, BF16)
-        )
+        full, half = (apply(make(d), params, features, *extra) for d in (F32, BF16))
         assert half.dtype == F32
         assert np.abs(half - full).max() < 0.03 * np.abs(full).max()
 

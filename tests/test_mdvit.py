@@ -43,13 +43,23 @@ def brains(seed: int, shape=SHAPE, batch: int = 2):
     )
 
 
+warp_affine = jax.jit(geometry.warp_affine)
+
+
+@functools.cache
+def compiled(**changes):
+    """A network, and its `apply`, compiled once for all tests of the same network."""
+    network = models.create(configuration(**changes))
+    return network, jax.jit(network.apply)
+
+
 @functools.cache
 def made(head: float = 1.0, **changes):
     """A network, parameters as if it were trained, and `apply` compiled.
 
     Its heads move the image, and MSDA takes part.
     """
-    network = models.create(configuration(**changes))
+    network, apply = compiled(**changes)
     volume = jax.ShapeDtypeStruct((1, *SHAPE), jnp.float32)
     params = network.init(jax.random.key(1), volume, volume)
     random = np.random.default_rng(1)
@@ -61,7 +71,7 @@ def made(head: float = 1.0, **changes):
         if "compressed_norm" in params[stage].get("msda", {}):
             norm = params[stage]["msda"]["compressed_norm"]
             norm["scale"] = jnp.ones_like(norm["scale"])
-    return network, params, jax.jit(network.apply)
+    return network, params, apply
 
 
 def test_the_estimate_has_all_parts():
@@ -79,14 +89,14 @@ def test_the_estimate_has_all_parts():
     assert all(leaf.dtype == jnp.float32 for leaf in numbers)
     for stage in estimate.stages:
         assert 0.05 < np.abs(stage.parameters).max() < 0.5  # the tests are of moves
-    warped = geometry.warp_affine(moving, estimate.matrix)
-    assert estimate.warped == pytest.approx(np.asarray(warped), abs=1e-5)
+    warped = warp_affine(moving, estimate.matrix)
+    np.testing.assert_allclose(estimate.warped, warped, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("form", ["channels", "none"])
 def test_it_equals_its_formula(form):
     """Stage by stage by the layers of the oracle; geometry has its own tests."""
-    _, params, apply = made(dilated_form=form)
+    _, params, apply = made(**({} if form == "channels" else {"dilated_form": form}))
     fixed, moving = brains(2)
     estimate = apply(params, fixed, moving)
     params = jax.tree.map(np.asarray, params)
@@ -131,8 +141,8 @@ def test_a_head_of_zeros_gives_the_identity(coordinates):
     estimate = apply(params, fixed, moving)
     assert (estimate.parameters == 0).all()
     assert estimate.matrix == pytest.approx(np.stack([np.eye(4)] * 2), abs=1e-6)
-    assert estimate.warped == pytest.approx(np.asarray(moving), abs=1e-5)
-    initial = geometry.centre_shift(fixed, moving)
+    np.testing.assert_allclose(estimate.warped, moving, rtol=0, atol=1e-5)
+    initial = jax.jit(geometry.centre_shift)(fixed, moving)
     moved = apply(params, fixed, moving, initial=initial)
     assert moved.matrix == pytest.approx(np.asarray(initial), abs=1e-6)
 
@@ -140,32 +150,32 @@ def test_a_head_of_zeros_gives_the_identity(coordinates):
 @pytest.mark.parametrize("coordinates", [False, True])
 def test_initial_acts_like_warping_the_moving_volume_first(coordinates):
     """For a shift of whole voxels at every level, which interpolation does not blur."""
-    changes = TWO_STAGES if coordinates else {}
-    _, params, apply = made(torch_coordinates=coordinates, **changes)
-    fixed, moving = brains(4, (32, 32, 48))
-    shift = jnp.array([4, -4, 8]) * 2 / jnp.array([32, 32, 48])
-    initial = geometry.translation_matrix(jnp.stack([shift, 0 * shift]))
+    _, params, apply = made(torch_coordinates=coordinates, **TWO_STAGES)
+    fixed, moving = brains(4)
+    shift = np.array([2, -2, 4]) * 2 / SHAPE
+    shifts = jnp.asarray(np.stack([shift, 0 * shift]), jnp.float32)
+    initial = geometry.translation_matrix(shifts)
     warped = apply(params, fixed, moving, initial=initial)
-    before = geometry.warp_affine(moving, initial)
+    before = warp_affine(moving, initial)
     wanted = apply(params, fixed, before)
     for ours, theirs in zip(warped.stages, wanted.stages, strict=True):
         assert ours.parameters == pytest.approx(np.asarray(theirs.parameters), abs=1e-4)
         composed = geometry.compose(initial, theirs.matrix)
         assert ours.matrix == pytest.approx(np.asarray(composed), abs=1e-4)
-        assert ours.warped == pytest.approx(np.asarray(theirs.warped), abs=1e-3)
+        np.testing.assert_allclose(ours.warped, theirs.warped, rtol=0, atol=1e-3)
 
 
 def test_a_batch_equals_its_pairs():
-    _, params, apply = made()
+    _, params, apply = made(**TWO_STAGES)
     fixed, moving = brains(5)
     both = apply(params, fixed, moving)
     for i in (0, 1):
         one = apply(params, fixed[i : i + 1], moving[i : i + 1])
         assert both.matrix[i] == pytest.approx(np.asarray(one.matrix[0]), abs=1e-5)
-        assert both.warped[i] == pytest.approx(np.asarray(one.warped[0]), abs=1e-4)
+        np.testing.assert_allclose(both.warped[i], one.warped[0], rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("shape", [(32, 64, 96), (8, 8, 8), (40, 8, 16)])
+@pytest.mark.parametrize("shape", [(8, 8, 8), (40, 8, 16)])
 def test_any_size_with_one_set_of_parameters(shape):
     _, params, apply = made()
     estimate = apply(params, *brains(6, shape, batch=1))
@@ -201,18 +211,22 @@ def test_factors_are_bfloat16_where_the_platform_multiplies_it(platform, dtype):
         assert named.compute_dtype == "float32"
 
 
-def objective(network, fixed, moving, **options):
-    def value(params):
-        warped = network.apply(params, fixed, moving, **options).warped
+@functools.cache
+def objective(**changes):
+    """Value and gradient of (params, fixed, moving), compiled once for a network."""
+    network, _ = compiled(**changes)
+
+    def value(params, fixed, moving):
+        warped = network.apply(params, fixed, moving).warped
         return losses.similarity_pyramid(losses.ntg, fixed, warped, levels=2).mean()
 
     return jax.jit(jax.value_and_grad(value))
 
 
 def test_the_gradient_reaches_every_parameter_and_goes_downhill():
-    network, params, _ = made()
-    value_and_gradient = objective(network, *brains(8, batch=1))
-    value, gradient = value_and_gradient(params)
+    _, params, _ = made()
+    pair = brains(8, batch=1)
+    value, gradient = objective()(params, *pair)
     flat = traverse_util.flatten_dict(gradient, sep="/")
     for path, leaf in flat.items():
         assert np.isfinite(leaf).all(), path
@@ -220,32 +234,31 @@ def test_the_gradient_reaches_every_parameter_and_goes_downhill():
     squared = sum(float((leaf**2).sum()) for leaf in flat.values())
     step = 1e-3 * float(value) / squared
     there = jax.tree.map(lambda p, g: p - step * g, params, gradient)
-    drop = float(value - value_and_gradient(there)[0])
+    drop = float(value - objective()(there, *pair)[0])
     assert drop == pytest.approx(step * squared, rel=0.2)
 
 
 def test_untrained_it_is_c2fvit():
     """MSDA has a gradient from the start, so that it takes part later."""
-    network, volume = models.create(configuration(**TWO_STAGES)), brains(9, batch=1)
-    params = network.init(jax.random.key(1), *volume)
-    _, gradient = objective(network, *volume)(params)
+    network, apply = compiled(**TWO_STAGES)
+    params = network.init(jax.random.key(1), *brains(9))
+    _, gradient = objective(**TWO_STAGES)(params, *brains(9, batch=1))
     for stage in ("stage_1", "stage_2"):
         assert np.abs(gradient[stage]["msda"]["compressed_norm"]["scale"]).max() > 0
-    estimate = jax.jit(network.apply)(params, *volume)
-    without = models.create(configuration(dilated_form="none", **TWO_STAGES))
+    estimate = apply(params, *brains(9))
+    _, without = compiled(dilated_form="none", **TWO_STAGES)
     kept = {name: dict(stage) for name, stage in params.items()}
     for stage in ("stage_1", "stage_2"):
         del kept[stage]["msda"]
-    plain = jax.jit(without.apply)(kept, *volume)
+    plain = without(kept, *brains(9))
     assert np.abs(estimate.parameters - plain.parameters).max() < 1e-7
 
 
 def test_recomputing_blocks_changes_no_gradient():
-    network, params, _ = made(**TWO_STAGES)
-    recomputing, _, _ = made(remat=True, **TWO_STAGES)
+    _, params, _ = made(**TWO_STAGES)
     pair = brains(9, batch=1)
-    plain = objective(network, *pair)(params)
-    again = objective(recomputing, *pair)(params)
+    plain = objective(**TWO_STAGES)(params, *pair)
+    again = objective(remat=True, **TWO_STAGES)(params, *pair)
     assert plain[0] == pytest.approx(float(again[0]), abs=1e-6)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6),
@@ -255,7 +268,7 @@ def test_recomputing_blocks_changes_no_gradient():
 
 
 def test_dropout_needs_its_keys_one_for_each_pair():
-    network, params, apply = made(dropout=0.5, **TWO_STAGES)
+    _, params, apply = made(dropout=0.5, **TWO_STAGES)
     _, _, without = made(**TWO_STAGES)
     pair = brains(10)
     assert (apply(params, *pair).matrix == without(params, *pair).matrix).all()

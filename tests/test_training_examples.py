@@ -1,5 +1,7 @@
 """The examples of a training step: their truth, and each change alone."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +27,22 @@ FIELD = 256.0
 NONE = augment.settings(default.get_config().augment)._replace(flip=0.0, rotate=0.0)
 AFFINE = random_affine.RandomAffine("both", (30.0,), 1.2, 0.1, 15.0)
 
+# Compiled whole: primitive by primitive takes ten times as long to compile.
+make_examples = jax.jit(examples.make, static_argnums=(3, 4))
+warp_affine = jax.jit(geometry.warp_affine)
+mapped_distance = jax.jit(losses.mapped_distance)
+
+
+@functools.partial(jax.jit, static_argnames="settings")
+def draw_affines(keys, settings=AFFINE, centre=(0.0, 0.0, 0.0)):
+    """A random affine of each key, [n, 4, 4]."""
+    draw = lambda k: random_affine.draw(k, settings, jnp.asarray(centre), FIELD)  # noqa: E731
+    return jax.vmap(draw)(keys)
+
+
+def affines(count: int, seed: int) -> jax.Array:
+    return draw_affines(jax.random.split(jax.random.key(seed), count))
+
 
 def blobs(count: int, seed: int = 0) -> np.ndarray:
     """Smooth lopsided blobs in [0, 1], away from the border, [count, N, N, N]."""
@@ -38,7 +56,7 @@ def blobs(count: int, seed: int = 0) -> np.ndarray:
 
 def make(settings, fixed, moving, seed=0):
     keys = jax.random.split(jax.random.key(seed), (len(fixed), 2))
-    return examples.make(keys, fixed, moving, settings, FIELD)
+    return jax.device_get(make_examples(keys, fixed, moving, settings, FIELD))
 
 
 def test_the_known_truth_takes_the_moving_scan_back_to_the_fixed_one():
@@ -46,7 +64,7 @@ def test_the_known_truth_takes_the_moving_scan_back_to_the_fixed_one():
     settings = NONE._replace(same=1.0, affine=AFFINE, mirror=0.5)
     made = make(settings, scans, blobs(6, seed=1))
     assert (made.known == 1).all()
-    back = geometry.warp_affine(made.moving_target, made.truth)
+    back = warp_affine(made.moving_target, made.truth)
     apart = np.abs(np.asarray(back) - made.fixed_target).mean((1, 2, 3))
     before = np.abs(np.asarray(made.moving_target - made.fixed_target)).mean((1, 2, 3))
     assert (apart < 0.2 * before).all()
@@ -55,11 +73,17 @@ def test_the_known_truth_takes_the_moving_scan_back_to_the_fixed_one():
 def test_two_people_have_no_truth_and_only_the_named_scan_moves():
     fixed, moving = blobs(2), blobs(2, seed=1)
     settings = NONE._replace(affine=AFFINE._replace(which="moving"))
-    made = make(settings, fixed, moving)
+
+    @jax.jit
+    def make_both(keys, fixed, moving):
+        made = examples.make(keys, fixed, moving, settings, FIELD)
+        assert made.moving_target is made.moving  # so that it is not warped twice
+        return made
+
+    made = make_both(jax.random.split(jax.random.key(0), (2, 2)), fixed, moving)
     assert (made.known == 0).all()
     np.testing.assert_allclose(made.fixed, fixed, atol=1e-6)
     assert (np.abs(made.moving - moving).max((1, 2, 3)) > 0.05).all()
-    assert made.moving_target is made.moving
 
 
 def test_the_network_sees_other_intensities_than_the_loss():
@@ -81,23 +105,24 @@ def test_without_our_additions_the_pair_is_the_papers_bit_for_bit():
     settings = NONE._replace(flip=0.5, rotate=0.5, gamma=0.3)
     fixed, moving = blobs(2), blobs(2, seed=1)
     keys = jax.random.split(jax.random.key(3), (2, 2))
-    made = examples.make(keys, fixed, moving, settings, FIELD)
-    expected = augment.augment(keys, fixed, moving, settings)
+    made = make_examples(keys, fixed, moving, settings, FIELD)
+    augmented = jax.jit(augment.augment, static_argnums=3)
+    expected = augmented(keys, fixed, moving, settings)
     np.testing.assert_array_equal(made.fixed, expected[0])
     np.testing.assert_array_equal(made.moving, expected[1])
 
 
 def test_random_affines_are_within_their_limits():
-    centre = jnp.array([0.1, -0.2, 0.05])
-    draw = jax.vmap(lambda key: random_affine.draw(key, AFFINE, centre, FIELD))
-    matrices = np.asarray(draw(jax.random.split(jax.random.key(0), 500)), np.float64)
+    centre = np.array([0.1, -0.2, 0.05], np.float32)
+    keys = jax.random.split(jax.random.key(0), 500)
+    matrices = np.asarray(draw_affines(keys, AFFINE, centre), np.float64)
     at_centre = matrices[:, :3, :3] @ np.asarray(centre) + matrices[:, :3, 3]
     shift = (at_centre - np.asarray(centre)) * FIELD / 2
     assert 14 < np.abs(shift).max() < 15.001
     assert 1 < np.linalg.svd(matrices[:, :3, :3])[1].max() < 1.2 * 1.2
     rigid = AFFINE._replace(scale=1.0, shear=0.0, degrees=(20.0, 90.0))
-    draw = jax.vmap(lambda key: random_affine.draw(key, rigid, centre, FIELD))
-    linear = np.asarray(draw(jax.random.split(jax.random.key(1), 500)))[:, :3, :3]
+    keys = jax.random.split(jax.random.key(1), 500)
+    linear = np.asarray(draw_affines(keys, rigid, centre))[:, :3, :3]
     np.testing.assert_allclose(
         linear @ linear.transpose(0, 2, 1), np.tile(np.eye(3), (500, 1, 1)), atol=1e-5
     )
@@ -119,7 +144,7 @@ def test_the_rotation_is_that_of_scipy():
 
 def test_a_deformation_has_its_size_and_no_affine_part():
     shape = (20, 22, 24)
-    draw = jax.vmap(lambda key: deformation.draw(key, shape, 0.02))
+    draw = jax.jit(jax.vmap(lambda key: deformation.draw(key, shape, 0.02)))
     fields = np.asarray(draw(jax.random.split(jax.random.key(0), 24)), np.float64)
     axes = [np.asarray(geometry.voxel_centres(n)) for n in shape]
     x, y, z = np.meshgrid(*axes, indexing="ij")
@@ -134,34 +159,35 @@ def test_a_deformation_has_its_size_and_no_affine_part():
 
 def test_a_deformed_warp_is_that_of_scipy():
     volume = blobs(1)[0][:, :20, 2:]
-    key = jax.random.key(1)
-    displacement = deformation.draw(key, volume.shape, 0.05)
-    matrix = random_affine.draw(key, AFFINE, jnp.zeros(3), FIELD)
-    warped = examples.warp_deformed(jnp.asarray(volume), matrix, displacement)
+    draw = jax.jit(deformation.draw, static_argnums=1)
+    displacement = np.asarray(draw(jax.random.key(1), volume.shape, 0.05))
+    matrix = np.asarray(affines(1, seed=1)[0])
+    warp_deformed = jax.jit(examples.warp_deformed)
+    warped = warp_deformed(volume, matrix, displacement)
     axes = [(2 * np.arange(n) + 1) / n - 1 for n in volume.shape]
     points = np.stack(np.meshgrid(*axes, indexing="ij")) + displacement
     points = np.einsum("ab,bxyz->axyz", matrix[:3, :3], points)
-    points += np.asarray(matrix)[:3, 3, None, None, None]
+    points += matrix[:3, 3, None, None, None]
     size = np.array(volume.shape)[:, None, None, None]
     indices = ((points + 1) * size - 1) / 2
     oracle = ndimage.map_coordinates(volume, indices, order=1, mode="grid-constant")
     np.testing.assert_allclose(warped, oracle, atol=1e-4)
-    still = examples.warp_deformed(jnp.asarray(volume), matrix, 0 * displacement)
-    plain = geometry.warp_affine(volume, matrix)
+    still = warp_deformed(volume, matrix, 0 * displacement)
+    plain = warp_affine(volume, matrix)
     np.testing.assert_allclose(still, plain, atol=1e-5)
 
 
 def test_a_curve_is_interpolated_between_its_knots():
     curve = np.random.default_rng(0).random((2, 8)).astype("f4")
     image = np.linspace(0.05, 1, 64, dtype="f4").reshape(1, 4, 4, 4).repeat(2, axis=0)
-    result = recolour.apply_curve(jnp.asarray(curve), jnp.asarray(image))
+    result = jax.jit(recolour.apply_curve)(curve, image)
     for one, values in zip(np.asarray(result), curve, strict=True):
         expected = np.interp(image[0], np.linspace(0, 1, 8), values)
         np.testing.assert_allclose(one, expected, atol=1e-5)
 
 
 def test_curves_are_of_any_form():
-    draw = jax.vmap(recolour.draw_curve)
+    draw = jax.jit(jax.vmap(recolour.draw_curve))
     curves = np.asarray(draw(jax.random.split(jax.random.key(0), 400)))
     assert curves.min() >= 0 and curves.max() <= 1
     slopes = curves[:, -1] - curves[:, 0]
@@ -170,44 +196,39 @@ def test_curves_are_of_any_form():
 
 def test_the_mapped_distance_is_the_mean_over_the_points():
     weights = np.random.default_rng(0).random((2, 8, 16, 24)).astype("f4")
-    draw = lambda k: random_affine.draw(k, AFFINE, jnp.zeros(3), FIELD)  # noqa: E731
-    one, other = (draw(jax.random.key(k)) for k in (1, 2))
-    result = losses.mapped_distance(
-        jnp.stack([one, one]), jnp.stack([other, one]), weights
-    )
+    one, other = np.asarray(affines(2, seed=1))
+    result = mapped_distance(np.stack([one, one]), np.stack([other, one]), weights)
     cells = weights.reshape(2, 8, 1, 8, 2, 8, 3).mean(axis=(2, 4, 6))
     centres = (2 * np.arange(8) + 1) / 8 - 1
     points = np.stack([*np.meshgrid(centres, centres, centres, indexing="ij"),
                        np.ones((8, 8, 8))], axis=-1)  # fmt: skip
-    apart = np.linalg.norm(points @ np.asarray(one - other)[:3].T, axis=-1)
+    apart = np.linalg.norm(points @ (one - other)[:3].T, axis=-1)
     expected = (apart * cells[0]).sum() / cells[0].sum()
     assert float(result[0]) == pytest.approx(expected, abs=2e-3)
     assert float(result[1]) == 0.0
-    gradient = jax.grad(lambda m: losses.mapped_distance(m, one, weights[0]))
-    assert (gradient(one) == 0).all()
-    assert jnp.isfinite(gradient(other)).all() and jnp.abs(gradient(other)).max() > 0
-    nothing = jax.grad(lambda m: losses.mapped_distance(m, one, 0 * weights[0]))
-    assert (nothing(other) == 0).all()
+    gradient = jax.jit(jax.grad(losses.mapped_distance))
+    assert (gradient(one, one, weights[0]) == 0).all()
+    slopes = gradient(other, one, weights[0])
+    assert np.isfinite(slopes).all() and np.abs(slopes).max() > 0
+    assert (gradient(other, one, 0 * weights[0]) == 0).all()
 
 
 def test_the_distance_over_a_mask_is_that_of_a_loop():
     mask = np.zeros((3, 4, 5), "u1")
     mask[0, 1, 2] = mask[2, 3, 4] = mask[1, 0, 0] = 1
-    matrix = np.asarray(
-        random_affine.draw(jax.random.key(4), AFFINE, jnp.zeros(3), FIELD)
-    )
+    matrix = np.asarray(affines(1, seed=4)[0])
     apart = []
     for index in np.argwhere(mask):
         point = np.append((2 * index + 1) / np.array(mask.shape) - 1, 1)
         apart.append(np.linalg.norm((matrix @ point - point)[:3]))
-    result = known_affines.distance_over(jnp.asarray(mask), matrix, jnp.eye(4))
+    distance_over = jax.jit(known_affines.distance_over)
+    result = distance_over(mask, matrix, np.eye(4, dtype=np.float32))
     assert float(result) == pytest.approx(np.mean(apart), rel=1e-5)
 
 
 def test_the_inverse_of_an_affine():
-    draw = jax.vmap(lambda k: random_affine.draw(k, AFFINE, jnp.zeros(3), FIELD))
-    matrices = draw(jax.random.split(jax.random.key(0), 20))
-    result = np.asarray(geometry.invert(matrices))
+    matrices = affines(20, seed=0)
+    result = np.asarray(jax.jit(geometry.invert)(matrices))
     np.testing.assert_allclose(result, np.linalg.inv(matrices), atol=1e-5)
     assert (result[:, 3] == [0, 0, 0, 1]).all()
 
@@ -215,44 +236,48 @@ def test_the_inverse_of_an_affine():
 def test_the_loss_of_an_estimate_sums_its_parts():
     """Against a sum by hand for known matrices, with and without each part."""
     fixed, moving = jnp.asarray(blobs(2)), jnp.asarray(blobs(2, seed=1))
-    draw = jax.vmap(lambda k: random_affine.draw(k, AFFINE, jnp.zeros(3), FIELD))
-    first, last, truth = (
-        draw(jax.random.split(jax.random.key(k), 2)) for k in range(3)
-    )
+    first, last, truth = (affines(2, seed) for seed in range(3))
+    halve = jax.jit(geometry.halve)
     nothing = jnp.zeros((2, 12)), jnp.zeros((2, 1), bool)
     stages = tuple(
         models.StageEstimate(
-            nothing[0], matrix, geometry.warp_affine(volume, matrix), nothing[1]
+            nothing[0], matrix, warp_affine(volume, matrix), nothing[1]
         )
-        for matrix, volume in ((first, geometry.halve(moving)), (last, moving))
+        for matrix, volume in ((first, halve(moving)), (last, moving))
     )
     estimate = models.AffineEstimate(nothing[0], last, stages[-1].warped, stages)
     known = jnp.array([1.0, 0.0])
     slack = jnp.array([3.0, 0.0])
     shown = examples.Examples(fixed, moving, fixed, moving, truth, known, slack)
-    similarity = lambda f, w: losses.ntg(f, w)  # noqa: E731
-    half = geometry.halve(fixed)
+    half = halve(fixed)
 
+    @jax.jit
     def at(matrix, fixed, moving):
         apart = losses.mapped_distance(matrix, truth, shown.fixed_target) * FIELD / 2
         ntg = losses.ntg(fixed, geometry.warp_affine(moving, matrix))
         return ntg, ntg + 0.05 * known * (apart - slack)
 
     alone, with_known = at(last, fixed, moving)
-    _, first_loss = at(first, half, geometry.halve(moving))
-    plain = stage_loss.pair_losses(
-        shown, estimate, similarity, known=0.0, deep=0.0, field_of_view=FIELD
-    )
+    _, first_loss = at(first, half, halve(moving))
+
+    @functools.partial(jax.jit, static_argnames=("known", "deep", "seen"))
+    def pair_losses(shown, estimate, known, deep, seen):
+        if seen:  # the loss asks whether they are one array
+            shown = shown._replace(moving_target=shown.moving)
+        return stage_loss.pair_losses(
+            shown, estimate, losses.ntg, known=known, deep=deep, field_of_view=FIELD
+        )
+
+    plain = pair_losses(shown, estimate, known=0.0, deep=0.0, seen=True)
     np.testing.assert_allclose(plain, alone, rtol=1e-5)
-    whole = {"known": 0.05, "deep": 0.3, "field_of_view": FIELD}
-    result = stage_loss.pair_losses(shown, estimate, similarity, **whole)
+    result = pair_losses(shown, estimate, known=0.05, deep=0.3, seen=True)
     np.testing.assert_allclose(result, with_known + 0.3 * first_loss, rtol=1e-5)
     # What the network saw does not matter where the loss has images of its own.
     shown = shown._replace(moving=1 - moving, fixed=1 - fixed)
     estimate = estimate._replace(
         stages=tuple(s._replace(warped=1 - s.warped) for s in stages)
     )
-    again = stage_loss.pair_losses(shown, estimate, similarity, **whole)
+    again = pair_losses(shown, estimate, known=0.05, deep=0.3, seen=False)
     np.testing.assert_allclose(again, result, rtol=1e-5)
 
 

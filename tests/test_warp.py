@@ -14,6 +14,8 @@ from mdvit_jax.geometry import block_warp, warp
 from oracle import affine, resample
 
 SHAPE = images.SHAPE
+# Compiled whole: primitive by primitive takes ten times as long to compile.
+warp_affine = jax.jit(geometry.warp_affine, static_argnames=("order", "form"))
 by_form = pytest.mark.parametrize("form", warp.FORMS)
 
 
@@ -31,10 +33,10 @@ def single(matrix) -> jax.Array:
 @pytest.mark.parametrize("seed", range(3))
 def test_linear_equals_scipy(form, seed):
     moving, matrix = images.noise(seed), generic(seed)
-    result = geometry.warp_affine(moving, single(matrix), form=form)
+    result = warp_affine(moving, single(matrix), form=form)
     assert result == pytest.approx(resample.warp(moving, matrix), abs=3e-5)
     with jax.enable_x64(True):
-        precise = geometry.warp_affine(
+        precise = warp_affine(
             jnp.asarray(moving, float), jnp.asarray(matrix), form=form
         )
     expected = resample.warp(moving.astype(float), matrix)
@@ -46,7 +48,7 @@ def test_samples_fade_to_zero_at_the_border_as_in_scipy(form):
     """A matrix that shrinks shows all sides of the volume, and the far outside."""
     moving = images.noise(1) + 1
     matrix = generic(2) @ np.diag([1.9, 2.1, 1.7, 1])
-    warped = np.asarray(geometry.warp_affine(moving, single(matrix), form=form))
+    warped = np.asarray(warp_affine(moving, single(matrix), form=form))
     assert warped == pytest.approx(resample.warp(moving, matrix), abs=1e-4)
     landed = resample.voxel_positions(matrix, SHAPE)
     outside = ((landed <= -1) | (landed >= np.array(SHAPE))).any(-1)
@@ -58,7 +60,7 @@ def test_samples_fade_to_zero_at_the_border_as_in_scipy(form):
 @pytest.mark.parametrize("shape", [SHAPE, (8, 8, 8), (1, 5, 3), (33, 10, 6)])
 def test_the_identity_changes_no_bit(form, order, shape):
     moving = images.noise(5, shape)
-    warped = geometry.warp_affine(moving, jnp.eye(4), order=order, form=form)
+    warped = warp_affine(moving, jnp.eye(4), order=order, form=form)
     # The form "blocks" adds three terms of each voxel in any order.
     rounding = 2e-7 if form == "blocks" else 0
     np.testing.assert_allclose(warped, moving, rtol=rounding, atol=0)
@@ -77,7 +79,7 @@ def test_whole_voxels_are_moved_whole(order, shift):
         source = tuple(np.add(index, shift))
         if all(0 <= s < n for s, n in zip(source, SHAPE, strict=True)):
             expected[index] = moving[source]
-    warped = geometry.warp_affine(moving, matrix, order=order)
+    warped = warp_affine(moving, matrix, order=order)
     assert warped == pytest.approx(expected, abs=1e-5)
 
 
@@ -87,7 +89,7 @@ def test_mirroring_is_exact(axis):
     flip[axis, axis] = -1
     moving = images.noise(7)
     for order in (0, 1):
-        warped = geometry.warp_affine(moving, jnp.asarray(flip), order=order)
+        warped = warp_affine(moving, jnp.asarray(flip), order=order)
         assert warped == pytest.approx(np.flip(moving, axis), abs=1e-5)
 
 
@@ -108,7 +110,7 @@ def test_a_linear_image_is_transformed_exactly():
     index = np.moveaxis(np.indices(SHAPE), 0, -1)
     landed = affine.apply(matrix, (2 * index + 1) / SHAPE - 1)
     expected = landed @ [0.5, -0.8, 1.1] + 4.0
-    warped = np.asarray(geometry.warp_affine(single(ramp()), single(matrix)))
+    warped = np.asarray(warp_affine(single(ramp()), single(matrix)))
     kept = inside(matrix)
     assert warped[kept] == pytest.approx(expected[kept], abs=1e-4)
 
@@ -117,8 +119,8 @@ def test_two_warps_are_one_through_the_product():
     """Warping by A, then by B, is warping by A · B, in this order."""
     a, b = generic(9, 0.08), generic(10, 0.08)
     moving = single(ramp())
-    twice = geometry.warp_affine(geometry.warp_affine(moving, single(a)), single(b))
-    once = geometry.warp_affine(moving, geometry.compose(single(a), single(b)))
+    twice = warp_affine(warp_affine(moving, single(a)), single(b))
+    once = warp_affine(moving, geometry.compose(single(a), single(b)))
     kept = inside(b, margin=3) & inside(a @ b)
     assert kept.mean() > 0.1
     assert np.asarray(twice)[kept] == pytest.approx(np.asarray(once)[kept], abs=1e-4)
@@ -127,8 +129,8 @@ def test_two_warps_are_one_through_the_product():
 def test_the_inverse_undoes():
     matrix = generic(11, 0.08)
     moving = single(ramp())
-    there = geometry.warp_affine(moving, single(matrix))
-    back = geometry.warp_affine(there, single(np.linalg.inv(matrix)))
+    there = warp_affine(moving, single(matrix))
+    back = warp_affine(there, single(np.linalg.inv(matrix)))
     kept = inside(np.linalg.inv(matrix), margin=3)
     assert kept.mean() > 0.1
     assert np.asarray(back)[kept] == pytest.approx(ramp()[kept], abs=1e-4)
@@ -138,12 +140,12 @@ def test_batches_jit_and_vmap_agree():
     moving = images.noise(12, (2, 3, *SHAPE))
     matrices = np.stack([single(generic(s)) for s in range(6)]).reshape(2, 3, 4, 4)
     for order in (0, 1):
-        batched = geometry.warp_affine(moving, matrices, order=order)
+        batched = warp_affine(moving, matrices, order=order)
         for index in np.ndindex(2, 3):
-            alone = geometry.warp_affine(moving[index], matrices[index], order=order)
+            alone = warp_affine(moving[index], matrices[index], order=order)
             assert np.array_equal(batched[index], alone)
     compiled = jax.jit(jax.vmap(geometry.warp_affine))(moving, matrices)
-    expected = geometry.warp_affine(moving, matrices)
+    expected = warp_affine(moving, matrices)
     assert compiled == pytest.approx(np.asarray(expected), abs=1e-5)
 
 
@@ -167,12 +169,17 @@ def test_gradients_at_a_generic_affine():
 
         # Other modes, and the second derivative along one direction.
         gradient = jax.jit(jax.grad(value_at))
-        forward = jax.jit(jax.jacfwd(value_at))(matrix)
-        assert forward == pytest.approx(np.asarray(gradient(matrix)))
-        _, linear = jax.linearize(value_at, matrix)
-        assert float(linear(jnp.ones((4, 4)))) == pytest.approx(float(forward.sum()))
         direction = jnp.asarray(generic(33) - np.eye(4))
-        _, second = jax.jvp(gradient, (matrix,), (direction,))
+
+        @jax.jit
+        def other_modes(matrix):
+            _, linear = jax.linearize(value_at, matrix)
+            _, second = jax.jvp(jax.grad(value_at), (matrix,), (direction,))
+            return jax.jacfwd(value_at)(matrix), linear(jnp.ones((4, 4))), second
+
+        forward, linear, second = other_modes(matrix)
+        assert forward == pytest.approx(np.asarray(gradient(matrix)))
+        assert float(linear) == pytest.approx(float(forward.sum()))
         step = 1e-6 * direction
         difference = (gradient(matrix + step) - gradient(matrix - step)) / 2e-6
         assert second == pytest.approx(np.asarray(difference), rel=1e-4, abs=1e-5)
@@ -201,8 +208,8 @@ def test_both_forms_have_the_same_gradient():
     [
         ((9, 30, 13), True),
         ((9, 30, 13), False),
-        ((24, 17, 6), True),
-        ((3, 10, 140), True),
+        ((24, 9, 6), True),
+        ((3, 7, 130), True),
     ],
 )
 def test_blocks_have_the_values_and_gradients_of_the_gathered_form(
@@ -234,6 +241,14 @@ def test_blocks_have_the_values_and_gradients_of_the_gathered_form(
         np.testing.assert_allclose(result, wanted, atol=1e-4 * np.abs(wanted).max())
 
 
+@jax.jit
+def weighted_sum(matrix, moving, weights):
+    return (weights * geometry.warp_affine(moving, matrix)).sum()
+
+
+gradient_to_matrix = jax.jit(jax.grad(weighted_sum))
+
+
 @pytest.mark.parametrize("axis", range(3))
 @pytest.mark.parametrize("column", range(4))
 def test_gradient_at_the_identity_is_the_slope_above(axis, column):
@@ -245,15 +260,12 @@ def test_gradient_at_the_identity_is_the_slope_above(axis, column):
             centres = np.asarray(geometry.voxel_centres(SHAPE[column]))
             upwards = np.expand_dims(centres > 0, [k for k in range(3) if k != column])
             weights = weights * upwards
-
-        @jax.jit
-        def value(matrix):
-            return (weights * geometry.warp_affine(moving, matrix)).sum()
-
-        eps = 1e-6
-        above = value(jnp.eye(4).at[axis, column].add(eps))
-        difference = (above - value(jnp.eye(4))) / eps
-        gradient = jax.grad(value)(jnp.eye(4))[axis, column]
+        eps, identity = 1e-6, np.eye(4)
+        changed = identity.copy()
+        changed[axis, column] += eps
+        above, at = (weighted_sum(m, moving, weights) for m in (changed, identity))
+        difference = (above - at) / eps
+        gradient = gradient_to_matrix(identity, moving, weights)[axis, column]
         assert abs(gradient) > 1e-2
         assert float(gradient) == pytest.approx(float(difference), rel=1e-5, abs=1e-6)
 
@@ -291,8 +303,8 @@ def test_a_diverged_affine_gives_nan_and_touches_no_foreign_memory():
         value, gradient = value_at(matrix)
         assert not np.isfinite(value) and not np.isfinite(gradient).all()
     huge = jnp.eye(4).at[1, 3].set(1e30)
-    assert not np.asarray(geometry.warp_affine(moving, huge)).any()
-    assert not np.asarray(geometry.warp_affine(moving, huge, order=0)).any()
+    assert not np.asarray(warp_affine(moving, huge)).any()
+    assert not np.asarray(warp_affine(moving, huge, order=0)).any()
 
 
 # Labels and other types
@@ -304,7 +316,7 @@ def test_nearest_equals_scipy_and_keeps_type_and_values(form, dtype):
     values = np.array([0, 2, 17, 53, 255, 2035]).astype(dtype)
     choice = np.random.default_rng(27).integers(0, len(values), SHAPE)
     labels, matrix = values[choice], generic(28, 0.3)
-    warped = geometry.warp_affine(labels, single(matrix), order=0, form=form)
+    warped = warp_affine(labels, single(matrix), order=0, form=form)
     result = np.asarray(warped)
     expected = resample.warp(labels.astype(float), matrix, order=0)
     # Without ties, which the two round differently.
@@ -319,14 +331,14 @@ def test_nearest_makes_no_new_label_and_keeps_large_ones():
     labels = np.zeros(SHAPE, np.int32)
     labels[3:9, 3:9, 3:9] = 2**31 - 1
     labels[9:, 3:9, 3:9] = 2**24 + 1  # float32 has no such number
-    warped = geometry.warp_affine(labels, single(generic(29)), order=0)
+    warped = warp_affine(labels, single(generic(29)), order=0)
     assert set(np.unique(warped).tolist()) == {0, 2**24 + 1, 2**31 - 1}
 
 
 def test_nearest_rounds_halves_up():
     half_a_voxel = geometry.translation_matrix(jnp.array([1 / 8, 0, 0]))
     labels = np.arange(8, dtype=np.int32)[:, None, None] * np.ones((8, 3, 3), np.int32)
-    warped = np.asarray(geometry.warp_affine(labels, half_a_voxel, order=0))
+    warped = np.asarray(warp_affine(labels, half_a_voxel, order=0))
     assert warped[:, 1, 1].tolist() == [1, 2, 3, 4, 5, 6, 7, 0]
 
 
@@ -334,11 +346,11 @@ def test_coordinates_are_single_precision_whatever_the_image():
     """In bfloat16 two neighbouring voxels would have the same coordinates."""
     moving, matrix = images.noise(30), single(generic(31))
     half = jnp.asarray(moving, jnp.bfloat16)
-    warped = geometry.warp_affine(half, matrix)
-    expected = geometry.warp_affine(half.astype(jnp.float32), matrix)
+    warped = warp_affine(half, matrix)
+    expected = warp_affine(half.astype(jnp.float32), matrix)
     assert warped.dtype == jnp.float32 and np.array_equal(warped, expected)
     counts = np.arange(np.prod(SHAPE), dtype=np.int32).reshape(SHAPE)
-    assert geometry.warp_affine(counts, matrix).dtype == jnp.float32
+    assert warp_affine(counts, matrix).dtype == jnp.float32
 
 
 @pytest.mark.usefixtures("unchecked_shapes")

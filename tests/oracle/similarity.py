@@ -27,14 +27,13 @@ KERNELS = [np.moveaxis(np.array(kernel, float), 0, -1) for kernel in (_X, _Y, _Z
 def sobel(volume, axis: int, strides=(1, 1, 1)) -> np.ndarray:
     """Valid cross-correlation with the kernel of one derivative (Eqs. 5–7)."""
     volume = np.asarray(volume, float)
-    starts = [range(0, n - 2, s) for n, s in zip(volume.shape, strides, strict=True)]
-    response = np.zeros([len(start) for start in starts])
-    for index in np.ndindex(*response.shape):
-        window = tuple(
-            slice(start[i], start[i] + 3)
-            for start, i in zip(starts, index, strict=True)
+    response = 0.0
+    for tap in np.ndindex(3, 3, 3):
+        seen = tuple(
+            slice(t, n - 2 + t, s)
+            for t, n, s in zip(tap, volume.shape, strides, strict=True)
         )
-        response[index] = (KERNELS[axis] * volume[window]).sum()
+        response = response + KERNELS[axis][tap] * volume[seen]
     return response
 
 
