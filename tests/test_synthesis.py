@@ -32,6 +32,8 @@ MOVED = STILL._replace(
 draw_person = jax.jit(scan_draw.draw_person, static_argnums=1)
 draw_scan = jax.jit(scan_draw.draw_scan, static_argnums=1)
 _form_scan = jax.jit(synthesis.form_scan, static_argnums=3)
+warp_affine = jax.jit(geometry.warp_affine)
+find_shift = jax.jit(head_shape.find_shift)
 
 
 def form_scan(head, person, draw) -> synthesis.Scan:
@@ -94,28 +96,30 @@ def test_the_known_affine_lays_one_scan_of_a_person_on_the_other(head):
         form_scan(head, person, draw_scan(jax.random.key(k), MOVED)) for k in (1, 3)
     )
     assert fixed.draw.turn != moving.draw.turn
-    matrix = synthesis.known_affine(fixed, moving)
+    matrix = np.asarray(jax.jit(synthesis.known_affine)(fixed, moving))
 
     def likeness(shift) -> float:
-        moved = matrix @ geometry.translation_matrix(jnp.asarray(shift, jnp.float32))
-        warped = geometry.warp_affine(moving.brain, moved)
+        moved = np.eye(4, dtype=np.float32)
+        moved[:3, 3] = shift
+        warped = np.asarray(warp_affine(moving.brain, matrix @ moved))
         return np.corrcoef(warped[fixed.mask], fixed.brain[fixed.mask])[0, 1]
 
     best = likeness([0.0, 0.0, 0.0])
     assert best > 0.85
     for shift in 0.02 * np.vstack([np.eye(3), -np.eye(3)]):  # some 2 mm
         assert likeness(shift) < best
-    by_landmarks = synthesis.landmark_affine(fixed, moving)
+    by_landmarks = jax.jit(synthesis.landmark_affine)(fixed, moving)
     np.testing.assert_allclose(by_landmarks, matrix, atol=1e-5)
 
 
 def test_a_deformation_has_no_affine_part(head):
     """Over the brain, by numpy's least squares; its strength is the one asked for."""
     person = draw_person(jax.random.key(7), MOVED)
-    shift = head_shape.find_shift(head, person)
-    points, depth = head_shape.scattered_points(head, person)
-    moved = smooth_fields.at_points(shift.waves, points)
-    moved = np.asarray(moved + points @ shift.linear.T + shift.offset)
+    shift = find_shift(head, person)
+    scattered_points = jax.jit(head_shape.scattered_points)
+    points, depth = map(np.asarray, scattered_points(head, person))
+    moved = np.asarray(jax.jit(smooth_fields.at_points)(shift.waves, points))
+    moved = moved + points @ np.asarray(shift.linear).T + shift.offset
     moved = moved[np.asarray(depth) > 0]
     design = np.column_stack([points, np.ones(len(points))])[np.asarray(depth) > 0]
     affine = np.linalg.lstsq(design, moved, rcond=None)[0]
@@ -166,7 +170,7 @@ SWITCHES = {
 def test_distant_samples_are_means_of_voxels_that_lie_where_they_did(head, plain):
     """Coordinates as channels come out as they are; noise loses its variance."""
     person, *_ = plain
-    shift = head_shape.find_shift(head, person)
+    shift = find_shift(head, person)
     indices = np.indices(head.labels.shape)
     matrix = np.asarray(head.to_mm)
     coordinates = np.einsum("ij,jxyz->ixyz", matrix[:3, :3], indices)
@@ -174,13 +178,14 @@ def test_distant_samples_are_means_of_voxels_that_lie_where_they_did(head, plain
     axes = tuple(jnp.linspace(a, a + 24, 4) for a in (-20.0, -30.0, -16.0))
     grid = np.stack(np.meshgrid(*axes, indexing="ij"))
     random = jax.random.normal(jax.random.key(0), head.labels.shape)
+    sample = jax.jit(head_signal.sample, static_argnums=6)
     values = {}
     for spacing in (4.0, 8.0):
         options = head, person, shift, jnp.eye(4), axes, spacing
         channels = [jnp.asarray(part, jnp.float32) for part in coordinates]
-        sampled = head_signal.sample(channels, *options)
+        sampled = sample(channels, *options)
         assert np.allclose(sampled, grid, atol=1e-3)
-        values[spacing] = head_signal.sample([random] * 3, *options)[0].std()
+        values[spacing] = sample([random] * 3, *options)[0].std()
     assert values[8.0] < 0.6 * values[4.0]
 
 

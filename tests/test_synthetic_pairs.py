@@ -54,7 +54,7 @@ def test_the_truth_takes_the_moving_brain_to_the_fixed_one(heads_file):
     assert made.fixed.shape == (24, SIZE, SIZE, SIZE)
     assert (made.known == 1).all()
     assert 0 < (np.asarray(made.slack) == 0).sum() < 24
-    warped = geometry.warp_affine(made.moving_target, made.truth)
+    warped = jax.jit(geometry.warp_affine)(made.moving_target, made.truth)
     after, before = (
         np.abs(np.asarray(v) - made.fixed_target).mean((1, 2, 3))
         for v in (warped, made.moving_target)

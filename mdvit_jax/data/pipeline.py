@@ -16,6 +16,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Generator, Sequence
+from multiprocessing import resource_tracker
 
 import grain
 import numpy as np
@@ -107,6 +108,7 @@ def _stream(
 ) -> Generator[loading.Batch, None, None]:
     if workers and steps:
         workers = min(_workers_with_room(load, steps.start, workers), len(steps))
+        _start_tracker()
         if not flags.FLAGS.is_parsed():  # in a notebook or a test; Grain insists
             flags.FLAGS.mark_as_parsed()
     dataset = (
@@ -163,6 +165,17 @@ def _own(batch: loading.Batch) -> loading.Batch:
     """
     fixed, moving = np.array(batch["fixed"]), np.array(batch["moving"])
     return {**batch, "fixed": fixed, "moving": moving}
+
+
+def _start_tracker() -> None:
+    """Start Python's tracker of shared memory so that a closed terminal cannot end it.
+
+    It would leave memory behind, and the run could fail while it frees its own.
+    """
+    if hasattr(signal, "SIGHUP"):
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+        resource_tracker.ensure_running()  # it inherits what is blocked
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_worker(worker: int, count: int) -> None:
