@@ -200,8 +200,8 @@ def draw_scan(key: Array, settings: Settings) -> Draw:
 def without_flaws(draw: Draw) -> Draw:
     """The same pose, and in it the brain alone, whole and clean, as T1 shows it."""
     t1 = tissues.CONTRASTS.index("T1")
-    flaws = "texture", "bias", "noise", "blur", "spacing", "thickness", "margin"
-    flaws += "ragged", "lesion_radius", "levels"
+    flaws = ["texture", "bias", "noise", "blur", "spacing", "thickness", "margin"]
+    flaws += ["ragged", "lesion_radius", "levels"]
     far = jnp.full(3, FAR)
     return draw._replace(
         **{name: jnp.zeros_like(getattr(draw, name)) for name in flaws},
