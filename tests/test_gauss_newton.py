@@ -23,6 +23,8 @@ START = np.array(
 WEIGHT = 0.7
 COVERAGE = 0.3  # objects of the tests are small
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @functools.cache
 def program(dof):
