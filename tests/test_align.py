@@ -328,6 +328,16 @@ def test_two_people_agree_from_several_starts(coarse_brain):
         assert mean_error(other_answer, answer, at) < 0.3  # mm
 
 
+def test_large_voxels_do_not_make_two_people_one(coarse_brain):
+    """Without details their interiors are alike as those of one person are."""
+    other = cases.resample_coarser(scans.person(5).image, 2.0)
+    answer = register(coarse_brain, other).matrix
+    large = [cases.resample_coarser(image, 6.0) for image in (coarse_brain, other)]
+    result = register(*large)
+    assert mean_error(result.matrix, answer, brain_points(coarse_brain)) < 1.5
+    assert result.quality.status == "ok"
+
+
 def noise(shape):
     return np.random.default_rng(0).normal(0, 0.1, shape)
 

@@ -27,6 +27,9 @@ _PROMISING, ONE_PERSON_INSIDE = 0.55, 0.5
 # border, as standard deviations of its neighbourhood.
 _DEPTH = 1.3
 _TOO_COARSE = 2.0  # voxels of the finest cube in one of a file: little interior is left
+# The same of a voxel's mean side: without details two people look like one, with an
+# interior of 0.51 to 0.69 at 96³ in voxels of 4 to 8 mm (0.47 in those of 3 mm).
+_TOO_BLURRED = 1.65
 _TOLERANCE = {12: 0.03, 24: 0.02, 48: 0.02, 96: 0.002}  # voxels
 _STEPS = {12: 8, 24: 20, 48: 15, 96: 40}
 
@@ -138,11 +141,12 @@ def _refine_level_by_level(
         interior = bool(_coarsest(pair) < _TOO_COARSE * pair.voxel)
         start = finer(middle.matrix)
         return fit(pair, 96, start, dof=dof, interior=interior).matrix, interior
-    inner = fit(pair, 48, middle.matrix, dof=dof, interior=True)
-    if inner.correlation > _PROMISING:
-        inner = fit(pair, 96, finer(inner.matrix), dof=dof, interior=True)
-        if inner.correlation > ONE_PERSON_INSIDE:
-            return inner.matrix, True
+    if _mean_side(pair) < _TOO_BLURRED * pair.voxel:
+        inner = fit(pair, 48, middle.matrix, dof=dof, interior=True)
+        if inner.correlation > _PROMISING:
+            inner = fit(pair, 96, finer(inner.matrix), dof=dof, interior=True)
+            if inner.correlation > ONE_PERSON_INSIDE:
+                return inner.matrix, True
     return fit_people(pair, middle.matrix, dof).matrix, False
 
 
@@ -196,6 +200,12 @@ def _coarsest(pair: levels.Pair) -> float:
     """The longest side of a voxel of either file, mm."""
     affines = pair.fixed.affine, pair.moving.affine
     return max(np.linalg.norm(affine[:3, :3], axis=0).max() for affine in affines)
+
+
+def _mean_side(pair: levels.Pair) -> float:
+    """The side of a cube as large as a voxel of the coarser file, mm."""
+    affines = pair.fixed.affine, pair.moving.affine
+    return max(np.cbrt(abs(np.linalg.det(affine[:3, :3]))) for affine in affines)
 
 
 def preload(dof: str) -> None:
