@@ -115,15 +115,13 @@ def random_pair(
     scans, stored, masks, sources = [], [], [], []
     for key, person, index in zip(scan_keys, people, (first, second), strict=True):
         acquisition = str(random.choice(list(acquisitions or ACQUISITIONS)))
+        draw = _draw_scan(key, settings)
         if clean:
-            acquisition = _CLEAN
+            acquisition, draw = _CLEAN, scan_draw.without_flaws(draw)
         shape, voxel, oversample = ACQUISITIONS[acquisition]
         # One program for each grid, however scans are drawn.
         grid = Settings(shape, voxel, oversample, settings.conformed)
         head = Head(*(field[index] for field in heads))
-        draw = _draw_scan(key, settings)
-        if clean:
-            draw = scan_draw.without_flaws(draw)
         scan = _form_scan(head, _draw_person(person, settings), draw, grid)
         scan = jax.device_get(scan)
         storage = random_storage(random, wrong_header=wrong_header)

@@ -201,14 +201,13 @@ def without_flaws(draw: Draw) -> Draw:
     """The same pose, and in it the brain alone, whole and clean, as T1 shows it."""
     t1 = tissues.CONTRASTS.index("T1")
     flaws = ["texture", "bias", "noise", "blur", "spacing", "thickness", "margin"]
-    flaws += ["ragged", "lesion_radius", "levels"]
+    flaws += ["ragged", "lesion_radius", "levels", "inverted"]
     far = jnp.full(3, FAR)
     return draw._replace(
         **{name: jnp.zeros_like(getattr(draw, name)) for name in flaws},
         contrast=jnp.full_like(draw.contrast, t1),
         means=jnp.asarray(tissues.MEANS[t1]),
         fat=jnp.asarray(tissues.FAT[t1]),
-        inverted=jnp.zeros_like(draw.inverted),
         field_low=-far,
         field_high=far,
         stripped=jnp.ones_like(draw.stripped),

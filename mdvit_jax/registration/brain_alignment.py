@@ -4,11 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mdvit_jax.registration import (
-    brain_extraction,
-    levels,
-    similarity_metrics,
-)
+from mdvit_jax.registration import brain_extraction, levels, similarity_metrics
 from mdvit_jax.registration import search as searches
 from mdvit_jax.registration.foreground import Foreground
 
@@ -54,20 +50,15 @@ def align(
 
     objects = brain_extraction.replace_heads(fixed, moving)
     result = attempt(*objects)
-    if not _is_settled(*result):
+    likeness = _likeness(*result)
+    agree = result[1].restart_agreement > _AGREE
+    if likeness < (_ALIKE_IF_AGREED if agree else _ALIKE):
         brains = brain_extraction.extract_brains(*objects)
         if brains is not None:
             other = attempt(*brains)
-            if _likeness(*other) > _likeness(*result) + _CLEARLY:
+            if _likeness(*other) > likeness + _CLEARLY:
                 result = other
     return result
-
-
-def _is_settled(pair: levels.Pair, alignment: searches.Alignment) -> bool:
-    """Whether a result is so good that no other one needs to be looked for."""
-    likeness = _likeness(pair, alignment)
-    agree = alignment.restart_agreement > _AGREE
-    return likeness >= _ALIKE or (likeness >= _ALIKE_IF_AGREED and agree)
 
 
 def _likeness(pair: levels.Pair, alignment: searches.Alignment) -> float:

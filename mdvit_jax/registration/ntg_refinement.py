@@ -10,11 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mdvit_jax.io import programs
-from mdvit_jax.registration import (
-    gauss_newton,
-    levels,
-    similarity_metrics,
-)
+from mdvit_jax.registration import gauss_newton, levels, similarity_metrics
 from mdvit_jax.registration.normalisation import Level
 
 _SIZES = (48, 96)

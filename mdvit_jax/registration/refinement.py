@@ -198,14 +198,18 @@ def _coverage(pair: levels.Pair) -> float:
 
 def _coarsest(pair: levels.Pair) -> float:
     """The longest side of a voxel of either file, mm."""
-    affines = pair.fixed.affine, pair.moving.affine
-    return max(np.linalg.norm(affine[:3, :3], axis=0).max() for affine in affines)
+    return _sides(pair).max()
 
 
 def _mean_side(pair: levels.Pair) -> float:
     """The side of a cube as large as a voxel of the coarser file, mm."""
-    affines = pair.fixed.affine, pair.moving.affine
-    return max(np.cbrt(abs(np.linalg.det(affine[:3, :3]))) for affine in affines)
+    return np.cbrt(_sides(pair).prod(axis=1).max())
+
+
+def _sides(pair: levels.Pair) -> np.ndarray:
+    """The sides of a voxel of the fixed and of the moving file, [2, 3] mm."""
+    affines = np.stack([pair.fixed.affine, pair.moving.affine])
+    return np.linalg.norm(affines[:, :3, :3], axis=1)
 
 
 def preload(dof: str) -> None:
