@@ -75,6 +75,15 @@ def quick_compilation():
     jax.clear_caches()
 
 
+@pytest.fixture(scope="module")
+def shared_programs(quick_compilation):
+    """The module's training runs in this process trace their programs once."""
+    from helpers import traced_once
+
+    with traced_once.shared_programs() as programs:
+        yield programs
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> dict[str, str]:
     """`recorded_run.TINY` with its people in a cache, which commands read at once."""

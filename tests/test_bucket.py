@@ -8,7 +8,6 @@ import pytest
 from etils import epath
 from gcp_storage_emulator import server as emulator
 
-from helpers import traced_once
 from helpers.recorded_run import TINY, free_port
 from helpers.run import final_bytes
 from mdvit_jax import errors
@@ -18,13 +17,7 @@ from test_checkpoint import resume, save, write_scores
 from test_loop import signal_when
 from test_survival import config
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def shared_programs(quick_compilation):
-    with traced_once.shared_programs():
-        yield
+pytestmark = pytest.mark.usefixtures("shared_programs")
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,6 @@ import pytest
 from etils import epath
 from jax.experimental import multihost_utils
 
-from helpers import traced_once
 from helpers.programs import compiled_programs
 from helpers.run import final_bytes, newest_checkpoint
 from mdvit_jax import errors
@@ -41,7 +40,7 @@ from mdvit_jax.training import (
     step,
 )
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("shared_programs")
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = {
@@ -78,12 +77,6 @@ def prepared_people(tiny):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(TINY, "data.cache", tiny["data.cache"])
         yield
-
-
-@pytest.fixture(scope="module", autouse=True)
-def shared_programs(quick_compilation):
-    with traced_once.shared_programs() as programs:
-        yield programs
 
 
 @pytest.fixture(scope="module")

@@ -96,6 +96,7 @@ def level(size: int, dof: str, starts: int = 0):
 
 
 PROGRAMS = {
+    "step, float32": lambda: training_step("float32"),
     "step, bfloat16": lambda: training_step("bfloat16"),
     "step, tokens": lambda: training_step("bfloat16", "tokens"),
     "forward, float32": lambda: forward("float32"),

@@ -175,7 +175,7 @@ def test_a_batch_equals_its_pairs():
         np.testing.assert_allclose(both.warped[i], one.warped[0], rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("shape", [(8, 8, 8), (40, 8, 16)])
+@pytest.mark.parametrize("shape", [(32, 64, 96), (8, 8, 8), (40, 8, 16)])
 def test_any_size_with_one_set_of_parameters(shape):
     _, params, apply = made()
     estimate = apply(params, *brains(6, shape, batch=1))

@@ -129,6 +129,10 @@ def test_the_template_is_the_fixed_image():
         assert np.array_equal(batch["fixed"], np.stack([template.image] * 4))
 
 
+def test_a_worker_changes_nothing(nobody_left):
+    assert_same(read(workers=1), read())
+
+
 def read_in_halves(**changes):
     """The batches of two processes, joined."""
     halves = [read(process_index=i, process_count=2, **changes) for i in (0, 1)]
@@ -149,16 +153,17 @@ def test_processes_share_the_batch():
 @pytest.mark.parametrize("workers", [0, 2])
 def test_resuming_is_starting_later(workers, nobody_left):
     assert_same(read(first_step=3, workers=workers), read()[3:])
-    assert read(first_step=5, workers=min(workers, 1)) == []
+    assert read(first_step=5, workers=workers) == []
 
 
 MESSAGE = f"scan 2 is damaged; copy it again. {loading._ADVICE}"
 
 
-def test_the_error_of_a_scan_is_passed_on_whole():
-    """From a worker: `test_no_shared_memory_is_left`."""
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_error_of_a_scan_is_passed_on_whole(workers, nobody_left):
+    batches = stream(scans=Store(2), steps=50, workers=workers)
     with pytest.raises(errors.UserError) as caught:
-        list(stream(scans=Store(2), steps=50))
+        list(batches)
     assert str(caught.value) == MESSAGE
 
 
@@ -220,9 +225,9 @@ def test_too_many_unreadable_scans_are_one_sentence(workers, nobody_left):
 
 
 def test_closing_early_ends_the_workers(nobody_left):
-    batches = stream(steps=1000, workers=1)
+    batches = stream(steps=1000, workers=2)
     first = next(batches)
-    assert len(multiprocessing.active_children()) == 1
+    assert len(multiprocessing.active_children()) == 2
     batches.close()
     assert_all_ended()
     # What was taken out stays whole.
@@ -237,7 +242,7 @@ sys.path.insert(0, "tests")
 import test_pipeline
 from mdvit_jax import errors
 if __name__ == "__main__":
-    kept = test_pipeline.read(workers=1)
+    kept = test_pipeline.read(workers=2)
     early = test_pipeline.stream(steps=50, workers=1)
     kept.append(next(early))
     early.close()

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from helpers import forked, traced_once
+from helpers import forked
 from helpers.recorded_run import ROOT
 from helpers.run import final_bytes
 from mdvit_jax import errors
@@ -29,7 +29,7 @@ from mdvit_jax.io import sums
 from mdvit_jax.plots import panels
 from mdvit_jax.training import checkpoint, loop, metrics_log
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("shared_programs")
 
 KILLS = int(os.environ.get("MDVIT_KILLS", "10"))
 EVERY = 7  # steps from one validation to the next
@@ -39,12 +39,6 @@ SETTINGS = {
     **{"optim.steps": str(5 * KILLS), "validation.every": str(EVERY)},
     "checkpoint.every": "3",
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def shared_programs(quick_compilation):
-    with traced_once.shared_programs():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 
 from helpers import forked
+from helpers.forked import ROOT
 from mdvit_jax.cli.cluster import NAMES
 from mdvit_jax.data import pipeline
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY = {
     "data.layout": "synthetic",
     "data.size": "16",
