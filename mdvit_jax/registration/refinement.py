@@ -91,9 +91,16 @@ def _align_one(dof: str):
 
 @functools.cache
 def _align_several(dof: str):
-    function = functools.partial(gauss_newton.align, dof=dof)
-    function = jax.vmap(function, (None, None, None, 0, *(None,) * 5))
-    return programs.Program(function, f"several-{dof}", (Level, gauss_newton.Fit))
+    def align_each(fixed, moving, points, starts, *options):
+        # One after the other: each ends when it is done, and a vmap takes twice as long.
+        return jax.lax.map(
+            lambda start: gauss_newton.align(
+                fixed, moving, points, start, *options, dof=dof
+            ),
+            starts,
+        )
+
+    return programs.Program(align_each, f"several-{dof}", (Level, gauss_newton.Fit))
 
 
 def refine(pair: levels.Pair, start: np.ndarray, dof: str) -> tuple[np.ndarray, float]:
