@@ -10,6 +10,8 @@ from configs import default
 from mdvit_jax import geometry
 from mdvit_jax.training import augment
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 NONE = augment.settings(default.get_config().augment)._replace(flip=0.0, rotate=0.0)
 N = 12
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -14,6 +15,8 @@ from mdvit_jax.data import conform, dataset, template
 from mdvit_jax.evaluation import methods, scoring
 from mdvit_jax.models import import_torch
 from mdvit_jax.studies import runner
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -112,6 +115,7 @@ def test_eval_with_weights_of_pytorch_equals_the_library(golden_file, tmp_path):
     settings.model.torch_coordinates = True
     params = import_torch.load(golden_file, settings)
     network = models.create(settings)
+    align = jax.jit(network.apply)
     fixed_scan, _ = template.load(settings.data)
     fixed = fixed_scan.image[None]
     scans = dataset.open_part(settings, "test")
@@ -119,7 +123,7 @@ def test_eval_with_weights_of_pytorch_equals_the_library(golden_file, tmp_path):
     for row, scan in zip(rows, scans, strict=True):
         moving = scan.image[None]
         start = geometry.centre_shift(fixed, moving)
-        matrix = network.apply(params, fixed, moving, initial=start).matrix[0]
+        matrix = align(params, fixed, moving, initial=start).matrix[0]
         written = np.array(row["matrix"].split(), float).reshape(4, 4)
         np.testing.assert_allclose(written, matrix, atol=2e-6)
         assert np.abs(written - start[0]).max() > 0.1  # the weights were used

@@ -12,6 +12,8 @@ from configs import default
 from mdvit_jax import errors, geometry, models
 from mdvit_jax.models import import_torch, torch_coordinates
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def configuration(**changes):
     config = default.get_config().model

@@ -16,6 +16,8 @@ from mdvit_jax.models import blocks, initial_weights, msda
 from mdvit_jax.models.ops import attention, convolution, dense
 from oracle import layers
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 GRID = (5, 4, 7)
 F32, BF16 = jnp.dtype("float32"), jnp.dtype("bfloat16")
 NAMES = ("NXYZC", "XYZIO", "NXYZC")

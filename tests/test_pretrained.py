@@ -14,6 +14,8 @@ from mdvit_jax.io import image
 from mdvit_jax.studies import runner
 from mdvit_jax.training import known_affines, pretrained
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 COUNT = 4  # known affines of a brain
 
 

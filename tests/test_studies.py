@@ -29,6 +29,8 @@ from mdvit_jax.studies import (
 from mdvit_jax.studies.compute import NotApplicable, Setting, compute_records
 from mdvit_jax.studies.record import Record, tabulate
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SMALL = {"data__size": "32", "evaluation__pictures": "1"}
 
 

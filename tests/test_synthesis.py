@@ -20,6 +20,8 @@ from mdvit_jax.data import (
 )
 from mdvit_jax.data.scan_settings import PLAIN, Settings
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 # Not a cube, neither in voxels nor in millimetres.
 GRID = {"shape": (40, 44, 48), "voxel": (5.0, 5.5, 4.8)}
 STILL = PLAIN._replace(**GRID)

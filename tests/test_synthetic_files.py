@@ -13,6 +13,8 @@ from mdvit_jax.data import label_maps, random_scans, synthesis, synthetic_files,
 from mdvit_jax.data.scan_settings import PLAIN
 from mdvit_jax.data.synthetic_files import Storage
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SHAPE, VOXEL = (13, 17, 11), (3.0, 2.0, 5.0)
 ALL_AXES = [
     "".join(axes)
