@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from benchmarks.registration import scans
@@ -30,6 +31,8 @@ _SETTINGS = random_scans.ANY._replace(stripped=0.0, slab=0.0, cut_top=0.0)
 _ACQUISITIONS = "volume of 1.5 mm", "axial slices of 5 mm"
 _DEGREES, _SHIFT = 15.0, 20.0  # mm, of the second start from the first
 _RADIUS = 70.0  # mm of a ball in a head whose brain is not known
+# mm of fluid around the brain that MNI152's mask has, and those of common programs.
+_RIM = 2.0
 
 
 class TwoRuns(NamedTuple):
@@ -58,11 +61,15 @@ class TwoRuns(NamedTuple):
 def to_template(number: int, stripped: bool) -> MaskedPair:
     """MNI152 at 1 mm, fixed, and the whole head of a draw or its brain alone."""
     pair, (fixed, mask) = _pair(number), _template()
-    inside = np.asarray(pair.masks[0].dataobj) >= 0.5
+    affine = pair.fixed.affine
+    away = ndimage.distance_transform_edt(
+        np.asarray(pair.masks[0].dataobj) < 0.5,
+        sampling=np.linalg.norm(affine[:3, :3], axis=0),
+    )
+    inside = away <= _RIM
     data = np.asarray(pair.fixed.dataobj)
     if stripped:
         data = np.where(inside, data, data.min())
-    affine = pair.fixed.affine
     moving_mask = scans.image(inside, affine)
     return MaskedPair(fixed, scans.image(data, affine), mask, moving_mask)
 

@@ -49,6 +49,10 @@ def align(
         return pair, searches.align(pair, start, dof=dof, search=search, seed=seed)
 
     objects = brain_extraction.replace_heads(fixed, moving)
+    if objects[0].estimated != objects[1].estimated:
+        # Outlines of one kind: stripped brains have a rim of fluid, a fifth of their
+        # volume, which what the network takes for the brain does not have.
+        objects = brain_extraction.extract_brains(*objects) or objects
     result = attempt(*objects)
     likeness = _likeness(*result)
     agree = result[1].restart_agreement > _AGREE
