@@ -1,10 +1,14 @@
 """Does training in bfloat16 learn as training in float32 does? Curves of both.
 
-    for seed in 0 1 2; do for dtype in float32 bfloat16; do
-        python train.py --config configs/quickstart.py --config.seed=$seed \\
-            --config.model.compute_dtype=$dtype \\
-            --config.workdir=runs/precision/quickstart/$dtype-$seed
-    done; done
+    for seed in 0 1 2; do  # each has people of its own
+        settings="--config configs/quickstart.py --config.seed=$seed \\
+            --config.data.cache=cache/quickstart-$seed"
+        python -m mdvit_jax prepare $settings
+        for dtype in float32 bfloat16; do
+            python train.py $settings --config.model.compute_dtype=$dtype \\
+                --config.workdir=runs/precision/quickstart/$dtype-$seed
+        done
+    done
     python -m benchmarks.precision runs/precision/quickstart [MORE FOLDERS] \\
         --output precision.png
 

@@ -92,7 +92,7 @@ def _align_one(dof: str):
 @functools.cache
 def _align_several(dof: str):
     def align_each(fixed, moving, points, starts, *options):
-        # One after the other: each ends when it is done, and a vmap takes twice as long.
+        # One after the other: each ends when it is done. A vmap takes twice as long.
         return jax.lax.map(
             lambda start: gauss_newton.align(
                 fixed, moving, points, start, *options, dof=dof
