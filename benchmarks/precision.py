@@ -9,7 +9,9 @@
                 --config.workdir=runs/precision/quickstart/$dtype-$seed
         done
     done
-    python -m benchmarks.precision runs/precision/quickstart [MORE FOLDERS] \\
+    # and on real scans, with one cohort for all seeds:
+    #   --config configs/table1.py --config.optim.steps=600 --config.validation.every=150
+    python -m benchmarks.precision runs/precision/quickstart runs/precision/table1 \\
         --output precision.png
 
 Draws training loss and validation overlap of all runs of a folder, a row of plots for
