@@ -9,8 +9,8 @@
                 --config.workdir=runs/precision/quickstart/$dtype-$seed
         done
     done
-    # and on real scans, with one cohort for all seeds:
-    #   --config configs/table1.py --config.optim.steps=600 --config.validation.every=150
+    # and on real scans, with one cohort for all seeds: --config configs/table1.py
+    #   --config.optim.steps=600 --config.validation.every=150
     python -m benchmarks.precision runs/precision/quickstart runs/precision/table1 \\
         --output precision.png
 
