@@ -1,6 +1,5 @@
 """Fixtures that several test files share."""
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -59,23 +58,6 @@ def golden(golden_file) -> dict[str, np.ndarray]:
         return dict(archive)
 
 
-@contextlib.contextmanager
-def _optimising(optimise: bool):
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", not optimise)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
-@pytest.fixture(scope="session")
-def quickly():
-    """A block `with quickly():` compiles what it calls first without optimising.
-
-    For a program that a module of registrations calls a few times.
-    """
-    return lambda: _optimising(False)
-
-
 @pytest.fixture(scope="module")
 def quick_compilation():
     """Compile without optimising, in the module's commands too.
@@ -83,22 +65,13 @@ def quick_compilation():
     A tiny network of a few steps spends its time in the compiler, and the results are
     the same but for rounding. Registration computes more than it compiles: not for it.
     """
-    with pytest.MonkeyPatch.context() as patch, _optimising(False):
+    before = jax.config.read("jax_disable_most_optimizations")
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+        jax.config.update("jax_disable_most_optimizations", True)
         jax.clear_caches()  # or programs of other modules would be used
         yield
-    jax.clear_caches()
-
-
-@pytest.fixture
-def full_compilation():
-    """Among tests with `quick_compilation`, compile a test's programs as users do.
-
-    To measure what a program costs, or where rounding matters.
-    """
-    jax.clear_caches()
-    with _optimising(True):
-        yield
+    jax.config.update("jax_disable_most_optimizations", before)
     jax.clear_caches()
 
 

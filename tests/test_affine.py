@@ -13,8 +13,6 @@ from helpers import images
 from mdvit_jax import geometry
 from oracle import affine
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 # Compiled whole: primitive by primitive takes ten times as long to compile.
 affine_matrix = jax.jit(geometry.affine_matrix)
 centre_of_mass = jax.jit(geometry.centre_of_mass)

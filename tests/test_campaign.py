@@ -26,17 +26,6 @@ def heads() -> label_maps.Head:
     return label_maps.Head(*(np.stack([part, part]) for part in head))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def drawing(heads, quickly):
-    """The program that forms a scan, a large one that few tests call."""
-    grid = Settings(*GRID, conformed=False)
-    head = label_maps.Head(*(part[0] for part in heads))
-    with quickly():
-        person = random_scans._draw_person(jax.random.key(0), PLAIN)
-        draw = random_scans._draw_scan(jax.random.key(0), PLAIN)
-        random_scans._form_scan(head, person, draw, grid)
-
-
 @pytest.fixture(scope="module")
 def rows(heads, tmp_path_factory):
     """The rows of a campaign, and its file."""

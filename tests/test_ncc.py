@@ -12,8 +12,6 @@ from helpers import images
 from mdvit_jax import losses
 from oracle import similarity
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SHAPE = (8, 9, 11)
 
 

@@ -16,8 +16,6 @@ from mdvit_jax import losses
 from mdvit_jax.losses import sobel
 from oracle import similarity
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SHAPE = images.SHAPE
 by_form = pytest.mark.parametrize("form", sobel.FORMS)
 by_stride = pytest.mark.parametrize("stride", [1, 2, 4])
@@ -266,7 +264,6 @@ def test_descending_the_gradient_brings_the_images_together():
 # Cost
 
 
-@pytest.mark.usefixtures("full_compilation")
 @pytest.mark.parametrize("stride", [1, 4])
 def test_the_gradient_takes_less_than_six_volumes(stride):
     shape = (48, 44, 52)
@@ -279,7 +276,6 @@ def test_the_gradient_takes_less_than_six_volumes(stride):
     assert extra < 6
 
 
-@pytest.mark.usefixtures("full_compilation")
 def test_the_gradient_to_one_image_filters_no_other_signs():
     """The gradient to the warped image alone filters no signs for the fixed one."""
     fixed, warped = map(jnp.asarray, pair(19))

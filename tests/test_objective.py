@@ -11,8 +11,6 @@ from helpers import images
 from mdvit_jax import geometry, losses
 from oracle import similarity
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SHAPE = (17, 14, 20)
 NTG4 = functools.partial(losses.ntg, stride=4)
 

@@ -10,8 +10,6 @@ from helpers import images
 from mdvit_jax import geometry
 from oracle import pooling
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def test_halve_is_the_mean_of_each_block():
     volume = images.noise(1, (2, 12, 8, 6))

@@ -13,8 +13,6 @@ from mdvit_jax import geometry
 from mdvit_jax.geometry import block_warp, warp
 from oracle import affine, resample
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SHAPE = images.SHAPE
 # Compiled whole: primitive by primitive takes ten times as long to compile.
 warp_affine = jax.jit(geometry.warp_affine, static_argnames=("order", "form"))
@@ -138,7 +136,6 @@ def test_the_inverse_undoes():
     assert np.asarray(back)[kept] == pytest.approx(ramp()[kept], abs=1e-4)
 
 
-@pytest.mark.usefixtures("full_compilation")
 def test_batches_jit_and_vmap_agree():
     moving = images.noise(12, (2, 3, *SHAPE))
     matrices = np.stack([single(generic(s)) for s in range(6)]).reshape(2, 3, 4, 4)
@@ -206,7 +203,6 @@ def test_both_forms_have_the_same_gradient():
                 assert one == pytest.approx(np.asarray(other), abs=1e-9)
 
 
-@pytest.mark.usefixtures("full_compilation")
 @pytest.mark.parametrize(
     ("shape", "fits"),
     [

@@ -30,9 +30,10 @@ def align(
 ) -> _Result:
     """Align the brains of two foregrounds.
 
-    Where the answer is not convincing, what a network takes for the brains is tried,
-    too, even if they are stripped already: so what was stripped loosely, with bright
-    bone around the brain, comes right.
+    Where one outline is a network's estimate, as a head's is, so is the other. Where
+    none is and the answer is not convincing, what the network takes for the brains is
+    tried, too: so what was stripped loosely, with bright bone around the brain, comes
+    right.
 
     Args:
         fixed, moving: the foregrounds.
@@ -49,10 +50,10 @@ def align(
         return pair, searches.align(pair, start, dof=dof, search=search, seed=seed)
 
     objects = brain_extraction.replace_heads(fixed, moving)
-    if objects[0].estimated != objects[1].estimated:
-        # Outlines of one kind: stripped brains have a rim of fluid, a fifth of their
+    if any(image.estimated for image in objects):
+        # Outlines of one kind: stripped brains have a rim of fluid, a tenth of their
         # volume, which what the network takes for the brain does not have.
-        objects = brain_extraction.extract_brains(*objects) or objects
+        return attempt(*(brain_extraction.extract_brains(*objects) or objects))
     result = attempt(*objects)
     likeness = _likeness(*result)
     agree = result[1].restart_agreement > _AGREE

@@ -84,10 +84,8 @@ def extract_brains(
 ) -> tuple[Foreground, Foreground] | None:
     """The brains in both, even if they are stripped already.
 
-    None if both are such brains, one has none, or Flax is not installed.
+    None if one has none, or Flax is not installed.
     """
-    if fixed.estimated and moving.estimated:
-        return None
     try:
         one, other = (
             image if image.estimated else extract_brain(image)
