@@ -12,6 +12,9 @@ os.environ.setdefault(
     str(Path(__file__).resolve().parents[1] / ".pytest_cache" / "jax"),
 )
 
+# The threads of ANTs and elastix sum in any order, and there is a process per core.
+os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
+
 import jax
 import jaxtyping
 import numpy as np

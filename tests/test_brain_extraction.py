@@ -25,17 +25,16 @@ GRID = {"shape": (64, 80, 84), "voxel": (VOXEL,) * 3}
 
 
 @pytest.fixture(scope="module")
-def scans(quickly):
+def scans():
     """A brain and the noisy whole head around it, on one grid; its 4×4."""
     settings = PLAIN._replace(**GRID)
     head = label_maps.mni152_head(voxel=4.0)
     draw_person = jax.jit(scan_draw.draw_person, static_argnums=1)
     draw_scan = jax.jit(scan_draw.draw_scan, static_argnums=1)
     form = jax.jit(synthesis.form_scan, static_argnums=3)
-    with quickly():
-        person = draw_person(jax.random.key(0), settings)
-        draw = draw_scan(jax.random.key(1), settings)
-        scan = jax.device_get(form(head, person, draw, settings))
+    person = draw_person(jax.random.key(0), settings)
+    draw = draw_scan(jax.random.key(1), settings)
+    scan = jax.device_get(form(head, person, draw, settings))
     affine = np.diag([VOXEL, VOXEL, VOXEL, 1.0])
     affine[:3, 3] = -VOXEL * (np.array(GRID["shape"]) - 1) / 2
     noise = np.random.default_rng(0).normal(0, 0.02, (2, *GRID["shape"]))
