@@ -156,6 +156,38 @@ def test_one_person_is_exact_whatever_the_stripping(scans, dof):
     assert error(result.matrix, truth, brain, affine) < 0.1 * VOXEL
 
 
+@pytest.mark.parametrize("degrees", [(0, 0, 0), (35, -20, 160)])
+def test_a_head_is_looked_at_in_any_frame(scans, degrees):
+    """The brain is the same one, wherever the head lies, if the network is told how."""
+    _, whole, affine = scans
+    turn = Rotation.from_euler("xyz", degrees, degrees=True).as_matrix()
+    frame = np.eye(4)
+    frame[:3, :3] = turn
+    heads = [
+        segment_foreground(whole, placed, name="head")
+        for placed in (affine, frame @ affine)
+    ]
+    upright = brain_extraction.extract_brain(heads[0])
+    turned = brain_extraction.extract_brain(heads[1], turn.T)
+    assert turned.volume == pytest.approx(upright.volume, rel=1e-3)
+    np.testing.assert_allclose(turned.centre, turn @ upright.centre, atol=0.05)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_turned_head_is_looked_at_again(scans, swapped):
+    """So its brain is that of the upright head, and the answer the same."""
+    brain, whole, affine = scans
+    truth = pose((20, -30, 150), (20, -15, 10))
+    upright = register((brain, affine), (whole, affine))
+    pair = (brain, affine), (whole, truth @ affine)
+    result = register(*(pair[::-1] if swapped else pair))
+    matrix = np.linalg.inv(result.matrix) if swapped else result.matrix
+    assert error(matrix, truth @ upright.matrix, brain, affine) < 0.3
+    seen = result.pair.fixed if swapped else result.pair.moving
+    expected = upright.pair.moving.volume * np.linalg.det(truth)
+    assert abs(seen.volume / expected - 1) < 0.01
+
+
 def test_two_heads_are_aligned_by_their_brains(scans):
     """One of them with a cut neck; the centres are far apart."""
     brain, whole, affine = scans

@@ -77,6 +77,7 @@ def test_the_angle_between_matrices_is_that_of_their_rotations(seed):
     turns = [Rotation.from_matrix(linalg.polar(linear)[0]) for linear in (one, other)]
     expected = np.degrees((turns[0].inv() * turns[1]).magnitude())
     assert rotations.angle(one, other) == pytest.approx(expected)
+    np.testing.assert_allclose(rotations.nearest(one), turns[0].as_matrix(), atol=1e-12)
 
 
 def test_rotations_are_spread_over_all_orientations():

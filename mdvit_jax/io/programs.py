@@ -8,6 +8,7 @@ them. So their traced form is kept in the same folder, by `jax.export`.
 import contextlib
 import functools
 import hashlib
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,17 @@ class Program:
     def __init__(self, function: Callable[..., Any], name: str, types: Sequence[type]):
         self._jitted, self._name, self._types = jax.jit(function), name, types
         self._loaded: dict[Any, Callable[..., Any]] = {}  # by the shapes of arguments
+        self._lock = threading.Lock()
 
     def __call__(self, *arguments):
         """Compute, after loading or tracing the program if necessary."""
         arguments = jax.tree.map(_as_array, arguments)
         key = _shapes(jax.tree.leaves(arguments))
-        if key not in self._loaded:
-            self._loaded[key] = self._read_or_trace(arguments)
+        with self._lock:  # of several threads one compiles
+            if key not in self._loaded:
+                program = self._read_or_trace(arguments)
+                program.lower(*arguments).compile()
+                self._loaded[key] = program
         return self._loaded[key](*arguments)
 
     def preload(self) -> None:

@@ -96,13 +96,25 @@ def extract_brains(
     return None if one is None or other is None else (one, other)
 
 
-def extract_brain(image: Foreground) -> Foreground | None:
+def extract_brain(
+    image: Foreground, turn: np.ndarray | None = None
+) -> Foreground | None:
     """What the network takes for the brain in a head or brain; None if nothing.
+
+    Args:
+        image: the head or brain.
+        turn: [3, 3], rotation under which the network looks at it; None: as it lies.
 
     Raises:
         UserError: Flax is not installed.
     """
-    brain = find_brain(image)
+    if turn is None:
+        brain = find_brain(image)
+    else:
+        frame = np.eye(4)
+        frame[:3, :3] = turn
+        brain = find_brain(image._replace(affine=frame @ image.affine))
+        brain = brain and brain._replace(affine=frame.T @ brain.affine)
     return brain and cut_out(image, brain)
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -32,6 +33,7 @@ _TOO_COARSE = 2.0  # voxels of the finest cube in one of a file: little interior
 _TOO_BLURRED = 1.65
 _TOLERANCE = {12: 0.03, 24: 0.02, 48: 0.02, 96: 0.002}  # voxels
 _STEPS = {12: 8, 24: 20, 48: 15, 96: 40}
+_PARTS = 4  # of several starts, which are aligned at once
 
 
 def fit(
@@ -49,7 +51,8 @@ def fit(
     """Align the cubes of one size.
 
     Args:
-        starts: [3, 4], or several of them [n, 3, 4], in voxels of that size.
+        starts: [3, 4], or several of them [n, 3, 4], in voxels of that size; n is a
+            multiple of four.
         steps: largest number of steps; None: the default of that size; 0 only measures
             the starts.
         outline: weight of the outlines; None: the default of that size.
@@ -64,18 +67,25 @@ def fit(
         outline = _OUTLINE[size]
     if interior:
         outline = 0.0
-    program = (_align_one if starts.ndim == 2 else _align_several)(dof)
-    result = program(
-        *pair.cubes[size],
-        pair.points[size],
-        starts.astype(np.float32),
+    options = (
         outline,
         _coverage(pair) if interior else 0.0,
         _STEPS[size] if steps is None else steps,
         _TOLERANCE[size] if tolerance is None else tolerance,
         extrapolation,
     )
-    return jax.tree.map(np.asarray, result)
+
+    def run(program, starts):
+        starts = starts.astype(np.float32)
+        fits = program(*pair.cubes[size], pair.points[size], starts, *options)
+        return jax.tree.map(np.asarray, fits)
+
+    if starts.ndim == 2:
+        return run(_align_one(dof), starts)
+    with ThreadPoolExecutor(_PARTS) as threads:  # each part takes one core
+        parts = np.split(starts, _PARTS)
+        fits = threads.map(functools.partial(run, _align_several(dof)), parts)
+    return jax.tree.map(lambda *values: np.concatenate(values), *fits)
 
 
 def finer(matrix: np.ndarray) -> np.ndarray:

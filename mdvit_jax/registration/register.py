@@ -102,9 +102,10 @@ def register(
         one, other = brain_extraction.replace_heads(one, other)
         pair, alignment = levels.build_pair(one, other), None
         matrix = begin(one, other)
+        after = similarity_metrics.measure(pair, matrix)
     else:
         orientations = isinstance(start, str) and start in ("com", "network")
-        pair, alignment = brain_alignment.align(
+        pair, alignment, after = brain_alignment.align(
             one, other, begin, dof=dof, search=orientations, seed=seed
         )
         matrix = alignment.matrix
@@ -116,7 +117,7 @@ def register(
         )
         if contrast == "same":
             matrix = ntg_refinement.refine(pair, matrix, dof=dof)
-    after = similarity_metrics.measure(pair, matrix)
+            after = similarity_metrics.measure(pair, matrix)
     return Registration(
         matrix,
         quality.assess(matrix, after, alignment, dof=dof, estimated=pair.estimated),

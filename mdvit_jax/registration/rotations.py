@@ -1,4 +1,4 @@
-"""Rotations spread evenly over all orientations, and the angle between two."""
+"""Rotations: spread evenly over all orientations, nearest to a matrix, and angles."""
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -20,8 +20,13 @@ def spread(count: int) -> np.ndarray:
     return Rotation.from_quat(quaternions).as_matrix()
 
 
+def nearest(matrix: np.ndarray) -> np.ndarray:
+    """The rotation nearest to a 3×3 matrix that does not mirror."""
+    u, _, vt = np.linalg.svd(matrix)
+    return u @ vt
+
+
 def angle(a: np.ndarray, b: np.ndarray) -> float:
     """Angle in degrees between the rotations nearest to two 3×3 matrices."""
-    turns = [u @ vt for u, _, vt in map(np.linalg.svd, (a, b))]
-    cosine = (np.trace(turns[0] @ turns[1].T) - 1) / 2
+    cosine = (np.trace(nearest(a) @ nearest(b).T) - 1) / 2
     return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))

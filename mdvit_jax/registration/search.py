@@ -5,6 +5,7 @@ none of them fits like a known pair, all orientations are searched: 200 starts a
 voxels, the best of which go on at 24³. The best one is refined at 48³ and 96³.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -154,10 +155,13 @@ def _best_of(
     small brain would decide between rigid matrices. Where one of them shows one person,
     the interior decides: outlines may not meet.
     """
-    fits = []
-    for matrix in matrices:
+
+    def judge(matrix: np.ndarray) -> gauss_newton.Fit:
         judged = pair.to_voxels(matrix, 48) * np.array([scale, scale, scale, 1])
-        fits.append(fit(pair, 48, judged, dof="affine", steps=0))
+        return fit(pair, 48, judged, dof="affine", steps=0)
+
+    with ThreadPoolExecutor() as threads:
+        fits = list(threads.map(judge, matrices))
     if max(judged.correlation for judged in fits) > ONE_PERSON:
         fits = [judged._replace(outline=np.float32(0)) for judged in fits]
     return matrices[_first_best(np.array([rate(judged) for judged in fits]))]
