@@ -62,7 +62,7 @@ class Program:
             program.lower(*arguments).compile()
             self._loaded[_shapes(leaves)] = program
 
-    def _read_or_trace(self, arguments) -> Callable[..., Any]:
+    def _read_or_trace(self, arguments) -> jax.stages.Wrapped:
         if (folder := _folder()) is None:
             return self._jitted
         shapes = str(_shapes(jax.tree.leaves(arguments))).encode()
