@@ -20,9 +20,9 @@ Start = Callable[[Foreground, Foreground], np.ndarray]
 
 # Local correlation that is convincing; and where most of the starts agree.
 _ALIKE, _ALIKE_IF_AGREED, _AGREE = 0.4, 0.25, 0.6
-# By how much more two brains must be alike if both are what the network takes for them:
-# without their rims brains are alike by up to 0.07 more, and the answer is no better.
-_CLEARLY = 0.08
+# By how much better two brains must fit if both are what the network takes for them:
+# by up to 0.05 more they do without their rims, and the answer is no better.
+_CLEARLY = 0.06
 # Degrees up to which the network sees the same brain. In heads turned farther the Dice
 # of its brains is lower by up to 0.025, and by nothing where it looks at them upright.
 _TURNED = 30.0
@@ -56,7 +56,7 @@ def align(
     Where one outline is a network's estimate, as a head's is, so is the other. Where
     none is and the answer is not convincing, what the network takes for the brains is
     tried, too: so what was stripped loosely, with bright bone around the brain, comes
-    right.
+    right, and so do two strippings of which one leaves a wide rim.
 
     Args:
         fixed, moving: the foregrounds.
@@ -81,9 +81,14 @@ def align(
         brains = brain_extraction.extract_brains(*objects)
         if brains is not None:
             other = attempt(*brains, begin)
-            if other.measures.correlation > likeness + _CLEARLY:
+            if _fitness(other) > _fitness(result) + _CLEARLY:
                 result = other
     return result
+
+
+def _fitness(result: BrainAlignment) -> float:
+    """How well two brains fit: outlines and interior at 24³, and the interior at 48³."""
+    return result.alignment.score + result.measures.correlation
 
 
 def _align(fixed: Foreground, moving: Foreground, begin: Start, **options):
