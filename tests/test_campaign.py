@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks.registration import campaign, campaign_table
+from benchmarks.registration import campaign, campaign_plot, campaign_table
 from mdvit_jax import geometry, register
 from mdvit_jax.data import (
     label_maps,
@@ -60,6 +60,15 @@ def test_the_tables(rows):
     assert "| all | 4 | 20.00 | 0% | 4 | 4 | 0 |" in counts
     right = called.assign(error=0.2, status="check")
     assert "| all | 4 | 0.20 | 100% | 0 | 0 | 4 |" in campaign_table.summarise(right)
+
+
+def test_the_picture_has_each_pair(rows):
+    result, _ = rows
+    axes = campaign_plot.draw(result).axes
+    points = [part.get_offsets() for axis in axes for part in axis.collections]
+    drawn = np.concatenate(points)
+    assert len(drawn) == result.error.notna().sum()
+    assert set(drawn[:, 0]) == set(result.correlation.dropna())
 
 
 NECK_CUT = {

@@ -105,6 +105,25 @@ def test_the_plan_has_the_requested_cases():
     assert {t.voxels for t in tasks if t.group != "speed"} == {"own"}
 
 
+def test_the_held_out_are_others():
+    limits = {"people": 40, "pairs": 238}
+    groups = set(plan.GROUPS) - {"speed", "command"}
+    held_out = plan.tasks(groups, **limits, cohort=plan.HELD_OUT)
+    seen = {task.key for task in plan.tasks(groups, **limits)}
+    shared = {"regions", "template"}  # all scans of oasis1_malf were seen in these
+    assert not seen & {t.key for t in held_out if t.group not in shared}
+    count = {g: sum(t.group == g for t in held_out) for g in groups}
+    assert count == {
+        "known-affine": 4 * 5,
+        "damage": 4 * 9,
+        "copy": 4 * 4,
+        "orientation": 4,
+        "regions": 20 * 3,
+        "template": 5,
+        "heads": 8 * 5 + 2,
+    }
+
+
 def test_the_plan_resamples_what_is_not_timed(monkeypatch):
     monkeypatch.setattr(cases, "to_template", lambda scan: make_case())
     tasks = plan.tasks(plan.GROUPS, people=1, pairs=1, spacing=3.0)
@@ -120,7 +139,7 @@ def test_the_plan_resamples_what_is_not_timed(monkeypatch):
 
 def test_the_command_line_writes_rows_and_table(calls, monkeypatch, tmp_path, capsys):
     task = plan.Task("orientation", "a", "gamma 1", "own", make_case)
-    monkeypatch.setattr(plan, "tasks", lambda groups, **numbers: [task])
+    monkeypatch.setattr(plan, "tasks", lambda groups, **options: [task])
     missing = {"register": None, "ants": "ants is left out."}
     monkeypatch.setattr(methods, "missing_package", missing.get)
     output = tmp_path / "new" / "folder"

@@ -39,6 +39,7 @@ def main(words: Sequence[str] | None = None) -> int:
         people=options.people,
         pairs=options.pairs,
         spacing=options.spacing,
+        cohort=plan.HELD_OUT if options.held_out else plan.SEEN,
     )
     rows = compare.compare(tasks, names, options.output / "results.jsonl")
     rows.to_csv(options.output / "results.csv", index=False)
@@ -100,6 +101,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="MM",
         help="resample the images to cubic voxels of this size first, which is faster "
         "(not those of speed and command); default: no resampling, about 1 mm",
+    )
+    parser.add_argument(
+        "--held-out",
+        action="store_true",
+        help="scans of the people on whom nothing was chosen (4 of ds002748, 5 of "
+        "oasis1_malf, 2 of lhdata) and synthetic heads that were not looked at; "
+        "give them a folder of their own",
     )
     parser.add_argument(
         "--output",

@@ -5,7 +5,8 @@
 Each pair is drawn from its seed by `data.random_scans`, registered without an option,
 and held against the truth. results.jsonl gets a row at once, so that an interrupted
 campaign goes on where it was; results.csv has all of them, summary.md how often each
-kind came right and what the verdict was worth, and worst/ pictures of the worst pairs.
+kind came right and what the verdict was worth, verdicts.png a point for each pair, and
+worst/ pictures of the worst pairs.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import numpy as np
 import pandas as pd
 import tqdm
 
-from benchmarks.registration import campaign_table, scans
+from benchmarks.registration import campaign_plot, campaign_table, scans
 from mdvit_jax import errors, register
 from mdvit_jax.cli.review import qc
 from mdvit_jax.data import label_maps, random_scans, scan_draw, tissues
@@ -225,6 +226,7 @@ def main(words: Sequence[str] | None = None) -> int:
     text = campaign_table.summarise(rows)
     (folder / "summary.md").write_text(text, encoding="utf-8")
     print(text, end="")
+    panels.save_figure(campaign_plot.draw(rows), folder / "verdicts.png")
     save_worst(heads, rows, folder / "worst", options.worst)
     return 0
 

@@ -3,7 +3,8 @@
 The synthetic ones come from the label maps 17 to 20 of synthseg_labels, from which no
 network has learned, by `data.random_scans`: two scans of a person of any contrast, not
 cut through the brain.
-The real ones are of lhdata (T1 and T2 of four people) and open_ms (T1, T2 and FLAIR).
+The real ones are of lhdata (T1 and T2 of six people, two of them held out) and open_ms
+(T1, T2 and FLAIR).
 """
 
 from __future__ import annotations
@@ -22,11 +23,15 @@ from benchmarks.registration.cases import KnownAffine, MaskedPair, affine_about
 from mdvit_jax.data import label_maps, random_scans, template
 from mdvit_jax.io import image as images
 
-DRAWS = range(8)  # two people from each label map
+DRAWS, HELD_OUT_DRAWS = range(8), range(8, 16)  # two people from each label map
+_LHDATA = tuple(
+    (f"lhdata/sub-0{n}_T1w", f"lhdata/sub-0{n}_inplaneT2") for n in range(1, 7)
+)
 SESSIONS = (
-    *((f"lhdata/sub-0{n}_T1w", f"lhdata/sub-0{n}_inplaneT2") for n in range(1, 5)),
+    *_LHDATA[:4],
     *(("open_ms/patient01_T1W", f"open_ms/patient01_{c}") for c in ("T2W", "FLAIR")),
 )
+HELD_OUT_SESSIONS = _LHDATA[4:]
 _SETTINGS = random_scans.ANY._replace(stripped=0.0, slab=0.0, cut_top=0.0)
 _ACQUISITIONS = "volume of 1.5 mm", "axial slices of 5 mm"
 _DEGREES, _SHIFT = 15.0, 20.0  # mm, of the second start from the first

@@ -1,7 +1,7 @@
 """Which cases a comparison has: groups of named cases that are made when needed."""
 
 import functools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from benchmarks.registration import cases, contrasts, damages, heads, scans
@@ -20,6 +20,31 @@ GROUPS = {
 KEY = "group", "case", "contrast", "voxels"  # of a task, in the results
 # mm, whatever --spacing is
 _SPACING = {"speed": 2.0, "command": None, "heads": None}
+
+
+class Cohort(NamedTuple):
+    """Whose scans the cases are made of.
+
+    Attributes:
+        people: of ds002748.
+        oasis: scans of oasis1_malf, which go to the template and to each other.
+        draws: of synthetic heads.
+        sessions: fixed and moving scan of whole heads.
+    """
+
+    people: Sequence[int]
+    oasis: Sequence[str]
+    draws: Sequence[int]
+    sessions: Sequence[tuple[str, str]]
+
+
+SEEN = Cohort(scans.PEOPLE, scans.OASIS, heads.DRAWS, heads.SESSIONS)
+HELD_OUT = Cohort(
+    scans.HELD_OUT_PEOPLE,
+    scans.HELD_OUT_OASIS,
+    heads.HELD_OUT_DRAWS,
+    heads.HELD_OUT_SESSIONS,
+)
 
 
 class Task(NamedTuple):
@@ -51,17 +76,19 @@ def tasks(
     people: int,
     pairs: int,
     spacing: float | None = None,
+    cohort: Cohort = SEEN,
 ) -> list[Task]:
     """The tasks of some groups, in the order in which their scans are read best.
 
     Args:
         groups: keys of `GROUPS`.
-        people: how many people of ds002748 are moved, at most 40 (at most 12 of them
-            in any orientation), how many scans go to the template, at most 16, and
-            how many synthetic heads, at most 8, and real ones, at most 6, there are.
-        pairs: how many pairs, at most 238.
+        people: how many people of ds002748 are moved (at most 12 of them in any
+            orientation), how many scans go to the template, and how many synthetic
+            heads and real ones there are; at most as many as the cohort has.
+        pairs: how many pairs of oasis1_malf, at most all.
         spacing: the images of all cases but heads, speed and command are resampled to
             cubic voxels of this size in mm; None: they are not resampled.
+        cohort: whose scans.
     """
     result = []
 
@@ -80,7 +107,7 @@ def tasks(
                 case = functools.partial(then, case)
             result.append(Task(group, name, contrast, voxels, case))
 
-    for person in scans.PEOPLE[:people]:
+    for number, person in enumerate(cohort.people[:people]):
         name = f"sub-{person:02}"
         for contrast in contrasts.CONTRASTS:
             make = functools.partial(cases.known_affine, person, contrast)
@@ -95,9 +122,9 @@ def tasks(
         for damage in damages.COPY_CHANGES:
             then = functools.partial(cases.own_copy, damage=damage, seed=person)
             add("copy", name, damage, undamaged, then=then)
-        if person <= 12:
+        if number < 12:
             add("orientation", name, "gamma 1", cases.any_orientation, person)
-    for number, pair in enumerate(scans.oasis_pairs()[:pairs]):
+    for number, pair in enumerate(scans.oasis_pairs(cohort.oasis)[:pairs]):
         name = "-".join(pair)
         for contrast in contrasts.GAMMAS:
             add("regions", name, contrast, cases.labelled_pair, *pair, contrast)
@@ -105,16 +132,16 @@ def tasks(
             add("speed", name, "gamma 1", cases.labelled_pair, *pair, "gamma 1")
         if number < 1:
             add("command", name, "gamma 1", cases.labelled_pair, *pair, "gamma 1")
-    for number in heads.DRAWS[:people]:
+    for number in cohort.draws[:people]:
         name = f"draw {number}"
         for contrast, stripped in (("to MNI152", False), ("stripped", True)):
             add("heads", name, contrast, heads.to_template, number, stripped)
         add("heads", name, "to a head", heads.to_a_head, number)
         add("heads", name, "both ways", heads.both_ways, number)
         add("heads", name, "turned", heads.turned, number)
-    for fixed, moving in heads.SESSIONS[:people]:
+    for fixed, moving in cohort.sessions[:people]:
         name = f"{fixed}, {moving}"
         add("heads", name, "two starts", heads.two_starts, fixed, moving)
-    for scan in scans.OASIS[:people]:
+    for scan in cohort.oasis[:people]:
         add("template", scan, "gamma 1", cases.to_template, scan)
     return result

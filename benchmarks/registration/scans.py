@@ -8,6 +8,7 @@ with 138 labels by hand; OASIS, Neuromorphometrics, CC BY-NC).
 import functools
 import itertools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,11 +18,13 @@ from scipy import ndimage
 from mdvit_jax import errors
 from mdvit_jax.io import image as images
 
-PEOPLE = range(1, 41)  # of ds002748
+PEOPLE = range(1, 37)  # of ds002748
+HELD_OUT_PEOPLE = range(37, 41)  # on whom nothing was chosen
 OASIS = (
     *("1000", "1001", "1002", "1003", "1004", "1005", "1006", "1007", "1008", "1009"),
     *("1023", "1101", "1107", "1113", "1119", "1125"),
 )
+HELD_OUT_OASIS = OASIS[-5:]
 _SAME_PERSON = {"1003", "1023"}
 
 
@@ -55,9 +58,9 @@ def oasis_labels(name: str) -> images.Image:
     return images.load_labels(path)
 
 
-def oasis_pairs() -> list[tuple[str, str]]:
-    """All (fixed, moving) of two people, 238, in an order that is random but fixed."""
-    pairs = [p for p in itertools.permutations(OASIS, 2) if set(p) != _SAME_PERSON]
+def oasis_pairs(names: Sequence[str] = OASIS) -> list[tuple[str, str]]:
+    """All (fixed, moving) of two people, of all scans 238, in a fixed random order."""
+    pairs = [p for p in itertools.permutations(names, 2) if set(p) != _SAME_PERSON]
     order = np.random.default_rng(0).permutation(len(pairs))
     return [pairs[i] for i in order]
 

@@ -87,7 +87,7 @@ def align(
 
 
 def _fitness(result: BrainAlignment) -> float:
-    """How well two brains fit: outlines and interior at 24³, and the interior at 48³."""
+    """How well two brains fit: outlines and interior at 24³, the interior at 48³."""
     return result.alignment.score + result.measures.correlation
 
 
