@@ -67,8 +67,11 @@ def test_the_picture_has_each_pair(rows):
     axes = campaign_plot.draw(result).axes
     points = [part.get_offsets() for axis in axes for part in axis.collections]
     drawn = np.concatenate(points)
-    assert len(drawn) == result.error.notna().sum()
-    assert set(drawn[:, 0]) == set(result.correlation.dropna())
+    points = sorted(zip(result.correlation, result.error.clip(lower=0.01), strict=True))
+    np.testing.assert_allclose(sorted(map(tuple, drawn)), points)
+    legends = [axis.get_legend_handles_labels()[1] for axis in axes]
+    ok = sum(int(words[2].removeprefix("ok (").removesuffix(")")) for words in legends)
+    assert ok == (result.status == "ok").sum()
 
 
 NECK_CUT = {

@@ -1,5 +1,7 @@
 """Programs that are kept: traced once for each set of shapes and state of the code."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -49,6 +51,31 @@ def test_a_program_is_traced_once(folder):
     compute(must_not_be_traced)
     with pytest.raises(AssertionError):  # of another shape
         compute(must_not_be_traced, Pair(*[np.ones(4, np.float32)] * 2))
+
+
+def test_of_several_threads_one_traces(folder):
+    """A trace that fails leaves the program usable."""
+    traces = []
+
+    def add_or_fail(pair, factor):
+        traces.append(pair)
+        if len(traces) == 1:
+            raise RuntimeError
+        return add(pair, factor)
+
+    program = programs.Program(add_or_fail, "add", (Pair,))
+    with pytest.raises(RuntimeError):
+        program(PAIR, np.float32(2))
+    meeting = threading.Barrier(4)
+
+    def call(factor):
+        meeting.wait()
+        return program(PAIR, np.float32(factor)).one
+
+    with ThreadPoolExecutor(4) as threads:
+        for factor, one in enumerate(threads.map(call, range(4))):
+            np.testing.assert_array_equal(one, PAIR.one + factor * PAIR.other)
+    assert len(traces) == 2
 
 
 def test_other_code_and_damaged_files_are_traced_again(folder, monkeypatch):

@@ -52,15 +52,18 @@ class Program:
         """Load the program for all shapes for which it is kept."""
         if (folder := _folder()) is None:
             return
-        for file in sorted(folder.glob(f"{self._name}-{_code()}-*")):
-            traced = self._read(file)
-            if traced is None or _shapes(traced.in_avals) in self._loaded:
-                continue
-            program = jax.jit(traced.call)
-            leaves = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in traced.in_avals]
-            arguments, _ = jax.tree.unflatten(traced.in_tree, leaves)
-            program.lower(*arguments).compile()
-            self._loaded[_shapes(leaves)] = program
+        with self._lock:
+            for file in sorted(folder.glob(f"{self._name}-{_code()}-*")):
+                traced = self._read(file)
+                if traced is None or _shapes(traced.in_avals) in self._loaded:
+                    continue
+                program = jax.jit(traced.call)
+                leaves = [
+                    jax.ShapeDtypeStruct(a.shape, a.dtype) for a in traced.in_avals
+                ]
+                arguments, _ = jax.tree.unflatten(traced.in_tree, leaves)
+                program.lower(*arguments).compile()
+                self._loaded[_shapes(leaves)] = program
 
     def _read_or_trace(self, arguments) -> jax.stages.Wrapped:
         if (folder := _folder()) is None:

@@ -20,11 +20,11 @@ Start = Callable[[Foreground, Foreground], np.ndarray]
 
 # Local correlation that is convincing; and where most of the starts agree.
 _ALIKE, _ALIKE_IF_AGREED, _AGREE = 0.4, 0.25, 0.6
-# By how much better two brains must fit if both are what the network takes for them:
-# by up to 0.05 more they do without their rims, and the answer is no better.
+# How much higher the fitness must be with what the network takes for the brains:
+# without their rims it is up to 0.05 higher, and the answer no better.
 _CLEARLY = 0.06
-# Degrees up to which the network sees the same brain. In heads turned farther the Dice
-# of its brains is lower by up to 0.025, and by nothing where it looks at them upright.
+# Degrees of turn up to which the network finds the same brain. Beyond, the Dice of its
+# brains is up to 0.025 lower; where it looks at them upright, it is not.
 _TURNED = 30.0
 
 
@@ -56,14 +56,19 @@ def align(
     Where one outline is a network's estimate, as a head's is, so is the other. Where
     none is and the answer is not convincing, what the network takes for the brains is
     tried, too: so what was stripped loosely, with bright bone around the brain, comes
-    right, and so do two strippings of which one leaves a wide rim.
+    right, and so do two strippings of which one leaves a wide rim. Where the answer
+    turns one by 30° or more, the network looks at each again as the other one lies.
 
     Args:
         fixed, moving: the foregrounds.
         begin: says for the two that are aligned from where to start.
         dof, search, seed: as those of `search.align`.
+
+    Raises:
+        UserError: as `levels.build_pair`.
     """
     attempt = functools.partial(_align, dof=dof, search=search, seed=seed)
+    look_again = functools.partial(_look_again, fixed, moving, dof=dof, seed=seed)
     objects = brain_extraction.replace_heads(fixed, moving)
     if any(image.estimated for image in objects):
         # Outlines of one kind: stripped brains have a rim of fluid, a tenth of their
@@ -71,9 +76,7 @@ def align(
         brains = brain_extraction.extract_brains(*objects)
         if brains is None:
             return attempt(*objects, begin)
-        result = attempt(*brains, begin)
-        attempt = functools.partial(_align, dof=dof, search=False, seed=seed)
-        return _look_upright(fixed, moving, result, attempt)
+        return look_again(attempt(*brains, begin))
     result = attempt(*objects, begin)
     likeness = result.measures.correlation
     agree = result.alignment.restart_agreement > _AGREE
@@ -82,7 +85,7 @@ def align(
         if brains is not None:
             other = attempt(*brains, begin)
             if _fitness(other) > _fitness(result) + _CLEARLY:
-                result = other
+                return look_again(other)
     return result
 
 
@@ -91,32 +94,48 @@ def _fitness(result: BrainAlignment) -> float:
     return result.alignment.score + result.measures.correlation
 
 
-def _align(fixed: Foreground, moving: Foreground, begin: Start, **options):
-    pair = levels.build_pair(fixed, moving)
-    alignment = searches.align(pair, begin(fixed, moving), **options)
+def _align(
+    fixed: Foreground,
+    moving: Foreground,
+    begin: Start,
+    *,
+    dof: str,
+    search: bool,
+    seed: int,
+) -> BrainAlignment:
+    """Align two foregrounds as they are."""
+    pair, start = levels.build_pair(fixed, moving), begin(fixed, moving)
+    alignment = searches.align(pair, start, dof=dof, search=search, seed=seed)
     measures = similarity_metrics.measure(pair, alignment.matrix)
     return BrainAlignment(pair, alignment, measures)
 
 
-def _look_upright(
+def _look_again(
     fixed: Foreground,
     moving: Foreground,
     result: BrainAlignment,
-    attempt: Callable[..., BrainAlignment],
+    *,
+    dof: str,
+    seed: int,
 ) -> BrainAlignment:
     """Look for the brains again where one head is turned far from the other.
 
     The network was trained on heads that are mostly upright, and finds another brain in
     a turned one. Which of the two is turned is not known: each is looked at as the
-    other one lies, and the outlines that agree best decide.
+    other one lies, and the brains that fit best at 24³ are taken; the interior at 48³
+    is the more alike the less of a brain there is.
 
     Args:
         fixed, moving: the heads, or brains.
-        result: of the brains found at first.
-        attempt: aligns two brains from a start.
+        result: of the brains that were found in them at first.
+        dof, seed: as those of `align`.
+
+    Returns:
+        The best result, with what the first one says of other places and orientations.
     """
-    matrix = result.alignment.matrix
-    turn = rotations.nearest(matrix[:3, :3])
+    first = result.alignment
+    # Rounded: the same bits whichever image is called fixed.
+    turn = rotations.nearest(first.matrix[:3, :3]).round(9)
     if rotations.angle(turn, np.eye(3)) < _TURNED:
         return result
     pairs = (
@@ -124,11 +143,15 @@ def _look_upright(
         (brain_extraction.extract_brain(fixed, turn), result.pair.moving),
     )
     results = [result]
-    for brains in pairs:
-        if None not in brains:
-            again = attempt(*brains, lambda one, other: matrix)
-            first = result.alignment._replace(
-                matrix=again.alignment.matrix, score=again.alignment.score
+    for one, other in pairs:
+        if one is not None and other is not None:
+            again = _align(
+                one, other, lambda *_: first.matrix, dof=dof, search=False, seed=seed
             )
-            results.append(again._replace(alignment=first))
+            alignment = again.alignment._replace(
+                restart_agreement=first.restart_agreement,
+                searched=first.searched,
+                runner_up_score=first.runner_up_score,
+            )
+            results.append(again._replace(alignment=alignment))
     return max(results, key=lambda result: result.alignment.score)

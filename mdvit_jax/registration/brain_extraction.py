@@ -103,18 +103,12 @@ def extract_brain(
 
     Args:
         image: the head or brain.
-        turn: [3, 3], rotation under which the network looks at it; None: as it lies.
+        turn: as that of `find_brain`.
 
     Raises:
         UserError: Flax is not installed.
     """
-    if turn is None:
-        brain = find_brain(image)
-    else:
-        frame = np.eye(4)
-        frame[:3, :3] = turn
-        brain = find_brain(image._replace(affine=frame @ image.affine))
-        brain = brain and brain._replace(affine=frame.T @ brain.affine)
+    brain = find_brain(image, turn)
     return brain and cut_out(image, brain)
 
 
@@ -130,14 +124,23 @@ def _is_head(image: Foreground, brain: Brain) -> bool:
     return bool(np.mean(~within) > _FAR_SHARE)
 
 
-def find_brain(image: Foreground) -> Brain | None:
+def find_brain(image: Foreground, turn: np.ndarray | None = None) -> Brain | None:
     """Find the brain in a head, or in a brain, of any contrast; None if there is none.
+
+    Args:
+        image: the head or brain.
+        turn: [3, 3], rotation of the world under which the network looks at it; None:
+            as it lies.
 
     Raises:
         UserError: Flax is not installed.
     """
     params, voxel = _weights()
-    small = coarsen(image)
+    frame = np.eye(4)
+    if turn is not None:
+        frame[:3, :3] = turn
+    small = coarsen(image)  # as it lies: rounding must not choose how coarse
+    small = small._replace(affine=frame @ small.affine)
     centre = levels.box_middle(small)
     for _ in range(_LOOKS):
         volume, affine = levels.network_volume(small, centre, voxel, _SIZE)
@@ -147,7 +150,7 @@ def find_brain(image: Foreground) -> Brain | None:
             return None
         centre = affine[:3, :3] @ ndimage.center_of_mass(inside) + affine[:3, 3]
     near = morphology.dilate(inside, (1, 1, 1))  # where shares fall below a half
-    return Brain(np.where(near, share, 0), affine)
+    return Brain(np.where(near, share, 0), frame.T @ affine)
 
 
 def cut_out(head: Foreground, brain: Brain) -> Foreground | None:

@@ -160,8 +160,9 @@ def _best_of(
         judged = pair.to_voxels(matrix, 48) * np.array([scale, scale, scale, 1])
         return fit(pair, 48, judged, dof="affine", steps=0)
 
-    with ThreadPoolExecutor() as threads:
-        fits = list(threads.map(judge, matrices))
+    fits = [judge(matrices[0])]
+    with ThreadPoolExecutor() as threads:  # by the program that is loaded now
+        fits += threads.map(judge, matrices[1:])
     if max(judged.correlation for judged in fits) > ONE_PERSON:
         fits = [judged._replace(outline=np.float32(0)) for judged in fits]
     return matrices[_first_best(np.array([rate(judged) for judged in fits]))]
