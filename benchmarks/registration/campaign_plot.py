@@ -24,12 +24,12 @@ def draw(rows: pd.DataFrame) -> Figure:
     figure = panels.create_figure(11.0, 4.4)
     figure.subplots_adjust(0.07, 0.13, 0.98, 0.91, 0.16)
     kinds = (
-        ("Of one person", 1, campaign_table.WRONG, "off by (mm)"),
+        ("Of one person", 1, campaign_table.WRONG, "error (mm)"),
         (
             "Of two people",
             2,
             campaign_table.OTHER_WRONG,
-            "from clean scans' answer (mm)",
+            "distance from the answer for clean scans (mm)",
         ),
     )
     for axis, (title, people, wrong, label) in zip(
