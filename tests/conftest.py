@@ -37,6 +37,14 @@ def real_data() -> Path:
     return _DATA
 
 
+@pytest.fixture(scope="session")
+def whole_heads(real_data) -> Path:
+    """The same folder, if it has the whole heads lhdata/ and open_ms/, too."""
+    if not (real_data / "lhdata").is_dir() or not (real_data / "open_ms").is_dir():
+        pytest.skip(f"no whole heads in {_DATA}; MDVIT_DATA names another folder")
+    return real_data
+
+
 @pytest.fixture
 def unchecked_shapes():
     """Switch off the checks of shapes, to test a function's own message."""

@@ -426,9 +426,9 @@ def test_a_changed_copy_stays_in_place(coarse_brain, change):
         ("open_ms/patient01_T1W", "open_ms/patient01_FLAIR"),
     ],
 )
-def test_two_contrasts_of_a_whole_head_agree_from_two_starts(real_data, names):
+def test_two_contrasts_of_a_whole_head_agree_from_two_starts(whole_heads, names):
     """T1 and T2 or FLAIR of one session; starts 15° and 20 mm away."""
-    one, other = (real_data / f"{name}.nii.gz" for name in names)
+    one, other = (whole_heads / f"{name}.nii.gz" for name in names)
     about = np.array([0.0, 10, 20])
     answers = []
     for axis, shift in (([0.6, 0, 0.8], [12, -16, 0]), ([0, -0.8, 0.6], [0, 16, -12])):

@@ -27,10 +27,15 @@ def parcellation(count: int, dtype=np.int32, shape=(40, 44, 38)) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dtype", ["u2", "i4", "u4", "i8", "f4"])
-@pytest.mark.parametrize("count", [3, 40, 300, 1000])
+@pytest.mark.parametrize("count", [3, 40, 300])
 def test_parcellations(count, dtype):
     data = parcellation(count, dtype)
-    assert labels.count_labels(data) > 0.4 * count  # of those in a sample
+    assert labels.count_labels(data) > 0.5 * count
+
+
+def test_a_parcellation_of_a_thousand_regions():
+    data = parcellation(1000)
+    assert labels.count_labels(data) > 0.8 * len(np.unique(data))  # in a sample
 
 
 def test_a_thin_ribbon_of_many_regions():

@@ -384,22 +384,26 @@ def test_names_that_are_long_or_not_utf_8(run, scans, here, name):
     assert np.abs(again - known()).max() < 1e-9
 
 
-def test_micrometres_give_millimetres(run, scans, here):
-    """With micrometres in both headers, the results are those in millimetres."""
+@pytest.fixture
+def in_micrometres(scans, here):
+    """The two scans with micrometres in their headers, as options of `run`."""
+    files = {}
     for name in ("fixed", "moving"):
         image = nib.load(scans / f"{name}.nii.gz")
         affine = np.diag([1e3, 1e3, 1e3, 1]) @ image.affine
         large = nib.Nifti1Image(np.asanyarray(image.dataobj), affine)
         large.header.set_xyzt_units("micron")
         nib.save(large, here / f"{name}.nii")
-    words = ["--no-refine", "-q", "--transform"]
-    assert run(*words, "sound.tfm") in (0, 3)
-    words += ["t.tfm", "--output", "w.nii", "--header-only", "h.nii"]
-    words += ["--report", "r.json"]
-    files = {"fixed": here / "fixed.nii", "moving": here / "moving.nii"}
-    assert run(*words, **files) in (0, 3)
-    matrices = [transforms.read(f"{name}.tfm") for name in ("t", "sound")]
-    np.testing.assert_allclose(*matrices, atol=1e-3)
+        files[name] = here / f"{name}.nii"
+    return files
+
+
+def test_micrometres_give_millimetres(run, scans, here, in_micrometres):
+    """With micrometres in both headers, the results are those in millimetres."""
+    transforms.write("start.tfm", known())
+    words = ["--start", "start.tfm", "--no-refine", "-q", "--output", "w.nii"]
+    words += ["--header-only", "h.nii", "--report", "r.json"]
+    assert run(*words, **in_micrometres) == 0
     sound = nib.load(scans / "fixed.nii.gz")
     for name in ("w.nii", "h.nii"):
         assert nib.load(name).header.get_xyzt_units()[0] == "mm"
@@ -407,6 +411,14 @@ def test_micrometres_give_millimetres(run, scans, here):
     report = json.loads((here / "r.json").read_text())
     sizes = report["inputs"]["fixed"]["voxel_sizes"]
     assert np.allclose(sizes, np.linalg.norm(sound.affine[:3, :3], axis=0), atol=1e-3)
+
+
+def test_a_transform_between_micrometres_is_in_millimetres(run, in_micrometres):
+    words = ["--no-refine", "-q", "--transform"]
+    codes = run(*words, "sound.tfm"), run(*words, "large.tfm", **in_micrometres)
+    assert codes[0] == codes[1] != 1
+    matrices = [transforms.read(f"{name}.tfm") for name in ("large", "sound")]
+    np.testing.assert_allclose(*matrices, atol=1e-3)
 
 
 def test_masks_weigh_but_do_not_crop(run, scans, here):

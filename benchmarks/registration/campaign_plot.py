@@ -36,7 +36,7 @@ def draw(rows: pd.DataFrame) -> Figure:
         figure.subplots(1, 2), kinds, strict=True
     ):
         some = rows[(rows.people == people) & rows.error.notna()]
-        curves.style_axis(axis, f"{title}: {len(some)} pairs")
+        curves.style_axis(axis, f"{title}: {len(some)} pairs", "local correlation")
         for status, colour in _COLOURS.items():
             part = some[some.status == status]
             axis.scatter(
@@ -50,7 +50,6 @@ def draw(rows: pd.DataFrame) -> Figure:
             )
         axis.axhline(wrong, color=panels.TEXT, lw=0.8, ls="--")
         axis.set_yscale("log")
-        axis.set_xlabel("local correlation", color=panels.TEXT, fontsize=9)
         axis.set_ylabel(label, color=panels.TEXT, fontsize=9)
         axis.legend(frameon=False, labelcolor=panels.TEXT, fontsize=9)
     return figure

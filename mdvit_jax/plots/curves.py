@@ -64,11 +64,11 @@ def training_curves(path: str | Path) -> Figure:
     return figure
 
 
-def style_axis(axis: Axes, title: str) -> None:
-    """An empty plot over steps in the colours of the panels."""
+def style_axis(axis: Axes, title: str, across: str = "step") -> None:
+    """An empty plot over steps, or something else, in the colours of the panels."""
     axis.set_facecolor(panels.PAPER)
     axis.set_title(title, color=panels.TEXT, fontsize=11, loc="left")
-    axis.set_xlabel("step", color=panels.TEXT, fontsize=9)
+    axis.set_xlabel(across, color=panels.TEXT, fontsize=9)
     axis.tick_params(colors=panels.FAINT, labelsize=8)
     axis.grid(color="#2a2c33", lw=0.6)
     for side, spine in axis.spines.items():

@@ -75,15 +75,15 @@ def align(
         # volume, which what the network takes for the brain does not have.
         brains = brain_extraction.extract_brains(*objects)
         if brains is None:
-            return attempt(*objects, begin)
-        return look_again(attempt(*brains, begin))
-    result = attempt(*objects, begin)
+            return attempt(*objects, begin(*objects))
+        return look_again(attempt(*brains, begin(*brains)))
+    result = attempt(*objects, begin(*objects))
     likeness = result.measures.correlation
     agree = result.alignment.restart_agreement > _AGREE
     if likeness < (_ALIKE_IF_AGREED if agree else _ALIKE):
         brains = brain_extraction.extract_brains(*objects)
         if brains is not None:
-            other = attempt(*brains, begin)
+            other = attempt(*brains, begin(*brains))
             if _fitness(other) > _fitness(result) + _CLEARLY:
                 return look_again(other)
     return result
@@ -97,14 +97,14 @@ def _fitness(result: BrainAlignment) -> float:
 def _align(
     fixed: Foreground,
     moving: Foreground,
-    begin: Start,
+    start: np.ndarray,
     *,
     dof: str,
     search: bool,
     seed: int,
 ) -> BrainAlignment:
-    """Align two foregrounds as they are."""
-    pair, start = levels.build_pair(fixed, moving), begin(fixed, moving)
+    """Align two foregrounds as they are, from a 4×4 matrix."""
+    pair = levels.build_pair(fixed, moving)
     alignment = searches.align(pair, start, dof=dof, search=search, seed=seed)
     measures = similarity_metrics.measure(pair, alignment.matrix)
     return BrainAlignment(pair, alignment, measures)
@@ -145,9 +145,7 @@ def _look_again(
     results = [result]
     for one, other in pairs:
         if one is not None and other is not None:
-            again = _align(
-                one, other, lambda *_: first.matrix, dof=dof, search=False, seed=seed
-            )
+            again = _align(one, other, first.matrix, dof=dof, search=False, seed=seed)
             alignment = again.alignment._replace(
                 restart_agreement=first.restart_agreement,
                 searched=first.searched,
