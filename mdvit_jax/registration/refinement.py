@@ -75,16 +75,16 @@ def fit(
         extrapolation,
     )
 
-    def run(program, starts):
+    def compute(program, starts):
         starts = starts.astype(np.float32)
         fits = program(*pair.cubes[size], pair.points[size], starts, *options)
         return jax.tree.map(np.asarray, fits)
 
     if starts.ndim == 2:
-        return run(_align_one(dof), starts)
+        return compute(_align_one(dof), starts)
     with ThreadPoolExecutor(_PARTS) as threads:  # each part takes one core
         parts = np.split(starts, _PARTS)
-        fits = threads.map(functools.partial(run, _align_several(dof)), parts)
+        fits = threads.map(functools.partial(compute, _align_several(dof)), parts)
     return jax.tree.map(lambda *values: np.concatenate(values), *fits)
 
 
