@@ -14,7 +14,7 @@ from mdvit_jax.registration.normalisation import Level
 _ONE_SIZE = 0.02  # scales of two scans of one head differ by less
 _OUTLINE = {12: 1.0, 24: 1.0, 48: 1.0, 96: 0.4}  # weight; the interior is more exact
 # Between two people: outlines' weights, steps, and the tolerance at 48³ in voxels.
-_PEOPLE_OUTLINE, _PEOPLE_STEPS = {48: 0.6, 96: 0.25}, {48: 40, 96: 8}
+_PEOPLE_OUTLINE, _PEOPLE_STEPS = {48: 0.6, 96: 0.25}, {48: 100, 96: 8}
 _PEOPLE_TOLERANCE = 0.002
 _ESTIMATED = 0.6  # part of these weights where an outline is a network's estimate
 # Local correlation at 48³ above which two images show one person: in any contrast it is
