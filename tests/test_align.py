@@ -322,6 +322,64 @@ def test_what_is_around_a_brain_does_not_bias_the_matrix(coarse_brain, move, mos
     assert mean_error(back.matrix @ result.matrix, np.eye(4), at) < 1e-3
 
 
+def painted_head(brain):
+    """Fluid, skull and scalp around a brain, and a neck; the brain's mask with it."""
+    wide = 24
+    data, affine = np.pad(brain.data, wide), brain.affine.copy()
+    affine[:3, 3] -= affine[:3, :3] @ np.full(3, wide)
+    inside = data > 0
+    around = ndimage.distance_transform_edt(~inside, brain.grid.voxel_sizes)
+    for low, high, value in ((0, 4, 0.12), (4, 10, 0.04), (10, 18, 0.7)):
+        data[(around > low) & (around <= high)] = value
+    world = np.moveaxis(np.indices(data.shape), 0, -1) @ affine[:3, :3].T
+    offset = world + affine[:3, 3] - brain_points(brain).mean(axis=0)
+    across = np.linalg.norm(offset[..., :2] + [0, 10], axis=-1)
+    neck = (across < 50) & (offset[..., 2] < -35) & (around > 6) & (data < 0.3)
+    data[neck] = 0.45
+    return scans.image(data, affine), scans.image(inside.astype(np.float32), affine)
+
+
+def as_acquired(head, deviation, dtype, seed):
+    """A field of view with Rician noise in whole numbers, and zeros around it."""
+    noise = np.random.default_rng(seed).normal(0, deviation, (2, *head.data.shape))
+    data = np.rint(np.hypot(250 * head.data + noise[0], noise[1])).clip(0, 255)
+    seen = np.zeros_like(data)
+    field = tuple(slice(8 + 4 * seed, size - 10) for size in data.shape)
+    seen[field] = data[field]
+    return seen.astype(dtype), head.affine
+
+
+@pytest.mark.parametrize(
+    ("noise", "masked", "most"),
+    [
+        ((25.0, np.int16), False, (0.12, 0.25)),
+        ((25.0, np.int16), True, (0.12, 0.25)),
+        ((0.6, np.uint8), False, (0.04, 0.08)),
+    ],
+    ids=["padded", "padded, masks", "8 bits"],
+)
+def test_a_whole_head_in_a_padded_field_of_view(coarse_brain, noise, masked, most):
+    head, inside = painted_head(coarse_brain)
+    at = brain_points(coarse_brain)
+    turn = Rotation.from_euler("xyz", [8, -5, 12], degrees=True).as_matrix()
+    linear = turn @ np.diag([1.05, 0.97, 1.03])
+    truth = cases.affine_about(at.mean(0), linear, [6.0, -9, 4])
+    moved, moved_inside = (
+        scans.image(*moved_linearly(image, truth)) for image in (head, inside)
+    )
+    masks = {}
+    if masked:
+        masks["fixed_mask"] = (inside.data, inside.affine)
+        masks["moving_mask"] = (np.rint(moved_inside.data), moved_inside.affine)
+    result = register(
+        as_acquired(head, *noise, 0), as_acquired(moved, *noise, 1), **masks
+    )
+    off = (result.matrix - truth)[:3]
+    distances = np.linalg.norm(at @ off[:, :3].T + off[:, 3], axis=1)
+    assert distances.mean() < most[0] and distances.max() < most[1]
+    assert result.quality.status == "ok"
+
+
 @pytest.mark.parametrize("change", ["gamma 2", "inverted", "stripped 4 mm tighter"])
 def test_contrast_and_stripping_do_not_bias_the_matrix(coarse_brain, change):
     """All three move the outline, by up to 4 mm."""
