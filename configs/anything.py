@@ -5,7 +5,7 @@
     python train.py --config configs/anything.py
 
 Learns from skull-stripped people (OpenNeuro's ds002748, CC0) moved and recoloured at
-random, and from synthetic scans of SynthSeg's label maps of whole heads (Apache-2.0)
+random, whose affines between each other `prepare` finds by `register`, and from synthetic scans of SynthSeg's label maps of whole heads (Apache-2.0)
 that the devices make in every step. 32³ voxels of 8 mm: a head's affine needs no more.
 sub-37 to sub-40 are not looked at until the very end; sub-31 to sub-36 and the last
 four label maps choose between recipes.
@@ -25,6 +25,8 @@ def get_config():
     data.cache = "cache/anything"
     data.in_memory = True
     data.split = (r"sub-([012]\d|30)", r"sub-3[1-6]", r"sub-(3[7-9]|40)")
+
+    config.loss.people = True
 
     model = config.model
     model.embedding = 128

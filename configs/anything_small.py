@@ -21,6 +21,8 @@ def get_config():
     data.cache = ""
     data.split = (28, 6, 6)
 
+    config.loss.people = False  # nothing is prepared
+
     config.model.embedding = 96
     config.model.depth = 1
 

@@ -134,6 +134,9 @@ def get_config() -> ml_collections.ConfigDict:
     # ours: weight of the distance in mm from where a point belongs, for pairs whose
     # affine is known (augment.same, synthesis), beside the loss above; 0: off.
     loss.known = 0.0
+    # ours: take the affine between two people for known, too, by what `register` finds
+    # for each of them and MNI152 (training/template_affines.py).
+    loss.people = False
     # ours: weight of the mean loss of the stages before the last; 0: the last alone.
     loss.deep = 0.0
 

@@ -20,6 +20,8 @@ def get_config():
     config.workdir = "runs/table1"
     config.data.cache = "cache/table1"
 
+    config.loss.people = False  # from the scans alone
+
     config.model.embedding = 96
     config.model.heads = 2
     config.model.depth = 1

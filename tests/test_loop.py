@@ -86,6 +86,32 @@ def unbroken(tmp_path_factory):
     return workdir
 
 
+def test_a_run_learns_from_where_people_lie(tmp_path, tiny):
+    """The affines reach the loss, and without them the run is refused."""
+    from mdvit_jax.data import cache
+
+    changes = {"loss__people": "True", "loss__known": "0.05", "optim__steps": "1"}
+    changes |= {"augment__affine__which": "both", "validation__every": "9"}
+    changes["data__cache"] = str(tmp_path / "cache")
+    shutil.copytree(tiny["data.cache"], changes["data__cache"])
+    chosen = config(tmp_path / "none", **changes)
+    with pytest.raises(errors.UserError, match=r"to_template.json, .* missing"):
+        loop.train(chosen)
+    assert not (tmp_path / "none").exists()
+    kept = []
+    for shift in (0.0, 30.0):
+        for scan in dataset.open_part(chosen, "train").scans:
+            matrix = np.diag([128.0, 128, 128, 1])
+            matrix[0, 3] = shift * int(scan.image.name)
+            path = cache.scan_folder(scan, chosen) / "to_template.json"
+            path.write_text(json.dumps(matrix.tolist()))
+        workdir = tmp_path / f"{shift}"
+        loop.train(config(workdir, **changes))
+        row = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[0])
+        kept.append(row["loss"])
+    assert kept[1] > kept[0] + 0.5  # 30 mm weigh 1.5
+
+
 def test_a_run_leaves_what_it_promises(unbroken):
     rows = [
         json.loads(r) for r in (unbroken / "metrics.jsonl").read_text().splitlines()

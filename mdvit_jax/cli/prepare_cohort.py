@@ -10,7 +10,9 @@ def add_parser(subparsers) -> None:
         help="conform a cohort once into a cache that training reads",
         description="Conform every scan of a cohort once, in parallel, into the folder "
         "data.cache of the configuration, from which training reads them at once. "
-        "Interrupted, it goes on where it was. A scan that cannot be read is named, "
+        "Where the network is to learn from the affines between people (loss.people), "
+        "each scan for training is aligned with MNI152, too. Interrupted, it goes on "
+        "where it was. A scan that cannot be read is named, "
         "left out and counted; the exit code is then 1.",
     )
     parser.add_config()
@@ -26,4 +28,9 @@ def prepare_cohort(options: argparse.Namespace) -> int:
     from mdvit_jax.data import conform_cohort
 
     startup.start()
-    return 1 if conform_cohort.conform_cohort(settings) else 0
+    bad = conform_cohort.conform_cohort(settings)
+    if settings.loss.people:
+        from mdvit_jax.training import template_affines
+
+        template_affines.prepare(settings)
+    return 1 if bad else 0

@@ -45,18 +45,22 @@ def make(
     moving: Array,
     settings: augment.Augmentation,
     field_of_view: float,
+    to_template: Array | None = None,
 ) -> Examples:
     """Examples from scans [batch, n, n, n].
 
     A scan is resampled once, through the product of all its transforms. The truth is
-    unknown for two different people, and under the paper's augmentation alone; it is
-    known for one person (a deformation has no affine part).
+    known for one person (a deformation has no affine part), and for two people as far
+    as `to_template` says where they lie; not under the paper's augmentation alone.
 
     Args:
         keys: [batch, 2], of each pair.
         fixed, moving: in [0, 1].
         settings: of `augment.settings`.
         field_of_view: in mm along each axis.
+        to_template: [batch, 2, 4, 4], where the fixed and the moving scan lie in a
+            template whose mirror image it is itself about x = 0; normalised, NaN where
+            it is not known. None: it is known of none.
     """
     ours = (settings.same, settings.mirror, settings.deform, settings.contrast)
     if not any(ours) and settings.affine.which == "none":
@@ -65,16 +69,19 @@ def make(
         no = jnp.zeros(len(fixed))
         return Examples(fixed, moving, fixed, moving, identity, no, no)
 
-    def one_pair(keys: Array, fixed: Array, moving: Array) -> Examples:
-        return _one_pair(keys, fixed, moving, settings, field_of_view)
+    if to_template is None:
+        to_template = jnp.full((len(fixed), 2, 4, 4), jnp.nan)
 
-    made = jax.vmap(one_pair)(keys, fixed, moving)
+    def one_pair(keys: Array, fixed: Array, moving: Array, places: Array) -> Examples:
+        return _one_pair(keys, fixed, moving, places, settings, field_of_view)
+
+    made = jax.vmap(one_pair)(keys, fixed, moving, to_template)
     if not settings.contrast:  # one array, so that it is not warped twice
         made = made._replace(fixed_target=made.fixed, moving_target=made.moving)
     return made
 
 
-def _one_pair(keys, fixed, moving, settings, field_of_view) -> Examples:
+def _one_pair(keys, fixed, moving, places, settings, field_of_view) -> Examples:
     pair_key = jax.random.fold_in(keys[0], 1)  # `augment` draws from the key itself
     same_key, mirror_key, fixed_key, moving_key = jax.random.split(pair_key, 4)
     same = jax.random.bernoulli(same_key, settings.same)
@@ -84,9 +91,10 @@ def _one_pair(keys, fixed, moving, settings, field_of_view) -> Examples:
     alike = augment.random_matrix(keys[0], settings)
     which = settings.affine.which
 
-    def move(key: Array, scan: Array, mirrored: Array, has_affine: bool) -> Array:
+    exchanges = jax.vmap(_left_for_right)(mirrored)
+
+    def move(key: Array, scan: Array, left_right: Array, has_affine: bool) -> Array:
         """Moved grid → grid of the conformed scan."""
-        left_right = jnp.diag(jnp.array([1.0, 1, 1, 1]).at[0].set(1 - 2 * mirrored))
         matrix = geometry.compose(left_right, alike)
         if not has_affine:
             return matrix
@@ -98,8 +106,8 @@ def _one_pair(keys, fixed, moving, settings, field_of_view) -> Examples:
     affine_keys, colour_keys = (
         [jax.random.fold_in(key, i) for key in (fixed_key, moving_key)] for i in (0, 1)
     )
-    to_fixed = move(affine_keys[0], fixed, mirrored[0], which == "both")
-    to_moving = move(affine_keys[1], moving, mirrored[1], which != "none")
+    to_fixed = move(affine_keys[0], fixed, exchanges[0], which == "both")
+    to_moving = move(affine_keys[1], moving, exchanges[1], which != "none")
     fixed = geometry.warp_affine(fixed, to_fixed)
     if settings.deform:
         deviation = settings.deform / (field_of_view / 2)
@@ -115,9 +123,18 @@ def _one_pair(keys, fixed, moving, settings, field_of_view) -> Examples:
             _recolour(key, image, settings.contrast)
             for key, image in zip(colour_keys, (fixed, moving), strict=True)
         )
-    truth = geometry.compose(geometry.invert(to_moving), to_fixed)
-    known, slack = same.astype(jnp.float32), jnp.zeros(())
+    # A mirrored person lies in the template as the mirror image of it does.
+    known = same | jnp.isfinite(places).all()
+    places = jnp.where(same | ~known, jnp.eye(4), places)
+    places = geometry.compose(exchanges, places, jnp.stack([to_fixed, to_moving]))
+    truth = geometry.compose(geometry.invert(places[1]), places[0])
+    known, slack = known.astype(jnp.float32), jnp.zeros(())
     return Examples(seen_fixed, seen_moving, fixed, moving, truth, known, slack)
+
+
+def _left_for_right(mirrored: Array) -> Array:
+    """4×4 that exchanges left and right, or the identity."""
+    return jnp.diag(jnp.array([1.0, 1, 1, 1]).at[0].set(1 - 2 * mirrored))
 
 
 def join(scans: Examples, synthetic: Examples) -> Examples:

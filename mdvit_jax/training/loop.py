@@ -130,12 +130,15 @@ def train(config: ml_collections.ConfigDict) -> int:
                 bar.batch_arrived(batch["loaded"], metrics.pending_loss)
                 fixed = sharding.to_devices(run.mesh, batch["fixed"])
                 moving = sharding.to_devices(run.mesh, batch["moving"])
-                state, measured = train_step(state, fixed, moving)
+                used = np.stack([batch["fixed_index"], batch["moving_index"]], axis=1)
+                known = []
+                if run.to_template is not None:
+                    known = [sharding.to_devices(run.mesh, run.to_template[used])]
+                state, measured = train_step(state, fixed, moving, *known)
                 done = batch["step"] + 1
                 progressed()
 
                 # Log: what the step before measured.
-                used = np.stack([batch["fixed_index"], batch["moving_index"]], axis=1)
                 metrics.push(done, measured, used)
 
                 # Stop? Only this answer counts until the next step, in all processes.

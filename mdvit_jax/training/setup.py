@@ -15,7 +15,13 @@ from jax.sharding import Mesh
 from mdvit_jax import errors, models
 from mdvit_jax.config import leaves
 from mdvit_jax.data import conform, dataset, pairs, template
-from mdvit_jax.training import optimizer, pretrained, scans, sharding
+from mdvit_jax.training import (
+    optimizer,
+    pretrained,
+    scans,
+    sharding,
+    template_affines,
+)
 
 # What may differ among the processes of one run: where files lie, and how each loads.
 _MAY_DIFFER = (
@@ -29,6 +35,8 @@ class Setup(NamedTuple):
 
     Attributes:
         training, held_out: the scans to train and to validate with.
+        to_template: [scans + 1, 4, 4], where the scans for training lie in MNI152
+            (`template_affines.read`); None without `loss.people`.
         template: the fixed scan of the task "template", else None.
         cases: the pairs to validate with, as indices of `held_out` (`pairs.cases`).
         mesh: the devices.
@@ -38,6 +46,7 @@ class Setup(NamedTuple):
 
     training: dataset.ScanDataset
     held_out: dataset.ScanDataset
+    to_template: np.ndarray | None
     template: conform.Conformed | None
     cases: list[tuple[int, int]]
     mesh: Mesh
@@ -60,6 +69,15 @@ def create(config: ml_collections.ConfigDict, workdir: epath.Path) -> Setup:
     cases = cases[: config.validation.cases or None].tolist()
     pairs.check(training.persons, config.data.task)
     check_processes_agree(config, (training, held_out))
+    to_template = None
+    if config.loss.people and not config.loss.known:
+        raise errors.UserError(
+            "loss.people takes the affines between people for known, but loss.known, "
+            "the weight of known ones, is 0; set it, such as to 0.05."
+        )
+    if config.loss.people:
+        known = fixed if config.data.template == "mni152" else None
+        to_template = template_affines.read(training, known)
 
     mesh = sharding.create_mesh(
         config.optim.batch,
@@ -71,7 +89,18 @@ def create(config: ml_collections.ConfigDict, workdir: epath.Path) -> Setup:
     network = models.create(config)
     shapes = pretrained.parameter_shapes(config, network)
     descent = optimizer.create(config.optim, shapes)
-    return Setup(training, held_out, fixed, cases, mesh, part, parts, network, descent)
+    return Setup(
+        training,
+        held_out,
+        to_template,
+        fixed,
+        cases,
+        mesh,
+        part,
+        parts,
+        network,
+        descent,
+    )
 
 
 def check_processes_agree(

@@ -95,15 +95,19 @@ def create_step(
     network: models.Network,
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
-) -> Callable[[TrainState, Array, Array], tuple[TrainState, Measurements]]:
-    """Compile-once training step on batches [batch, n, n, n] in [0, 1].
+) -> Callable[..., tuple[TrainState, Measurements]]:
+    """Compile-once training step (state, fixed, moving) → (state, measurements).
+
+    The volumes are [batch, n, n, n] in [0, 1].
 
     The state is donated: its buffers are the new state's. Randomness depends on the
     seed, the step and the row alone, so that a resumed run draws what an unbroken one
     does, on whatever devices. The network starts from the centres of mass laid on each
     other, as in the paper.
 
-    With `config.synthesis.pairs` the label maps are read, and held by each device.
+    With `config.loss.people` the step takes one argument more, where the two scans of
+    each pair lie in the template, [batch, 2, 4, 4] (`template_affines.read`). With
+    `config.synthesis.pairs` the label maps are read, and held by each device.
 
     Raises:
         UserError: label maps that cannot be used.
@@ -111,9 +115,13 @@ def create_step(
     gradient_of = _gradient(config, network, mesh)
     rate = learning_rate(config.optim)
 
-    def step(state: TrainState, fixed: Array, moving: Array, heads=None):
+    people, synthetic = config.loss.people, bool(config.synthesis.pairs)
+
+    def step(state: TrainState, fixed: Array, moving: Array, *others):
+        pair = fixed, moving, others[0] if people else None
+        heads = others[-1] if synthetic else None
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-        gradient, pair_losses = gradient_of(state.params, key, fixed, moving, heads)
+        gradient, pair_losses = gradient_of(state.params, key, pair, heads)
         updates, optimizer_state = optimizer.update(
             gradient, state.optimizer, state.params
         )
@@ -126,21 +134,21 @@ def create_step(
     copied, shared = sharding.replicated(mesh), sharding.by_pair(mesh)
     shapes = jax.eval_shape(_initial(config, network, optimizer))
     placed = sharding.state_sharding(mesh, shapes)
-    synthetic = bool(config.synthesis.pairs)
+    others = [shared] * people + [copied] * synthetic
     compiled = jax.jit(
         step,
-        in_shardings=(placed, shared, shared, *[copied] * synthetic),
+        in_shardings=(placed, shared, shared, *others),
         out_shardings=(placed, copied),
         donate_argnums=0,
     )
     if not synthetic:
         return compiled
     heads = jax.device_put(synthetic_pairs.read_heads(config, "train"), copied)
-    return lambda state, fixed, moving: compiled(state, fixed, moving, heads)
+    return lambda *arguments: compiled(*arguments, heads)
 
 
 def _gradient(config, network: models.Network, mesh: Mesh) -> Callable:
-    """(params, key, fixed, moving, heads) → mean gradient, and the loss of each row.
+    """(params, key, pair, heads) → mean gradient, and the loss of each row.
 
     A row is the pair of a batch and, if there are heads, the synthetic ones beside it.
 
@@ -155,10 +163,13 @@ def _gradient(config, network: models.Network, mesh: Mesh) -> Callable:
     batch, parts = config.optim.batch, config.optim.accumulate
     divided = mesh.shape[sharding.DATA] > 1
 
-    def micro_step(params, heads, keys: tuple[Array, Array], fixed, moving):
+    def micro_step(params, heads, keys: tuple[Array, Array], pair):
         augment_keys, dropout_keys = keys
+        fixed, moving, to_template = pair
         rows = len(fixed)
-        shown = examples.make(augment_keys, fixed, moving, augmentation, field_of_view)
+        shown = examples.make(
+            augment_keys, fixed, moving, augmentation, field_of_view, to_template
+        )
         if heads is not None:
             synthetic_keys = jax.vmap(jax.random.fold_in, (0, None))(
                 augment_keys[:, 0], 2
@@ -188,8 +199,8 @@ def _gradient(config, network: models.Network, mesh: Mesh) -> Callable:
 
         return jax.grad(total_loss, has_aux=True)(params)
 
-    def device_gradient(params, key: Array, fixed: Array, moving: Array, heads):
-        rows = len(fixed)
+    def device_gradient(params, key: Array, pair, heads):
+        rows = len(pair[0])
         first = jax.lax.axis_index(sharding.DATA) * rows if divided else 0
         # Of all pairs, so that a pair's keys do not depend on which device has it.
         augment_key, dropout_key = jax.random.split(key)
@@ -201,7 +212,7 @@ def _gradient(config, network: models.Network, mesh: Mesh) -> Callable:
             lambda k: jax.lax.dynamic_slice_in_dim(k, first, rows), keys
         )
         if parts == 1:
-            gradient, losses = micro_step(params, heads, keys, fixed, moving)
+            gradient, losses = micro_step(params, heads, keys, pair)
         else:
 
             def add(total, part):
@@ -210,7 +221,7 @@ def _gradient(config, network: models.Network, mesh: Mesh) -> Callable:
 
             in_parts = jax.tree.map(
                 lambda x: x.reshape(parts, rows // parts, *x.shape[1:]),
-                (keys, fixed, moving),
+                (keys, pair),
             )
             nothing = jax.tree.map(jnp.zeros_like, params)
             gradient, losses = jax.lax.scan(add, nothing, in_parts)
@@ -233,7 +244,7 @@ def _gradient(config, network: models.Network, mesh: Mesh) -> Callable:
     return jax.shard_map(
         device_gradient,
         mesh=mesh,
-        in_specs=(P(), P(), P(sharding.DATA), P(sharding.DATA), P()),
+        in_specs=(P(), P(), P(sharding.DATA), P()),
         out_specs=P(),
         axis_names={sharding.DATA},
         check_vma=False,
