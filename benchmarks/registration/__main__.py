@@ -20,6 +20,9 @@ from mdvit_jax.evaluation import methods
 def main(words: Sequence[str] | None = None) -> int:
     """Run the comparison that the command line asks for; return its exit code."""
     options = _parser().parse_args(words)
+    if options.output is None:  # or the table would mix people
+        name = "registration_held_out" if options.held_out else "registration"
+        options.output = Path("runs", name)
     names = []
     for name in options.methods:
         reason = methods.missing_package(name)
@@ -106,15 +109,14 @@ def _parser() -> argparse.ArgumentParser:
         "--held-out",
         action="store_true",
         help="scans of the people on whom nothing was chosen (4 of ds002748, 5 of "
-        "oasis1_malf, 2 of lhdata) and synthetic heads that were not looked at; "
-        "give them a folder of their own",
+        "oasis1_malf, 2 of lhdata) and synthetic heads that were not looked at",
     )
     parser.add_argument(
         "--output",
         type=Path,
-        default=Path("runs/registration"),
         metavar="FOLDER",
-        help="for results.csv and table.md; default: runs/registration",
+        help="for results.csv and table.md; default: runs/registration, with "
+        "--held-out runs/registration_held_out",
     )
     return parser
 
