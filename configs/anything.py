@@ -5,7 +5,8 @@
     python train.py --config configs/anything.py
 
 Learns from skull-stripped people (OpenNeuro's ds002748, CC0) moved and recoloured at
-random, whose affines between each other `prepare` finds by `register`, and from synthetic scans of SynthSeg's label maps of whole heads (Apache-2.0)
+random, where `prepare` aligns each with MNI152 so that the affine between two of them
+is known; and from synthetic scans of SynthSeg's label maps of whole heads (Apache-2.0)
 that the devices make in every step. 32³ voxels of 8 mm: a head's affine needs no more.
 sub-37 to sub-40 are not looked at until the very end; sub-31 to sub-36 and the last
 four label maps choose between recipes.

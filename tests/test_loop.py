@@ -21,7 +21,7 @@ from helpers.programs import compiled_programs
 from helpers.run import final_bytes, newest_checkpoint
 from mdvit_jax import errors
 from mdvit_jax.config import differences, load_config, read_config, save_config
-from mdvit_jax.data import dataset, pairs
+from mdvit_jax.data import cache, dataset, pairs
 from mdvit_jax.evaluation import scoring
 from mdvit_jax.io import lock, sums
 from mdvit_jax.models import initial_weights
@@ -88,8 +88,6 @@ def unbroken(tmp_path_factory):
 
 def test_a_run_learns_from_where_people_lie(tmp_path, tiny):
     """The affines reach the loss, and without them the run is refused."""
-    from mdvit_jax.data import cache
-
     changes = {"loss__people": "True", "loss__known": "0.05", "optim__steps": "1"}
     changes |= {"augment__affine__which": "both", "validation__every": "9"}
     changes["data__cache"] = str(tmp_path / "cache")
@@ -98,7 +96,7 @@ def test_a_run_learns_from_where_people_lie(tmp_path, tiny):
     with pytest.raises(errors.UserError, match=r"to_template.json, .* missing"):
         loop.train(chosen)
     assert not (tmp_path / "none").exists()
-    kept = []
+    run_losses = []
     for shift in (0.0, 30.0):
         for scan in dataset.open_part(chosen, "train").scans:
             matrix = np.diag([128.0, 128, 128, 1])
@@ -108,8 +106,8 @@ def test_a_run_learns_from_where_people_lie(tmp_path, tiny):
         workdir = tmp_path / f"{shift}"
         loop.train(config(workdir, **changes))
         row = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[0])
-        kept.append(row["loss"])
-    assert kept[1] > kept[0] + 0.5  # 30 mm weigh 1.5
+        run_losses.append(row["loss"])
+    assert run_losses[1] > run_losses[0] + 0.5  # 30 mm weigh 1.5
 
 
 def test_a_run_leaves_what_it_promises(unbroken):

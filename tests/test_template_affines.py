@@ -1,4 +1,4 @@
-"""Where scans for training lie in MNI152, found, kept and read."""
+"""Where scans for training lie in MNI152: by `register`, in a file, for a run."""
 
 import json
 import logging
@@ -47,10 +47,10 @@ def files(config) -> list[Path]:
 def test_a_person_lies_where_it_was_made(prepared):
     scans = dataset.open_part(prepared, "train")
     mni152, _ = templates.load(prepared.data)
-    found = template_affines.read(scans, mni152)
-    assert found.dtype == np.float32 and found.shape == (3, 4, 4)
+    matrices = template_affines.read(scans, mni152)
+    assert matrices.dtype == np.float32 and matrices.shape == (3, 4, 4)
     half = prepared.data.field_of_view / 2
-    for matrix, scan, conformed in zip(found, scans.scans, scans, strict=False):
+    for matrix, scan, conformed in zip(matrices, scans.scans, scans, strict=False):
         person = synthetic_cohort.generate(
             prepared.data, int(scan.image.name), prepared.seed
         )
@@ -65,7 +65,7 @@ def test_a_person_lies_where_it_was_made(prepared):
     # The template is its own, with its middle at x = 0.
     inside = np.argwhere(mni152.mask)
     normalised = (2 * inside + 1) / prepared.data.size - 1
-    matrix = found[pairs.TEMPLATE]
+    matrix = matrices[pairs.TEMPLATE]
     places = half * (normalised @ matrix[:3, :3].T + matrix[:3, 3])
     world = inside @ mni152.to_world[:3, :3].T + mni152.to_world[:3, 3]
     np.testing.assert_allclose(places, world, atol=1e-3)
@@ -99,9 +99,9 @@ def test_a_wrong_answer_is_not_known(prepared, monkeypatch):
     monkeypatch.setattr(methods, "classical", lambda name: wrong)
     template_affines.prepare(prepared)
     assert json.loads(path.read_text()) is None
-    found = template_affines.read(dataset.open_part(prepared, "train"))
-    assert np.isnan(found[0]).all() and np.isfinite(found[1]).all()
-    assert np.isnan(found[pairs.TEMPLATE]).all()  # no template is in use
+    matrices = template_affines.read(dataset.open_part(prepared, "train"))
+    assert np.isnan(matrices[0]).all() and np.isfinite(matrices[1]).all()
+    assert np.isnan(matrices[pairs.TEMPLATE]).all()  # no template is in use
     path.write_bytes(kept)
 
 

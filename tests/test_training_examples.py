@@ -70,23 +70,32 @@ def test_the_known_truth_takes_the_moving_scan_back_to_the_fixed_one():
     assert (apart < 0.2 * before).all()
 
 
-def test_two_people_are_known_by_where_they_lie_in_a_template():
+SMALL = AFFINE._replace(degrees=(10.0,), scale=1.05)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        NONE._replace(affine=SMALL, mirror=0.5, same=0.3),
+        NONE._replace(flip=0.5, rotate=0.5),
+    ],
+    ids=["ours", "the paper's"],
+)
+def test_two_people_are_known_by_where_they_lie_in_a_template(settings):
     """Also when one of them is mirrored, since the template is its mirror image."""
     template = blobs(1)[0]
     template = np.maximum(template, template[::-1])
     places = jnp.stack([affines(8, seed=1), affines(8, seed=2)], axis=1)
-    fixed, moving = (warp_affine(np.tile(template, (8, 1, 1, 1)), m)
-                     for m in (places[:, 0], places[:, 1]))  # fmt: skip
-    small = AFFINE._replace(degrees=(10.0,), scale=1.05)
-    settings = NONE._replace(affine=small, mirror=0.5, same=0.3)
+    fixed, moving = (
+        warp_affine(np.tile(template, (8, 1, 1, 1)), places[:, i]) for i in (0, 1)
+    )
     keys = jax.random.split(jax.random.key(0), (8, 2))
+    alone = make(settings, fixed, moving)  # here one person alone is known
     made = jax.device_get(
         make_examples(keys, fixed, moving, settings, FIELD, places.at[7].set(jnp.nan))
     )
-    same = np.asarray(jax.device_get(make_examples(
-        keys, fixed, moving, settings, FIELD)).known)  # fmt: skip
-    assert 0 < same[:7].sum() < 7 and same[7] == made.known[7]
-    assert (made.known[:7] == 1).all()
+    assert (0 < alone.known[:7].sum() < 7) == alone.known.any() == bool(settings.same)
+    assert made.known[7] == alone.known[7] and (made.known[:7] == 1).all()
     back = warp_affine(made.moving_target, made.truth)
     apart = np.abs(np.asarray(back) - made.fixed_target).mean((1, 2, 3))[:7]
     before = np.abs(np.asarray(made.moving_target - made.fixed_target)).mean((1, 2, 3))

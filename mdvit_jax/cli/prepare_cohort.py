@@ -12,8 +12,8 @@ def add_parser(subparsers) -> None:
         "data.cache of the configuration, from which training reads them at once. "
         "Where the network is to learn from the affines between people (loss.people), "
         "each scan for training is aligned with MNI152, too. Interrupted, it goes on "
-        "where it was. A scan that cannot be read is named, "
-        "left out and counted; the exit code is then 1.",
+        "where it was. A scan that cannot be read is named, left out and counted; the "
+        "exit code is then 1.",
     )
     parser.add_config()
     parser.set_defaults(run=prepare_cohort)

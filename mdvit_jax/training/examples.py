@@ -51,7 +51,7 @@ def make(
 
     A scan is resampled once, through the product of all its transforms. The truth is
     known for one person (a deformation has no affine part), and for two people as far
-    as `to_template` says where they lie; not under the paper's augmentation alone.
+    as `to_template` says where they lie.
 
     Args:
         keys: [batch, 2], of each pair.
@@ -63,7 +63,8 @@ def make(
             it is not known. None: it is known of none.
     """
     ours = (settings.same, settings.mirror, settings.deform, settings.contrast)
-    if not any(ours) and settings.affine.which == "none":
+    papers = not any(ours) and settings.affine.which == "none"
+    if papers and to_template is None:
         fixed, moving = augment.augment(keys, fixed, moving, settings)
         identity = jnp.broadcast_to(jnp.eye(4), (len(fixed), 4, 4))
         no = jnp.zeros(len(fixed))

@@ -131,10 +131,10 @@ def train(config: ml_collections.ConfigDict) -> int:
                 fixed = sharding.to_devices(run.mesh, batch["fixed"])
                 moving = sharding.to_devices(run.mesh, batch["moving"])
                 used = np.stack([batch["fixed_index"], batch["moving_index"]], axis=1)
-                known = []
+                pair = [fixed, moving]
                 if run.to_template is not None:
-                    known = [sharding.to_devices(run.mesh, run.to_template[used])]
-                state, measured = train_step(state, fixed, moving, *known)
+                    pair.append(sharding.to_devices(run.mesh, run.to_template[used]))
+                state, measured = train_step(state, *pair)
                 done = batch["step"] + 1
                 progressed()
 

@@ -70,14 +70,8 @@ def create(config: ml_collections.ConfigDict, workdir: epath.Path) -> Setup:
     pairs.check(training.persons, config.data.task)
     check_processes_agree(config, (training, held_out))
     to_template = None
-    if config.loss.people and not config.loss.known:
-        raise errors.UserError(
-            "loss.people takes the affines between people for known, but loss.known, "
-            "the weight of known ones, is 0; set it, such as to 0.05."
-        )
     if config.loss.people:
-        known = fixed if config.data.template == "mni152" else None
-        to_template = template_affines.read(training, known)
+        to_template = template_affines.read(training, fixed)
 
     mesh = sharding.create_mesh(
         config.optim.batch,

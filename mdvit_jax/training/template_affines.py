@@ -15,12 +15,13 @@ import numpy as np
 import tqdm
 
 from mdvit_jax import errors, geometry
-from mdvit_jax.data import cache, conform, dataset, template
-from mdvit_jax.evaluation import methods, metrics
+from mdvit_jax.data import cache, conform, dataset
+from mdvit_jax.data import template as templates
+from mdvit_jax.evaluation import methods, metrics, scoring
 from mdvit_jax.io import atomic
 
 # Conformed scans have voxels of 8 mm and more where a network is small; the affine is
-# found on voxels of 2 mm.
+# looked for on voxels of 2 mm.
 _VOXEL = 2.0
 _RIGHT = 0.9  # Dice of two brains below which an answer is taken to be wrong
 
@@ -43,39 +44,46 @@ def prepare(config: ml_collections.ConfigDict) -> None:
     fine = ml_collections.ConfigDict(config.to_dict())
     fine.data.size = round(config.data.field_of_view / _VOXEL)
     fine.data.template = "mni152"
-    mni152, _ = template.load(fine.data)
+    mni152, _ = templates.load(fine.data)
     to_world = geometry.normalised_to_world(mni152.image.shape, mni152.to_world)
     align = methods.classical("register").align
     for scan in tqdm.tqdm(missing, "aligning with MNI152", unit="scan"):
         conformed = dataset.conform_scan(scan, fine)
-        matrix = np.linalg.inv(align(mni152, conformed))
-        right = _dice(conformed, mni152, matrix) >= _RIGHT
-        found = (to_world @ matrix).tolist() if right else None
-        atomic.write_text(_file(scan, config), json.dumps(found) + "\n")
+        matrix = align(mni152, conformed)
+        warped = scoring.warp_scan(conformed, matrix, threshold=0.5)
+        right = metrics.dice(mni152.mask, warped.mask) >= _RIGHT
+        to_template = (to_world @ np.linalg.inv(matrix)).tolist() if right else None
+        atomic.write_text(_file(scan, config), json.dumps(to_template) + "\n")
 
 
 def read(
-    scans: dataset.ScanDataset, mni152: conform.Conformed | None = None
+    scans: dataset.ScanDataset, template: conform.Conformed | None = None
 ) -> np.ndarray:
     """The affines that `prepare` kept, conformed scan → MNI152.
 
     Args:
         scans: for training.
-        mni152: the conformed template where it is the fixed scan of all pairs.
+        template: the conformed `data.template` where it is the fixed scan of all pairs.
 
     Returns:
         float32 [scans + 1, 4, 4], from normalised coordinates to world coordinates of
         MNI152 in parts of half the field of view; its middle is x = 0. NaN where
         `register` was wrong. The last is that of the template, whose index is
-        `pairs.TEMPLATE`; NaN without.
+        `pairs.TEMPLATE`; NaN unless that is MNI152.
 
     Raises:
-        UserError: one is missing or damaged.
+        UserError: one is missing or damaged; or no known affine counts.
     """
+    config = scans.config
+    if not config.loss.known:
+        raise errors.UserError(
+            "loss.people takes the affines between people for known, but loss.known, "
+            "the weight of known ones, is 0; set it, such as to 0.05."
+        )
     unknown = np.full((4, 4), np.nan)
     result: list[Any] = []
     for scan in scans.scans:
-        path = _file(scan, scans.config)
+        path = _file(scan, config)
         try:
             matrix = json.loads(path.read_text())
             result.append(unknown if matrix is None else np.reshape(matrix, (4, 4)))
@@ -85,9 +93,9 @@ def read(
                 f"{cache.PREPARE}."
             ) from error
     last = unknown
-    if mni152 is not None:
-        last = geometry.normalised_to_world(mni152.image.shape, mni152.to_world)
-    scale = np.array([*[scans.config.data.field_of_view / 2] * 3, 1.0])
+    if template is not None and config.data.template == "mni152":
+        last = geometry.normalised_to_world(template.image.shape, template.to_world)
+    scale = np.array([*[config.data.field_of_view / 2] * 3, 1.0])
     return (np.stack([*result, last]) / scale[:, None]).astype(np.float32)
 
 
@@ -98,12 +106,3 @@ def _file(scan, config: ml_collections.ConfigDict) -> Path:
             f"a folder with data.cache and {cache.PREPARE}."
         )
     return cache.scan_folder(scan, config) / "to_template.json"
-
-
-def _dice(
-    scan: conform.Conformed, mni152: conform.Conformed, to_template: np.ndarray
-) -> float:
-    """Of the scan's brain and the template's as the affine lays it on the scan."""
-    matrix = np.asarray(to_template, np.float32)
-    warped = geometry.warp_affine(np.asarray(mni152.mask, np.float32), matrix)
-    return metrics.dice(scan.mask, np.asarray(warped) >= 0.5)
