@@ -4,14 +4,17 @@
     python -m benchmarks.network --weights FILE.safetensors --data ... --final
 
 Prints a table of mean errors in mm over the brain, and Dice, beside those of the
-centres of mass. `--data` holds ds002748/, oasis1_malf/ and synthseg_labels/. The people
-are those on which recipes are chosen; with `--final` the ones held out to the end. The
-truth between two people is the result of `register` at 2 mm, kept in --answers.
+centres of mass: of one pass, of two, and in any orientation, which is what `--start
+network` does. `--data` holds ds002748/, oasis1_malf/, synthseg_labels/ and lhdata/. The
+people are those on which recipes are chosen; with `--final` the ones held out to the
+end. The truth between two people is what `register` says at 2 mm, kept in --answers.
 
 same20    one person, an affine of ±20° about each axis, ±15 %, shear 0.1, 15 mm
 inter20   the same between two people; inter0: two people, not moved
 inter90   the same, but 20° to 90° about any axis; turned: 90° to 180°
-heads     a synthetic whole head to the brain of another scan of the person
+synthetic two scans of one person; a whole head to the brain of another scan
+lhdata    real whole heads, T1 and T2, to MNI152, held against `register`: what `--start
+          com` and `--start network` say (with the weights of the package alone)
 """
 
 import argparse
@@ -24,15 +27,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from nibabel.affines import apply_affine
 
-from mdvit_jax import geometry
+from mdvit_jax import geometry, register
 from mdvit_jax.cli import startup
 from mdvit_jax.data import conform, label_maps, scan_settings, synthesis
 from mdvit_jax.evaluation import metrics, regions
 from mdvit_jax.evaluation.methods import ours
 from mdvit_jax.evaluation.methods.method import align_conformed
 from mdvit_jax.io import image as images
-from mdvit_jax.models import weights_file
+from mdvit_jax.io import named_templates
+from mdvit_jax.models import any_orientation, weights_file
 from mdvit_jax.training import known_affines, random_affine
 
 FINE = 128  # voxels of the grid on which people are compared
@@ -40,11 +45,13 @@ CHOOSE = {
     "ds002748": [f"sub-{i}" for i in range(31, 37)],
     "oasis1_malf": ["1000", "1001", "1002", "1004", "1005", "1006"],
     "synthseg_labels": [f"training_seg_{i}" for i in range(17, 21)],
+    "lhdata": [f"sub-{i:02}" for i in range(1, 5)],
 }
 FINAL = {
     "ds002748": [f"sub-{i}" for i in range(37, 41)],
     "oasis1_malf": ["1101", "1107", "1113", "1119", "1125"],
     "synthseg_labels": [],
+    "lhdata": ["sub-05", "sub-06"],
 }
 AFFINES = 4  # of each person or pair
 # Of a T1 image: white matter dark, grey matter bright, fluid brightest.
@@ -90,7 +97,7 @@ def main() -> None:
 
 
 def estimator(weights: weights_file.Weights) -> Callable[..., list[Array]]:
-    """(fixed, moving) → matrices [batch, 4, 4]: centres of mass, one pass, two."""
+    """(fixed, moving) → matrices [batch, 4, 4] of the four columns."""
 
     @jax.jit
     def estimate(fixed: Array, moving: Array) -> list[Array]:
@@ -99,13 +106,16 @@ def estimator(weights: weights_file.Weights) -> Callable[..., list[Array]]:
         twice = weights.network.apply(
             weights.params, fixed, moving, initial=once.matrix
         )
-        return [start, once.matrix, twice.matrix]
+        any_turn = any_orientation.estimate(
+            weights.network, weights.params, fixed, moving
+        )
+        return [start, once.matrix, twice.matrix, any_turn]
 
     return estimate
 
 
 def measure(weights, estimate, options) -> dict[str, list[float]]:
-    """Rows: errors in mm or Dice of the centres of mass, one pass and two passes."""
+    """Rows: errors in mm or Dice of the four columns."""
     people = FINAL if options.final else CHOOSE
     scans = [
         read(options.data / "ds002748" / f"{name}_T1w.nii.gz")
@@ -148,7 +158,7 @@ def measure(weights, estimate, options) -> dict[str, list[float]]:
                 truth = geometry.compose(geometry.invert(move), to_other)
                 cases.append(Case(image, moved, truth, mask))
     plain = pairs_not_moved(people["ds002748"], scans, answers, weights.size)
-    rows = {"mm": [np.nan] * 3}
+    rows: dict[str, list[float]] = {}
     for name, cases in (
         ("same20", same), ("inter20", inter), ("inter0", plain),
         ("inter90", apart), ("turned", far),
@@ -159,7 +169,10 @@ def measure(weights, estimate, options) -> dict[str, list[float]]:
         rows[f"same20, {name}"] = landmark_errors(estimate, changed, field)
     for name, cases in heads(options.data, people["synthseg_labels"], weights).items():
         rows[name] = landmark_errors(estimate, cases, field)
-    return rows | overlaps(estimate, people["oasis1_malf"], labelled, weights, answers)
+    rows |= overlaps(estimate, people["oasis1_malf"], labelled, weights, answers)
+    if options.weights.resolve() == weights_file.PRETRAINED_FILE:
+        rows |= real_heads(options.data / "lhdata", people["lhdata"])
+    return rows
 
 
 def read(image: Path, labels: Path | None = None) -> conform.Conformed:
@@ -233,7 +246,7 @@ def pairs_not_moved(names: Sequence[str], scans, answers, size: int) -> list[Cas
 
 
 def landmark_errors(estimate, cases: Sequence[Case], field: float) -> list[float]:
-    """Mean error in mm of the centres of mass, of one pass and of two."""
+    """Mean error in mm of each column."""
     batch = Case(*map(jnp.stack, zip(*cases, strict=True)))
     over = jax.vmap(known_affines.distance_over)
     return [
@@ -280,6 +293,31 @@ def heads(data: Path, names: Sequence[str], weights) -> dict[str, list[Case]]:
             truth = synthesis.known_affine(fixed, moving)
             cases.append(Case(fixed.image, moving.image, truth, fixed.brain > 0.05))
     return result
+
+
+def real_heads(folder: Path, names: Sequence[str]) -> dict[str, list[float]]:
+    """Mean and worst error in mm over MNI152's brain, in the first and last column."""
+    mni152 = named_templates.load("mni152-2mm")
+    brain = np.argwhere(np.asarray(mni152.data) > 0)[::50]
+    points = apply_affine(mni152.affine, brain)
+    rows = []
+    for name in names:
+        for kind in ("T1w", "inplaneT2"):
+            head = images.load(folder / f"{name}_{kind}.nii.gz")
+            truth = apply_affine(register(mni152, head).matrix, points)
+            starts = (
+                register(mni152, head, start=start, refine=False).matrix
+                for start in ("com", "network")
+            )
+            apart = [apply_affine(start, points) - truth for start in starts]
+            rows.append(np.linalg.norm(apart, axis=-1).mean(axis=-1))
+    return {
+        f"lhdata to MNI152, {name}": [centres, np.nan, np.nan, network]
+        for name, (centres, network) in (
+            ("mean", np.mean(rows, axis=0)),
+            ("worst", np.max(rows, axis=0)),
+        )
+    }
 
 
 def overlaps(estimate, names, scans, weights, answers) -> dict[str, list[float]]:

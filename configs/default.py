@@ -219,8 +219,8 @@ def get_config() -> ml_collections.ConfigDict:
     # ours: the last so many maps, by name, are not for training.
     synthesis.held_out = 0
     # ours: synthetic pairs beside each pair of a batch, made on the devices and learned
-    # in both directions; 0: none.
-    synthesis.pairs = 0
+    # in both directions; 0.25: beside every fourth one; 0: none.
+    synthesis.pairs = 0.0
     # ours: mm, of the label maps on the devices.
     synthesis.voxel = 3.0
     # ours: samples of the maps along each axis of a voxel.

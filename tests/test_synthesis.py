@@ -19,6 +19,7 @@ from mdvit_jax.data import (
     tissues,
 )
 from mdvit_jax.data.scan_settings import PLAIN, Settings
+from mdvit_jax.geometry import turns
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -369,6 +370,6 @@ def test_a_draw_is_described_in_words():
 
 
 def test_turns_are_the_rotations_of_a_cube():
-    assert len({turn.tobytes() for turn in scan_draw.TURNS + 0.0}) == 24
-    np.testing.assert_array_equal(scan_draw.TURNS[0], np.eye(3))
-    assert np.linalg.det(scan_draw.TURNS) == pytest.approx(np.ones(24))
+    assert len({turn.tobytes() for turn in turns.TURNS + 0.0}) == 24
+    np.testing.assert_array_equal(turns.TURNS[0], np.eye(3))
+    assert np.linalg.det(turns.TURNS) == pytest.approx(np.ones(24))

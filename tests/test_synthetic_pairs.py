@@ -8,7 +8,15 @@ import pytest
 from configs import anything_small, default
 from mdvit_jax import errors, geometry, models
 from mdvit_jax.data import head_file, label_maps
-from mdvit_jax.training import optimizer, sharding, step, synthetic_pairs
+from mdvit_jax.training import (
+    augment,
+    examples,
+    optimizer,
+    sharding,
+    stage_loss,
+    step,
+    synthetic_pairs,
+)
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -89,6 +97,65 @@ def test_a_step_of_the_whole_recipe_is_the_same_each_time():
     loss = np.asarray(results[0][1].loss)
     assert loss.shape == (2,) and np.isfinite(loss).all()
     assert float(results[0][1].gradient_norm) > 0
+
+
+def test_synthetic_pairs_beside_every_second_row(heads_file, monkeypatch):
+    """The loss is the mean over all pairs; keys are those of a group's first row."""
+
+    def make(key, heads, recipe):  # compiles at once, unlike the scanner
+        assert (recipe.pairs, recipe.every) == (1, 2)
+        volumes = jax.random.uniform(key, (4, 2, SIZE, SIZE, SIZE))
+        same, sure = jnp.broadcast_to(jnp.eye(4), (2, 4, 4)), jnp.ones(2)
+        return examples.Examples(*volumes, truth=same, known=sure, slack=0 * sure)
+
+    monkeypatch.setattr(synthetic_pairs, "make", make)
+    config = configuration(heads_file)
+    config.optim.batch = 4
+    config.synthesis.pairs = 0.5
+    mesh = sharding.create_mesh(config.optim.batch)
+    network = models.create(config)
+    volume = jax.ShapeDtypeStruct((1, SIZE, SIZE, SIZE), jnp.float32)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), volume, volume)
+    descent = optimizer.create(config.optim, shapes)
+    state = step.create_state(config, network, descent, mesh)
+    params = jax.tree.map(jnp.array, state.params)
+    scans = np.random.default_rng(0).random((2, 4, SIZE, SIZE, SIZE), np.float32)
+    train_step = step.create_step(config, network, descent, mesh)
+    loss = np.asarray(train_step(state, *scans)[1].loss)
+
+    key = jax.random.fold_in(jax.random.key(config.seed), 0)
+    keys = jax.random.split(jax.random.split(key)[0], (4, 2))
+    shown = examples.make(keys, *scans, augment.settings(config.augment), 256.0)
+    recipe = synthetic_pairs.recipe(config)
+    beside = [
+        make(jax.random.fold_in(keys[first, 0], 2), None, recipe) for first in (0, 2)
+    ]
+    every = jax.tree.map(lambda *parts: jnp.concatenate(parts), shown, *beside)
+    expected = jax.jit(
+        lambda: stage_loss.pair_losses(
+            every,
+            network.from_centres(params, every.fixed, every.moving),
+            step.objective(config.loss),
+            known=config.loss.known,
+            deep=config.loss.deep,
+            field_of_view=256.0,
+        )
+    )()
+    groups = np.array([[0, 1, 4, 5], [2, 3, 6, 7]])
+    expected = np.asarray(expected)[groups].mean(axis=1).repeat(2)
+    np.testing.assert_allclose(loss, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "batch", "message"),
+    [(1.5, 4, "a whole number or one part"), (0.25, 6, "a multiple of 4")],
+)
+def test_a_share_that_no_batch_has(heads_file, pairs, batch, message):
+    config = configuration(heads_file)
+    config.synthesis.pairs, config.optim.batch = pairs, batch
+    network = models.create(config)
+    with pytest.raises(errors.UserError, match=message):
+        step.create_step(config, network, None, sharding.create_mesh(batch))
 
 
 def test_no_label_map_is_left(heads_file, tmp_path):

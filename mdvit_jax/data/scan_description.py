@@ -4,6 +4,7 @@ import numpy as np
 
 from mdvit_jax.data import scan_draw, tissues
 from mdvit_jax.data.scan_draw import Draw
+from mdvit_jax.geometry import turns
 
 
 def describe(draw: Draw) -> str:
@@ -33,7 +34,7 @@ def describe(draw: Draw) -> str:
     words.append(f"rotated {triple(degrees)}°, scaled {triple(draw.scale)}")
     words.append(f"sheared {triple(draw.shear)}, moved {triple(draw.translation)} mm")
     if draw.turn:
-        words.append(f"axes turned ({int(draw.turn)} of {len(scan_draw.TURNS)})")
+        words.append(f"axes turned ({int(draw.turn)} of {len(turns.TURNS)})")
     low, high = np.asarray(draw.field_low), np.asarray(draw.field_high)
     for axis, start, end in zip("xyz", low, high, strict=True):
         if start > -scan_draw.FAR or end < scan_draw.FAR:

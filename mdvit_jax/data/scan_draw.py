@@ -15,6 +15,7 @@ from jax import Array
 from mdvit_jax.data import smooth_fields, tissues
 from mdvit_jax.data.head_shape import Person
 from mdvit_jax.data.scan_settings import Settings
+from mdvit_jax.geometry import turns
 
 LESIONS = 3
 FAR = 1e4  # mm; a field of view or a plane that far away cuts nothing off
@@ -33,7 +34,7 @@ class Draw(NamedTuple):
         inverted: bool; the means are those of the negative already.
         rotation: [3] radians about x, y, z (R = Rz·Ry·Rx).
         scale: [3] factors. shear: [3], xy, xz, yz. translation: [3] mm.
-        turn: int, index into `TURNS`; 0 leaves the axes.
+        turn: int, index into `geometry.turns.TURNS`; 0 leaves the axes.
         bias: standard deviation of the logarithm of the bias field.
         noise: standard deviation, of the brightest tissue within the skull.
         blur: mm, standard deviation.
@@ -77,17 +78,6 @@ class Draw(NamedTuple):
     lesion_mean: Array
     levels: Array
     key: Array
-
-
-def _turns() -> np.ndarray:
-    """The 24 rotations that keep the axes, [24, 3, 3]; the identity first."""
-    signs = np.array([*np.ndindex(2, 2, 2)]) * -2 + 1
-    orders = [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
-    matrices = [np.eye(3)[list(order)] * sign for order in orders for sign in signs]
-    return np.array([m for m in matrices if np.linalg.det(m) > 0], np.float32)
-
-
-TURNS = _turns()
 
 
 class _Numbers:
@@ -155,7 +145,7 @@ def draw_scan(key: Array, settings: Settings) -> Draw:
     contrast, means, fat, inverted = _draw_contrast(numbers, settings)
     is_ct = contrast == tissues.CT
     texture = uniform(0, settings.texture) * uniform(0.3, 1, means.shape)
-    turn = chance(settings.turn) * numbers.index((1.0,) * len(TURNS))
+    turn = chance(settings.turn) * numbers.index((1.0,) * len(turns.TURNS))
     logarithm = uniform(-1, 1) + 0.5 * uniform(-1, 1, (3,))
     axis = jax.nn.one_hot(numbers.index((1.0, 1.0, 1.0)), 3)
     thick = chance(settings.thick_slices) * uniform(2.5, 7) * axis

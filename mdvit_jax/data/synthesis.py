@@ -31,6 +31,7 @@ from mdvit_jax.data.head_shape import Person
 from mdvit_jax.data.label_maps import Head
 from mdvit_jax.data.scan_draw import Draw
 from mdvit_jax.data.scan_settings import Settings
+from mdvit_jax.geometry import turns
 
 _BIAS_LENGTH = 70.0  # mm: coils shade a head over its whole width
 _SURFACE_LENGTH = 12.0  # mm, of a ragged edge and of holes
@@ -173,14 +174,14 @@ def pose_matrix(draw: Draw) -> Array:
     rotation = geometry.affine_matrix(rotation)[:3, :3]
     shear = jnp.eye(3).at[jnp.triu_indices(3, 1)].set(draw.shear)
     linear = geometry.compose(rotation, shear) * draw.scale
-    turn = jnp.asarray(scan_draw.TURNS)[draw.turn]
+    turn = jnp.asarray(turns.TURNS)[draw.turn]
     offset = (turn * draw.translation).sum(-1)
     return geometry.homogeneous(geometry.compose(turn, linear), offset)
 
 
 def _acquire(key, signal, axes, to_image, draw: Draw, settings: Settings) -> Array:
     """Slices, noise and field of view; then, if conformed, the samples of the grid."""
-    turn = jnp.asarray(scan_draw.TURNS)[draw.turn]
+    turn = jnp.asarray(turns.TURNS)[draw.turn]
     spacing, thickness = (jnp.abs(turn) @ v for v in (draw.spacing, draw.thickness))
     field = turn @ jnp.stack([draw.field_low, draw.field_high], axis=-1)
     field += to_image[:3, 3:]

@@ -18,7 +18,7 @@ from mdvit_jax.io import layer_weights
 from mdvit_jax.models import network
 
 PRETRAINED = "pretrained"  # what commands call the network of `pretrained`
-_FILE = Path(__file__).parents[1] / "weights" / "mdvit.safetensors"
+PRETRAINED_FILE = Path(__file__).parents[1] / "weights" / "mdvit.safetensors"
 
 
 class Weights(NamedTuple):
@@ -49,7 +49,7 @@ def pretrained() -> Weights:
 
     `mdvit_jax/weights/README.md` describes its training and how good it is.
     """
-    return load(_FILE)
+    return load(PRETRAINED_FILE)
 
 
 def save(

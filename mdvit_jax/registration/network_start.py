@@ -1,7 +1,7 @@
 """Where the trained network of this package lays one foreground on another.
 
-It is off by a few millimetres only, also of a whole head on a brain, where the centres
-of the two say nothing; but it knows orientations up to some 30° from each other.
+It is off by a few millimetres only, in any orientation, also of a whole head on a
+brain, where the centres of the two say nothing.
 """
 
 import functools
@@ -14,8 +14,8 @@ from mdvit_jax.registration import levels
 from mdvit_jax.registration.foreground import Foreground, coarsen
 
 
-def from_headers(fixed: Foreground, moving: Foreground) -> np.ndarray:
-    """Estimate the matrix fixed → moving from the orientation of the headers.
+def estimate(fixed: Foreground, moving: Foreground) -> np.ndarray:
+    """Estimate the matrix fixed → moving.
 
     Returns:
         4×4, world RAS+ mm; its inverse if the two foregrounds are exchanged.
@@ -24,7 +24,7 @@ def from_headers(fixed: Foreground, moving: Foreground) -> np.ndarray:
         UserError: the libraries of the network are not installed.
     """
     if moving.radius > fixed.radius:
-        return np.linalg.inv(from_headers(moving, fixed))
+        return np.linalg.inv(estimate(moving, fixed))
     align, size, voxel = _network()
     (still, fixed_place), (moved, moving_place) = (
         _volume(coarsen(image), size, voxel) for image in (fixed, moving)
@@ -38,6 +38,7 @@ def _network():
     """The program, and size and voxel in mm of the volumes that it takes."""
     try:
         from mdvit_jax import models  # brings Flax, which only this needs
+        from mdvit_jax.models import any_orientation
     except ImportError as error:
         raise errors.UserError(
             f"the trained network needs {error.name}; "
@@ -47,7 +48,7 @@ def _network():
 
     @jax.jit
     def align(fixed, moving):
-        return weights.network.from_centres(weights.params, fixed, moving).matrix
+        return any_orientation.estimate(weights.network, weights.params, fixed, moving)
 
     return align, weights.size, weights.field_of_view / weights.size
 

@@ -176,7 +176,7 @@ def _choose_start(start, both) -> brain_alignment.Start:
     if str(start) == "com":
         return levels.centres_together
     if str(start) == "network":
-        return network_start.from_headers
+        return network_start.estimate
     matrix = _read_start(start, both)
     return lambda one, other: matrix
 

@@ -139,15 +139,20 @@ def _left_for_right(mirrored: Array) -> Array:
 
 
 def join(scans: Examples, synthetic: Examples) -> Examples:
-    """The pair of each row [rows, …] and those beside it [rows, n, …], row by row.
+    """The pairs of each group of rows and those beside it, group by group.
+
+    Args:
+        scans: [groups · rows, …].
+        synthetic: [groups, n, …].
 
     Returns:
-        [rows · (1 + n), …].
+        [groups · (rows + n), …].
     """
 
-    def rows(one: Array, others: Array) -> Array:
-        joined = jnp.concatenate([one[:, None], others], axis=1)
-        return joined.reshape(-1, *one.shape[1:])
+    def rows(own: Array, others: Array) -> Array:
+        own = own.reshape(len(others), -1, *own.shape[1:])
+        joined = jnp.concatenate([own, others], axis=1)
+        return joined.reshape(-1, *own.shape[2:])
 
     return jax.tree.map(rows, scans, synthetic)
 

@@ -150,7 +150,8 @@ def create_step(
 def _gradient(config, network: models.Network, mesh: Mesh) -> Callable:
     """(params, key, pair, heads) → mean gradient, and the loss of each row.
 
-    A row is the pair of a batch and, if there are heads, the synthetic ones beside it.
+    A row is the pair of a batch and, if there are heads, the synthetic ones beside it
+    (or its share of those that are beside it and the next ones).
 
     Each device works on its own pairs, one micro-step after the other, and they meet
     once, to add up the gradients: nothing that is as large as a volume or its features
@@ -162,6 +163,13 @@ def _gradient(config, network: models.Network, mesh: Mesh) -> Callable:
     field_of_view = config.data.field_of_view
     batch, parts = config.optim.batch, config.optim.accumulate
     divided = mesh.shape[sharding.DATA] > 1
+    every = recipe.every if config.synthesis.pairs else 1
+    if batch // (mesh.shape[sharding.DATA] * parts) % every:
+        raise errors.UserError(
+            f"synthesis.pairs is {config.synthesis.pairs}, so the pairs that a device "
+            f"works on at once must be a multiple of {every}; change optim.batch "
+            f"({batch}) or optim.accumulate ({parts})."
+        )
 
     def micro_step(params, heads, keys: tuple[Array, Array], pair):
         augment_keys, dropout_keys = keys
@@ -172,15 +180,15 @@ def _gradient(config, network: models.Network, mesh: Mesh) -> Callable:
         )
         if heads is not None:
             synthetic_keys = jax.vmap(jax.random.fold_in, (0, None))(
-                augment_keys[:, 0], 2
+                augment_keys[::every, 0], 2
             )
             synthetic = jax.vmap(lambda k: synthetic_pairs.make(k, heads, recipe))(
                 synthetic_keys
             )
             shown = examples.join(shown, synthetic)
             dropout_keys = jax.vmap(
-                lambda k: jax.random.split(k, len(shown.fixed) // rows)
-            )(dropout_keys).reshape(-1)
+                lambda k: jax.random.split(k, len(shown.fixed) // len(synthetic_keys))
+            )(dropout_keys[::every]).reshape(-1)
 
         def total_loss(params):
             estimate = network.from_centres(
@@ -194,7 +202,9 @@ def _gradient(config, network: models.Network, mesh: Mesh) -> Callable:
                 deep=config.loss.deep,
                 field_of_view=field_of_view,
             )
-            row_losses = pair_losses.reshape(rows, -1).mean(1)
+            row_losses = jnp.repeat(
+                pair_losses.reshape(rows // every, -1).mean(1), every
+            )
             return row_losses.sum() / batch, row_losses
 
         return jax.grad(total_loss, has_aux=True)(params)

@@ -1,9 +1,9 @@
 """Pairs of synthetic scans, made on the device within the training step.
 
-Each row of a batch comes with `synthesis.pairs` of them: two scans of any kind, of one
-head or of two, out of the label maps that the devices hold. The network sees the scans;
-the loss compares the brains in one contrast, so that it learns to align the brain
-within the head.
+Each row of a batch, or each group of rows, comes with some of them: two scans of any
+kind, of one head or of two, out of the label maps that the devices hold. The network
+sees the scans; the loss compares the brains in one contrast, so that it learns to align
+the brain within the head.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import ml_collections
 from jax import Array
 
-from mdvit_jax import geometry
+from mdvit_jax import errors, geometry
 from mdvit_jax.data import head_file, label_maps, scan_draw, scan_settings, synthesis
 from mdvit_jax.training.examples import Examples
 
@@ -24,7 +24,8 @@ class Recipe(NamedTuple):
 
     Attributes:
         scanner: the settings of the scanner in software.
-        pairs: how many for each row of a batch; each is learned in both directions.
+        pairs: how many beside each group of rows; each is learned in both directions.
+        every: rows in a group.
         same_head: probability of two scans of one label map.
         same_person: of those, probability of one person; else each scan has a
             deformation of its own.
@@ -34,6 +35,7 @@ class Recipe(NamedTuple):
 
     scanner: scan_settings.Settings
     pairs: int
+    every: int
     same_head: float
     same_person: float
     degrees: tuple[float, ...]
@@ -41,7 +43,11 @@ class Recipe(NamedTuple):
 
 
 def recipe(config: ml_collections.ConfigDict) -> Recipe:
-    """The recipe of a whole configuration; its scans fill the network's grid."""
+    """The recipe of a whole configuration; its scans fill the network's grid.
+
+    Raises:
+        UserError: `synthesis.pairs` is no whole number and no fraction 1/n.
+    """
     own, size = config.synthesis, config.data.size
     scanner = scan_settings.Settings(
         shape=(size,) * 3,
@@ -52,9 +58,17 @@ def recipe(config: ml_collections.ConfigDict) -> Recipe:
         translation=own.translation,
         scale=own.scale,
     )
+    every = max(1, round(1 / own.pairs)) if own.pairs else 1
+    pairs = round(own.pairs * every)
+    if abs(pairs - own.pairs * every) > 0.01:
+        raise errors.UserError(
+            f"synthesis.pairs is {own.pairs}; choose a whole number or one part of it, "
+            "such as 2, 1, 0.5 or 0.25."
+        )
     return Recipe(
         scanner,
-        own.pairs,
+        pairs,
+        every,
         own.same_head,
         own.same_person,
         tuple(own.degrees),
@@ -79,7 +93,7 @@ def read_heads(config: ml_collections.ConfigDict, part: str) -> label_maps.Head:
 
 
 def make(key: Array, heads: label_maps.Head, recipe: Recipe) -> Examples:
-    """The pairs of one row, both ways: [2 · pairs, …]."""
+    """The pairs of one group of rows, both ways: [2 · pairs, …]."""
     keys = jax.random.split(key, recipe.pairs)
     made = jax.vmap(lambda key: _one_pair(key, heads, recipe))(keys)
     swapped = made._replace(

@@ -1,0 +1,133 @@
+"""A network's estimate for two images in any orientation, the same both ways.
+
+A network learns orientations up to some 60° apart, so it is asked for each of the 24
+turns of either image against the other as it is. Of the 48 answers the one counts at
+which the images share most information, whatever their contrasts. From there it is
+asked once more, in both directions and of the mirror images; the mean of these four
+answers counts if the images share more there.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from mdvit_jax import geometry
+from mdvit_jax.geometry import turns
+from mdvit_jax.models import network as networks
+
+_BINS = 24
+_BACKGROUND = 0.02  # of the brightest, at and below which nothing is seen
+_MARGIN = 0.03  # of the information, for the images as they are; turned ones have .09
+_MIRROR = np.diag(np.array([-1, 1, 1, 1], np.float32))
+
+
+def estimate(
+    network: networks.Network, params: networks.Params, fixed: Array, moving: Array
+) -> Array:
+    """Estimate `fixed_to_moving` of each pair.
+
+    Args:
+        network: made by `networks.create`.
+        params: its parameters.
+        fixed, moving: [batch, x, y, z], intensities in [0, 1], background 0.
+
+    Returns:
+        [batch, 4, 4], normalised coordinates; the inverse if the two are exchanged.
+    """
+
+    def ask(one: Array, other: Array, start: Array) -> Array:
+        return network.apply(params, one, other, initial=start).matrix
+
+    starts = _starts(fixed, moving)
+    forth = jax.lax.map(lambda start: ask(fixed, moving, start), starts)
+    back = jax.lax.map(lambda start: ask(moving, fixed, geometry.invert(start)), starts)
+    answers = jnp.concatenate([forth, geometry.invert(back)])
+    shared = jax.lax.map(lambda matrix: _shared(fixed, moving, matrix), answers)
+    as_they_are = jnp.arange(len(answers)) % len(starts) == 0
+    best = (shared + _MARGIN * as_they_are[:, None]).argmax(axis=0)
+    pair = jnp.arange(len(fixed))
+    first = answers[best, pair]
+    # The image that was not turned stands upright, as both do in training.
+    upright = best < len(starts)
+    start = jnp.where(upright[:, None, None], first, geometry.invert(first))
+    mean = _mean_answer(ask, *_in_order(upright, fixed, moving), start)
+    second = jnp.where(upright[:, None, None], mean, geometry.invert(mean))
+    better = _shared(fixed, moving, second) > shared[best, pair]
+    return jnp.where(better[:, None, None], second, first)
+
+
+def _starts(fixed: Array, moving: Array) -> Array:
+    """The centres of mass on each other, the moving image turned, [24, batch, 4, 4]."""
+    to_fixed, to_moving = (
+        geometry.translation_matrix(geometry.centre_of_mass(v)) for v in (fixed, moving)
+    )
+    turned = geometry.homogeneous(jnp.asarray(turns.TURNS), jnp.zeros((24, 3)))
+    return geometry.compose(to_moving, turned[:, None], geometry.invert(to_fixed))
+
+
+def _in_order(kept: Array, one: Array, other: Array) -> tuple[Array, Array]:
+    """The two volumes of each pair, exchanged where it is not kept."""
+    kept = kept[:, None, None, None]
+    return jnp.where(kept, one, other), jnp.where(kept, other, one)
+
+
+def _mean_answer(ask, fixed: Array, moving: Array, start: Array) -> Array:
+    """The mean of the answers for both directions, each with that for mirror images."""
+    warped = geometry.warp_affine(moving, start)
+    nothing = jnp.broadcast_to(jnp.eye(4), start.shape)
+    pairs = [
+        (fixed, moving, start),
+        (fixed[:, ::-1], moving[:, ::-1], _mirrored(start)),
+        (warped, fixed, nothing),
+        (warped[:, ::-1], fixed[:, ::-1], nothing),
+    ]
+    answers = ask(*map(jnp.concatenate, zip(*pairs, strict=True)))
+    forth, forth_mirrored, back, back_mirrored = jnp.split(answers, len(pairs))
+    back = jnp.stack([back, _mirrored(back_mirrored)])
+    back = geometry.compose(start, geometry.invert(back))
+    return _mean(jnp.stack([forth, _mirrored(forth_mirrored), *back]))
+
+
+def _mirrored(matrix: Array) -> Array:
+    return geometry.compose(_MIRROR, matrix, _MIRROR)
+
+
+def _mean(matrices: Array) -> Array:
+    """Of [n, batch, 4, 4]; the mean of inverses is the inverse of the mean.
+
+    Arithmetic and harmonic mean of the two means, again and again, until they agree.
+    """
+    above = matrices.mean(axis=0)
+    below = geometry.invert(geometry.invert(matrices).mean(axis=0))
+    for _ in range(4):
+        inverses = geometry.invert(above) + geometry.invert(below)
+        above, below = (above + below) / 2, geometry.invert(inverses / 2)
+    return above
+
+
+def _shared(fixed: Array, moving: Array, matrix: Array) -> Array:
+    """Normalised mutual information [batch], on the grid of each (Studholme 1999)."""
+    there = geometry.warp_affine(moving, matrix)
+    back = geometry.warp_affine(fixed, geometry.invert(matrix))
+    information = jax.vmap(_normalised_information)
+    return information(fixed, there) + information(moving, back)
+
+
+def _normalised_information(one: Array, other: Array) -> Array:
+    seen = ((one > _BACKGROUND) | (other > _BACKGROUND)).ravel().astype(jnp.float32)
+    of_one, of_other = _in_bins(one), _in_bins(other)
+    joint = jnp.matmul((of_one * seen[:, None]).T, of_other)
+    joint /= joint.sum()
+    apart = _entropy(joint.sum(axis=0)) + _entropy(joint.sum(axis=1))
+    return apart / _entropy(joint.ravel())
+
+
+def _in_bins(volume: Array) -> Array:
+    """The share of each voxel in each bin, [voxels, bins], linear between two."""
+    position = jnp.clip(volume.ravel(), 0, 1) * (_BINS - 1)
+    return jnp.maximum(0, 1 - jnp.abs(position[:, None] - jnp.arange(_BINS)))
+
+
+def _entropy(shares: Array) -> Array:
+    return -(shares * jnp.log(shares + 1e-9)).sum()
