@@ -4,7 +4,7 @@
     python -m benchmarks.network --weights FILE.safetensors --data ... --final
 
 Prints a table of mean errors in mm over the brain, and Dice, beside those of the
-centres of mass: of one pass, of two, and in any orientation, which is what `--start
+centres of mass: one pass, two passes, and any orientation, which is what `--start
 network` does. `--data` holds ds002748/, oasis1_malf/, synthseg_labels/ and lhdata/. The
 people are those on which recipes are chosen; with `--final` the ones held out to the
 end. The truth between two people is what `register` says at 2 mm, kept in --answers.
@@ -90,6 +90,7 @@ def main() -> None:
     estimate = estimator(weights)
     rows = measure(weights, estimate, options)
     print(f"{options.weights}: {weights.about}")
+    print(" " * 24, "centres, one pass, two passes, any orientation")
     for name, values in rows.items():
         print(f"{name:24}", *(f"{value:8.3f}" for value in values))
     if options.output:
@@ -170,7 +171,7 @@ def measure(weights, estimate, options) -> dict[str, list[float]]:
     for name, cases in heads(options.data, people["synthseg_labels"], weights).items():
         rows[name] = landmark_errors(estimate, cases, field)
     rows |= overlaps(estimate, people["oasis1_malf"], labelled, weights, answers)
-    if options.weights.resolve() == weights_file.PRETRAINED_FILE:
+    if options.weights.samefile(weights_file.PRETRAINED_FILE):
         rows |= real_heads(options.data / "lhdata", people["lhdata"])
     return rows
 

@@ -40,6 +40,7 @@ _LEAST = {
     "optim.accumulate": 1,
     "optim.lr": 0,
     "optim.decay_every": 1,
+    "synthesis.pairs": 0,
     "mesh.model": 1,
     "validation.every": 1,
     "optim.warmup": 0,

@@ -69,3 +69,14 @@ def test_an_unusual_scale_is_described():
     assert (
         "the moving object is 1.00 to 1.60 times as large as the" in result.reasons[0]
     )
+
+
+@pytest.mark.parametrize("searched", [True, False])
+def test_an_orientation_far_from_the_header_is_no_ok(searched):
+    """Also where nothing but the start is measured, as of --no-refine."""
+    seen = search.Alignment(np.eye(4), 1.0, True, 0.5, None, None) if searched else None
+    after = similarity_metrics.Measures(0.3, 0.6, 0.9)
+    matrix = np.diag([-1.0, -1.0, 1.0, 1.0])
+    result = quality.assess(matrix, after, seen, dof="affine", estimated=False)
+    assert result.status == "check"
+    assert "is 180° from the header's" in result.reasons[0]

@@ -148,7 +148,7 @@ def test_synthetic_pairs_beside_every_second_row(heads_file, monkeypatch):
 
 @pytest.mark.parametrize(
     ("pairs", "batch", "message"),
-    [(1.5, 4, "a whole number or one part"), (0.25, 6, "a multiple of 4")],
+    [(1.5, 4, "one divided by a whole"), (0.25, 6, "a multiple of 4")],
 )
 def test_a_share_that_no_batch_has(heads_file, pairs, batch, message):
     config = configuration(heads_file)

@@ -116,6 +116,6 @@ def _code() -> str:
     package = Path(__file__).parents[1]
     digest = hashlib.sha256(f"{jax.__version__} {jax.default_backend()}".encode())
     for room in _ROOMS:
-        for module in sorted((package / room).glob("*.py")):
+        for module in sorted((package / room).rglob("*.py")):
             digest.update(module.read_bytes())
     return digest.hexdigest()[:16]

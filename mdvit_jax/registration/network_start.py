@@ -5,11 +5,12 @@ brain, where the centres of the two say nothing.
 """
 
 import functools
+import zlib
 
-import jax
 import numpy as np
 
 from mdvit_jax import errors, geometry
+from mdvit_jax.io import programs
 from mdvit_jax.registration import levels
 from mdvit_jax.registration.foreground import Foreground, coarsen
 
@@ -25,17 +26,18 @@ def estimate(fixed: Foreground, moving: Foreground) -> np.ndarray:
     """
     if moving.radius > fixed.radius:
         return np.linalg.inv(estimate(moving, fixed))
-    align, size, voxel = _network()
+    program, weights = _network()
+    size, voxel = weights.size, weights.field_of_view / weights.size
     (still, fixed_place), (moved, moving_place) = (
         _volume(coarsen(image), size, voxel) for image in (fixed, moving)
     )
-    matrix = align(still[None], moved[None])[0]
+    matrix = np.asarray(program(weights.params, still[None], moved[None])[0])
     return geometry.in_world(matrix, fixed=fixed_place, moving=moving_place)
 
 
 @functools.cache
 def _network():
-    """The program, and size and voxel in mm of the volumes that it takes."""
+    """The program (params, fixed, moving) → matrices, and the weights."""
     try:
         from mdvit_jax import models  # brings Flax, which only this needs
         from mdvit_jax.models import any_orientation
@@ -46,11 +48,11 @@ def _network():
         ) from error
     weights = models.pretrained()
 
-    @jax.jit
-    def align(fixed, moving):
-        return any_orientation.estimate(weights.network, weights.params, fixed, moving)
+    def align(params, fixed, moving):
+        return any_orientation.estimate(weights.network, params, fixed, moving)
 
-    return align, weights.size, weights.field_of_view / weights.size
+    made = zlib.crc32(repr(weights.network).encode())  # the settings of its layers
+    return programs.Program(align, f"network-start-{made:x}", ()), weights
 
 
 def _volume(

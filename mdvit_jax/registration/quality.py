@@ -100,6 +100,12 @@ def assess(
             f"the moving object is {low:.2f} to {high:.2f} times as large as the fixed "
             "one, depending on the direction, which is unusual between heads",
         ),
+        (
+            CHECK if angle > _TURNED else OK,
+            f"the orientation is {angle:.0f}° from the header's; if that is because "
+            "the header is wrong, left and right may be exchanged, which cannot be "
+            "seen in a brain: look at a mark of one side",
+        ),
     ]  # fmt: skip
     if alignment:
         fit = OK if convincing else _below(alignment.score, fits)
@@ -119,12 +125,6 @@ def assess(
                 CHECK if _mirrored(alignment) else OK,
                 "the mirror image of the moving image fits better, so left and right "
                 "may be exchanged in a header: look at a mark of one side",
-            ),
-            (
-                CHECK if angle > _TURNED else OK,
-                f"the orientation is {angle:.0f}° from the header's; if that is "
-                "because the header is wrong, left and right may be exchanged, which "
-                "cannot be seen in a brain: look at a mark of one side",
             ),
         ]
     status = max((w for w, _ in findings), key=(OK, CHECK, FAILED).index)

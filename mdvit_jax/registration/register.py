@@ -46,8 +46,8 @@ def register(
 
     The images may have any contrast, orientation, voxel size and dtype. Of a whole head
     the brain is found by a network and aligned, like one stripped of its skull. Their
-    headers give the start; where it does not fit, all orientations are searched. Equal
-    inputs give equal bits on the same machine.
+    headers or `start` come first; where they do not fit, all orientations are searched.
+    Equal inputs give equal bits on the same machine.
 
     Args:
         fixed: the image that stays: a path, "mni152" or "mni152-2mm" (the brain that

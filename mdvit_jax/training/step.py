@@ -32,7 +32,7 @@ class TrainState(NamedTuple):
 
 
 class Measurements(NamedTuple):
-    """Of a step: the loss of each pair, [batch], gradient norm and learning rate."""
+    """Of a step: the loss of each row, [batch], gradient norm and learning rate."""
 
     loss: Array
     gradient_norm: Array
@@ -110,7 +110,7 @@ def create_step(
     `config.synthesis.pairs` the label maps are read, and held by each device.
 
     Raises:
-        UserError: label maps that cannot be used.
+        UserError: label maps that cannot be used, or too few rows for each device.
     """
     gradient_of = _gradient(config, network, mesh)
     rate = learning_rate(config.optim)
@@ -150,8 +150,8 @@ def create_step(
 def _gradient(config, network: models.Network, mesh: Mesh) -> Callable:
     """(params, key, pair, heads) → mean gradient, and the loss of each row.
 
-    A row is the pair of a batch and, if there are heads, the synthetic ones beside it
-    (or its share of those that are beside it and the next ones).
+    A row is the pair of a batch and, if there are heads, the synthetic ones beside it.
+    Where these are beside several rows, the loss of each is the mean of all of them.
 
     Each device works on its own pairs, one micro-step after the other, and they meet
     once, to add up the gradients: nothing that is as large as a volume or its features
@@ -163,12 +163,12 @@ def _gradient(config, network: models.Network, mesh: Mesh) -> Callable:
     field_of_view = config.data.field_of_view
     batch, parts = config.optim.batch, config.optim.accumulate
     divided = mesh.shape[sharding.DATA] > 1
-    every = recipe.every if config.synthesis.pairs else 1
+    every = recipe.every
     if batch // (mesh.shape[sharding.DATA] * parts) % every:
         raise errors.UserError(
             f"synthesis.pairs is {config.synthesis.pairs}, so the pairs that a device "
             f"works on at once must be a multiple of {every}; change optim.batch "
-            f"({batch}) or optim.accumulate ({parts})."
+            f"({batch}) or optim.accumulate ({parts}), or use fewer devices."
         )
 
     def micro_step(params, heads, keys: tuple[Array, Array], pair):

@@ -60,10 +60,10 @@ def recipe(config: ml_collections.ConfigDict) -> Recipe:
     )
     every = max(1, round(1 / own.pairs)) if own.pairs else 1
     pairs = round(own.pairs * every)
-    if abs(pairs - own.pairs * every) > 0.01:
+    if abs(pairs - own.pairs * every) > 0.02 * pairs:
         raise errors.UserError(
-            f"synthesis.pairs is {own.pairs}; choose a whole number or one part of it, "
-            "such as 2, 1, 0.5 or 0.25."
+            f"synthesis.pairs is {own.pairs}; choose a whole number or one divided by "
+            "a whole number, such as 2, 1, 0.5 or 0.25."
         )
     return Recipe(
         scanner,

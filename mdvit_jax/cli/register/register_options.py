@@ -26,9 +26,9 @@ Align two images of heads or brains of any contrast and orientation.
   mdvit register --fixed T1.nii.gz --moving fMRI_mean.nii.gz --dof rigid
                  --transform T.mat --transform-format fsl --inverse back.lta
 
-The images are aligned in world coordinates, first in the orientation of their headers,
-then in any orientation if that does not fit. Give at least one output; an existing file
-is replaced with --overwrite only.
+The images are aligned in world coordinates, first in the orientation of their headers
+(or what --start says), then in any orientation if that does not fit. Give at least one
+output; an existing file is replaced with --overwrite only.
 
 Left and right are taken from the header. If it is wrong, they may be exchanged in the
 result, which nothing in a brain shows; the verdict of an orientation that is more than
