@@ -51,6 +51,18 @@ def test_a_campaign_goes_on_where_it_was(rows, heads, monkeypatch):
     assert again.equals(result)
 
 
+def test_a_start_is_measured_and_options_reach_register(rows, heads, monkeypatch):
+    monkeypatch.setattr(random_scans, "ACQUISITIONS", {"small": GRID})
+    pair = random_scans.random_pair(SEEDS[0], heads)
+    row, _ = campaign.register_pair(pair, refine=False)
+    assert row["error"] > rows[0].error[0] and "score" not in row
+    asked = {}
+    monkeypatch.setattr(campaign, "register", lambda *pair, **how: asked.update(how))
+    with pytest.raises(AttributeError):  # of None, the result
+        campaign.register_pair(pair, start="network", refine=False)
+    assert asked == {"start": "network", "refine": False}
+
+
 def test_the_tables(rows):
     result, _ = rows
     text = campaign_table.summarise(result)

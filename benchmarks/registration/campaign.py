@@ -2,8 +2,8 @@
 
     MDVIT_DATA=… python -m benchmarks.registration.campaign --output runs/campaign
 
-Each pair is drawn from its seed by `data.random_scans`, registered without an option,
-and held against the truth. results.jsonl gets a row at once, so that an interrupted
+Each pair is drawn from its seed by `data.random_scans`, registered, without an option
+unless `--start` or `--no-refine` says otherwise, and held against the truth. results.jsonl gets a row at once, so that an interrupted
 campaign goes on where it was; results.csv has all of them, summary.md how often each
 kind came right and what the verdict was worth, verdicts.png a point for each pair, and
 worst/ pictures of the worst pairs.
@@ -33,13 +33,16 @@ from mdvit_jax.studies.results import ResultsFile
 _SHOWN = 0.01  # of the brain; where both show less, all of it is measured
 
 
-def run_pairs(heads: Head, seeds: Sequence[int], path: Path) -> pd.DataFrame:
+def run_pairs(
+    heads: Head, seeds: Sequence[int], path: Path, **options: Any
+) -> pd.DataFrame:
     """Register the pairs of some seeds, and add a row for each to a file.
 
     Args:
         heads: a batch of label maps.
         seeds: of `random_scans.random_pair`; what is in the file is not run again.
         path: the JSON-lines file of results.
+        options: of `register`.
 
     Returns:
         The rows of these seeds; `describe_pair` and `register_pair` list their columns.
@@ -49,7 +52,11 @@ def run_pairs(heads: Head, seeds: Sequence[int], path: Path) -> pd.DataFrame:
         row = kept.get(str(seed))
         if row is None:
             pair = draw_pair(seed, heads)
-            row = {"seed": seed, **describe_pair(pair), **register_pair(pair)[0]}
+            row = {
+                "seed": seed,
+                **describe_pair(pair),
+                **register_pair(pair, **options)[0],
+            }
             kept.add(str(seed), row)
         rows.append(row)
     return pd.DataFrame(rows)
@@ -87,7 +94,9 @@ def describe_pair(pair: Pair) -> dict[str, Any]:
     return row | {"shared": float(_shown_by_both(pair).mean()), "words": pair.words}
 
 
-def register_pair(pair: Pair) -> tuple[dict[str, Any], Registration | None]:
+def register_pair(
+    pair: Pair, **options: Any
+) -> tuple[dict[str, Any], Registration | None]:
     """Register a pair; the row of how it went, and the result unless it was refused.
 
     Columns of the row: error, worst: mean and largest distance in mm from where the
@@ -97,7 +106,7 @@ def register_pair(pair: Pair) -> tuple[dict[str, Any], Registration | None]:
     """
     start = time.perf_counter()
     try:
-        result = register(pair.fixed, pair.moving)
+        result = register(pair.fixed, pair.moving, **options)
     except errors.UserError as error:
         seconds = time.perf_counter() - start
         refused: dict[str, Any] = {"error": np.nan, "worst": np.nan, "before": np.nan}
@@ -106,8 +115,7 @@ def register_pair(pair: Pair) -> tuple[dict[str, Any], Registration | None]:
     seconds = time.perf_counter() - start
     off = _errors(pair, result.matrix)
     sizes = np.linalg.svd(result.matrix[:3, :3], compute_uv=False)
-    alignment = result.alignment
-    assert alignment  # as it was refined
+    alignment = result.alignment._asdict() if result.alignment else {}
     row = {
         "error": float(off.mean()),
         "worst": float(off.max()),
@@ -118,7 +126,7 @@ def register_pair(pair: Pair) -> tuple[dict[str, Any], Registration | None]:
         "correlation_before": float(result.before.correlation),
         **{
             name: float("nan") if value is None else float(value)
-            for name, value in alignment._asdict().items()
+            for name, value in alignment.items()
             if name != "matrix" and np.ndim(value) == 0
         },
         "smallest_scale": float(sizes.min()),
@@ -129,7 +137,9 @@ def register_pair(pair: Pair) -> tuple[dict[str, Any], Registration | None]:
     return row, result
 
 
-def save_worst(heads: Head, rows: pd.DataFrame, folder: Path, count: int) -> None:
+def save_worst(
+    heads: Head, rows: pd.DataFrame, folder: Path, count: int, **options: Any
+) -> None:
     """Save pictures of the pairs that are farthest off, those called ok first."""
     wrong = rows[rows.error > campaign_table.WRONG]
     order = wrong.assign(calm=wrong.status != "ok").sort_values(
@@ -137,7 +147,7 @@ def save_worst(heads: Head, rows: pd.DataFrame, folder: Path, count: int) -> Non
     )
     for row in order.head(count).itertuples():
         pair = draw_pair(int(row.seed), heads)
-        _, result = register_pair(pair)
+        _, result = register_pair(pair, **options)
         if result is None:
             continue
         title = f"seed {row.seed}, {row.error:.1f} mm off"
@@ -221,13 +231,14 @@ def main(words: Sequence[str] | None = None) -> int:
     folder = options.output
     (folder / "worst").mkdir(parents=True, exist_ok=True)
     seeds = range(options.first, options.first + options.pairs)
-    rows = run_pairs(heads, seeds, folder / "results.jsonl")
+    how = {"start": options.start, "refine": options.refine}
+    rows = run_pairs(heads, seeds, folder / "results.jsonl", **how)
     rows.to_csv(folder / "results.csv", index=False)
     text = campaign_table.summarise(rows)
     (folder / "summary.md").write_text(text, encoding="utf-8")
     print(text, end="")
     panels.save_figure(campaign_plot.draw(rows), folder / "verdicts.png")
-    save_worst(heads, rows, folder / "worst", options.worst)
+    save_worst(heads, rows, folder / "worst", options.worst, **how)
     return 0
 
 
@@ -261,8 +272,10 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path("runs/campaign"),
         metavar="FOLDER",
-        help="one for each set of maps; default: runs/campaign",
+        help="one for each set of maps and each --start; default: runs/campaign",
     )
+    add("--start", default="com", choices=("com", "network"), help="default: com")
+    add("--refine", action=argparse.BooleanOptionalAction, default=True)
     return parser
 
 
