@@ -3,10 +3,11 @@
     MDVIT_DATA=… python -m benchmarks.registration.campaign --output runs/campaign
 
 Each pair is drawn from its seed by `data.random_scans`, registered, without an option
-unless `--start` or `--no-refine` says otherwise, and held against the truth. results.jsonl gets a row at once, so that an interrupted
-campaign goes on where it was; results.csv has all of them, summary.md how often each
-kind came right and what the verdict was worth, verdicts.png a point for each pair, and
-worst/ pictures of the worst pairs.
+unless `--start` or `--no-refine` says otherwise, and held against the truth.
+results.jsonl gets a row at once, so that an interrupted campaign goes on where it was;
+results.csv has all of them, summary.md how often each kind came right and what the
+verdict was worth, verdicts.png a point for each pair, and worst/ pictures of the worst
+pairs.
 """
 
 import argparse
