@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from configs import default
 from helpers.programs import compiled_programs
+from helpers.run import first_step
 from mdvit_jax import errors, geometry, losses, models
 from mdvit_jax.training import optimizer, sharding, step
 
@@ -66,14 +67,8 @@ class Training(NamedTuple):
 
 
 def set_up(config) -> Training:
-    mesh = sharding.create_mesh(config.optim.batch)
-    network = models.create(config)
-    volume = jax.ShapeDtypeStruct((1, SIZE, SIZE, SIZE), jnp.float32)
-    shapes = jax.eval_shape(network.init, jax.random.key(0), volume, volume)
-    descent = optimizer.create(config.optim, shapes)
-    state = step.create_state(config, network, descent, mesh)
+    network, state, train_step = first_step(config)
     placed = jax.tree.map(lambda leaf: leaf.sharding, state)
-    train_step = step.create_step(config, network, descent, mesh)
     return Training(config, network, copy(state), placed, train_step)
 
 

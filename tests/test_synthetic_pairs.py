@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from configs import anything_small, default
+from helpers.run import first_step
 from mdvit_jax import errors, geometry, models
 from mdvit_jax.data import head_file, label_maps
 from mdvit_jax.training import (
     augment,
     examples,
-    optimizer,
     sharding,
     stage_loss,
     step,
@@ -82,13 +82,7 @@ def test_a_step_of_the_whole_recipe_is_the_same_each_time():
     config.model.update({"embedding": 8, "heads": 2, "dilations": (2,)})
     config.model.update({"patches": (3,), "strides": (4,)})
     config.synthesis.update({"voxel": 6.0, "oversample": 1})
-    mesh = sharding.create_mesh(config.optim.batch)
-    network = models.create(config)
-    volume = jax.ShapeDtypeStruct((1, SIZE, SIZE, SIZE), jnp.float32)
-    shapes = jax.eval_shape(network.init, jax.random.key(0), volume, volume)
-    descent = optimizer.create(config.optim, shapes)
-    state = step.create_state(config, network, descent, mesh)
-    train_step = step.create_step(config, network, descent, mesh)
+    _, state, train_step = first_step(config)
     scans = np.random.default_rng(0).random((2, 2, SIZE, SIZE, SIZE), np.float32)
     start = jax.tree.map(np.array, state)
     results = [train_step(jax.tree.map(jnp.array, start), *scans) for _ in range(2)]
@@ -112,15 +106,9 @@ def test_synthetic_pairs_beside_every_second_row(heads_file, monkeypatch):
     config = configuration(heads_file)
     config.optim.batch = 4
     config.synthesis.pairs = 0.5
-    mesh = sharding.create_mesh(config.optim.batch)
-    network = models.create(config)
-    volume = jax.ShapeDtypeStruct((1, SIZE, SIZE, SIZE), jnp.float32)
-    shapes = jax.eval_shape(network.init, jax.random.key(0), volume, volume)
-    descent = optimizer.create(config.optim, shapes)
-    state = step.create_state(config, network, descent, mesh)
+    network, state, train_step = first_step(config)
     params = jax.tree.map(jnp.array, state.params)
     scans = np.random.default_rng(0).random((2, 4, SIZE, SIZE, SIZE), np.float32)
-    train_step = step.create_step(config, network, descent, mesh)
     loss = np.asarray(train_step(state, *scans)[1].loss)
 
     key = jax.random.fold_in(jax.random.key(config.seed), 0)

@@ -1,4 +1,4 @@
-"""The state that a training run saved, to the last bit; and a run of no steps."""
+"""The state that a training run saved, to the last bit; runs of no steps and of one."""
 
 from pathlib import Path
 
@@ -10,13 +10,25 @@ from mdvit_jax.config import read_config, save_config
 from mdvit_jax.training import checkpoint, optimizer, pretrained, sharding, step
 
 
-def first_state(config):
-    """The network of a configuration and the state before the first step."""
+def _parts(config):
+    """The network of a configuration, its optimiser and the devices."""
     network = models.create(config)
     shapes = pretrained.parameter_shapes(config, network)
     descent = optimizer.create(config.optim, shapes)
-    mesh = sharding.create_mesh(config.optim.batch)
-    return network, step.create_state(config, network, descent, mesh)
+    return network, descent, sharding.create_mesh(config.optim.batch)
+
+
+def first_state(config):
+    """The network of a configuration and the state before the first step."""
+    network, *others = _parts(config)
+    return network, step.create_state(config, network, *others)
+
+
+def first_step(config):
+    """The network of a configuration, the state before the first step, and the step."""
+    parts = _parts(config)
+    state = step.create_state(config, *parts)
+    return parts[0], state, step.create_step(config, *parts)
 
 
 def untrained(config):
