@@ -100,12 +100,6 @@ def assess(
             f"the moving object is {low:.2f} to {high:.2f} times as large as the fixed "
             "one, depending on the direction, which is unusual between heads",
         ),
-        (
-            CHECK if angle > _TURNED else OK,
-            f"the orientation is {angle:.0f}° from the header's; if that is because "
-            "the header is wrong, left and right may be exchanged, which cannot be "
-            "seen in a brain: look at a mark of one side",
-        ),
     ]  # fmt: skip
     if alignment:
         fit = OK if convincing else _below(alignment.score, fits)
@@ -127,6 +121,14 @@ def assess(
                 "may be exchanged in a header: look at a mark of one side",
             ),
         ]
+    findings.append(
+        (
+            CHECK if angle > _TURNED else OK,
+            f"the orientation is {angle:.0f}° from the header's; if that is because "
+            "the header is wrong, left and right may be exchanged, which cannot be "
+            "seen in a brain: look at a mark of one side",
+        )
+    )
     status = max((w for w, _ in findings), key=(OK, CHECK, FAILED).index)
     return Quality(status, tuple(sentence for w, sentence in findings if w != OK))
 
