@@ -103,9 +103,11 @@ def estimator(weights: weights_file.Weights) -> Callable[..., list[Array]]:
     @jax.jit
     def estimate(fixed: Array, moving: Array) -> list[Array]:
         start = geometry.centre_shift(fixed, moving)
-        once = weights.network.apply(weights.params, fixed, moving, initial=start)
-        twice = weights.network.apply(
-            weights.params, fixed, moving, initial=once.matrix
+        once, twice = (
+            weights.network.apply(
+                weights.params, fixed, moving, initial=start, passes=passes
+            )
+            for passes in (1, 2)
         )
         any_turn = any_orientation.estimate(
             weights.network, weights.params, fixed, moving

@@ -33,6 +33,7 @@ def get_config():
     model.embedding = 128
     model.heads = 4
     model.depth = 2
+    model.passes = 2
 
     optim = config.optim
     optim.steps = 20_000

@@ -60,8 +60,12 @@ class Network:
         *,
         initial: Array | None = None,
         dropout_keys: Array | None = None,
+        passes: int | None = None,
     ) -> mdvit.AffineEstimate:
         """Estimate `fixed_to_moving` of each pair.
+
+        In a second pass the network starts from its own answer. No gradient flows from
+        one pass to the one before.
 
         Args:
             params: of `init` or `import_torch.load`.
@@ -71,20 +75,29 @@ class Network:
                 result is as if the moving volume had been warped with it beforehand,
                 but every warp resamples the original volume once.
             dropout_keys: [batch], switches dropout on; each pair draws from its own.
+            passes: how many; None: `model.passes`.
 
         Returns:
             The matrix [batch, 4, 4], `fixed_to_moving` in normalised coordinates, the
-            12 parameters, and the warped volume; of every stage, too.
+            12 parameters, and the warped volume; of every stage of every pass, too.
 
         Raises:
             UserError: a size of volumes that the network or its weights cannot take.
         """
         self._check_volumes(fixed, moving)
         self._check_weights(params, fixed.shape[1:])
-        estimate = self.module.apply(
-            {"params": params}, fixed, moving, initial, dropout_keys
-        )
-        return cast(mdvit.AffineEstimate, estimate)
+        stages: tuple[mdvit.StageEstimate, ...] = ()
+        for _ in range(passes or self.module.config.passes):
+            if stages:
+                initial = jax.lax.stop_gradient(stages[-1].matrix)
+            estimate = cast(
+                mdvit.AffineEstimate,
+                self.module.apply(
+                    {"params": params}, fixed, moving, initial, dropout_keys
+                ),
+            )
+            stages += estimate.stages
+        return estimate._replace(stages=stages)
 
     def from_centres(
         self,
@@ -201,7 +214,10 @@ def create(config: ConfigDict) -> Network:
             "a voxel at its centre."
         )
     dtype = dense.compute_dtype(model.compute_dtype)
-    model = FrozenConfigDict({**model, "compute_dtype": dtype})
+    # Weights and runs from before there were passes do not name them.
+    model = FrozenConfigDict({"passes": 1, **model, "compute_dtype": dtype})
+    if model.passes < 1:
+        raise errors.UserError(f"model.passes is {model.passes}; it must be 1 or more.")
     return Network(_MODULES[model.name](model))
 
 

@@ -30,7 +30,7 @@ def create(
 
     The image and mask [n, n, n] are of a scan, the number identifies the scan: its
     affines are the same at each call. Errors are [count, stages], active units bool
-    [units], those of all stages' heads in a row.
+    [units], those of all stages' heads in a row. The stages are those of every pass.
     """
 
     @jax.jit
@@ -47,8 +47,9 @@ def create(
             distance_over(mask, stage.matrix, truth) * (field_of_view / 2)
             for stage in estimate.stages
         ]
-        active = [stage.active.any(0) for stage in estimate.stages]
-        return jnp.stack(apart, axis=-1), jnp.concatenate(active)
+        active = jnp.concatenate([stage.active.any(0) for stage in estimate.stages])
+        active = active.reshape(network.module.config.passes, -1).any(0)
+        return jnp.stack(apart, axis=-1), active
 
     return measure
 

@@ -2,13 +2,15 @@
 
     loss = S(last) + known · D(last) + deep · mean over the stages before of the same
 
+of a pass, and the mean over the passes.
+
 S is the configured similarity (Eq. 3) of the target images, D the mean distance in mm
 from where the points of the brain belong, beyond what the truth itself may be off, of
 pairs whose affine is known. The paper has
 S(last) alone; its first stages then stay at the centres of mass.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 from jax import Array
@@ -24,6 +26,7 @@ def pair_losses(
     *,
     known: float,
     deep: float,
+    passes: int,
     field_of_view: float,
 ) -> Array:
     """One value per pair, [batch].
@@ -33,6 +36,7 @@ def pair_losses(
         estimate: its answer.
         similarity: (fixed, warped) → [batch].
         known, deep: the weights, `config.loss`; what has weight 0 is not computed.
+        passes: in how many the answer came about, `config.model`.
         field_of_view: in mm along each axis.
     """
     seen = examples.moving_target is examples.moving
@@ -52,11 +56,16 @@ def pair_losses(
             value += known * examples.known * beyond
         return value
 
-    *before, last = estimate.stages
-    total = stage_loss(last)
-    if deep and before:
-        total += deep / len(before) * sum(map(stage_loss, before))
-    return total
+    def pass_loss(stages: Sequence[models.StageEstimate]) -> Array:
+        *before, last = stages
+        total = stage_loss(last)
+        if deep and before:
+            total += deep / len(before) * sum(map(stage_loss, before))
+        return total
+
+    count = len(estimate.stages) // passes
+    starts = range(0, len(estimate.stages), count)
+    return sum(pass_loss(estimate.stages[i : i + count]) for i in starts) / passes
 
 
 def _at_size(volume: Array, size: int) -> Array:
