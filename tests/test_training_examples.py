@@ -292,18 +292,22 @@ def test_the_loss_of_an_estimate_sums_its_parts():
     alone, with_known = at(last, fixed, moving)
     _, first_loss = at(first, half, halve(moving))
 
-    @functools.partial(jax.jit, static_argnames=("known", "deep", "seen"))
-    def pair_losses(shown, estimate, known, deep, seen):
+    @functools.partial(jax.jit, static_argnames=("known", "deep", "seen", "passes"))
+    def pair_losses(shown, estimate, known, deep, seen, passes=1):
         if seen:  # the loss asks whether they are one array
             shown = shown._replace(moving_target=shown.moving)
         return stage_loss.pair_losses(
-            shown, estimate, losses.ntg, known=known, deep=deep, field_of_view=FIELD
-        )
+            shown, estimate, losses.ntg, known=known, deep=deep, passes=passes,
+            field_of_view=FIELD,
+        )  # fmt: skip
 
     plain = pair_losses(shown, estimate, known=0.0, deep=0.0, seen=True)
     np.testing.assert_allclose(plain, alone, rtol=1e-5)
     result = pair_losses(shown, estimate, known=0.05, deep=0.3, seen=True)
     np.testing.assert_allclose(result, with_known + 0.3 * first_loss, rtol=1e-5)
+    # The same two stages as two passes.
+    apart = pair_losses(shown, estimate, known=0.05, deep=0.3, seen=True, passes=2)
+    np.testing.assert_allclose(apart, (with_known + first_loss) / 2, rtol=1e-5)
     # What the network saw does not matter where the loss has images of its own.
     shown = shown._replace(moving=1 - moving, fixed=1 - fixed)
     estimate = estimate._replace(

@@ -2,9 +2,10 @@
 
 A network learns orientations up to some 60° apart, so it is asked for each of the 24
 turns of either image against the other as it is. Of the 48 answers the one counts at
-which the images share most information, whatever their contrasts. From there it is
-asked once more, in both directions and of the mirror images; the mean of these four
-answers counts if the images share more there.
+which the images share most information, whatever their contrasts; half as many voxels
+along each axis say which turns come into question. From there it is asked once more, in
+both directions and of the mirror images; the mean of these four answers counts if the
+images share more there.
 """
 
 import jax
@@ -16,6 +17,7 @@ from mdvit_jax import geometry
 from mdvit_jax.geometry import turns
 from mdvit_jax.models import network as networks
 
+_TURNS = 8  # that come into question; all 24 change no row of benchmarks/network.py
 _BINS = 24
 _BACKGROUND = 0.02  # of the brightest, at and below which nothing is seen
 _MARGIN = 0.03  # of information, by which a turned image must fit better
@@ -39,26 +41,32 @@ def estimate(
         the identity for two that are equal.
     """
 
-    def ask(one: Array, other: Array, start: Array) -> Array:
-        return network.apply(params, one, other, initial=start).matrix
+    def ask(one: Array, other: Array, start: Array, passes: int | None = 1) -> Array:
+        answer = network.apply(params, one, other, initial=start, passes=passes)
+        return answer.matrix
 
     starts = _starts(fixed, moving)
     both = jnp.concatenate([starts, geometry.invert(starts)], axis=1)
     asked = jnp.concatenate([fixed, moving]), jnp.concatenate([moving, fixed])
     forth, back = jnp.split(jax.lax.map(lambda s: ask(*asked, s), both), 2, axis=1)
-    answers = jnp.concatenate([forth, geometry.invert(back)])
-    shared = jax.lax.map(lambda matrix: _information(fixed, moving, matrix), answers)
-    as_they_are = jnp.arange(len(answers)) % len(starts) == 0
-    scores = shared + _MARGIN * as_they_are[:, None]
-    best, pair = scores.argmax(axis=0), jnp.arange(len(fixed))
+    answers = jnp.stack([forth, geometry.invert(back)])  # [2, 24, batch, 4, 4]
+    pair = jnp.arange(len(fixed))
+    coarse = _scores(geometry.halve(fixed), geometry.halve(moving), answers)
+    coarse += _MARGIN * (jnp.arange(24) == 0)[:, None]
+    _, turn = jax.lax.top_k(coarse.max(axis=0).T, _TURNS)
+    turn = turn.T  # [8, batch]
+    answers = answers[:, turn, pair]
+    scores = _scores(fixed, moving, answers) + _MARGIN * (turn == 0)
+    answers, scores = (v.reshape(-1, *v.shape[2:]) for v in (answers, scores))
+    best = scores.argmax(axis=0)
     first = answers[best, pair]
     # Of two equal images both directions score alike: neither must count more.
-    other = (best + len(starts)) % len(answers)
+    other = (best + _TURNS) % len(answers)
     tied = scores[best, pair] - scores[other, pair] < _TIE
     mean = _mean(jnp.stack([first, answers[other, pair]]))
     first = jnp.where(tied[:, None, None], mean, first)
     # The image that was not turned stands upright, as both do in training.
-    fixed_stays = best < len(starts)
+    fixed_stays = best < _TURNS
     start = jnp.where(fixed_stays[:, None, None], first, geometry.invert(first))
     mean = _mean_answer(ask, *_in_order(fixed_stays, fixed, moving), start)
     second = jnp.where(fixed_stays[:, None, None], mean, geometry.invert(mean))
@@ -74,6 +82,14 @@ def _starts(fixed: Array, moving: Array) -> Array:
     )
     turned = geometry.homogeneous(jnp.asarray(turns.TURNS), jnp.zeros((24, 3)))
     return geometry.compose(to_moving, turned[:, None], geometry.invert(to_fixed))
+
+
+def _scores(fixed: Array, moving: Array, matrices: Array) -> Array:
+    """What the images share at each of the matrices [2, n, batch, 4, 4]."""
+    shape = matrices.shape[:3]
+    in_a_row = matrices.reshape(-1, *matrices.shape[2:])
+    scores = jax.lax.map(lambda matrix: _information(fixed, moving, matrix), in_a_row)
+    return scores.reshape(shape)
 
 
 def _in_order(kept: Array, one: Array, other: Array) -> tuple[Array, Array]:
@@ -92,7 +108,7 @@ def _mean_answer(ask, fixed: Array, moving: Array, start: Array) -> Array:
         (warped, fixed, identity),
         (warped[:, ::-1], fixed[:, ::-1], identity),
     ]
-    answers = ask(*map(jnp.concatenate, zip(*pairs, strict=True)))
+    answers = ask(*map(jnp.concatenate, zip(*pairs, strict=True)), passes=None)
     forth, forth_mirrored, back, back_mirrored = jnp.split(answers, len(pairs))
     back = jnp.stack([back, _mirrored(back_mirrored)])
     back = geometry.compose(start, geometry.invert(back))
