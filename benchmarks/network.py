@@ -120,62 +120,56 @@ def estimator(weights: weights_file.Weights) -> Callable[..., list[Array]]:
 def measure(weights, estimate, options) -> dict[str, list[float]]:
     """Rows: errors in mm or Dice of the four columns."""
     people = FINAL if options.final else CHOOSE
-    scans = [
-        read(options.data / "ds002748" / f"{name}_T1w.nii.gz")
-        for name in people["ds002748"]
-    ]
-    labelled = [
-        read(
-            options.data / "oasis1_malf" / f"{name}_SS.nii.gz",
-            options.data / "oasis1_malf" / f"{name}_glm.nii.gz",
-        )
-        for name in people["oasis1_malf"]
-    ]
+    names = people["oasis1_malf"]
+    labelled = read_labelled(options.data / "oasis1_malf", names)
     answers = Answers(options.answers)
-    same: list = []
-    inter: list = []
-    apart: list = []
-    far: list = []
     field = weights.field_of_view
-
-    def affine(degrees: tuple[float, ...], seed: int, image: Array) -> Array:
-        return known(degrees, seed, image, field)
-
-    for i, scan in enumerate(scans):
-        image, mask = small(scan, weights.size)
-        other_name = people["ds002748"][(i + 1) % len(scans)]
-        other = scans[(i + 1) % len(scans)]
-        other_image, _ = small(other, weights.size)
-        to_other = answers(people["ds002748"][i], other_name, scan, other)
-        for k in range(AFFINES):
-            move = affine((), 100 * i + k, image)
-            moved = geometry.warp_affine(image, move)
-            same.append(Case(image, moved, geometry.invert(move), mask))
-            for cases, degrees in (
-                (inter, ()),
-                (apart, (20.0, 90.0)),
-                (far, (90.0, 180.0)),
-            ):
-                move = affine(degrees, 5000 + 100 * i + k, other_image)
-                moved = geometry.warp_affine(other_image, move)
-                truth = geometry.compose(geometry.invert(move), to_other)
-                cases.append(Case(image, moved, truth, mask))
-    plain = pairs_not_moved(people["ds002748"], scans, answers, weights.size)
-    rows: dict[str, list[float]] = {}
-    for name, cases in (
-        ("same20", same), ("inter20", inter), ("inter0", plain),
-        ("inter90", apart), ("turned", far),
-    ):  # fmt: skip
-        rows[name] = landmark_errors(estimate, cases, field)
+    cases = people_cases(
+        options.data / "ds002748", people["ds002748"], weights, answers
+    )
+    rows = {name: landmark_errors(estimate, c, field) for name, c in cases.items()}
     for name, change in CONTRASTS.items():
-        changed = [case._replace(moving=change(case.moving)) for case in same]
+        changed = [
+            case._replace(moving=change(case.moving)) for case in cases["same20"]
+        ]
         rows[f"same20, {name}"] = landmark_errors(estimate, changed, field)
-    for name, cases in heads(options.data, people["synthseg_labels"], weights).items():
-        rows[name] = landmark_errors(estimate, cases, field)
-    rows |= overlaps(estimate, people["oasis1_malf"], labelled, weights, answers)
+    synthetic = heads(options.data, people["synthseg_labels"], weights)
+    rows |= {name: landmark_errors(estimate, c, field) for name, c in synthetic.items()}
+    rows |= overlaps(estimate, names, labelled, weights, answers)
     if options.weights.samefile(weights_file.PRETRAINED_FILE):
         rows |= real_heads(options.data / "lhdata", people["lhdata"])
     return rows
+
+
+def people_cases(
+    folder: Path, names: Sequence[str], weights, answers: "Answers"
+) -> dict[str, list[Case]]:
+    """Pairs of one person and of two, moved or not."""
+    scans = [read(folder / f"{name}_T1w.nii.gz") for name in names]
+    cases: dict[str, list[Case]] = {
+        name: [] for name in ("same20", "inter20", "inter0", "inter90", "turned")
+    }
+    field = weights.field_of_view
+    for i, scan in enumerate(scans):
+        image, mask = small(scan, weights.size)
+        j = (i + 1) % len(scans)
+        other, _ = small(scans[j], weights.size)
+        to_other = answers(names[i], names[j], scan, scans[j])
+        cases["inter0"].append(Case(image, other, to_other, mask))
+        for k in range(AFFINES):
+            move = known((), 100 * i + k, image, field)
+            moved = geometry.warp_affine(image, move)
+            cases["same20"].append(Case(image, moved, geometry.invert(move), mask))
+            for name, degrees in (
+                ("inter20", ()),
+                ("inter90", (20.0, 90.0)),
+                ("turned", (90.0, 180.0)),
+            ):
+                move = known(degrees, 5000 + 100 * i + k, other, field)
+                moved = geometry.warp_affine(other, move)
+                truth = geometry.compose(geometry.invert(move), to_other)
+                cases[name].append(Case(image, moved, truth, mask))
+    return cases
 
 
 def read(image: Path, labels: Path | None = None) -> conform.Conformed:
@@ -188,6 +182,14 @@ def read(image: Path, labels: Path | None = None) -> conform.Conformed:
         field_of_view=256.0,
         name=str(image),
     )
+
+
+def read_labelled(folder: Path, names: Sequence[str]) -> list[conform.Conformed]:
+    """Scans of oasis1_malf with their regions."""
+    return [
+        read(folder / f"{name}_SS.nii.gz", folder / f"{name}_glm.nii.gz")
+        for name in names
+    ]
 
 
 def small(scan: conform.Conformed, size: int) -> tuple[Array, Array]:
@@ -235,17 +237,6 @@ class Answers:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.write_text(json.dumps(self._known))
         return jnp.asarray(self._known[name], jnp.float32)
-
-
-def pairs_not_moved(names: Sequence[str], scans, answers, size: int) -> list[Case]:
-    """Each person to the next one."""
-    cases = []
-    for i, name in enumerate(names):
-        j = (i + 1) % len(names)
-        image, mask = small(scans[i], size)
-        truth = answers(name, names[j], scans[i], scans[j])
-        cases.append(Case(image, small(scans[j], size)[0], truth, mask))
-    return cases
 
 
 def landmark_errors(estimate, cases: Sequence[Case], field: float) -> list[float]:

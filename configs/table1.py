@@ -25,6 +25,7 @@ def get_config():
     config.model.embedding = 96
     config.model.heads = 2
     config.model.depth = 1
+    config.model.passes = 1
 
     config.optim.batch = 4
     config.optim.warmup = 50

@@ -21,7 +21,6 @@ _MODULES: dict[str, Any] = {
     "pasta": pasta.Pasta,
     "keymorph": keymorph.KeyMorph,
 }
-_HEADS = tuple(mdvit.HEADS)
 _COMPUTE_DTYPES = ("auto", "float32", "bfloat16")
 
 
@@ -187,7 +186,7 @@ def create(config: ConfigDict) -> Network:
         )
     for setting, choices in (
         ("compute_dtype", _COMPUTE_DTYPES),
-        ("head", _HEADS),
+        ("head", tuple(mdvit.HEADS)),
         ("linear_weights", initial_weights.LINEAR),
     ):
         if model[setting] not in choices:

@@ -65,7 +65,8 @@ def pair_losses(
 
     count = len(estimate.stages) // passes
     starts = range(0, len(estimate.stages), count)
-    return sum(pass_loss(estimate.stages[i : i + count]) for i in starts) / passes
+    by_pass = [pass_loss(estimate.stages[i : i + count]) for i in starts]
+    return jnp.stack(by_pass).mean(axis=0)
 
 
 def _at_size(volume: Array, size: int) -> Array:
