@@ -100,7 +100,8 @@ def get_config() -> ml_collections.ConfigDict:
     # program: "paper", deviation 0.02; ours: "fan_in", 1/√inputs
     # (models/initial_weights.py).
     model.linear_weights = "paper"
-    # paper: 1; ours: how often the network is asked, each time from its own last answer.
+    # paper: 1; ours: how often the network is asked about a pair, each further time
+    # starting from its last answer, in training as in use.
     model.passes = 1
     # paper 3.1: no dropout.
     model.dropout = 0.0
@@ -139,8 +140,7 @@ def get_config() -> ml_collections.ConfigDict:
     # ours: take the affine between two people for known, too, by what `register` finds
     # for each of them and MNI152 (training/template_affines.py).
     loss.people = False
-    # ours: weight of the mean loss of the stages before the last of a pass; 0: the last
-    # alone. The passes' losses are averaged.
+    # ours: weight of the mean loss of the stages before the last; 0: the last alone.
     loss.deep = 0.0
 
     optim = config.optim = ml_collections.ConfigDict()

@@ -26,12 +26,16 @@ from mdvit_jax.io import atomic, bucket
 _PREFIX = "--config."
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number"}
 
+# What runs did before there was a setting; so that the older ones can go on.
+_ADDED = {"model.passes": 1, "loss.people": False}
+
 # The least value of settings that would otherwise fail late, or silently.
 _LEAST = {
     "seed": 0,
     "data.size": 1,
     "data.workers": 0,
     "model.depth": 1,
+    "model.passes": 1,
     "model.embedding": 1,
     "loss.levels": 1,
     "loss.stride": 1,
@@ -179,6 +183,9 @@ def read_config(folder: str | Path) -> ml_collections.ConfigDict:
         for group in ("data", "model", "loss", "optim"):
             if not isinstance(values[group], dict):
                 raise ValueError(group)
+        for name, before in _ADDED.items():
+            group, setting = name.split(".")
+            values[group].setdefault(setting, before)
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise errors.UserError(
             f"{folder} is not the folder of a run: its config.json is missing or "

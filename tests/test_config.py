@@ -1,6 +1,7 @@
 """Configurations: overrides, what people mistype, and the record of a run."""
 
 import glob
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +106,7 @@ def test_a_wrong_value_is_named(name, text):
         ("optim.batch", "0"),
         ("optim.lr", "nan"),
         ("model.depth", "-1"),
+        ("model.passes", "0"),
         ("validation.every", "0"),
     ],
 )
@@ -156,6 +158,14 @@ def test_a_saved_configuration_comes_back(tmp_path):
     }
     with pytest.raises(errors.UserError, match="not the folder of a run"):
         read_config(tmp_path / "none")
+
+
+def test_a_run_from_before_a_setting_does_what_it_did(tmp_path):
+    settings = load_config(DEFAULT)
+    older = settings.to_dict()
+    del older["model"]["passes"], older["loss"]["people"]
+    (tmp_path / "config.json").write_text(json.dumps(older))
+    assert differences(settings, read_config(tmp_path)) == {}
 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", '{"train": 3}', '{"data": 1}', "\xff"])

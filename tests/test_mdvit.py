@@ -170,27 +170,24 @@ def test_a_second_pass_starts_from_the_first_ones_answer():
     fixed, moving = brains(6)
     first = apply(params, fixed, moving)
     second = apply(params, fixed, moving, initial=first.matrix)
-    twice = jax.jit(functools.partial(network.apply, passes=2))
-    both = twice(params, fixed, moving)
-    assert len(both.stages) == 4
-    assert (both.matrix == both.stages[-1].matrix).all()
-    for ours, theirs in zip(both.stages, first.stages + second.stages, strict=True):
-        np.testing.assert_allclose(ours.matrix, theirs.matrix, rtol=0, atol=1e-5)
-
-    def sum_of_second(params, start=None):
-        if start is None:
-            return network.apply(params, fixed, moving, passes=2).matrix.sum()
-        return network.apply(params, fixed, moving, initial=start).matrix.sum()
+    both = jax.jit(functools.partial(network.apply, passes=2))(params, fixed, moving)
+    assert len(both.before) == 1 and not first.before
+    expected = first.stages + second.stages
+    ours = both.before[0].stages + both.stages
+    for stage, wanted in zip(ours, expected, strict=True):
+        np.testing.assert_allclose(stage.matrix, wanted.matrix, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(both.matrix, both.stages[-1].matrix)
 
     # The first pass is a start like any other: no gradient flows through it.
-    gradients = [
-        jax.jit(jax.grad(sum_of_second))(params, *start)
-        for start in ([], [first.matrix])
-    ]
-    for ours, theirs in zip(*map(jax.tree.leaves, gradients), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
-    with pytest.raises(errors.UserError, match="model.passes is 0"):
-        models.create(configuration(passes=0))
+    def of_both(params):
+        return network.apply(params, fixed, moving, passes=2).matrix.sum()
+
+    def of_second(params):
+        return network.apply(params, fixed, moving, initial=first.matrix).matrix.sum()
+
+    gradients = [jax.jit(jax.grad(value))(params) for value in (of_both, of_second)]
+    for stage, wanted in zip(*map(jax.tree.leaves, gradients), strict=True):
+        np.testing.assert_allclose(stage, wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_a_batch_equals_its_pairs():

@@ -126,7 +126,6 @@ def test_synthetic_pairs_beside_every_second_row(heads_file, monkeypatch):
             step.objective(config.loss),
             known=config.loss.known,
             deep=config.loss.deep,
-            passes=1,
             field_of_view=256.0,
         )
     )()

@@ -258,6 +258,33 @@ def test_the_distance_over_a_mask_is_that_of_a_loop():
     assert float(result) == pytest.approx(np.mean(apart), rel=1e-5)
 
 
+def test_the_known_affines_of_each_pass_and_stage():
+    """The same network, asked once and twice, from the same affines."""
+    config = default.get_config()
+    config.model.update({"embedding": 8, "depth": 1, "dilations": (1,)})
+    config.model.update({"patches": (3, 7), "strides": (2, 4), "head": "moments"})
+    one = models.create(config)
+    config.model.passes = 2
+    two = models.create(config)
+    image = jnp.asarray(blobs(1)[0])
+    params = one.init(jax.random.key(0), image[None], image[None])
+    measured = [
+        known_affines.create(network, 3, FIELD)(params, image, image > 0.1, 5)
+        for network in (one, two)
+    ]
+    assert [errors.shape for errors, _ in measured] == [(3, 1, 2), (3, 2, 2)]
+    (once, active), (twice, active_twice) = jax.device_get(measured)
+    np.testing.assert_allclose(twice[:, 0], once[:, 0], rtol=1e-4)
+    assert active.shape == active_twice.shape and (active_twice >= active).all()
+    names = {"known_mm", "silent_units"}
+    stages = {f"known_mm_stage_{i}" for i in (1, 2)}
+    assert set(known_affines.summary([once], [active])) == names | stages
+    stages = {f"known_mm_pass_{i}_stage_{j}" for i in (1, 2) for j in (1, 2)}
+    values = known_affines.summary([twice], [active_twice])
+    assert set(values) == names | stages
+    assert values["known_mm"] == pytest.approx(twice[:, 1, 1].mean(), rel=1e-5)
+
+
 def test_the_inverse_of_an_affine():
     matrices = affines(20, seed=0)
     result = np.asarray(jax.jit(geometry.invert)(matrices))
@@ -292,22 +319,23 @@ def test_the_loss_of_an_estimate_sums_its_parts():
     alone, with_known = at(last, fixed, moving)
     _, first_loss = at(first, half, halve(moving))
 
-    @functools.partial(jax.jit, static_argnames=("known", "deep", "seen", "passes"))
-    def pair_losses(shown, estimate, known, deep, seen, passes=1):
+    @functools.partial(jax.jit, static_argnames=("known", "deep", "seen"))
+    def pair_losses(shown, estimate, known, deep, seen):
         if seen:  # the loss asks whether they are one array
             shown = shown._replace(moving_target=shown.moving)
         return stage_loss.pair_losses(
-            shown, estimate, losses.ntg, known=known, deep=deep, passes=passes,
-            field_of_view=FIELD,
-        )  # fmt: skip
+            shown, estimate, losses.ntg, known=known, deep=deep, field_of_view=FIELD
+        )
 
     plain = pair_losses(shown, estimate, known=0.0, deep=0.0, seen=True)
     np.testing.assert_allclose(plain, alone, rtol=1e-5)
     result = pair_losses(shown, estimate, known=0.05, deep=0.3, seen=True)
     np.testing.assert_allclose(result, with_known + 0.3 * first_loss, rtol=1e-5)
     # The same two stages as two passes.
-    apart = pair_losses(shown, estimate, known=0.05, deep=0.3, seen=True, passes=2)
-    np.testing.assert_allclose(apart, (with_known + first_loss) / 2, rtol=1e-5)
+    passes = [estimate._replace(stages=(stage,)) for stage in stages]
+    twice = passes[1]._replace(before=(passes[0],))
+    mean = pair_losses(shown, twice, known=0.05, deep=0.3, seen=True)
+    np.testing.assert_allclose(mean, (with_known + first_loss) / 2, rtol=1e-5)
     # What the network saw does not matter where the loss has images of its own.
     shown = shown._replace(moving=1 - moving, fixed=1 - fixed)
     estimate = estimate._replace(

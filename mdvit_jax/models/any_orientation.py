@@ -17,7 +17,7 @@ from mdvit_jax import geometry
 from mdvit_jax.geometry import turns
 from mdvit_jax.models import network as networks
 
-_TURNS = 8  # that come into question; all 24 change no row of benchmarks/network.py
+_IN_QUESTION = 8  # turns; with all 24 benchmarks/network.py prints the same
 _BINS = 24
 _BACKGROUND = 0.02  # of the brightest, at and below which nothing is seen
 _MARGIN = 0.03  # of information, by which a turned image must fit better
@@ -41,6 +41,7 @@ def estimate(
         the identity for two that are equal.
     """
 
+    # One pass tells orientations apart; the last answer takes as many as in training.
     def ask(one: Array, other: Array, start: Array, passes: int | None = 1) -> Array:
         answer = network.apply(params, one, other, initial=start, passes=passes)
         return answer.matrix
@@ -52,8 +53,8 @@ def estimate(
     answers = jnp.stack([forth, geometry.invert(back)])  # [2, 24, batch, 4, 4]
     pair = jnp.arange(len(fixed))
     coarse = _scores(geometry.halve(fixed), geometry.halve(moving), answers)
-    coarse += _MARGIN * (jnp.arange(24) == 0)[:, None]
-    _, turn = jax.lax.top_k(coarse.max(axis=0).T, _TURNS)
+    coarse += _MARGIN * (jnp.arange(len(starts)) == 0)[:, None]  # as they are
+    _, turn = jax.lax.top_k(coarse.max(axis=0).T, _IN_QUESTION)
     turn = turn.T  # [8, batch]
     answers = answers[:, turn, pair]
     scores = _scores(fixed, moving, answers) + _MARGIN * (turn == 0)
@@ -61,12 +62,12 @@ def estimate(
     best = scores.argmax(axis=0)
     first = answers[best, pair]
     # Of two equal images both directions score alike: neither must count more.
-    other = (best + _TURNS) % len(answers)
+    other = (best + _IN_QUESTION) % len(answers)
     tied = scores[best, pair] - scores[other, pair] < _TIE
     mean = _mean(jnp.stack([first, answers[other, pair]]))
     first = jnp.where(tied[:, None, None], mean, first)
     # The image that was not turned stands upright, as both do in training.
-    fixed_stays = best < _TURNS
+    fixed_stays = best < _IN_QUESTION
     start = jnp.where(fixed_stays[:, None, None], first, geometry.invert(first))
     mean = _mean_answer(ask, *_in_order(fixed_stays, fixed, moving), start)
     second = jnp.where(fixed_stays[:, None, None], mean, geometry.invert(mean))

@@ -44,17 +44,20 @@ class StageEstimate(NamedTuple):
 
 
 class AffineEstimate(NamedTuple):
-    """The last stage's estimate, and those of all stages.
+    """The last stage's estimate, those of all stages, and those of the passes before.
 
     Attributes:
         parameters, matrix, warped: as in `StageEstimate`, at full size.
         stages: coarsest first.
+        before: of a network that is asked several times, the estimates that it started
+            from, first to last.
     """
 
     parameters: Float[Array, "batch 12"]
     matrix: Float[Array, "batch 4 4"]
     warped: Float[Array, "batch x y z"]
     stages: tuple[StageEstimate, ...]
+    before: tuple[AffineEstimate, ...] = ()
 
 
 def single_stage(

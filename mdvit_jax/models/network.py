@@ -63,8 +63,8 @@ class Network:
     ) -> mdvit.AffineEstimate:
         """Estimate `fixed_to_moving` of each pair.
 
-        In a second pass the network starts from its own answer. No gradient flows from
-        one pass to the one before.
+        In each pass after the first the network starts from its last answer, through
+        which no gradient flows.
 
         Args:
             params: of `init` or `import_torch.load`.
@@ -78,25 +78,30 @@ class Network:
 
         Returns:
             The matrix [batch, 4, 4], `fixed_to_moving` in normalised coordinates, the
-            12 parameters, and the warped volume; of every stage of every pass, too.
+            12 parameters, and the warped volume; of every stage and of the passes
+            before, too.
 
         Raises:
             UserError: a size of volumes that the network or its weights cannot take.
         """
         self._check_volumes(fixed, moving)
         self._check_weights(params, fixed.shape[1:])
-        stages: tuple[mdvit.StageEstimate, ...] = ()
-        for _ in range(passes or self.module.config.passes):
-            if stages:
-                initial = jax.lax.stop_gradient(stages[-1].matrix)
-            estimate = cast(
-                mdvit.AffineEstimate,
-                self.module.apply(
-                    {"params": params}, fixed, moving, initial, dropout_keys
-                ),
+        if passes is None:
+            passes = self.module.config.passes
+        estimates: list[mdvit.AffineEstimate] = []
+        for number in range(passes):
+            if estimates:
+                initial = jax.lax.stop_gradient(estimates[-1].matrix)
+            if estimates and dropout_keys is not None:
+                dropout_keys = jax.vmap(jax.random.fold_in, (0, None))(
+                    dropout_keys, number
+                )
+            estimate = self.module.apply(
+                {"params": params}, fixed, moving, initial, dropout_keys
             )
-            stages += estimate.stages
-        return estimate._replace(stages=stages)
+            estimates.append(cast(mdvit.AffineEstimate, estimate))
+        *before, last = estimates
+        return last._replace(before=tuple(before))
 
     def from_centres(
         self,
@@ -213,10 +218,7 @@ def create(config: ConfigDict) -> Network:
             "a voxel at its centre."
         )
     dtype = dense.compute_dtype(model.compute_dtype)
-    # Weights and runs from before there were passes do not name them.
-    model = FrozenConfigDict({"passes": 1, **model, "compute_dtype": dtype})
-    if model.passes < 1:
-        raise errors.UserError(f"model.passes is {model.passes}; it must be 1 or more.")
+    model = FrozenConfigDict({**model, "compute_dtype": dtype})
     return Network(_MODULES[model.name](model))
 
 

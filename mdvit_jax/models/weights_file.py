@@ -89,7 +89,8 @@ def load(path: str | Path) -> Weights:
     try:
         loaded, metadata = layer_weights.load(path)
         params = jax.tree.map(jnp.asarray, loaded)
-        values = json.loads(metadata["model"])
+        # The first files do not name the passes.
+        values = {"passes": 1, **json.loads(metadata["model"])}
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return Weights(
             network.create(ml_collections.ConfigDict(values)),

@@ -121,6 +121,7 @@ def assess(
                 "may be exchanged in a header: look at a mark of one side",
             ),
         ]
+    # Where another orientation fits as well, that is what to read first.
     findings.append(
         (
             CHECK if angle > _TURNED else OK,

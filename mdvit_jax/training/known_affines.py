@@ -29,8 +29,9 @@ def create(
     """(params, image, mask, number) → errors in mm and which units were active.
 
     The image and mask [n, n, n] are of a scan, the number identifies the scan: its
-    affines are the same at each call. Errors are [count, stages], active units bool
-    [units], those of all stages' heads in a row. The stages are those of every pass.
+    affines are the same at each call. Errors are [count, passes, stages],
+    active units bool [units], those of all stages' heads in a row; the passes share
+    their heads, and a unit that was active in one of them counts.
     """
 
     @jax.jit
@@ -43,13 +44,14 @@ def create(
             params, fixed, geometry.warp_affine(fixed, moves)
         )
         truth = geometry.invert(moves)
-        apart = [
-            distance_over(mask, stage.matrix, truth) * (field_of_view / 2)
-            for stage in estimate.stages
+        passes = [one.stages for one in (*estimate.before, estimate)]
+        matrices = jnp.array([[stage.matrix for stage in stages] for stages in passes])
+        apart = distance_over(mask, matrices, truth) * (field_of_view / 2)
+        active = [
+            jnp.concatenate([stage.active.any(0) for stage in stages])
+            for stages in passes
         ]
-        active = jnp.concatenate([stage.active.any(0) for stage in estimate.stages])
-        active = active.reshape(network.module.config.passes, -1).any(0)
-        return jnp.stack(apart, axis=-1), active
+        return jnp.moveaxis(apart, -1, 0), jnp.any(jnp.array(active), axis=0)
 
     return measure
 
@@ -83,16 +85,18 @@ def distance_over(mask: Array, estimate: Array, truth: Array) -> Array:
 
 
 def summary(errors: list[np.ndarray], active: list[np.ndarray]) -> dict[str, float]:
-    """Values for the log: `known_mm` of the last stage, those before, silent units.
+    """Values for the log: `known_mm` of the last stage, of all stages, silent units.
 
     Args:
-        errors: [count, stages] of each scan.
+        errors: [count, passes, stages] of each scan.
         active: bool [units] of each scan.
     """
-    stage_distances = np.concatenate(errors).mean(axis=0)
+    distances = np.concatenate(errors).mean(axis=0)  # [passes, stages]
     rows = {
-        f"known_mm_stage_{i}": float(value)
-        for i, value in enumerate(stage_distances, 1)
-    }
+        f"known_mm_pass_{i}_stage_{j}" if len(distances) > 1 else f"known_mm_stage_{j}":
+            float(value)
+        for i, stages in enumerate(distances, 1)
+        for j, value in enumerate(stages, 1)
+    }  # fmt: skip
     silent = float(1 - np.any(active, axis=0).mean())
-    return {"known_mm": float(stage_distances[-1]), **rows, "silent_units": silent}
+    return {"known_mm": float(distances[-1, -1]), **rows, "silent_units": silent}

@@ -2,7 +2,7 @@
 
     loss = S(last) + known · D(last) + deep · mean over the stages before of the same
 
-of a pass, and the mean over the passes.
+The losses of several passes are averaged.
 
 S is the configured similarity (Eq. 3) of the target images, D the mean distance in mm
 from where the points of the brain belong, beyond what the truth itself may be off, of
@@ -26,7 +26,6 @@ def pair_losses(
     *,
     known: float,
     deep: float,
-    passes: int,
     field_of_view: float,
 ) -> Array:
     """One value per pair, [batch].
@@ -36,7 +35,6 @@ def pair_losses(
         estimate: its answer.
         similarity: (fixed, warped) → [batch].
         known, deep: the weights, `config.loss`; what has weight 0 is not computed.
-        passes: in how many the answer came about, `config.model`.
         field_of_view: in mm along each axis.
     """
     seen = examples.moving_target is examples.moving
@@ -63,9 +61,7 @@ def pair_losses(
             total += deep / len(before) * sum(map(stage_loss, before))
         return total
 
-    count = len(estimate.stages) // passes
-    starts = range(0, len(estimate.stages), count)
-    by_pass = [pass_loss(estimate.stages[i : i + count]) for i in starts]
+    by_pass = [pass_loss(one.stages) for one in (*estimate.before, estimate)]
     return jnp.stack(by_pass).mean(axis=0)
 
 

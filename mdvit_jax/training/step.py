@@ -200,7 +200,6 @@ def _gradient(config, network: models.Network, mesh: Mesh) -> Callable:
                 similarity,
                 known=config.loss.known,
                 deep=config.loss.deep,
-                passes=network.module.config.passes,
                 field_of_view=field_of_view,
             )
             row_losses = jnp.repeat(

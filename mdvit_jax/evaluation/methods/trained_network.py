@@ -18,10 +18,10 @@ def network(name: str, model: models.Network, params: Any, *, about: str) -> Met
     Args:
         name: of the row.
         model: the network.
-        params: its parameters; a digest of them goes into the method's identity.
+        params: its parameters; a digest of both goes into the method's identity.
         about: where it comes from, and what it is.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(repr(model).encode())  # the settings of its layers
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         digest.update(jax.tree_util.keystr(path).encode())
         digest.update(np.asarray(leaf).tobytes())
