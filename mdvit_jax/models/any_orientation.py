@@ -17,7 +17,7 @@ from mdvit_jax import geometry
 from mdvit_jax.geometry import turns
 from mdvit_jax.models import network as networks
 
-_IN_QUESTION = 8  # turns; with all 24 benchmarks/network.py prints the same
+_IN_QUESTION = 8  # turns; with all 24 benchmarks/network.py printed the same
 _BINS = 24
 _BACKGROUND = 0.02  # of the brightest, at and below which nothing is seen
 _MARGIN = 0.03  # of information, by which a turned image must fit better
