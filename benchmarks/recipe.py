@@ -3,7 +3,7 @@
     python -m benchmarks.recipe --data ../shared/data --output runs/recipe
 
 Trains the small network of configs/table1.py in each of four forms, once for each
-seed, and prints the errors of one pass on people whom it did not learn from, mean ±
+seed, and prints the errors of one pass on people whom it did not learn from, mean and
 standard error over the seeds (benchmarks/network.py explains the columns). The first
 seed of all comes before the second of any; stopped, the same command goes on.
 
@@ -16,14 +16,13 @@ moments    and the tokens' first moments beside their mean: the recipe
 import argparse
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import ml_collections
-import numpy as np
+import pandas as pd
 from jax import Array
 
 from benchmarks import network as measures
@@ -31,6 +30,7 @@ from configs import table1
 from mdvit_jax.cli import startup
 from mdvit_jax.data import conform_cohort
 from mdvit_jax.models import blocks, mdvit
+from mdvit_jax.studies import table1_training
 from mdvit_jax.training import loop, pretrained
 
 ROWS = {
@@ -68,69 +68,48 @@ def main() -> int:
     startup.start()
     # A step between the two heads of the package, for this comparison alone.
     mdvit.HEADS["gelu"] = GeluHead
-    configs = [
-        (row, configuration(row, seed, options))
-        for seed in range(options.seeds)
-        for row in ROWS
-    ]
-    conform_cohort.conform_cohort(configs[0][1])
-    for _, config in configs:
-        if code := loop.train(config):
-            return code
-    measure = create_measure(options)
-    results: dict[str, list[dict[str, float]]] = {row: [] for row in ROWS}
-    for row, config in configs:
-        results[row].append(
-            measure(pretrained.trained_network(config.workdir, newest=True))
-        )
-    for row, runs in results.items():
-        cells = []
-        for name in runs[0]:
-            values = [run[name] for run in runs]
-            error = np.std(values, ddof=1) / len(values) ** 0.5 if runs[1:] else np.nan
-            cells.append(f"{name} {np.mean(values):.3f} ± {error:.3f}")
-        print(f"{row:10}", "; ".join(cells))
-    return 0
-
-
-def configuration(row: str, seed: int, options) -> ml_collections.ConfigDict:
-    """Of one training."""
     config = table1.get_config()
     config.data.root = str(options.data / "ds002748")
     config.data.cache = str(options.output / "cache")
-    config.workdir = str(options.output / row / f"seed-{seed}")
-    config.seed = seed
-    config.optim.steps = options.steps
-    config.model.update(ROWS[row])
-    return config
+    steps = dict.fromkeys(ROWS, options.steps)
+    runs = list(
+        table1_training.run_configs(config, options.output, steps, options.seeds, ROWS)
+    )
+    conform_cohort.conform_cohort(config)
+    for run in runs:
+        if code := loop.train(run):
+            return code
+    trained = [pretrained.trained_network(run.workdir, newest=True) for run in runs]
+    values = pd.DataFrame(measure(trained, options))
+    values["row"] = [Path(run.workdir).parent.name for run in runs]
+    print(values.groupby("row", sort=False).agg(["mean", "sem"]).round(3).to_string())
+    return 0
 
 
-def create_measure(options) -> Callable[[pretrained.Trained], dict[str, float]]:
-    """trained → errors in mm, and Dice."""
-    people = measures.CHOOSE
+def measure(
+    trained: Sequence[pretrained.Trained], options
+) -> Iterator[dict[str, float]]:
+    """Errors in mm, and Dice, of each network."""
+    people, first = measures.CHOOSE, trained[0]  # all have the same grid
     answers = measures.Answers(options.answers)
+    cases = measures.people_cases(
+        options.data / "ds002748", people["ds002748"], first, answers
+    )
     names = people["oasis1_malf"]
     labelled = measures.read_labelled(options.data / "oasis1_malf", names)
-
-    def measure(trained: pretrained.Trained) -> dict[str, float]:
-        folder = options.data / "ds002748"
-        cases = measures.people_cases(folder, people["ds002748"], trained, answers)
+    for one in trained:
 
         @jax.jit
-        def estimate(fixed: Array, moving: Array) -> list[Array]:
-            answer = trained.network.from_centres(trained.params, fixed, moving)
-            return [answer.matrix]
+        def estimate(fixed: Array, moving: Array, one=one) -> list[Array]:
+            return [one.network.from_centres(one.params, fixed, moving).matrix]
 
-        field = trained.field_of_view
         result = {
-            name: measures.landmark_errors(estimate, cases[name], field)[0]
+            name: measures.landmark_errors(estimate, cases[name], one.field_of_view)[0]
             for name in ("same20", "inter20", "inter0", "inter90")
         }
-        overlaps = measures.overlaps(estimate, names, labelled, trained, answers)
+        overlaps = measures.overlaps(estimate, names, labelled, one, answers)
         brains, regions = overlaps.values()
-        return {**result, "Dice": brains[0], "regions": regions[0]}
-
-    return measure
+        yield {**result, "Dice": brains[0], "regions": regions[0]}
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from mdvit_jax.training import checkpoint, loop, metrics_log
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
 
-KILLS = int(os.environ.get("MDVIT_KILLS", "5"))
+KILLS = int(os.environ.get("MDVIT_KILLS", "10"))
 EVERY = 7  # steps from one validation to the next
 SETTINGS = {
     **{"data.label_scheme": "tissue", "data.split": "(2, 2, 0)"},

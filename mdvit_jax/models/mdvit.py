@@ -59,6 +59,11 @@ class AffineEstimate(NamedTuple):
     stages: tuple[StageEstimate, ...]
     before: tuple[AffineEstimate, ...] = ()
 
+    @property
+    def passes(self) -> tuple[AffineEstimate, ...]:
+        """The estimates of all passes, first to last."""
+        return *self.before, self
+
 
 def single_stage(
     parameters: Float[Array, "batch 12"],

@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import ml_collections
@@ -94,23 +95,24 @@ def run_configs(
     output: Path,
     steps: Mapping[str, int],
     seeds: int,
+    networks: Mapping[str, dict] = NETWORKS,
 ) -> Iterator[ml_collections.ConfigDict]:
     """The configuration of each run, seed by seed."""
     for seed in range(seeds):
-        for name in NETWORKS:
-            own = with_network(config, name)
+        for name, model in networks.items():
+            own = with_model(config, model)
             own.seed = seed
             own.workdir = str(output / name / f"seed-{seed}")
             own.optim.steps = steps[name]
             yield own
 
 
-def with_network(
-    config: ml_collections.ConfigDict, name: str
+def with_model(
+    config: ml_collections.ConfigDict, model: Mapping[str, Any]
 ) -> ml_collections.ConfigDict:
-    """The configuration with the model of this name in `NETWORKS`."""
+    """The configuration with these values of `model`."""
     own = ml_collections.ConfigDict(config.to_dict())
-    own.model.update(NETWORKS[name])
+    own.model.update(model)
     return own
 
 
@@ -120,9 +122,9 @@ def count_steps(
     """Network → how many of its steps take so long, kept in a file once measured."""
     measured = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     path.parent.mkdir(parents=True, exist_ok=True)
-    for name in NETWORKS:
+    for name, model in NETWORKS.items():
         if name not in measured:
-            measured[name] = measure_step(with_network(config, name))
+            measured[name] = measure_step(with_model(config, model))
             atomic.write_text(path, json.dumps(measured, indent=1) + "\n")
     return {name: max(round(seconds / measured[name]), 1) for name in NETWORKS}
 

@@ -44,7 +44,7 @@ def create(
             params, fixed, geometry.warp_affine(fixed, moves)
         )
         truth = geometry.invert(moves)
-        passes = [one.stages for one in (*estimate.before, estimate)]
+        passes = [one.stages for one in estimate.passes]
         matrices = jnp.array([[stage.matrix for stage in stages] for stages in passes])
         apart = distance_over(mask, matrices, truth) * (field_of_view / 2)
         active = [

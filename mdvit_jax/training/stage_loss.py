@@ -6,8 +6,8 @@ The losses of several passes are averaged.
 
 S is the configured similarity (Eq. 3) of the target images, D the mean distance in mm
 from where the points of the brain belong, beyond what the truth itself may be off, of
-pairs whose affine is known. The paper has
-S(last) alone; its first stages then stay at the centres of mass.
+pairs whose affine is known. The paper has S(last) alone; its first stages then stay
+at the centres of mass.
 """
 
 from collections.abc import Callable, Sequence
@@ -61,7 +61,7 @@ def pair_losses(
             total += deep / len(before) * sum(map(stage_loss, before))
         return total
 
-    by_pass = [pass_loss(one.stages) for one in (*estimate.before, estimate)]
+    by_pass = [pass_loss(one.stages) for one in estimate.passes]
     return jnp.stack(by_pass).mean(axis=0)
 
 
