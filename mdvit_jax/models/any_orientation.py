@@ -1,11 +1,11 @@
 """A network's estimate for two images in any orientation, the same both ways.
 
 A network learns orientations up to some 60° apart, so it is asked for each of the 24
-turns of either image against the other as it is. Of the 48 answers the one counts at
-which the images share most information, whatever their contrasts; half as many voxels
-along each axis say which turns come into question. From there it is asked once more, in
-both directions and of the mirror images; the mean of these four answers counts if the
-images share more there.
+turns of either image against the other as it is. The answers of its first two stages
+say, at half as many voxels along each axis, which turns come into question; of its full
+answers to these the one counts at which the images share most information, whatever
+their contrasts. From there it is asked once more, in both directions and of the mirror
+images; the mean of these four answers counts if the images share more there.
 """
 
 import jax
@@ -18,6 +18,7 @@ from mdvit_jax.geometry import turns
 from mdvit_jax.models import network as networks
 
 _IN_QUESTION = 8  # turns; with all 24 benchmarks/network.py printed the same
+_ROUGH_STAGES = 2  # of the network, which say so
 _BINS = 24
 _BACKGROUND = 0.02  # of the brightest, at and below which nothing is seen
 _MARGIN = 0.03  # of information, by which a turned image must fit better
@@ -41,22 +42,30 @@ def estimate(
         the identity for two that are equal.
     """
 
-    # One pass tells orientations apart; the last answer takes as many as in training.
-    def ask(one: Array, other: Array, start: Array, passes: int | None = 1) -> Array:
-        answer = network.apply(params, one, other, initial=start, passes=passes)
-        return answer.matrix
+    def ask(one: Array, other: Array, start: Array, *, stages=None, passes=None):
+        estimate = network.apply(params, one, other, initial=start, passes=passes)
+        return estimate.stages[:stages][-1].matrix
 
-    starts = _starts(fixed, moving)
-    both = jnp.concatenate([starts, geometry.invert(starts)], axis=1)
     asked = jnp.concatenate([fixed, moving]), jnp.concatenate([moving, fixed])
-    forth, back = jnp.split(jax.lax.map(lambda s: ask(*asked, s), both), 2, axis=1)
-    answers = jnp.stack([forth, geometry.invert(back)])  # [2, 24, batch, 4, 4]
-    pair = jnp.arange(len(fixed))
-    coarse = _scores(geometry.halve(fixed), geometry.halve(moving), answers)
-    coarse += _MARGIN * (jnp.arange(len(starts)) == 0)[:, None]  # as they are
-    _, turn = jax.lax.top_k(coarse.max(axis=0).T, _IN_QUESTION)
-    turn = turn.T  # [8, batch]
-    answers = answers[:, turn, pair]
+
+    # One pass tells orientations apart; the last answer takes as many as in training.
+    def both_ways(starts: Array, stages: int | None = None) -> Array:
+        """[2, n, batch] answers of the first stages, or all, to [n, batch] starts."""
+        in_a_row = jnp.concatenate([starts, geometry.invert(starts)], axis=1)
+        answers = jax.lax.map(
+            lambda s: ask(*asked, s, stages=stages, passes=1), in_a_row
+        )
+        forth, back = jnp.split(answers, 2, axis=1)
+        return jnp.stack([forth, geometry.invert(back)])
+
+    starts, pair = _starts(fixed, moving), jnp.arange(len(fixed))
+    rough = both_ways(starts, _ROUGH_STAGES)
+    halves = geometry.halve(fixed), geometry.halve(moving)
+    scores = _scores(*halves, rough).max(axis=0)  # [24, batch]
+    scores += _MARGIN * (jnp.arange(len(starts)) == 0)[:, None]  # as they are
+    _, turn = jax.lax.top_k(scores.T, _IN_QUESTION)
+    turn = turn.T  # [turns in question, batch]
+    answers = both_ways(starts[turn, pair])
     scores = _scores(fixed, moving, answers) + _MARGIN * (turn == 0)
     answers, scores = (v.reshape(-1, *v.shape[2:]) for v in (answers, scores))
     best = scores.argmax(axis=0)
@@ -86,11 +95,16 @@ def _starts(fixed: Array, moving: Array) -> Array:
 
 
 def _scores(fixed: Array, moving: Array, matrices: Array) -> Array:
-    """What the images share at each of the matrices [2, n, batch, 4, 4]."""
+    """What the images share at each of the matrices [2, n, batch, 4, 4].
+
+    Nothing where a matrix mirrors, as a solution from keypoints may: brains are so
+    symmetric that it would fit.
+    """
     shape = matrices.shape[:3]
     in_a_row = matrices.reshape(-1, *matrices.shape[2:])
     scores = jax.lax.map(lambda matrix: _information(fixed, moving, matrix), in_a_row)
-    return scores.reshape(shape)
+    mirrors = jnp.linalg.det(matrices[..., :3, :3]) <= 0
+    return jnp.where(mirrors, 0, scores.reshape(shape))
 
 
 def _in_order(kept: Array, one: Array, other: Array) -> tuple[Array, Array]:
@@ -109,7 +123,7 @@ def _mean_answer(ask, fixed: Array, moving: Array, start: Array) -> Array:
         (warped, fixed, identity),
         (warped[:, ::-1], fixed[:, ::-1], identity),
     ]
-    answers = ask(*map(jnp.concatenate, zip(*pairs, strict=True)), passes=None)
+    answers = ask(*map(jnp.concatenate, zip(*pairs, strict=True)))
     forth, forth_mirrored, back, back_mirrored = jnp.split(answers, len(pairs))
     back = jnp.stack([back, _mirrored(back_mirrored)])
     back = geometry.compose(start, geometry.invert(back))
