@@ -27,7 +27,7 @@ _PREFIX = "--config."
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number"}
 
 # What runs did before there was a setting; so that the older ones can go on.
-_ADDED = {"model.passes": 1, "loss.people": False}
+_ADDED = {"model.passes": 1, "model.first_stride": 1, "loss.people": False}
 
 # The least value of settings that would otherwise fail late, or silently.
 _LEAST = {
@@ -36,6 +36,7 @@ _LEAST = {
     "data.workers": 0,
     "model.depth": 1,
     "model.passes": 1,
+    "model.first_stride": 1,
     "model.embedding": 1,
     "loss.levels": 1,
     "loss.stride": 1,

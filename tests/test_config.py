@@ -107,6 +107,7 @@ def test_a_wrong_value_is_named(name, text):
         ("optim.lr", "nan"),
         ("model.depth", "-1"),
         ("model.passes", "0"),
+        ("model.first_stride", "0"),
         ("validation.every", "0"),
     ],
 )
@@ -163,7 +164,12 @@ def test_a_saved_configuration_comes_back(tmp_path):
 def test_a_run_from_before_a_setting_does_what_it_did(tmp_path):
     settings = load_config(DEFAULT)
     older = settings.to_dict()
-    del older["model"]["passes"], older["loss"]["people"]
+    for group, name in (
+        ("model", "passes"),
+        ("model", "first_stride"),
+        ("loss", "people"),
+    ):
+        del older[group][name]
     (tmp_path / "config.json").write_text(json.dumps(older))
     assert differences(settings, read_config(tmp_path)) == {}
 

@@ -7,7 +7,7 @@ import pytest
 from jax import test_util
 
 from configs import default
-from mdvit_jax import geometry, models
+from mdvit_jax import errors, geometry, models
 from mdvit_jax.models import keymorph
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -60,10 +60,11 @@ def test_the_gradient_of_the_fit():
         test_util.check_grads(fit_affine, arrays, order=1, modes=["rev"])
 
 
-def made():
+def made(first_stride: int = 1):
     config = default.get_config()
     config.model.name = "keymorph"
     config.model.update({"channels": (6, 8), "keypoints": 12})
+    config.model.first_stride = first_stride
     network = models.create(config)
     fixed = np.random.default_rng(0).random((2, 16, 20, 24), np.float32)
     fixed[:, :3] = fixed[:, -3:] = fixed[:, :, :3] = fixed[:, :, -3:] = 0
@@ -103,8 +104,9 @@ def test_the_estimate_includes_where_it_started():
     assert estimate.warped == pytest.approx(np.asarray(warped), abs=1e-5)
 
 
-def test_every_parameter_gets_a_gradient():
-    network, params, fixed = made()
+@pytest.mark.parametrize("first_stride", [1, 2])
+def test_every_parameter_gets_a_gradient(first_stride):
+    network, params, fixed = made(first_stride)
     moving = np.roll(fixed, 2, axis=2) ** 2
 
     def loss(params):
@@ -115,3 +117,14 @@ def test_every_parameter_gets_a_gradient():
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
         name = jax.tree_util.keystr(path)
         assert jnp.isfinite(leaf).all() and jnp.abs(leaf).max() > 0, name
+
+
+def test_a_stride_leaves_fewer_places_for_the_same_points():
+    network, params, fixed = made(2)
+    points, strengths = keymorph.Detector(network.module.config).apply(
+        {"params": params["detector"]}, fixed
+    )
+    assert points.shape == (2, 12, 3) and strengths.shape == (2, 12)
+    assert jnp.abs(points).max() < 1
+    with pytest.raises(errors.UserError, match="must be a multiple of 4"):
+        network.apply(params, fixed[:, :, :, :22], fixed[:, :, :, :22])

@@ -40,12 +40,17 @@ class Detector(nn.Module):
         """[batch, x, y, z] → normalised [batch, points, 3] and weights [batch, points].
 
         A 2×2×2 pooling follows every second convolution, but for the last layer, which
-        makes the maps.
+        makes the maps. The first convolution may have a stride.
         """
         config, dtype = self.config, jnp.dtype(self.config.compute_dtype)
         features = volume[..., None]
         for number, channels in enumerate(config.channels):
-            layer = streams.Convolution(channels, dtype, name=f"convolution_{number}")
+            layer = streams.Convolution(
+                channels,
+                dtype,
+                stride=1 if number else config.first_stride,
+                name=f"convolution_{number}",
+            )
             features = nn.relu(streams.normalise(layer(features)))
             if number % 2:
                 features = nn.max_pool(features, (2, 2, 2), strides=(2, 2, 2))

@@ -230,7 +230,8 @@ def token_spacing(model: FrozenConfigDict) -> int:
         "keymorph": len(model.channels) // 2,
     }
     if model.name in poolings:
-        return 2 ** poolings[model.name]
+        first_stride = model.first_stride if model.name == "keymorph" else 1
+        return first_stride * 2 ** poolings[model.name]
     return model.strides[-1]
 
 

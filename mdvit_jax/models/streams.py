@@ -22,20 +22,24 @@ SLOPE = 0.01  # of the leaky ReLU below 0
 
 
 class Convolution(nn.Module):
-    """Dense 3×3×3 convolution that keeps the size; instance norms take a bias away."""
+    """Dense 3×3×3 convolution; instance norms take a bias away."""
 
     channels: int
     dtype: jnp.dtype
     use_bias: bool = False
+    stride: int = 1
 
     @nn.compact
     def __call__(
         self, features: Float[Array, "batch x y z inputs"]
-    ) -> Float[Array, "batch x y z channels"]:
-        """[batch, x, y, z, in] → [batch, x, y, z, channels]."""
+    ) -> Float[Array, "batch px py pz channels"]:
+        """[batch, x, y, z, in] → [batch, x/stride, y/stride, z/stride, channels]."""
         shape = (3, 3, 3, features.shape[-1], self.channels)
         kernel = self.param("kernel", nn.initializers.zeros, shape)
-        convolved = convolution.same(self.dtype, features, kernel)
+        if self.stride == 1:
+            convolved = convolution.same(self.dtype, features, kernel)
+        else:
+            convolved = convolution.strided(features, kernel, stride=self.stride)
         if self.use_bias:
             convolved += self.param("bias", nn.initializers.zeros, (self.channels,))
         return convolved
