@@ -67,9 +67,9 @@ def _create_parser() -> parser.Parser:
         default=[],
         type=Path,
         help="folders that train.py wrote (workdir); the best checkpoint by "
-        "validation DSC is taken; pretrained, the network of this package; or files of "
-        "PyTorch weights (.npz, .pt, .pth) of the authors' programs, whose network "
-        "--config describes",
+        "validation DSC is taken; pretrained or pretrained-keymorph, the networks of "
+        "this package; or files of PyTorch weights (.npz, .pt, .pth) of the authors' "
+        "programs, whose network --config describes",
     )
     result.add_argument(
         "--study",

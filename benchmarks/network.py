@@ -136,7 +136,7 @@ def measure(weights, estimate, options) -> dict[str, list[float]]:
     synthetic = heads(options.data, people["synthseg_labels"], weights)
     rows |= {name: landmark_errors(estimate, c, field) for name, c in synthetic.items()}
     rows |= overlaps(estimate, names, labelled, weights, answers)
-    if options.weights.samefile(weights_file.PRETRAINED_FILE):
+    if options.weights.samefile(weights_file.pretrained_file("mdvit")):
         rows |= real_heads(options.data / "lhdata", people["lhdata"])
     return rows
 

@@ -1,4 +1,4 @@
-"""The network of the package aligns brains, by its name and from its file."""
+"""The networks of the package align brains, by their names and from their files."""
 
 from pathlib import Path
 
@@ -7,21 +7,36 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import anything
+from configs import anything, anything_keymorph
 from mdvit_jax import errors, geometry, models
 from mdvit_jax.data import conform, template
 from mdvit_jax.io import image
+from mdvit_jax.models import weights_file
 from mdvit_jax.studies import runner
 from mdvit_jax.training import known_affines, pretrained
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 COUNT = 4  # known affines of a brain
+# What commands call it → its configuration, how many weights it has, and its name there
+NETWORKS = {
+    "pretrained": (anything, 3_057_188, "MDViT (pretrained)"),
+    "pretrained-keymorph": (
+        anything_keymorph,
+        594_960,
+        "KeyMorph (pretrained-keymorph)",
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def name(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def weights():
-    return models.pretrained()
+def weights(name):
+    return models.pretrained(weights_file.PRETRAINED[name])
 
 
 @pytest.fixture(scope="module")
@@ -64,15 +79,16 @@ def errors_in_mm(scan, matrices, truth, weights) -> list[float]:
     ]
 
 
-def test_what_is_in_the_file(weights):
-    assert weights.network == models.create(anything.get_config())
+def test_what_is_in_the_file(name, weights):
+    module, count, _ = NETWORKS[name]
+    assert weights.network == models.create(module.get_config())
     assert (weights.size, weights.field_of_view) == (32, 256.0)
     leaves = jax.tree.leaves(weights.params)
     for leaf in leaves:
         stored = np.asarray(leaf)
         assert np.isfinite(stored).all()
         np.testing.assert_array_equal(stored, stored.astype(np.float16))
-    assert sum(leaf.size for leaf in leaves) == 3_057_188
+    assert sum(leaf.size for leaf in leaves) == count
 
 
 @pytest.mark.parametrize(
@@ -123,7 +139,7 @@ def test_half_precision_is_enough(weights, align, brain):
     assert 0 < apart < 0.2
 
 
-def test_training_starts_from_the_weights(weights):
+def test_training_starts_from_the_weights(name, weights):
     place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
     def shapes(config):
@@ -132,22 +148,25 @@ def test_training_starts_from_the_weights(weights):
             lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), tree
         )
 
-    config = anything.get_config()
-    start = pretrained.load_start("pretrained", shapes(config))
+    module = NETWORKS[name][0]
+    config = module.get_config()
+    start = pretrained.load_start(name, shapes(config))
     jax.tree.map(np.testing.assert_array_equal, start, weights.params)
     assert all(leaf.sharding == place for leaf in jax.tree.leaves(start))
-    config.model.embedding = 64
-    with pytest.raises(errors.UserError, match=r"the one of configs/anything\.py"):
-        pretrained.load_start("pretrained", shapes(config))
+    config.model.update({"embedding": 64, "keypoints": 64})
+    with pytest.raises(
+        errors.UserError, match=f"the one of configs/{module.__name__.split('.')[-1]}"
+    ):
+        pretrained.load_start(name, shapes(config))
 
 
-def test_evaluation_refuses_another_grid():
+def test_evaluation_refuses_another_grid(name):
     config = anything.get_config()
-    (method,) = runner.load_networks(config, [Path("pretrained")])
-    assert method.name == "MDViT (pretrained)"
+    (method,) = runner.load_networks(config, [Path(name)])
+    assert method.name == NETWORKS[name][2]
     assert "sub-01 to sub-30 of ds002748" in method.identity
     config.data.size = 64
     with pytest.raises(errors.UserError, match=r"takes volumes of 32³ voxels"):
-        runner.load_networks(config, [Path("pretrained")])
+        runner.load_networks(config, [Path(name)])
     with pytest.raises(errors.UserError, match="--output"):
-        runner.run_studies(config, checkpoints=[Path("pretrained")], command="")
+        runner.run_studies(config, checkpoints=[Path(name)], command="")

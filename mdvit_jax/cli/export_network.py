@@ -20,7 +20,7 @@ def add_parser(subparsers) -> None:
         metavar="RUN",
         required=True,
         help="folder that train.py wrote, of which the best checkpoint by validation "
-        "DSC counts; or pretrained, the network of this package",
+        "DSC counts; pretrained or pretrained-keymorph, the networks of this package",
     )
     parser.add_argument(
         "--newest", action="store_true", help="the newest checkpoint, not the best"

@@ -17,8 +17,9 @@ from mdvit_jax import errors
 from mdvit_jax.io import layer_weights
 from mdvit_jax.models import network
 
-PRETRAINED = "pretrained"  # what commands call the network of `pretrained`
-PRETRAINED_FILE = Path(__file__).parents[1] / "weights" / "mdvit.safetensors"
+# What commands call the networks of `pretrained` → their names there.
+PRETRAINED = {"pretrained": "mdvit", "pretrained-keymorph": "keymorph"}
+_FOLDER = Path(__file__).parents[1] / "weights"
 
 
 class Weights(NamedTuple):
@@ -39,17 +40,30 @@ class Weights(NamedTuple):
     about: str
 
 
-def pretrained() -> Weights:
-    """The trained network that comes with this package.
+def pretrained(name: str = "mdvit") -> Weights:
+    """A trained network that comes with this package.
 
     It takes volumes float32 [batch, 32, 32, 32] in [0, 1] of 8 mm, RAS+, background 0:
 
         weights = models.pretrained()
         estimate = weights.network.from_centres(weights.params, fixed, moving)
 
-    `mdvit_jax/weights/README.md` describes its training and how good it is.
+    `mdvit_jax/weights/README.md` describes the training and how good they are.
+
+    Args:
+        name: "mdvit" or "keymorph".
+
+    Raises:
+        ValueError: another name.
     """
-    return load(PRETRAINED_FILE)
+    return load(pretrained_file(name))
+
+
+def pretrained_file(name: str) -> Path:
+    """The file of a network of `pretrained`."""
+    if name not in PRETRAINED.values():
+        raise ValueError(f"name is {name!r}; it must be 'mdvit' or 'keymorph'")
+    return _FOLDER / f"{name}.safetensors"
 
 
 def save(
@@ -89,8 +103,8 @@ def load(path: str | Path) -> Weights:
     try:
         loaded, metadata = layer_weights.load(path)
         params = jax.tree.map(jnp.asarray, loaded)
-        # The first files do not name the passes.
-        values = {"passes": 1, **json.loads(metadata["model"])}
+        # What the first files do not name.
+        values = {"passes": 1, "first_stride": 1, **json.loads(metadata["model"])}
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return Weights(
             network.create(ml_collections.ConfigDict(values)),

@@ -1,6 +1,7 @@
 """Trained networks: to evaluate, to register with, or to start training from.
 
-A run is the folder that training wrote; "pretrained" is the network of this package.
+A run is the folder that training wrote, or the name of a network of this package:
+"pretrained" (MDViT) or "pretrained-keymorph".
 """
 
 from collections.abc import Callable, Sequence
@@ -27,6 +28,11 @@ from mdvit_jax.training import checkpoint
 _DECIDE_THE_SPLIT = ("data.split", "data.person", "data.same_person")
 # model.name → what a network is called, except C2FViT and MDViT, which share one.
 _NAMES = {"dlir": "DLIR", "pasta": "PASTA", "keymorph": "KeyMorph"}
+# Network of this package → where its model is described.
+_CONFIGURATIONS = {
+    "mdvit": "configs/anything.py",
+    "keymorph": "configs/anything_keymorph.py",
+}
 
 
 class Trained(NamedTuple):
@@ -48,8 +54,8 @@ class Trained(NamedTuple):
 
 
 def is_pretrained(run: str | Path) -> bool:
-    """Whether this names the network of this package, not a run."""
-    return str(run) == PRETRAINED
+    """Whether this names a network of this package, not a run."""
+    return str(run) in PRETRAINED
 
 
 def trained_network(run: str | Path, *, newest: bool = False) -> Trained:
@@ -59,9 +65,9 @@ def trained_network(run: str | Path, *, newest: bool = False) -> Trained:
         UserError: no such run, or no checkpoint in it.
     """
     if is_pretrained(run):
-        weights = models.pretrained()
+        weights = models.pretrained(PRETRAINED[str(run)])
         return Trained(
-            f"MDViT ({PRETRAINED})",
+            f"{_NAMES.get(weights.network.module.config.name, 'MDViT')} ({run})",
             weights.network,
             weights.params,
             weights.about,
@@ -125,7 +131,7 @@ def estimate(
     """Align two scans by the network of a run, conformed to its grid.
 
     Args:
-        run: folder that training wrote, or "pretrained".
+        run: folder that training wrote, or a name of `PRETRAINED`.
         pair: the fixed and the moving scan.
         names: names of the two in messages.
 
@@ -152,7 +158,8 @@ def load_start(run: str | Path, like: Any) -> Any:
     """Parameters that training starts from, on the devices of `like`.
 
     Args:
-        run: folder that training wrote, of its best checkpoint; or "pretrained".
+        run: folder that training wrote, of its best checkpoint; or a name of
+            `PRETRAINED`.
         like: tree of arrays, or of their shapes with sharding.
 
     Raises:
@@ -160,12 +167,13 @@ def load_start(run: str | Path, like: Any) -> Any:
     """
     if not is_pretrained(run):
         return load_best_params(run, like)[0]
-    params = models.pretrained().params
+    name = PRETRAINED[str(run)]
+    params = models.pretrained(name).params
     shapes, expected = (jax.tree.map(np.shape, tree) for tree in (params, like))
     if shapes != expected:
         raise errors.UserError(
-            f'optim.start_from is "{PRETRAINED}", whose network is the one of '
-            "configs/anything.py; take its values of model, or start from a run."
+            f'optim.start_from is "{run}", whose network is the one of '
+            f"{_CONFIGURATIONS[name]}; take its values of model, or start from a run."
         )
     # From NumPy, so that the devices of several processes may share them.
     return jax.tree.map(
