@@ -116,3 +116,13 @@ def test_information_against_histograms():
     values = (jnp.asarray(v, jnp.float32) / (bins - 1) for v in (one, other))
     actual = any_orientation._normalised_information(*values)
     assert float(actual) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_mirror_image_is_no_answer(brain):
+    """A brain is so symmetric that its mirror image would fit."""
+    volume = jnp.asarray(brain.image)[None]
+    mirror = np.diag(np.float32([-1, 1, 1, 1]))
+    matrices = jnp.stack([jnp.eye(4), jnp.asarray(mirror)])[None, :, None]
+    scores = np.asarray(any_orientation._scores(volume, volume, matrices))
+    assert scores.shape == (1, 2, 1)
+    assert scores[0, 0, 0] > 1 and scores[0, 1, 0] == 0
