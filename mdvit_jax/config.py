@@ -184,14 +184,20 @@ def read_config(folder: str | Path) -> ml_collections.ConfigDict:
         for group in ("data", "model", "loss", "optim"):
             if not isinstance(values[group], dict):
                 raise ValueError(group)
-        for name, before in _ADDED.items():
-            group, setting = name.split(".")
-            values[group].setdefault(setting, before)
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise errors.UserError(
             f"{folder} is not the folder of a run: its config.json is missing or "
             "damaged; name the workdir that train.py wrote."
         ) from error
+    return restore(values)
+
+
+def restore(values: dict[str, dict]) -> ml_collections.ConfigDict:
+    """A configuration, or some groups of one, from what JSON keeps of it."""
+    for name, before in _ADDED.items():
+        group, setting = name.split(".")
+        if group in values:
+            values[group].setdefault(setting, before)
     return ml_collections.ConfigDict(_tuples(values))
 
 

@@ -154,9 +154,8 @@ def test_training_starts_from_the_weights(name, weights):
     jax.tree.map(np.testing.assert_array_equal, start, weights.params)
     assert all(leaf.sharding == place for leaf in jax.tree.leaves(start))
     config.model.update({"embedding": 64, "keypoints": 64})
-    with pytest.raises(
-        errors.UserError, match=f"the one of configs/{module.__name__.split('.')[-1]}"
-    ):
+    path = module.__name__.replace(".", "/")
+    with pytest.raises(errors.UserError, match=rf"the one of {path}\.py"):
         pretrained.load_start(name, shapes(config))
 
 

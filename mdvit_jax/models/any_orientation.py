@@ -95,16 +95,11 @@ def _starts(fixed: Array, moving: Array) -> Array:
 
 
 def _scores(fixed: Array, moving: Array, matrices: Array) -> Array:
-    """What the images share at each of the matrices [2, n, batch, 4, 4].
-
-    Nothing where a matrix mirrors, as a solution from keypoints may: brains are so
-    symmetric that it would fit.
-    """
+    """What the images share at each of the matrices [2, n, batch, 4, 4]."""
     shape = matrices.shape[:3]
     in_a_row = matrices.reshape(-1, *matrices.shape[2:])
     scores = jax.lax.map(lambda matrix: _information(fixed, moving, matrix), in_a_row)
-    mirrors = jnp.linalg.det(matrices[..., :3, :3]) <= 0
-    return jnp.where(mirrors, 0, scores.reshape(shape))
+    return scores.reshape(shape)
 
 
 def _in_order(kept: Array, one: Array, other: Array) -> tuple[Array, Array]:
@@ -149,11 +144,17 @@ def _mean(matrices: Array) -> Array:
 
 
 def _information(fixed: Array, moving: Array, matrix: Array) -> Array:
-    """Normalised mutual information [batch], on the grid of each (Studholme 1999)."""
+    """Normalised mutual information [batch], on the grid of each (Studholme 1999).
+
+    Nothing where the matrix mirrors, as a solution from keypoints may: brains are so
+    symmetric that it would fit.
+    """
     there = geometry.warp_affine(moving, matrix)
     back = geometry.warp_affine(fixed, geometry.invert(matrix))
     information = jax.vmap(_normalised_information)
-    return information(fixed, there) + information(moving, back)
+    mirrors = jnp.linalg.det(matrix[..., :3, :3]) <= 0
+    both = information(fixed, there) + information(moving, back)
+    return jnp.where(mirrors, 0, both)
 
 
 def _normalised_information(one: Array, other: Array) -> Array:

@@ -224,15 +224,12 @@ def create(config: ConfigDict) -> Network:
 
 def token_spacing(model: FrozenConfigDict) -> int:
     """Voxels of the full volume from one token (or place of a map) to the next."""
-    poolings = {
-        "dlir": len(model.channels),
-        "pasta": len(model.channels),
-        "keymorph": len(model.channels) // 2,
+    spacings = {
+        "dlir": 2 ** len(model.channels),
+        "pasta": 2 ** len(model.channels),
+        "keymorph": model.first_stride * 2 ** (len(model.channels) // 2),
     }
-    if model.name in poolings:
-        first_stride = model.first_stride if model.name == "keymorph" else 1
-        return first_stride * 2 ** poolings[model.name]
-    return model.strides[-1]
+    return spacings.get(model.name, model.strides[-1])
 
 
 def _by(shape: tuple[int, ...]) -> str:

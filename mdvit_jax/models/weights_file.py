@@ -14,6 +14,7 @@ import ml_collections
 from safetensors import SafetensorError
 
 from mdvit_jax import errors
+from mdvit_jax.config import restore
 from mdvit_jax.io import layer_weights
 from mdvit_jax.models import network
 
@@ -62,7 +63,8 @@ def pretrained(name: str = "mdvit") -> Weights:
 def pretrained_file(name: str) -> Path:
     """The file of a network of `pretrained`."""
     if name not in PRETRAINED.values():
-        raise ValueError(f"name is {name!r}; it must be 'mdvit' or 'keymorph'")
+        names = " or ".join(map(repr, PRETRAINED.values()))
+        raise ValueError(f"name is {name!r}; it must be {names}")
     return _FOLDER / f"{name}.safetensors"
 
 
@@ -103,11 +105,8 @@ def load(path: str | Path) -> Weights:
     try:
         loaded, metadata = layer_weights.load(path)
         params = jax.tree.map(jnp.asarray, loaded)
-        # What the first files do not name.
-        values = {"passes": 1, "first_stride": 1, **json.loads(metadata["model"])}
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return Weights(
-            network.create(ml_collections.ConfigDict(values)),
+            network.create(restore({"model": json.loads(metadata["model"])})),
             params,
             int(metadata["size"]),
             float(metadata["field_of_view"]),

@@ -67,7 +67,7 @@ def trained_network(run: str | Path, *, newest: bool = False) -> Trained:
     if is_pretrained(run):
         weights = models.pretrained(PRETRAINED[str(run)])
         return Trained(
-            f"{_NAMES.get(weights.network.module.config.name, 'MDViT')} ({run})",
+            f"{_architecture(weights.network.module.config)} ({run})",
             weights.network,
             weights.params,
             weights.about,
@@ -83,7 +83,7 @@ def trained_network(run: str | Path, *, newest: bool = False) -> Trained:
         parameter_shapes(config, network),
     )
     params, step = load_best_params(run, like, newest=newest)
-    name = f"{_architecture(config)} ({config.loss.name.upper()})"
+    name = f"{_architecture(config.model)} ({config.loss.name.upper()})"
     if config.optim.start_from:
         name += ", fine-tuned"
     return Trained(name, network, params, f"step {step}", data.size, data.field_of_view)
@@ -106,7 +106,7 @@ def imported_network(config: ml_collections.ConfigDict, weights: Path) -> Traine
     model.torch_coordinates = True
     params = import_torch.load(weights, model)
     origin = "weights of PyTorch, trained on people who are not known"
-    name = f"{_architecture(config)} (PyTorch)"
+    name = f"{_architecture(config.model)} (PyTorch)"
     data = config.data
     return Trained(
         name, models.create(model), params, origin, data.size, data.field_of_view
@@ -262,7 +262,9 @@ def describe_changes(
     )
 
 
-def _architecture(config: ml_collections.ConfigDict) -> str:
-    if config.model.name in _NAMES:
-        return _NAMES[config.model.name]
-    return "C2FViT" if config.model.dilated_form == "none" else "MDViT"
+def _architecture(
+    model: ml_collections.ConfigDict | ml_collections.FrozenConfigDict,
+) -> str:
+    if model.name in _NAMES:
+        return _NAMES[model.name]
+    return "C2FViT" if model.dilated_form == "none" else "MDViT"
