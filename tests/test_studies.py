@@ -318,6 +318,35 @@ def test_table_2_names_its_settings(tmp_path):
     section, _ = conduct(table2, setting(tmp_path, networks=networks))
     heads = [row[0] for row in section.tables[0].rows]
     assert heads == ["Initial (CoM)", "C2FViT", "+NTG", "+MSDA", "+fine-tuning"]
+    # With several seeds, too, and in that order.
+    runs = [
+        network._replace(name=f"{network.name}, {seed}", family=network.name)
+        for seed in (0, 1)
+        for network in reversed(networks)
+    ]
+    several, records = conduct(table2, setting(tmp_path, networks=runs))
+    rows = several.tables[0].rows
+    assert [row[:2] for row in rows] == [
+        (heads[0], "1"),
+        *((h, "2") for h in heads[1:]),
+    ]
+    assert len(records) == 3 * 9
+
+
+def test_runs_that_differ_by_their_seed_are_one_curve(tmp_path):
+    centres = centres_of_mass()
+    twins = [centres._replace(name=f"Twin, {i}", family="Twin") for i in (0, 1)]
+    alone, _ = conduct(contrast, setting(tmp_path, networks=[centres]))
+    both, records = conduct(contrast, setting(tmp_path, networks=twins))
+    assert [row[0] for row in both.tables[0].rows] == ["Twin"]
+    assert both.tables[0].rows[0][1:] == alone.tables[0].rows[0][1:]
+    # A pair that one seed failed at is in no mean.
+    records.loc[0, ["dsc", "error"]] = np.nan, "no way"
+    mean = tables.mean_over_seeds(records, {"Twin, 0": "Twin", "Twin, 1": "Twin"})
+    assert len(mean) == len(records) / 2
+    failed = mean[mean.error != ""]
+    assert failed.dsc.isna().all() and list(failed.error) == ["no way"]
+    assert mean.dsc.isna().sum() == 1
 
 
 def test_the_files_of_a_study(tmp_path):

@@ -69,7 +69,7 @@ def test_the_first_seed_of_all_networks_comes_first(settings, tmp_path, monkeypa
         *(settings, tmp_path),
         **{"seconds": 10, "seeds": 2, "command": "again"},
     )
-    with pytest.raises(errors.UserError, match="0 seconds and 2 seeds"):
+    with pytest.raises(errors.UserError, match="0 seconds are nothing"):
         start(seconds=0)
     assert start() == 143 and not evaluated
     assert start() == 0

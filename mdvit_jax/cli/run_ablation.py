@@ -29,6 +29,13 @@ def add_parser(subparsers) -> None:
         help="for the runs and their evaluation; default: the folder of the "
         "configuration's workdir, and in it one for the task",
     )
+    parser.add_argument(
+        "--seeds",
+        metavar="N",
+        type=int,
+        default=1,
+        help="runs of each network (default: 1)",
+    )
     parser.set_defaults(run=run_ablation)
 
 
@@ -45,5 +52,5 @@ def run_ablation(options: argparse.Namespace) -> int:
     output = options.output or Path(settings.workdir).parent / settings.data.task
     command = shlex.join(options.command_line)
     return table2_training.train_and_evaluate(
-        settings, pretraining, output, command=command
+        settings, pretraining, output, seeds=options.seeds, command=command
     )

@@ -57,6 +57,11 @@ class Setting(NamedTuple):
         """The rows of Table 1."""
         return initial(), centres_of_mass(), *self.classical, *self.networks
 
+    @property
+    def families(self) -> dict[str, str]:
+        """Network → what it has in common with those that another seed made."""
+        return {n.name: n.family for n in self.networks if n.family}
+
 
 def compute_records(
     setting: Setting,

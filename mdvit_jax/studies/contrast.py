@@ -26,7 +26,7 @@ def compute(setting: Setting) -> pd.DataFrame:
 
 def report(setting: Setting, records: pd.DataFrame) -> Section:
     """DSC over gamma, and how far it is from that of gamma 1."""
-    del setting
+    records = tables.mean_over_seeds(records, setting.families)
     curves, rows = {}, []
     for method, own in records.groupby("method", sort=False):
         values = by_gamma(own, "dsc")

@@ -50,6 +50,7 @@ def compute(setting: Setting) -> pd.DataFrame:
 
 def report(setting: Setting, records: pd.DataFrame) -> Section:
     """Errors in mm over gamma, and those of NTG minus those of NCC."""
+    records = tables.mean_over_seeds(records, setting.families)
     errors = {
         method: _by_gamma(setting, own)
         for method, own in records.groupby("method", sort=False)

@@ -28,6 +28,7 @@ def compute(setting: Setting) -> pd.DataFrame:
 
 def report(setting: Setting, records: pd.DataFrame) -> Section:
     """Dice by region, as table and bars."""
+    records = tables.mean_over_seeds(records, setting.families)
     scheme = setting.config.data.label_scheme
     drawn = tuple(scoring.compared_regions(setting.config))
     missing = () if scheme == "tissue" else regions.missing_regions(scheme)

@@ -23,7 +23,7 @@ def compute(setting: Setting) -> pd.DataFrame:
 
 def report(setting: Setting, records: pd.DataFrame) -> Section:
     """Mean DSC over the angle, for each axis."""
-    del setting
+    records = tables.mean_over_seeds(records, setting.families)
     panels: dict[str, dict] = {f"about {axis}": {} for axis in AXES}
     rows = []
     for method, own in records.groupby("method", sort=False):

@@ -159,12 +159,16 @@ def load_networks(
 
 
 def _differ_by_seed(runs: Sequence[Path]) -> bool:
-    """Whether there are several runs, and nothing but the seed sets them apart."""
+    """Whether there are several runs, and nothing but the seed sets them apart.
+
+    Fine-tuned ones may start from runs that the seed sets apart.
+    """
     if len(runs) < 2 or not all((run / "config.json").is_file() for run in runs):
         return False
     first, *others = map(read_config, runs)
     return all(
-        set(differences(first, other)) == {"seed", "workdir"} for other in others
+        set(differences(first, other)) - {"optim.start_from"} == {"seed", "workdir"}
+        for other in others
     )
 
 

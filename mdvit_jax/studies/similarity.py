@@ -16,7 +16,7 @@ def compute(setting: Setting) -> pd.DataFrame:
 
 def report(setting: Setting, records: pd.DataFrame) -> Section:
     """Relative change of NTG and NCC of the registered pair, over gamma."""
-    del setting
+    records = tables.mean_over_seeds(records, setting.families)
     curves: dict[str, dict] = {"NTG": {}, "NCC": {}}
     rows = []
     for method, own in records.groupby("method", sort=False):

@@ -30,14 +30,9 @@ def report(setting: Setting, records: pd.DataFrame) -> Section:
     )
     unit = setting.config.evaluation.hausdorff_unit
     made = [tables.overlap_table(records, unit)]
-    families = {m.name: m.family for m in setting.methods if m.family}
-    if families:
-        text += (
-            " The first table has one row for the runs of a network that differ by "
-            "their seed alone: mean ± standard error over pairs, of each pair the mean "
-            "over the seeds, and how far the mean DSC varies with the seed."
-        )
-        made.insert(0, tables.seed_table(records, unit, families))
+    if setting.families:
+        text += f" First: {tables.SEEDS}"
+        made.insert(0, tables.seed_table(records, unit, setting.families))
     regions = scoring.compared_regions(setting.config)
     if regions:
         made.append(tables.region_table(records, tuple(regions)))

@@ -65,10 +65,9 @@ def train_and_evaluate(
     Raises:
         UserError: a configuration, data or time that cannot be used.
     """
-    if not seconds > 0 or seeds < 1:
-        raise errors.UserError(
-            f"{seconds:g} seconds and {seeds} seeds are nothing to train; give more."
-        )
+    if not seconds > 0:
+        raise errors.UserError(f"{seconds:g} seconds are nothing to train; give more.")
+    pretrained.check_seeds(config, seeds)
     steps = count_steps(config, output / "steps.json", seconds)
     runs = list(run_configs(config, output, steps, seeds))
     for own in runs:

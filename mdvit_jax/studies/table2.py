@@ -18,21 +18,22 @@ SETTINGS = {
 
 
 def compute(setting: Setting) -> pd.DataFrame:
-    """The four networks on the unperturbed pairs.
+    """The four networks, each with all of its seeds, on the unperturbed pairs.
 
     Raises:
         NotApplicable: some of the four networks are missing.
     """
-    networks = {network.name: network for network in setting.networks}
-    missing = [name for name in SETTINGS if name not in networks]
-    if missing:
-        raise NotApplicable(
-            f"table2 compares {', '.join(SETTINGS)}; {missing[0]} is not among the "
-            "networks; name the four runs with --checkpoint, or train them with "
-            "python -m mdvit_jax ablation."
-        )
-    methods = centres_of_mass(), *(networks[name] for name in SETTINGS)
-    return compute_records(setting, methods)
+    rows = _rows(setting)
+    for name, row in SETTINGS.items():
+        if row not in rows.values():
+            raise NotApplicable(
+                f"table2 compares {', '.join(SETTINGS)}; {name} is not among the "
+                "networks; name the four runs with --checkpoint, or train them with "
+                "python -m mdvit_jax ablation."
+            )
+    networks = [network for network in setting.networks if network.name in rows]
+    networks.sort(key=lambda network: list(SETTINGS.values()).index(rows[network.name]))
+    return compute_records(setting, (centres_of_mass(), *networks))
 
 
 def report(setting: Setting, records: pd.DataFrame) -> Section:
@@ -40,8 +41,19 @@ def report(setting: Setting, records: pd.DataFrame) -> Section:
     text = (
         "What the loss, the dilated convolutions and fine-tuning add (paper, Table 2): "
         "C2FViT with NCC, with NTG, MDViT with NTG, all as pre-trained, and MDViT "
-        f"fine-tuned. Mean ± standard deviation over {count_pairs(records)}."
+        f"fine-tuned, on {count_pairs(records)}. "
     )
-    unit = setting.config.evaluation.hausdorff_unit
-    table = tables.overlap_table(records, unit, names=SETTINGS)
+    unit, rows = setting.config.evaluation.hausdorff_unit, _rows(setting)
+    if setting.families:
+        text += tables.SEEDS
+        table = tables.seed_table(records, unit, rows)
+    else:
+        text += "Mean ± standard deviation over pairs."
+        table = tables.overlap_table(records, unit, names=rows)
     return Section("Table 2: ablation", text, [table])
+
+
+def _rows(setting: Setting) -> dict[str, str]:
+    """Name of a network → its row."""
+    names = {n.name: setting.families.get(n.name, n.name) for n in setting.networks}
+    return {name: SETTINGS[own] for name, own in names.items() if own in SETTINGS}

@@ -1,6 +1,7 @@
 """Train the four networks of Table 2 one after the other, then evaluate them.
 
-A run that is complete is not trained again, and one that was stopped goes on: the same
+Each is trained once for each seed; the four of the first seed come before the next. A
+run that is complete is not trained again, and one that was stopped goes on: the same
 command, started again, completes the whole.
 """
 
@@ -9,7 +10,7 @@ from pathlib import Path
 import ml_collections
 
 from mdvit_jax.studies import runner
-from mdvit_jax.training import loop, step
+from mdvit_jax.training import loop, pretrained, step
 
 
 def train_and_evaluate(
@@ -17,30 +18,37 @@ def train_and_evaluate(
     pretraining: ml_collections.ConfigDict,
     output: Path,
     *,
+    seeds: int = 1,
     command: str,
 ) -> int:
     """Train and evaluate; return 0, or the code of a training that a signal ended.
 
     Args:
-        config: of fine-tuning and of evaluation; `optim.start_from` and `workdir` are
-            set here.
+        config: of fine-tuning and of evaluation; `optim.start_from`, `seed` and
+            `workdir` are set here.
         pretraining: of the other three networks; the task is that of `config`.
-        output: for the runs c2fvit, ntg, msda and fine_tuning and for `evaluation`.
+        output: for the runs c2fvit, ntg, msda and fine_tuning, in each seed-N, and for
+            `evaluation`.
+        seeds: how many runs of each network.
         command: the command line, for the report.
 
     Raises:
         UserError: configurations or data that cannot be used.
     """
-    configs = network_configs(config, pretraining, output)
-    for name, own in configs.items():
-        print(f"{name}: {own.workdir}", flush=True)
-        code = loop.train(own)
-        if code:
-            return code
+    pretrained.check_seeds(config, seeds)
+    runs = []
+    for seed in range(seeds):
+        configs = network_configs(config, pretraining, output, seed=seed)
+        for name, own in configs.items():
+            print(f"{name}: {own.workdir}", flush=True)
+            code = loop.train(own)
+            if code:
+                return code
+            runs.append(Path(own.workdir))
     print(
         runner.run_studies(
             config,
-            checkpoints=[Path(own.workdir) for own in configs.values()],
+            checkpoints=runs,
             studies=["all"],
             output=output / "evaluation",
             command=command,
@@ -53,15 +61,18 @@ def network_configs(
     config: ml_collections.ConfigDict,
     pretraining: ml_collections.ConfigDict,
     output: Path,
+    *,
+    seed: int,
 ) -> dict[str, ml_collections.ConfigDict]:
-    """Setting of Table 2 → the configuration of its training.
+    """Setting of Table 2 → the configuration of its training with one seed.
 
     Args: as of `train_and_evaluate`.
     """
 
     def derive(base: ml_collections.ConfigDict, run: str) -> ml_collections.ConfigDict:
         own = ml_collections.ConfigDict(base.to_dict())
-        own.workdir = str(output / run)
+        own.seed = seed
+        own.workdir = str(output / run / f"seed-{seed}")
         own.data.task = config.data.task
         return own
 

@@ -9,6 +9,13 @@ from mdvit_jax.evaluation import metrics
 from mdvit_jax.studies.record import dice_column
 from mdvit_jax.studies.report.section import Table, mark_ranks
 
+# What `seed_table` shows.
+SEEDS = (
+    "One row for the runs of a network that differ by their seed alone: mean ± "
+    "standard error over pairs, of each pair the mean over the seeds, and how far the "
+    "mean DSC varies with the seed."
+)
+
 # Column of the records, head, digits, whether lower is better.
 _COLUMNS = (
     ("dsc", "DSC↑", 3, False),
@@ -46,9 +53,8 @@ def overlap_table(
 def seed_table(records: pd.DataFrame, unit: str, families: Mapping[str, str]) -> Table:
     """Table 1 with one row for the runs of a network that differ by their seed alone.
 
-    Mean ± standard error over pairs, of each pair the mean over the seeds. The last
-    column is what another training may change: the standard error, over the seeds, of
-    the mean DSC.
+    `SEEDS` says what it shows. The last column is what another training may change: the
+    standard error, over the seeds, of the mean DSC.
 
     Args:
         records: of any methods.
@@ -77,6 +83,29 @@ def seed_table(records: pd.DataFrame, unit: str, families: Mapping[str, str]) ->
     heads = [head.format(unit=unit) for _, head, _, _ in scores]
     heads = ["Method", "Runs", *heads, "DSC, ± over seeds", "Seconds"]
     return Table(tuple(heads), rows, note=exclusions(records))
+
+
+def mean_over_seeds(records: pd.DataFrame, families: Mapping[str, str]) -> pd.DataFrame:
+    """The records of networks with the runs that differ by their seed as one method.
+
+    Args:
+        records: of any methods.
+        families: method → what its runs have in common; others stay as they are.
+
+    Returns:
+        A row for each case of a family, the means over its runs where all of them have
+        numbers; the first of their errors where one has none.
+    """
+    if not families:
+        return records
+    own = records["method"].isin(list(families))
+    cases = ["method", "fixed", "moving", "perturbation"]
+    runs = records[own].assign(method=records["method"].map(families))
+    groups = runs.groupby(cases, sort=False)
+    numbers = list(runs.select_dtypes("number"))
+    means = groups[numbers].agg(lambda values: values.mean(skipna=False))
+    means["error"] = groups["error"].max()  # empty where there is none
+    return pd.concat([means.reset_index(), records[~own]], ignore_index=True)
 
 
 def region_table(

@@ -225,7 +225,7 @@ def check_held_out(config: ml_collections.ConfigDict, run: str | Path) -> None:
     if any(before.data[name] != config.data[name] for name in ("layout", "root")):
         return
     names = set(_DECIDE_THE_SPLIT)
-    if config.data.layout == "synthetic" or not _names_people(config.data.split):
+    if _seed_draws_people(config):
         names.add("seed")
     changes = describe_changes(
         before,
@@ -239,9 +239,26 @@ def check_held_out(config: ml_collections.ConfigDict, run: str | Path) -> None:
         )
 
 
-def _names_people(split: Sequence) -> bool:
-    """Whether the parts of a split are patterns of names, which no seed changes."""
-    return all(isinstance(part, str) for part in split)
+def check_seeds(config: ml_collections.ConfigDict, seeds: int) -> None:
+    """Raise a UserError if runs with so many seeds cannot be tested on the same people.
+
+    Args:
+        config: the configuration of the evaluation.
+        seeds: how many runs of each network.
+    """
+    if seeds < 1:
+        raise errors.UserError(f"{seeds} seeds are nothing to train; give more.")
+    if seeds > 1 and _seed_draws_people(config):
+        raise errors.UserError(
+            f"data.split is {config.data.split}, so that each seed would test other "
+            "people; give patterns of names as configs/table1.py does, or --seeds 1."
+        )
+
+
+def _seed_draws_people(config: ml_collections.ConfigDict) -> bool:
+    """Whether the seed makes or chooses people; patterns of names choose the same."""
+    patterns = all(isinstance(part, str) for part in config.data.split)
+    return config.data.layout == "synthetic" or not patterns
 
 
 def describe_changes(
