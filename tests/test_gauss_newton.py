@@ -9,7 +9,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from helpers import images
-from mdvit_jax.registration import DOF, gauss_newton, normalisation
+from mdvit_jax.registration import DOF, gauss_newton, normalisation, sampling
 from mdvit_jax.registration.gauss_newton import Level
 from oracle import heads, local_correlation
 
@@ -74,6 +74,19 @@ def test_the_measures_are_those_of_the_reference(pair):
     assert result.outline == pytest.approx(outline, abs=1e-5)
     overlap = max(there.overlap, back.overlap)
     assert result.overlap == pytest.approx(overlap, abs=1e-5)
+
+
+def test_between_voxels_a_cube_is_its_cubic_spline():
+    volume = images.smooth(3, (20, 20, 20), 0.5).astype(np.float32)
+    random = np.random.default_rng(0)
+    at = random.uniform(-5, 5, (3, 200))  # away from the borders, where it ends
+    at[:, :20] = np.round(at[:, :20]) + 0.5  # on voxels
+    x = np.concatenate([at, np.ones((1, 200))]).astype(np.float32)
+    result = np.asarray(jax.jit(sampling.sample_cubic)(volume, x))
+    expected = ndimage.map_coordinates(volume, x[:3] + 9.5, order=3)
+    assert np.abs(result - expected).max() < 2e-3 * np.ptp(volume)
+    i, j, k = np.round(x[:3, :20] + 9.5).astype(int)
+    assert np.abs(result[:20] - volume[i, j, k]).max() < 2e-3 * np.ptp(volume)
 
 
 @pytest.mark.parametrize("dof", DOF)
