@@ -27,7 +27,12 @@ _PREFIX = "--config."
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number"}
 
 # What runs did before there was a setting; so that the older ones can go on.
-_ADDED = {"model.passes": 1, "model.first_stride": 1, "loss.people": False}
+_ADDED = {
+    "model.passes": 1,
+    "model.first_stride": 1,
+    "model.heat_maps": "relu",
+    "loss.people": False,
+}
 
 # The least value of settings that would otherwise fail late, or silently.
 _LEAST = {

@@ -167,6 +167,7 @@ def test_a_run_from_before_a_setting_does_what_it_did(tmp_path):
     for group, name in (
         ("model", "passes"),
         ("model", "first_stride"),
+        ("model", "heat_maps"),
         ("loss", "people"),
     ):
         del older[group][name]

@@ -60,11 +60,12 @@ def test_the_gradient_of_the_fit():
         test_util.check_grads(fit_affine, arrays, order=1, modes=["rev"])
 
 
-def made(first_stride: int = 1):
+def made(first_stride: int = 1, heat_maps: str = "relu"):
     config = default.get_config()
     config.model.name = "keymorph"
     config.model.update({"channels": (6, 8), "keypoints": 12})
     config.model.first_stride = first_stride
+    config.model.heat_maps = heat_maps
     network = models.create(config)
     fixed = np.random.default_rng(0).random((2, 16, 20, 24), np.float32)
     fixed[:, :3] = fixed[:, -3:] = fixed[:, :, :3] = fixed[:, :, -3:] = 0
@@ -104,9 +105,11 @@ def test_the_estimate_includes_where_it_started():
     assert estimate.warped == pytest.approx(np.asarray(warped), abs=1e-5)
 
 
-@pytest.mark.parametrize("first_stride", [1, 2])
-def test_every_parameter_gets_a_gradient(first_stride):
-    network, params, fixed = made(first_stride)
+@pytest.mark.parametrize(
+    ("first_stride", "heat_maps"), [(1, "relu"), (2, "relu"), (2, "softplus")]
+)
+def test_every_parameter_gets_a_gradient(first_stride, heat_maps):
+    network, params, fixed = made(first_stride, heat_maps)
     moving = np.roll(fixed, 2, axis=2) ** 2
 
     def loss(params):
@@ -117,6 +120,22 @@ def test_every_parameter_gets_a_gradient(first_stride):
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
         name = jax.tree_util.keystr(path)
         assert jnp.isfinite(leaf).all() and jnp.abs(leaf).max() > 0, name
+
+
+def test_a_keypoint_whose_map_is_negative_can_come_back():
+    silent = {}
+    for heat_maps in keymorph.HEAT_MAPS:
+        network, params, fixed = made(2, heat_maps)
+        params["detector"]["keypoints"]["bias"] -= 10.0
+
+        detector = keymorph.Detector(network.module.config)
+
+        def loss(params, detector=detector, fixed=fixed):
+            return detector.apply({"params": params["detector"]}, fixed)[1].sum()
+
+        bias = jax.grad(loss)(params)["detector"]["keypoints"]["bias"]
+        silent[heat_maps] = bool((bias == 0).all())
+    assert silent == {"relu": True, "softplus": False}
 
 
 def test_a_stride_leaves_fewer_places_for_the_same_points():

@@ -25,6 +25,8 @@ from mdvit_jax.models.mdvit import AffineEstimate, single_stage
 if TYPE_CHECKING:
     from jaxtyping import Float, Shaped
 
+# Features of the last layer → heat maps, which are not negative.
+HEAT_MAPS = {"relu": nn.relu, "softplus": lambda x: nn.softplus(4 * x) / 4}
 _RIDGE = 1e-5  # keeps the normal equations solvable where keypoints lie in one plane
 
 
@@ -55,7 +57,8 @@ class Detector(nn.Module):
             if number % 2:
                 features = nn.max_pool(features, (2, 2, 2), strides=(2, 2, 2))
         last = streams.Convolution(config.keypoints, dtype, True, name="keypoints")
-        maps = jnp.moveaxis(nn.relu(last(features)), -1, 1)  # [batch, points, x, y, z]
+        maps = HEAT_MAPS[config.heat_maps](last(features))
+        maps = jnp.moveaxis(maps, -1, 1)  # [batch, points, x, y, z]
         return geometry.centre_of_mass(maps), maps.sum((-3, -2, -1))
 
 

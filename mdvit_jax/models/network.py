@@ -192,6 +192,7 @@ def create(config: ConfigDict) -> Network:
     for setting, choices in (
         ("compute_dtype", _COMPUTE_DTYPES),
         ("head", tuple(mdvit.HEADS)),
+        ("heat_maps", tuple(keymorph.HEAT_MAPS)),
         ("linear_weights", initial_weights.LINEAR),
     ):
         if model[setting] not in choices:
