@@ -79,6 +79,24 @@ def test_either_way_round(weights, brain, estimates):
     assert np.isfinite(matrices[5]).all(), "of an empty image"
 
 
+def test_keypoints_are_looked_for_once_at_each_turn(brain):
+    """The answers of KeyMorph, as if it were asked about every pair of images."""
+    weights = models.pretrained("keymorph")
+    network, params = weights.network, weights.params
+    fixed = jnp.stack([jnp.asarray(brain.image), jnp.asarray(brain.image)[:, ::-1]])
+    moving = jnp.roll(fixed, (2, -1, 3), (1, 2, 3)) ** 2
+    starts = any_orientation._starts(fixed, moving)[np.array([0, 5, 19])]
+    answers = jax.jit(any_orientation._all_by_keypoints, static_argnums=0)(
+        network.module.config, params, fixed, moving, starts
+    )
+    ask = jax.jit(lambda a, b, start: network.apply(params, a, b, initial=start).matrix)
+    for n, start in enumerate(starts):
+        there = ask(fixed, moving, start)
+        back = geometry.invert(ask(moving, fixed, geometry.invert(start)))
+        np.testing.assert_allclose(answers[0, n], there, atol=1e-4)
+        np.testing.assert_allclose(answers[1, n], back, atol=1e-4)
+
+
 def test_the_mean_of_matrices():
     random = np.random.default_rng(0)
     matrices = np.tile(np.eye(4, dtype=np.float32), (4, 2, 1, 1))

@@ -2,19 +2,24 @@
 
 A network learns orientations up to some 60° apart, so it is asked for each of the 24
 turns of either image against the other as it is. The answers of its first two stages
-say, at half as many voxels along each axis, which turns come into question; of its full
-answers to these the one counts at which the images share most information, whatever
-their contrasts. From there it is asked once more, in both directions and of the mirror
-images; the mean of these four answers counts if the images share more there.
+(KeyMorph has one) say, at half as many voxels along each axis, which turns come into
+question; of its full answers to these the one counts at which the images share most
+information, whatever their contrasts. From there it is asked once more, in both
+directions and of the mirror images; the mean of these four answers counts if the images
+share more there.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from ml_collections import FrozenConfigDict
 
 from mdvit_jax import geometry
 from mdvit_jax.geometry import turns
+from mdvit_jax.models import keymorph
 from mdvit_jax.models import network as networks
 
 _IN_QUESTION = 8  # turns; with all 24 benchmarks/network.py printed the same
@@ -59,13 +64,17 @@ def estimate(
         return jnp.stack([forth, geometry.invert(back)])
 
     starts, pair = _starts(fixed, moving), jnp.arange(len(fixed))
-    rough = both_ways(starts, _ROUGH_STAGES)
+    keypoints = isinstance(network.module, keymorph.KeyMorph)
+    if keypoints:
+        rough = _all_by_keypoints(network.module.config, params, fixed, moving, starts)
+    else:
+        rough = both_ways(starts, _ROUGH_STAGES)
     halves = geometry.halve(fixed), geometry.halve(moving)
     scores = _scores(*halves, rough).max(axis=0)  # [24, batch]
     scores += _MARGIN * (jnp.arange(len(starts)) == 0)[:, None]  # as they are
     _, turn = jax.lax.top_k(scores.T, _IN_QUESTION)
     turn = turn.T  # [turns in question, batch]
-    answers = both_ways(starts[turn, pair])
+    answers = rough[:, turn, pair] if keypoints else both_ways(starts[turn, pair])
     scores = _scores(fixed, moving, answers) + _MARGIN * (turn == 0)
     answers, scores = (v.reshape(-1, *v.shape[2:]) for v in (answers, scores))
     best = scores.argmax(axis=0)
@@ -92,6 +101,30 @@ def _starts(fixed: Array, moving: Array) -> Array:
     )
     turned = geometry.homogeneous(jnp.asarray(turns.TURNS), jnp.zeros((24, 3)))
     return geometry.compose(to_moving, turned[:, None], geometry.invert(to_fixed))
+
+
+def _all_by_keypoints(
+    config: FrozenConfigDict, params, fixed: Array, moving: Array, starts: Array
+) -> Array:
+    """The answers of KeyMorph to all starts, both ways, [2, n, batch, 4, 4].
+
+    It looks at each image alone, so once at each turn of each: not anew at the one for
+    every turn of the other.
+    """
+    detect = functools.partial(keymorph.detect, config, params)
+
+    def answers(one: Array, other: Array, starts: Array) -> Array:
+        points, strengths = detect(one)
+
+        def answer(start: Array) -> Array:
+            turned, own_strengths = detect(geometry.warp_affine(other, start))
+            matrix = keymorph.fit_affine(points, turned, strengths * own_strengths)
+            return geometry.compose(start, matrix)
+
+        return jax.lax.map(answer, starts)
+
+    back = answers(moving, fixed, geometry.invert(starts))
+    return jnp.stack([answers(fixed, moving, starts), geometry.invert(back)])
 
 
 def _scores(fixed: Array, moving: Array, matrices: Array) -> Array:

@@ -11,7 +11,8 @@ volume as far as the network has learned to, so that any orientation takes one p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -60,6 +61,14 @@ class Detector(nn.Module):
         maps = HEAT_MAPS[config.heat_maps](last(features))
         maps = jnp.moveaxis(maps, -1, 1)  # [batch, points, x, y, z]
         return geometry.centre_of_mass(maps), maps.sum((-3, -2, -1))
+
+
+def detect(
+    config: FrozenConfigDict, params: Mapping[str, Any], volume: Float[Array, "b x y z"]
+) -> tuple[Float[Array, "b points 3"], Float[Array, "b points"]]:
+    """What the detector of a KeyMorph with these parameters sees in volumes."""
+    seen = Detector(config).apply({"params": params["detector"]}, volume)
+    return cast(tuple[Array, Array], seen)
 
 
 def fit_affine(
