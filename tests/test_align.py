@@ -7,7 +7,13 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks.registration import cases, contrasts, damages, scans
 from mdvit_jax import register
-from mdvit_jax.registration import levels, refinement, search, similarity_metrics
+from mdvit_jax.registration import (
+    levels,
+    network_start,
+    refinement,
+    search,
+    similarity_metrics,
+)
 from mdvit_jax.registration.foreground import segment_foreground
 from mdvit_jax.transforms import Grid, resample
 from oracle import heads
@@ -55,6 +61,25 @@ def test_an_affine_is_recovered(result):
     assert result.quality.status == "ok" and not result.alignment.searched
     assert result.after.correlation > result.before.correlation
     assert result.components.scale == pytest.approx([1.06, 0.95, 1.02], abs=0.01)
+
+
+def test_where_the_network_is_wrong_the_centres_are_right(fixed, result, monkeypatch):
+    moving = seen(TRUTH)
+    far = pose(
+        Rotation.from_euler("xyz", [150, 20, -40], degrees=True), shift=(60, 9, 0)
+    )
+    monkeypatch.setattr(network_start, "estimate", lambda *_: far)
+    with_both = register(fixed, moving, start="network")
+    assert apart(with_both.matrix, result.matrix) < 0.02 * VOXEL
+    alone = register(fixed, moving, start="network", refine=False)
+    assert (alone.matrix == far).all()
+    # And the other way round: no search is needed where the network is right.
+    truth = pose(Rotation.from_euler("xyz", [150, 20, -40], degrees=True))
+    turned = seen(truth)
+    assert register(fixed, turned).alignment.searched
+    monkeypatch.setattr(network_start, "estimate", lambda *_: truth)
+    found = register(fixed, turned, start="network")
+    assert apart(found.matrix, truth) < 0.1 * VOXEL and not found.alignment.searched
 
 
 @pytest.mark.parametrize(

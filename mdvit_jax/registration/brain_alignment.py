@@ -15,7 +15,7 @@ from mdvit_jax.registration import (
 from mdvit_jax.registration import search as searches
 from mdvit_jax.registration.foreground import Foreground
 
-# Two foregrounds → 4×4 fixed → moving, world RAS+ mm, from which to start.
+# Two foregrounds → places to start from, [n, 4, 4] fixed → moving, world RAS+ mm.
 Start = Callable[[Foreground, Foreground], np.ndarray]
 
 # Local correlation that is convincing; and where most of the starts agree.
@@ -97,15 +97,15 @@ def _fitness(result: BrainAlignment) -> float:
 def _align(
     fixed: Foreground,
     moving: Foreground,
-    start: np.ndarray,
+    places: np.ndarray,
     *,
     dof: str,
     search: bool,
     seed: int,
 ) -> BrainAlignment:
-    """Align two foregrounds as they are, from a 4×4 matrix."""
+    """Align two foregrounds as they are, from the places [n, 4, 4] on."""
     pair = levels.build_pair(fixed, moving)
-    alignment = searches.align(pair, start, dof=dof, search=search, seed=seed)
+    alignment = searches.align(pair, places, dof=dof, search=search, seed=seed)
     measures = similarity_metrics.measure(pair, alignment.matrix)
     return BrainAlignment(pair, alignment, measures)
 
@@ -145,7 +145,8 @@ def _look_again(
     results = [result]
     for one, other in pairs:
         if one is not None and other is not None:
-            again = _align(one, other, first.matrix, dof=dof, search=False, seed=seed)
+            places = first.matrix[None]
+            again = _align(one, other, places, dof=dof, search=False, seed=seed)
             alignment = again.alignment._replace(
                 restart_agreement=first.restart_agreement,
                 searched=first.searched,

@@ -59,14 +59,14 @@ def register(
         contrast: "same" minimises NTG in the end, for images of like contrast; "any"
             keeps to the local correlation, for any contrasts. "auto" is "any".
         start: "com" aligns the centres of the foregrounds, in the orientation of the
-            headers; "identity" starts from the headers alone, "network" from what the
-            trained network of this package says; or a 4×4 matrix fixed → moving (world
-            RAS+ mm), or the path of a transform file. Only "com" and "network" let
-            other orientations be searched.
+            headers; "network" starts from what the trained network of this package
+            says, too; "identity" starts from the headers alone; or a 4×4 matrix fixed →
+            moving (world RAS+ mm), or the path of a transform file. Only "com" and
+            "network" let other orientations be searched.
         fixed_mask, moving_mask: images on the grid of the fixed and the moving one,
             above 0 where it counts for the alignment (a mask that leaves a lesion out,
             say); the result is not masked.
-        refine: False returns the start.
+        refine: False returns the start, of "network" what the network says.
         seed: seed of the starts that are drawn around the first one.
         force: accept label maps as images.
 
@@ -101,7 +101,7 @@ def register(
     if not refine:
         one, other = brain_extraction.replace_heads(one, other)
         pair, alignment = levels.build_pair(one, other), None
-        matrix = begin(one, other)
+        *_, matrix = begin(one, other)
         after = similarity_metrics.measure(pair, matrix)
     else:
         orientations = isinstance(start, str) and start in ("com", "network")
@@ -174,11 +174,17 @@ def _refuse_labels(image: Image, name: str) -> None:
 def _choose_start(start, both) -> brain_alignment.Start:
     """How two foregrounds are laid on each other at first."""
     if str(start) == "com":
-        return levels.centres_together
+        return lambda *pair: levels.centres_together(*pair)[None]
     if str(start) == "network":
-        return network_start.estimate
+        return _centres_and_network
     matrix = _read_start(start, both)
-    return lambda one, other: matrix
+    return lambda *pair: matrix[None]
+
+
+def _centres_and_network(fixed: Foreground, moving: Foreground) -> np.ndarray:
+    """A network may be far off, so the centres are a place to start from, too."""
+    places = levels.centres_together, network_start.estimate
+    return np.stack([place(fixed, moving) for place in places])
 
 
 def _read_start(start, both) -> np.ndarray:

@@ -53,7 +53,7 @@ class Alignment(NamedTuple):
 
 def align(
     pair: levels.Pair,
-    start: np.ndarray,
+    places: np.ndarray,
     *,
     dof: str = "affine",
     search: bool = True,
@@ -63,10 +63,11 @@ def align(
 
     Args:
         pair: the foregrounds on their cubes.
-        start: 4×4 fixed → moving, world RAS+ mm.
+        places: [n, 4, 4] fixed → moving, world RAS+ mm: starts are drawn around the
+            first one, and each other one is a start besides.
         dof: "rigid", "similarity" or "affine".
-        search: whether orientations far from the start may be tried.
-        seed: seed of the starts drawn around `start`.
+        search: whether orientations far from these may be tried.
+        seed: seed of the starts that are drawn.
 
     A rigid result is searched for with one scale, which is removed at the end:
     otherwise foregrounds of two sizes would be aligned at one border.
@@ -74,14 +75,16 @@ def align(
     if pair.moving.radius > pair.fixed.radius:
         # One order whichever image is called fixed: both answers are exact inverses.
         result = align(
-            pair.swap(), np.linalg.inv(start), dof=dof, search=search, seed=seed
+            pair.swap(), np.linalg.inv(places), dof=dof, search=search, seed=seed
         )
         return result._replace(matrix=np.linalg.inv(result.matrix))
     requested, dof = dof, "similarity" if dof == "rigid" else dof
-    begin = pair.to_voxels(start, 24)
-    starts = _perturb(begin, seed, pair.voxel * 4)
+    begin, *others = (pair.to_voxels(place, 24) for place in places)
     if search:
-        starts[1] = pair.to_voxels(np.eye(4), 24)  # two scans of one session
+        others.append(pair.to_voxels(np.eye(4), 24))  # two scans of one session
+    starts = _perturb(begin, seed, pair.voxel * 4)
+    for number, other in enumerate(others, 1):
+        starts[number] = other
     near = fit(pair, 24, starts, dof=dof)
     answers, scores = near.matrix, rate(near)
     best = answers[_first_best(scores)]
@@ -101,10 +104,10 @@ def align(
     score, runner_up = float(scores.max()), _runner_up(answers, scores)
     mirror = _mirror_score(pair, best, dof) if score < _SAME else None
     best, scale = refinement.refine(pair, finer(best), requested)
-    others = [start, np.eye(4)]
+    unrefined = [*places, np.eye(4)]
     if requested == "rigid":  # a start may have a scale
-        others = [m for m in others if abs(np.linalg.det(m[:3, :3]) - 1) < _SMALL]
-    matrix = _best_of(pair, (pair.to_world(best, 96), *others), scale)
+        unrefined = [m for m in unrefined if abs(np.linalg.det(m[:3, :3]) - 1) < _SMALL]
+    matrix = _best_of(pair, (pair.to_world(best, 96), *unrefined), scale)
     return Alignment(matrix, agreement, searched, score, runner_up, mirror)
 
 

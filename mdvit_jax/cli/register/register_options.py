@@ -215,9 +215,10 @@ def _add_alignment(group) -> None:
         metavar="com|identity|network|FILE|RUN",
         default="com",
         help="where the alignment starts: centres laid on each other (com, default), "
-        "headers alone (identity), what the trained network of this package says "
-        "(network) or that of a RUN, a folder that train.py wrote, or a transform "
-        "FILE; with com and network, all orientations are searched if need be",
+        "headers alone (identity), the centres and what the trained network of this "
+        "package says (network), what that of a RUN says, a folder that train.py "
+        "wrote, or a transform FILE; with com and network, all orientations are "
+        "searched if need be",
     )
     add(
         "--refine",
