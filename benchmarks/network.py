@@ -14,7 +14,7 @@ inter20   the same between two people; inter0: two people, not moved
 inter90   the same, but 20° to 90° about any axis; turned: 90° to 180°
 synthetic two scans of one person; a whole head to the brain of another scan
 lhdata    real whole heads, T1 and T2, to MNI152, held against `register`: what `--start
-          com` and `--start network` say (with the weights of the package alone)
+          com` and `--start network` say (with the KeyMorph of the package alone)
 """
 
 import argparse
@@ -136,7 +136,7 @@ def measure(weights, estimate, options) -> dict[str, list[float]]:
     synthetic = heads(options.data, people["synthseg_labels"], weights)
     rows |= {name: landmark_errors(estimate, c, field) for name, c in synthetic.items()}
     rows |= overlaps(estimate, names, labelled, weights, answers)
-    if options.weights.samefile(weights_file.pretrained_file("mdvit")):
+    if options.weights.samefile(weights_file.pretrained_file("keymorph")):
         rows |= real_heads(options.data / "lhdata", people["lhdata"])
     return rows
 
