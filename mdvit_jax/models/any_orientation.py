@@ -121,7 +121,7 @@ def _all_by_keypoints(
             matrix = keymorph.fit_affine(points, turned, strengths * own_strengths)
             return geometry.compose(start, matrix)
 
-        return jax.lax.map(answer, starts)
+        return jax.lax.map(answer, starts, batch_size=8)  # one at a time idles
 
     back = answers(moving, fixed, geometry.invert(starts))
     return jnp.stack([answers(fixed, moving, starts), geometry.invert(back)])
