@@ -14,7 +14,7 @@ inter20   the same between two people; inter0: two people, not moved
 inter90   the same, but 20° to 90° about any axis; turned: 90° to 180°
 synthetic two scans of one person; a whole head to the brain of another scan
 lhdata    real whole heads, T1 and T2, to MNI152, held against `register`: what `--start
-          com` and `--start network` say (with the KeyMorph of the package alone)
+          com` and `--start network` say (with the weights that `register` asks)
 """
 
 import argparse
@@ -38,6 +38,7 @@ from mdvit_jax.evaluation.methods.method import align_conformed
 from mdvit_jax.io import image as images
 from mdvit_jax.io import named_templates
 from mdvit_jax.models import any_orientation, weights_file
+from mdvit_jax.registration import network_start
 from mdvit_jax.training import known_affines, random_affine
 
 FINE = 128  # voxels of the grid on which people are compared
@@ -136,7 +137,7 @@ def measure(weights, estimate, options) -> dict[str, list[float]]:
     synthetic = heads(options.data, people["synthseg_labels"], weights)
     rows |= {name: landmark_errors(estimate, c, field) for name, c in synthetic.items()}
     rows |= overlaps(estimate, names, labelled, weights, answers)
-    if options.weights.samefile(weights_file.pretrained_file("keymorph")):
+    if options.weights.samefile(weights_file.pretrained_file(network_start.NETWORK)):
         rows |= real_heads(options.data / "lhdata", people["lhdata"])
     return rows
 

@@ -123,7 +123,7 @@ def get_config() -> ml_collections.ConfigDict:
     # the full volume, on which a narrow one spends most of its time.
     model.first_stride = 1
     # KeyMorph alone: "relu" (its paper) or "softplus" (ours), which leaves no keypoint
-    # silent where half of them fall silent with the other.
+    # silent; with the other up to two thirds of them fell silent.
     model.heat_maps = "relu"
     # PASTA alone: the range ± of translations (a part of the volume), of rotations
     # (degrees), of shears and of scales; its program: 0.2, 20, 0.05, 0.05.

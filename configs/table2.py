@@ -11,7 +11,7 @@ with the recipe's pairs too; what is trained, the clipping and the weight decay 
 paper's (3.1). Four other people test all networks, between people and, by eval.py with
 --config.data.task=template, on MNI152.
 
-Time: 16 minutes of one CPU core a seed. Result: docs/reproduction.md.
+It has not been run to its end yet.
 """
 
 from configs import default, small_finetuning, table1

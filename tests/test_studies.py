@@ -347,6 +347,11 @@ def test_runs_that_differ_by_their_seed_are_one_curve(tmp_path):
     failed = mean[mean.error != ""]
     assert failed.dsc.isna().all() and list(failed.error) == ["no way"]
     assert mean.dsc.isna().sum() == 1
+    # Methods stay in their order.
+    other = records.assign(method="First")
+    both = pd.concat([other, records.assign(method="Twin, 0")])
+    named = tables.mean_over_seeds(both, {"Twin, 0": "Twin"})
+    assert list(dict.fromkeys(named.method)) == ["First", "Twin"]
 
 
 def test_the_files_of_a_study(tmp_path):

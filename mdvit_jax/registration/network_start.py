@@ -15,6 +15,8 @@ from mdvit_jax.io import programs
 from mdvit_jax.registration import levels
 from mdvit_jax.registration.foreground import Foreground, coarsen
 
+NETWORK = "keymorph"  # of `models.pretrained`
+
 
 def estimate(fixed: Foreground, moving: Foreground) -> np.ndarray:
     """Estimate the matrix fixed → moving.
@@ -47,7 +49,7 @@ def _network():
             f"the trained network needs {error.name}; "
             "install it (pip install 'mdvit-jax[register]')."
         ) from error
-    weights = models.pretrained("keymorph")
+    weights = models.pretrained(NETWORK)
 
     def align(params, fixed, moving):
         return any_orientation.estimate(weights.network, params, fixed, moving)

@@ -90,8 +90,8 @@ def sample_pair(fixed: Features, moving: Features, points: Int[Array, " k"]) -> 
     channels, cells = zip(*map(_channels_and_cells, (fixed, moving)), strict=True)
     if size == sampling.SPARSE:
         identity = jnp.eye(3, 4)
-        (_, outline), _, (counted, weight) = sampling.sample(
-            channels[0], cells[0], identity, x
+        (outline,), _, (counted, weight) = sampling.sample(
+            channels[0][1:], cells[0], identity, x
         )
         image = sampling.sample_cubic(fixed.image, x)
     else:

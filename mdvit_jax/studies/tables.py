@@ -90,22 +90,20 @@ def mean_over_seeds(records: pd.DataFrame, families: Mapping[str, str]) -> pd.Da
 
     Args:
         records: of any methods.
-        families: method → what its runs have in common; others stay as they are.
+        families: method → what its runs have in common; another one is alone.
 
     Returns:
-        A row for each case of a family, the means over its runs where all of them have
-        numbers; the first of their errors where one has none.
+        A row for each case, in the methods' order: the mean over the runs where all of
+        them have numbers; one of their errors where one has none.
     """
     if not families:
         return records
-    own = records["method"].isin(list(families))
-    cases = ["method", "fixed", "moving", "perturbation"]
-    runs = records[own].assign(method=records["method"].map(families))
-    groups = runs.groupby(cases, sort=False)
-    numbers = list(runs.select_dtypes("number"))
+    named = records.assign(method=records["method"].replace(dict(families)))
+    groups = named.groupby(["method", "fixed", "moving", "perturbation"], sort=False)
+    numbers = list(named.select_dtypes("number"))
     means = groups[numbers].agg(lambda values: values.mean(skipna=False))
     means["error"] = groups["error"].max()  # empty where there is none
-    return pd.concat([means.reset_index(), records[~own]], ignore_index=True)
+    return means.reset_index()
 
 
 def region_table(
