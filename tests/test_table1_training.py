@@ -144,3 +144,7 @@ def test_a_row_of_several_seeds():
     )
     overlap = "0.900 ± 0.000"
     assert table.rows[1] == ("B", "1", overlap, "1.00 ± 0.00", overlap, "–", "2.00")
+    # A pair at which one seed failed is in the mean of none, as in all studies.
+    records.loc[0, ["dsc", "error"]] = np.nan, "no way"
+    table = tables.seed_table(records, "mm", {"A, 0": "A", "A, 1": "A"})
+    assert table.rows[0][2] == "0.750 ± 0.000"

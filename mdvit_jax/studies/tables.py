@@ -65,12 +65,13 @@ def seed_table(records: pd.DataFrame, unit: str, families: Mapping[str, str]) ->
     records = records.assign(
         family=[families.get(name, name) for name in records["method"]]
     )
+    pairs = dict(iter(mean_over_seeds(records, families).groupby("method")))
     scores = [column for column in _COLUMNS if column[0] != "dsc30"]
     rows = []
     for family, own in records.groupby("family", sort=False):
         row = [family, str(own["method"].nunique())]
         for column, _, digits, _ in scores:
-            by_pair = finite(own.groupby(["fixed", "moving"])[column].mean())
+            by_pair = finite(pairs[family][column])
             mean, error = mean_and_error(by_pair)
             text = f"{mean:.{digits}f} ± {error:.{digits}f}"
             row.append(text if by_pair.size else "–")
