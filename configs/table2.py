@@ -10,8 +10,6 @@ Pre-training is that of configs/table1.py. Fine-tuning learns from five scans of
 with the recipe's pairs too; what is trained, the clipping and the weight decay are the
 paper's (3.1). Four other people test all networks, between people and, by eval.py with
 --config.data.task=template, on MNI152.
-
-It has not been run to its end yet.
 """
 
 from configs import default, small_finetuning, table1
