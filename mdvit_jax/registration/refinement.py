@@ -14,9 +14,10 @@ from mdvit_jax.registration.normalisation import Level
 _ONE_SIZE = 0.02  # scales of two scans of one head differ by less
 _OUTLINE = {12: 1.0, 24: 1.0, 48: 1.0, 96: 0.4}  # weight; the interior is more exact
 # Between two people: outlines' weights, steps, and the tolerance at 48³ in voxels.
-_PEOPLE_OUTLINE, _PEOPLE_STEPS = {48: 0.6, 96: 0.25}, {48: 100, 96: 8}
+_PEOPLE_OUTLINE, _PEOPLE_STEPS = {48: 0.6, 96: 0.25}, {48: 100, 96: 16}
 _PEOPLE_TOLERANCE = 0.002
-_ESTIMATED = 0.6  # part of these weights where an outline is a network's estimate
+# Part of these weights, and steps at 96³, where an outline is a network's estimate.
+_ESTIMATED, _ESTIMATED_STEPS = 0.6, 8
 # Local correlation at 48³ above which two images show one person: in any contrast it is
 # 0.78 to 0.89, between two people up to 0.50, to a template up to 0.44.
 ONE_PERSON = 0.6
@@ -201,7 +202,7 @@ def fit_people(pair: levels.Pair, start: np.ndarray, dof: str) -> gauss_newton.F
     start, outline = finer(middle.matrix), weights[96]
     if dof == "similarity":
         return fit(pair, 96, start, dof=dof, outline=outline)
-    steps = _PEOPLE_STEPS[96]
+    steps = _ESTIMATED_STEPS if pair.estimated else _PEOPLE_STEPS[96]
     return fit(
         pair, 96, start, dof=dof, outline=outline, steps=steps, extrapolation=0.0
     )
