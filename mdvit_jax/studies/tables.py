@@ -62,13 +62,11 @@ def seed_table(records: pd.DataFrame, unit: str, families: Mapping[str, str]) ->
         families: method → what its runs have in common; a method that is not there has
             a row of its own.
     """
-    records = records.assign(
-        family=[families.get(name, name) for name in records["method"]]
-    )
     pairs = dict(iter(mean_over_seeds(records, families).groupby("method")))
     scores = [column for column in _COLUMNS if column[0] != "dsc30"]
     rows = []
-    for family, own in records.groupby("family", sort=False):
+    names = records["method"].replace(dict(families))
+    for family, own in records.groupby(names, sort=False):
         row = [family, str(own["method"].nunique())]
         for column, _, digits, _ in scores:
             by_pair = finite(pairs[family][column])
