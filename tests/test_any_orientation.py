@@ -85,7 +85,7 @@ def test_keypoints_are_looked_for_once_at_each_turn(weights, brain):
     fixed = jnp.stack([jnp.asarray(brain.image), jnp.asarray(brain.image)[:, ::-1]])
     moving = jnp.roll(fixed, (2, -1, 3), (1, 2, 3)) ** 2
     starts = any_orientation._starts(fixed, moving)[np.array([0, 5, 19])]
-    answers = jax.jit(any_orientation._all_by_keypoints, static_argnums=0)(
+    answers, _ = jax.jit(any_orientation._answer_by_keypoints, static_argnums=0)(
         network.module.config, params, fixed, moving, starts
     )
     ask = jax.jit(lambda a, b, start: network.apply(params, a, b, initial=start).matrix)
@@ -94,6 +94,17 @@ def test_keypoints_are_looked_for_once_at_each_turn(weights, brain):
         back = geometry.invert(ask(moving, fixed, geometry.invert(start)))
         np.testing.assert_allclose(answers[0, n], there, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(answers[1, n], back, rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_recognised_is_not_turned(weights, estimates, monkeypatch):
+    """Without the turns upright images have the same answer, and others a wrong one."""
+    fixed, moving, matrices, *_ = estimates
+    monkeypatch.setattr(jax.lax, "cond", lambda _, as_they_are, of_all: as_they_are())
+    upright, turned = jax.jit(
+        lambda *pair: any_orientation.estimate(weights.network, weights.params, *pair)
+    )(fixed[:3:2], moving[:3:2])
+    np.testing.assert_allclose(upright, matrices[0], atol=1e-5)
+    assert np.abs(turned - matrices[2]).max() > 0.5
 
 
 def test_the_mean_of_matrices():

@@ -4,7 +4,12 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks.registration import campaign, campaign_plot, campaign_table
+from benchmarks.registration import (
+    campaign,
+    campaign_plot,
+    campaign_table,
+    network_start,
+)
 from mdvit_jax import geometry, register
 from mdvit_jax.data import (
     label_maps,
@@ -84,6 +89,36 @@ def test_the_picture_has_each_pair(rows):
     legends = [axis.get_legend_handles_labels()[1] for axis in axes]
     ok = sum(int(words[2].removeprefix("ok (").removesuffix(")")) for words in legends)
     assert ok == (result.status == "ok").sum()
+
+
+def test_what_the_network_changes(rows, heads, monkeypatch):
+    """Its place is tried only where it is another one and may fit better."""
+    monkeypatch.setattr(random_scans, "ACQUISITIONS", {"small": GRID})
+    pair = random_scans.random_pair(SEEDS[0], heads)
+    row, result = campaign.register_pair(pair)
+    place = result.matrix.copy()
+    monkeypatch.setattr(network_start.network_start, "estimate", lambda *_: place)
+    said = network_start.ask_network(result)
+    assert said["place_away"] < 1 and not said["may_change"]
+    place[:3, 3] += 300  # nothing overlaps
+    said = network_start.ask_network(result)
+    assert said["place_away"] > 1 and not said["may_change"]
+    low = result.alignment._replace(score=-np.inf, matrix=place)
+    object.__setattr__(result, "alignment", low)
+    place = np.array(row["matrix"].split(), float).reshape(4, 4)
+    assert network_start.ask_network(result)["may_change"]
+
+
+def test_the_table_with_and_without_the_network(rows):
+    result, _ = rows
+    ask = {"asked_seconds": 0.1, "may_change": True, "searched": 1.0}
+    both = result.assign(
+        people=1, error=0.5, status="ok", error_with=4.0, status_with="check", **ask
+    )
+    text = network_start.summarise(both)
+    assert "| without | 1 | 4 | 0.50 | 4 | 0 | 0 | 0 |" in text
+    assert "| with | 1 | 4 | 4.00 | 0 | 4 | 0 | 0 |" in text
+    assert "made 0 better and 4 worse" in text
 
 
 NECK_CUT = {

@@ -53,6 +53,21 @@ def test_it_is_numpys_weighted_least_squares():
         assert (result[i, 3] == [0, 0, 0, 1]).all()
 
 
+def test_how_far_apart_the_points_stay():
+    fixed, moving, noise, weights = points(3)
+    matrix = fit(fixed, moving, weights)
+    exact = keymorph.distance_apart(fixed, moving, weights, matrix)
+    np.testing.assert_allclose(exact, 0, atol=2e-3)
+    apart = keymorph.distance_apart(fixed, moving + noise, weights, matrix)
+    for i in range(3):
+        mapped = fixed[i] @ matrix[i, :3, :3].T + matrix[i, :3, 3]
+        squares = ((mapped - moving[i] - noise[i]) ** 2).sum(axis=1)
+        expected = np.sqrt(np.average(squares, weights=weights[i]))
+        np.testing.assert_allclose(apart[i], expected, rtol=1e-5)
+    nothing = keymorph.distance_apart(fixed, moving, 0 * weights, matrix)
+    np.testing.assert_array_equal(nothing, 0)
+
+
 def test_the_gradient_of_the_fit():
     with jax.enable_x64(True):
         fixed, moving, noise, weights = points(2, 8)

@@ -19,7 +19,7 @@ def summarise(rows: pd.DataFrame) -> str:
     Args:
         rows: as `campaign.run_pairs` returns them.
     """
-    rows = rows.assign(right=_is_right(rows), wrong=_is_wrong(rows))
+    rows = rows.assign(right=is_right(rows), wrong=is_wrong(rows))
     parts = [
         f"{len(rows)} pairs, {rows.seconds.median():.1f} s each in the median. Of one "
         f"person a pair is right within {RIGHT:g} mm and wrong beyond {WRONG:g} mm; of "
@@ -40,11 +40,13 @@ def summarise(rows: pd.DataFrame) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _is_right(rows: pd.DataFrame) -> pd.Series:
+def is_right(rows: pd.DataFrame) -> pd.Series:
+    """[n] bool: of one person and of two by the limits above."""
     return rows.error <= np.where(rows.people == 1, RIGHT, OTHER_RIGHT)
 
 
-def _is_wrong(rows: pd.DataFrame) -> pd.Series:
+def is_wrong(rows: pd.DataFrame) -> pd.Series:
+    """[n] bool, likewise; a pair that was refused is wrong."""
     limit = np.where(rows.people == 1, WRONG, OTHER_WRONG)
     return ~(rows.error <= limit)
 

@@ -95,6 +95,25 @@ def fit_affine(
     return geometry.homogeneous(change[..., :3] + identity, change[..., 3])
 
 
+def distance_apart(
+    fixed: Float[Array, "*batch points 3"],
+    moving: Float[Array, "*batch points 3"],
+    weights: Float[Array, "*batch points"],
+    matrix: Float[Array, "*batch 4 4"],
+) -> Float[Array, "*batch"]:
+    """Root mean square distance, weighted, that a matrix leaves between the points.
+
+    Args:
+        fixed, moving, weights: as those of `fit_affine`.
+        matrix: [*batch, 4, 4] `fixed_to_moving`.
+    """
+    linear = jnp.swapaxes(matrix[..., :3, :3], -1, -2)
+    moved = jnp.matmul(fixed, linear, precision="highest") + matrix[..., None, :3, 3]
+    squares = jnp.sum((moved - moving) ** 2, axis=-1)
+    total = weights.sum(-1)
+    return jnp.sqrt((weights * squares).sum(-1) / jnp.where(total > 0, total, 1))
+
+
 class KeyMorph(nn.Module):
     """The detector on both volumes, and the affine between their keypoints."""
 
