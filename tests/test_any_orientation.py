@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from configs import default
+from helpers import images
 from mdvit_jax import geometry, models
 from mdvit_jax.data import conform, template
 from mdvit_jax.geometry import turns
@@ -96,15 +98,55 @@ def test_keypoints_are_looked_for_once_at_each_turn(weights, brain):
         np.testing.assert_allclose(answers[1, n], back, rtol=1e-4, atol=1e-4)
 
 
-def test_what_is_recognised_is_not_turned(weights, estimates, monkeypatch):
-    """Without the turns upright images have the same answer, and others a wrong one."""
-    fixed, moving, matrices, *_ = estimates
-    monkeypatch.setattr(jax.lax, "cond", lambda _, as_they_are, of_all: as_they_are())
-    upright, turned = jax.jit(
+@pytest.fixture
+def only_as_they_are(weights, monkeypatch):
+    """`estimate` with NaN as the answer of the turns."""
+
+    def answer_nan(_, as_they_are, of_all_turns):
+        matrix, stays = as_they_are()
+        return jnp.full_like(matrix, jnp.nan), stays
+
+    monkeypatch.setattr(jax.lax, "cond", answer_nan)
+    return jax.jit(
         lambda *pair: any_orientation.estimate(weights.network, weights.params, *pair)
-    )(fixed[:3:2], moving[:3:2])
+    )
+
+
+def test_what_is_recognised_is_not_turned(estimates, only_as_they_are):
+    fixed, moving, matrices, *_ = estimates
+    upright, turned = only_as_they_are(fixed[:3:2], moving[:3:2])
     np.testing.assert_allclose(upright, matrices[0], atol=1e-5)
-    assert np.abs(turned - matrices[2]).max() > 0.5
+    assert np.isnan(turned).all()
+
+
+def test_no_thin_slab_is_recognised_turned(brain, only_as_they_are):
+    """Half a turn about its normal leaves a slab's keypoints where they were."""
+    volume = jnp.asarray(brain.image)
+    slab = jnp.zeros_like(volume).at[:, :, 15:18].set(volume[:, :, 15:18])
+    pair = jnp.stack([slab, slab]), jnp.stack([slab, slab[::-1, ::-1]])
+    as_it_is, turned = only_as_they_are(*pair)
+    np.testing.assert_allclose(as_it_is, np.eye(4), atol=1e-4)
+    assert np.isnan(turned).all()
+
+
+def test_a_network_without_keypoints(quick_compilation):
+    """Of an MDViT the first stages say which turns come into question."""
+    config = default.get_config().model
+    config.update(embedding=16, depth=1, patches=(3, 7), strides=(2, 4))
+    network = models.create(config)
+    fixed, moving = (
+        jnp.asarray(np.pad(images.smooth(seed, (12, 12, 12)), 2), jnp.float32)[None]
+        for seed in (0, 1)
+    )
+    leaves, tree = jax.tree.flatten(network.init(jax.random.key(0), fixed, moving))
+    random = np.random.default_rng(0)
+    params = tree.unflatten(
+        [leaf + 0.02 * random.normal(size=leaf.shape) for leaf in leaves]
+    )
+    estimate = jax.jit(lambda *pair: any_orientation.estimate(network, params, *pair))
+    there, back = estimate(fixed, moving), estimate(moving, fixed)
+    assert np.abs(there - np.eye(4)).max() > 0.05
+    np.testing.assert_allclose(geometry.invert(back), there, atol=1e-3)
 
 
 def test_the_mean_of_matrices():

@@ -8,7 +8,7 @@ from benchmarks.registration import (
     campaign,
     campaign_plot,
     campaign_table,
-    network_start,
+    network_gain,
 )
 from mdvit_jax import geometry, register
 from mdvit_jax.data import (
@@ -19,6 +19,7 @@ from mdvit_jax.data import (
     synthetic_files,
 )
 from mdvit_jax.data.scan_settings import PLAIN, Settings
+from mdvit_jax.registration import network_start
 
 SEEDS = range(4)
 FAR = scan_draw.FAR
@@ -91,22 +92,33 @@ def test_the_picture_has_each_pair(rows):
     assert ok == (result.status == "ok").sum()
 
 
-def test_what_the_network_changes(rows, heads, monkeypatch):
-    """Its place is tried only where it is another one and may fit better."""
+def test_what_the_network_is_asked(heads, monkeypatch):
     monkeypatch.setattr(random_scans, "ACQUISITIONS", {"small": GRID})
     pair = random_scans.random_pair(SEEDS[0], heads)
-    row, result = campaign.register_pair(pair)
+    _, result = campaign.register_pair(pair)
     place = result.matrix.copy()
-    monkeypatch.setattr(network_start.network_start, "estimate", lambda *_: place)
-    said = network_start.ask_network(result)
-    assert said["place_away"] < 1 and not said["may_change"]
+    monkeypatch.setattr(network_start, "estimate", lambda *_: place)
+    said = network_gain.ask_network(result)
+    assert said["place_away"] < 1
+    assert said["place_score"] == pytest.approx(result.alignment.score, abs=0.02)
     place[:3, 3] += 300  # nothing overlaps
-    said = network_start.ask_network(result)
-    assert said["place_away"] > 1 and not said["may_change"]
-    low = result.alignment._replace(score=-np.inf, matrix=place)
-    object.__setattr__(result, "alignment", low)
-    place = np.array(row["matrix"].split(), float).reshape(4, 4)
-    assert network_start.ask_network(result)["may_change"]
+    said = network_gain.ask_network(result)
+    assert said["place_away"] > 1 and said["place_score"] == -np.inf
+
+
+@pytest.mark.parametrize(
+    ("away", "score", "agreement", "may"),
+    [
+        (0.9, 0.5, 1.0, False),  # the answer itself
+        (1.1, 0.31, 1.0, True),
+        (1.1, 0.29, 1.0, False),  # fits clearly worse
+        (0.9, 0.4, 7 / 12, True),  # one start more decides
+        (0.9, 0.4, 6 / 12, False),
+        (0.9, 0.4, 9 / 12, False),
+    ],
+)
+def test_where_the_network_may_change_a_result(away, score, agreement, may):
+    assert network_gain.may_change(away, score, 0.4, agreement) is may
 
 
 def test_the_table_with_and_without_the_network(rows):
@@ -115,7 +127,7 @@ def test_the_table_with_and_without_the_network(rows):
     both = result.assign(
         people=1, error=0.5, status="ok", error_with=4.0, status_with="check", **ask
     )
-    text = network_start.summarise(both)
+    text = network_gain.summarise(both)
     assert "| without | 1 | 4 | 0.50 | 4 | 0 | 0 | 0 |" in text
     assert "| with | 1 | 4 | 4.00 | 0 | 4 | 0 | 0 |" in text
     assert "made 0 better and 4 worse" in text

@@ -53,19 +53,22 @@ def test_it_is_numpys_weighted_least_squares():
         assert (result[i, 3] == [0, 0, 0, 1]).all()
 
 
-def test_how_far_apart_the_points_stay():
+def test_the_misfit():
     fixed, moving, noise, weights = points(3)
     matrix = fit(fixed, moving, weights)
-    exact = keymorph.distance_apart(fixed, moving, weights, matrix)
-    np.testing.assert_allclose(exact, 0, atol=2e-3)
-    apart = keymorph.distance_apart(fixed, moving + noise, weights, matrix)
+    exact = keymorph.misfit(fixed, moving, weights, matrix)
+    np.testing.assert_allclose(exact, 0, atol=1e-2)
+    moving = moving + noise
+    result = keymorph.misfit(fixed, moving, weights, matrix)
     for i in range(3):
         mapped = fixed[i] @ matrix[i, :3, :3].T + matrix[i, :3, 3]
-        squares = ((mapped - moving[i] - noise[i]) ** 2).sum(axis=1)
-        expected = np.sqrt(np.average(squares, weights=weights[i]))
-        np.testing.assert_allclose(apart[i], expected, rtol=1e-5)
-    nothing = keymorph.distance_apart(fixed, moving, 0 * weights, matrix)
-    np.testing.assert_array_equal(nothing, 0)
+        squares = np.average(((mapped - moving[i]) ** 2).sum(1), weights=weights[i])
+        spread = np.cov(moving[i].T, aweights=weights[i], ddof=0)
+        expected = np.sqrt(squares / np.linalg.eigvalsh(spread).min())
+        np.testing.assert_allclose(result[i], expected, rtol=1e-4)
+    nothing = keymorph.misfit(fixed, moving, 0 * weights, matrix)
+    in_a_plane = keymorph.misfit(fixed, moving * [1, 1, 0], weights, matrix)
+    assert np.isinf([*nothing, *in_a_plane]).all()
 
 
 def test_the_gradient_of_the_fit():

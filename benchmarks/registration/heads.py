@@ -104,16 +104,23 @@ def both_ways(number: int) -> TwoRuns:
 
 def two_starts(fixed: str, moving: str) -> TwoRuns:
     """Two scans of a session, from their headers, and from 15° and 20 mm off."""
-    one, other = (
-        images.load(scans.folder(name.split("/")[0]) / f"{name.split('/')[1]}.nii.gz")
-        for name in (fixed, moving)
-    )
+    one, other = load(fixed), load(moving)
     axis, shift = np.array([1, 2, 2]) / 3, np.array([2, -1, 2]) / 3
     turn = Rotation.from_rotvec(np.radians(_DEGREES) * axis).as_matrix()
     away = affine_about(_centre(other), turn, _SHIFT * shift)
-    ball = np.mgrid[-1:1:9j, -1:1:9j, -1:1:9j].reshape(3, -1).T
-    ball = _RADIUS * ball[np.linalg.norm(ball, axis=1) <= 1]
-    return _moved(one, other, away, ball + _centre(one))
+    return _moved(one, other, away, ball(_centre(one)))
+
+
+def load(name: str) -> images.Image:
+    """The scan of a name DATA SET/FILE."""
+    data_set, file = name.split("/")
+    return images.load(scans.folder(data_set) / f"{file}.nii.gz")
+
+
+def ball(centre: np.ndarray) -> np.ndarray:
+    """Points [n, 3] of a ball about a head's centre, world RAS+ mm."""
+    points = np.mgrid[-1:1:9j, -1:1:9j, -1:1:9j].reshape(3, -1).T
+    return _RADIUS * points[np.linalg.norm(points, axis=1) <= 1] + centre
 
 
 def _moved(fixed, moving, matrix: np.ndarray, points: np.ndarray) -> TwoRuns:

@@ -8,8 +8,9 @@ information, whatever their contrasts. From there it is asked once more, in both
 directions and of the mirror images; the mean of these four answers counts if the images
 share more there.
 
-Keypoints that an affine lays on each other as the images are have been recognised:
-then no image is turned, which takes most of the time.
+KeyMorph is asked about the images as they are first. Where its affine lays their
+keypoints on each other, as far as the spread of these says, the turns, which take most
+of the time, are left out: in a batch only if it holds for all pairs.
 """
 
 import functools
@@ -25,9 +26,11 @@ from mdvit_jax.geometry import turns
 from mdvit_jax.models import keymorph
 from mdvit_jax.models import network as networks
 
-# Root mean square of what is left between the keypoints, normalised: 4 mm of 256. Of
-# 720 pairs turned by 60° to 180°, people and synthetic heads, none had less than 4.7.
-_RECOGNISED = 4 / 128
+# `keymorph.misfit` below which both directions must lie. Of two people as they are it
+# is at most 0.13, turned by up to 20° about each axis 0.13 to 0.24; where a brain or
+# head that is turned is taken for an upright one, at least 0.31, and of slabs 0.25, but
+# 0.19 of two voxels and their own copy.
+_RECOGNISED = 0.16
 _IN_QUESTION = 8  # turns; with all 24 benchmarks/network.py printed the same
 _ROUGH_STAGES = 2  # of the network, which say so
 _BINS = 24
@@ -77,7 +80,8 @@ def estimate(
 
     def of_all_turns() -> tuple[Array, Array]:
         if keypoints:
-            rough, _ = by_keypoints(starts)
+            turned, _ = by_keypoints(starts[1:])
+            rough = jnp.concatenate([as_they_are, turned], axis=1)
         else:
             rough = both_ways(starts, _ROUGH_STAGES)
         halves = geometry.halve(fixed), geometry.halve(moving)
@@ -90,12 +94,13 @@ def estimate(
         return _best(answers, _scores(fixed, moving, answers) + _MARGIN * (turn == 0))
 
     if keypoints:
-        answers, apart = by_keypoints(starts[:1])
-        recognised = (apart < _RECOGNISED).all(axis=(0, 1))  # [batch]
-        as_they_are = _best(answers, _scores(fixed, moving, answers))
-        turned = jax.lax.cond(recognised.all(), lambda: as_they_are, of_all_turns)
-        first = jnp.where(recognised[:, None, None], as_they_are[0], turned[0])
-        fixed_stays = jnp.where(recognised, as_they_are[1], turned[1])
+        as_they_are, misfits = by_keypoints(starts[:1])
+        scores = _scores(fixed, moving, as_they_are)  # 0 where a matrix mirrors
+        recognised = ((misfits < _RECOGNISED) & (scores > 0)).all(axis=(0, 1))
+        upright = _best(as_they_are, scores)
+        turned = jax.lax.cond(recognised.all(), lambda: upright, of_all_turns)
+        first = jnp.where(recognised[:, None, None], upright[0], turned[0])
+        fixed_stays = jnp.where(recognised, upright[1], turned[1])
     else:
         first, fixed_stays = of_all_turns()
     start = jnp.where(fixed_stays[:, None, None], first, geometry.invert(first))
@@ -139,8 +144,7 @@ def _answer_by_keypoints(
     """The answers of KeyMorph to starts [n, batch, 4, 4], both ways.
 
     Returns:
-        [2, n, batch, 4, 4], and [2, n, batch], the root mean square of what is left
-        between the keypoints, normalised.
+        [2, n, batch, 4, 4], and their `keymorph.misfit`, [2, n, batch].
 
     It looks at each image alone, so once at each turn of each: not anew at the one for
     every turn of the other.
@@ -154,15 +158,15 @@ def _answer_by_keypoints(
             turned, own_strengths = detect(geometry.warp_affine(other, start))
             weights = strengths * own_strengths
             matrix = keymorph.fit_affine(points, turned, weights)
-            apart = keymorph.distance_apart(points, turned, weights, matrix)
-            return geometry.compose(start, matrix), apart
+            misfit = keymorph.misfit(points, turned, weights, matrix)
+            return geometry.compose(start, matrix), misfit
 
         return jax.lax.map(answer, starts, batch_size=8)  # one at a time idles
 
-    there, there_apart = answers(fixed, moving, starts)
-    back, back_apart = answers(moving, fixed, geometry.invert(starts))
-    both = jnp.stack([there, geometry.invert(back)])
-    return both, jnp.stack([there_apart, back_apart])
+    forth, forth_misfit = answers(fixed, moving, starts)
+    back, back_misfit = answers(moving, fixed, geometry.invert(starts))
+    both = jnp.stack([forth, geometry.invert(back)])
+    return both, jnp.stack([forth_misfit, back_misfit])
 
 
 def _scores(fixed: Array, moving: Array, matrices: Array) -> Array:

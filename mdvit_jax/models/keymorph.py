@@ -95,23 +95,32 @@ def fit_affine(
     return geometry.homogeneous(change[..., :3] + identity, change[..., 3])
 
 
-def distance_apart(
+def misfit(
     fixed: Float[Array, "*batch points 3"],
     moving: Float[Array, "*batch points 3"],
     weights: Float[Array, "*batch points"],
     matrix: Float[Array, "*batch 4 4"],
 ) -> Float[Array, "*batch"]:
-    """Root mean square distance, weighted, that a matrix leaves between the points.
+    """How far a matrix leaves the points apart, as a share of their smallest spread.
+
+    Root mean square distance by the standard deviation of the moving points along the
+    axis where it is smallest, weighted: of points in a plane any turn of it may seem to
+    fit. Infinity where all lie in a plane, or no point counts.
 
     Args:
         fixed, moving, weights: as those of `fit_affine`.
         matrix: [*batch, 4, 4] `fixed_to_moving`.
     """
+    total = weights.sum(-1, keepdims=True)
+    shares = (weights / jnp.where(total > 0, total, 1))[..., None]
     linear = jnp.swapaxes(matrix[..., :3, :3], -1, -2)
     moved = jnp.matmul(fixed, linear, precision="highest") + matrix[..., None, :3, 3]
-    squares = jnp.sum((moved - moving) ** 2, axis=-1)
-    total = weights.sum(-1)
-    return jnp.sqrt((weights * squares).sum(-1) / jnp.where(total > 0, total, 1))
+    apart = jnp.sum(shares * (moved - moving) ** 2, axis=(-2, -1))
+    away = moving - (shares * moving).sum(-2, keepdims=True)
+    spread = jnp.matmul(jnp.swapaxes(shares * away, -1, -2), away, precision="highest")
+    smallest = jnp.linalg.eigvalsh(spread)[..., 0]
+    flat = smallest <= _RIDGE
+    return jnp.where(flat, jnp.inf, jnp.sqrt(apart / jnp.where(flat, 1, smallest)))
 
 
 class KeyMorph(nn.Module):
