@@ -69,8 +69,20 @@ def test_where_the_network_is_wrong_the_centres_are_right(fixed, result, monkeyp
         Rotation.from_euler("xyz", [150, 20, -40], degrees=True), shift=(60, 9, 0)
     )
     monkeypatch.setattr(network_start, "estimate", lambda *_: far)
+    kept = []
+    best_of = search._best_of
+
+    def record(pair, matrices, scale):
+        kept.extend(matrices)
+        return best_of(pair, matrices, scale)
+
+    monkeypatch.setattr(search, "_best_of", record)
     with_both = register(fixed, moving, start="network")
     assert apart(with_both.matrix, result.matrix) < 0.02 * VOXEL
+    before = result.alignment
+    assert with_both.alignment.restart_agreement == before.restart_agreement
+    assert len(kept) == 3, "the refined answer, the centres and the headers"
+    assert not any(np.allclose(m, far) or np.allclose(m @ far, np.eye(4)) for m in kept)
     alone = register(fixed, moving, start="network", refine=False)
     assert (alone.matrix == far).all()
     # And the other way round: no search is needed where the network is right.

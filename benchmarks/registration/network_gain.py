@@ -6,8 +6,7 @@ Synthetic pairs of all kinds, as the campaign draws them, and the whole heads of
 shared data. Each is registered without the network. Then the network is asked about the
 same two brains, and where its place may matter the pair is registered again with it:
 where the place, brought to its optimum at 24³ voxels, is another one than the answer
-and fits nearly as well, or where one start more or less that agrees may decide whether
-all orientations are searched. In all other pairs the answer is taken to stay the same.
+and fits nearly as well. In all other pairs the result is taken to stay the same.
 Two processes may share the pairs: each with an --output of its own, and afterwards one
 over all, with --also naming the others.
 """
@@ -34,7 +33,6 @@ from mdvit_jax.studies.results import ResultsFile
 # Of the score at 24³, by which a place may be worse and still change the verdict
 # (`quality`: another orientation that fits nearly as well).
 _NEARLY = 0.1
-_DECIDES, _ONE_START = 0.6, 1 / 12  # share of starts that agree (`search.align`)
 _CHANGED = 0.5  # mm: errors that differ by more
 
 
@@ -60,19 +58,18 @@ def ask_network(result: Registration) -> dict[str, Any]:
         "asked_seconds": round(asked, 3),
         "place_score": score,
         "place_away": away,
-        "may_change": may_change(away, score, answer.score, answer.restart_agreement),
+        "may_change": may_change(away, score, answer.score),
     }
 
 
-def may_change(away: float, place_score: float, score: float, agreement: float) -> bool:
+def may_change(away: float, place_score: float, score: float) -> bool:
     """Whether the place of the network may change a result.
 
     Args:
         away, place_score: as `ask_network` says.
-        score, agreement: of the answer without the network.
+        score: of the answer without the network.
     """
-    elsewhere = away > 1 and place_score > score - _NEARLY
-    return bool(elsewhere or abs(agreement - _DECIDES) < _ONE_START)
+    return bool(away > 1 and place_score > score - _NEARLY)
 
 
 def compare(pair: Pair) -> dict[str, Any]:

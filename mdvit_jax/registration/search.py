@@ -64,7 +64,8 @@ def align(
     Args:
         pair: the foregrounds on their cubes.
         places: [n, 4, 4] fixed → moving, world RAS+ mm: starts are drawn around the
-            first one, and each other one is a start besides.
+            first one, and each other one is a start besides, which has no say in
+            whether these agree.
         dof: "rigid", "similarity" or "affine".
         search: whether orientations far from these may be tried.
         seed: seed of the starts that are drawn.
@@ -80,16 +81,18 @@ def align(
         return result._replace(matrix=np.linalg.inv(result.matrix))
     requested, dof = dof, "similarity" if dof == "rigid" else dof
     begin, *others = (pair.to_voxels(place, 24) for place in places)
-    if search:
-        others.append(pair.to_voxels(np.eye(4), 24))  # two scans of one session
     starts = _perturb(begin, seed, pair.voxel * 4)
-    for number, other in enumerate(others, 1):
-        starts[number] = other
+    if search:
+        starts[1] = pair.to_voxels(np.eye(4), 24)  # two scans of one session
     near = fit(pair, 24, starts, dof=dof)
     answers, scores = near.matrix, rate(near)
+    for other in others:
+        further = fit(pair, 24, other, dof=dof)
+        answers = np.concatenate([answers, further.matrix[None]])
+        scores = np.append(scores, rate(further))
     best = answers[_first_best(scores)]
     reach = pair.fixed.radius / (4 * pair.voxel)
-    agreement = float(np.mean([distance(m, best, reach) < 1 for m in answers]))
+    agreement = float(np.mean([distance(m, best, reach) < 1 for m in near.matrix]))
     enough = _FITS if agreement > _AGREE else _FITS_ALONE
     searched = search and scores.max() < enough
     if searched:
@@ -104,7 +107,9 @@ def align(
     score, runner_up = float(scores.max()), _runner_up(answers, scores)
     mirror = _mirror_score(pair, best, dof) if score < _SAME else None
     best, scale = refinement.refine(pair, finer(best), requested)
-    unrefined = [*places, np.eye(4)]
+    # The other places are guesses, and no answers to be kept: the raw estimate of a
+    # network may fit outlines better than what its refinement finds inside.
+    unrefined = [places[0], np.eye(4)]
     if requested == "rigid":  # a start may have a scale
         unrefined = [m for m in unrefined if abs(np.linalg.det(m[:3, :3]) - 1) < _SMALL]
     matrix = _best_of(pair, (pair.to_world(best, 96), *unrefined), scale)
