@@ -173,10 +173,11 @@ def main(words: Sequence[str] | None = None) -> int:
             pair = campaign.draw_pair(seed, maps)
             row = {"seed": seed, **campaign.describe_pair(pair), **compare(pair)}
             kept.add(str(seed), row)
-    rows = pd.DataFrame([*(kept.get(str(seed)) for seed in seeds), *others])
-    text = summarise(rows.drop_duplicates("seed"))
-    print(text, end="")
-    (options.output / "summary.md").write_text(text, encoding="utf-8")
+    rows = [*(kept.get(str(seed)) for seed in seeds), *others]
+    if rows:
+        text = summarise(pd.DataFrame(rows).drop_duplicates("seed"))
+        print(text, end="")
+        (options.output / "summary.md").write_text(text, encoding="utf-8")
     if options.real:
         text = summarise_real([compare_real(*pair) for pair in tqdm.tqdm(real_pairs())])
         print(text, end="")
