@@ -13,7 +13,7 @@ pairs.
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,10 @@ _SHOWN = 0.01  # of the brain; where both show less, all of it is measured
 
 
 def run_pairs(
-    heads: Head, seeds: Sequence[int], path: Path, **options: Any
+    heads: Head,
+    seeds: Sequence[int],
+    path: Path,
+    measure: Callable[[Pair], dict[str, Any]] = lambda pair: register_pair(pair)[0],
 ) -> pd.DataFrame:
     """Register the pairs of some seeds, and add a row for each to a file.
 
@@ -43,7 +46,7 @@ def run_pairs(
         heads: a batch of label maps.
         seeds: of `random_scans.random_pair`; what is in the file is not run again.
         path: the JSON-lines file of results.
-        options: of `register`.
+        measure: registers a pair; the columns of its row.
 
     Returns:
         The rows of these seeds; `describe_pair` and `register_pair` list their columns.
@@ -53,11 +56,7 @@ def run_pairs(
         row = kept.get(str(seed))
         if row is None:
             pair = draw_pair(seed, heads)
-            row = {
-                "seed": seed,
-                **describe_pair(pair),
-                **register_pair(pair, **options)[0],
-            }
+            row = {"seed": seed, **describe_pair(pair), **measure(pair)}
             kept.add(str(seed), row)
         rows.append(row)
     return pd.DataFrame(rows)
@@ -223,17 +222,51 @@ def read_maps(numbers: Sequence[int]) -> Head:
     )
 
 
+def add_draw_options(
+    parser: argparse.ArgumentParser, *, first: int, maps: tuple[int, int]
+) -> None:
+    """Options that say which pairs, for `read_draw`, with their defaults."""
+    add = parser.add_argument
+    add("--pairs", type=int, default=2000, metavar="N", help="default: 2000")
+    add(
+        "--first",
+        type=int,
+        default=first,
+        metavar="SEED",
+        help=f"of them; default: {first}",
+    )
+    add(
+        "--maps",
+        type=int,
+        nargs=2,
+        default=maps,
+        metavar=("FIRST", "LAST"),
+        help="label maps, 1 to 20; networks have learned from 1 to 16, and 17 to 20 "
+        f"are for reports; default: {maps[0]} {maps[1]}",
+    )
+
+
+def read_draw(options: argparse.Namespace) -> tuple[Head, range]:
+    """The label maps and the seeds that `add_draw_options` asked for."""
+    first, last = options.maps
+    seeds = range(options.first, options.first + options.pairs)
+    return read_maps(range(first, last + 1)), seeds
+
+
 @errors.handle_user_errors
 def main(words: Sequence[str] | None = None) -> int:
     """Run the campaign that the command line asks for; return its exit code."""
     options = _parser().parse_args(words)
-    first, last = options.maps
-    heads = read_maps(range(first, last + 1))
+    heads, seeds = read_draw(options)
     folder = options.output
     (folder / "worst").mkdir(parents=True, exist_ok=True)
-    seeds = range(options.first, options.first + options.pairs)
     how = {"start": options.start, "refine": options.refine}
-    rows = run_pairs(heads, seeds, folder / "results.jsonl", **how)
+    rows = run_pairs(
+        heads,
+        seeds,
+        folder / "results.jsonl",
+        lambda pair: register_pair(pair, **how)[0],
+    )
     rows.to_csv(folder / "results.csv", index=False)
     text = campaign_table.summarise(rows)
     (folder / "summary.md").write_text(text, encoding="utf-8")
@@ -250,17 +283,8 @@ def _parser() -> argparse.ArgumentParser:
         "truth. The label maps synthseg_labels are read from the folder MDVIT_DATA, "
         "else from ../shared/data beside the repository.",
     )
+    add_draw_options(parser, first=0, maps=(1, 16))
     add = parser.add_argument
-    add("--pairs", type=int, default=2000, metavar="N", help="default: 2000")
-    add("--first", type=int, default=0, metavar="SEED", help="of them; default: 0")
-    add(
-        "--maps",
-        type=int,
-        nargs=2,
-        default=(1, 16),
-        metavar=("FIRST", "LAST"),
-        help="label maps, 1 to 20; 17 to 20 are for reports; default: 1 16",
-    )
     add(
         "--worst",
         type=int,

@@ -19,7 +19,7 @@ def summarise(rows: pd.DataFrame) -> str:
     Args:
         rows: as `campaign.run_pairs` returns them.
     """
-    rows = rows.assign(right=is_right(rows), wrong=is_wrong(rows))
+    rows = judge(rows)
     parts = [
         f"{len(rows)} pairs, {rows.seconds.median():.1f} s each in the median. Of one "
         f"person a pair is right within {RIGHT:g} mm and wrong beyond {WRONG:g} mm; of "
@@ -40,15 +40,23 @@ def summarise(rows: pd.DataFrame) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def is_right(rows: pd.DataFrame) -> pd.Series:
-    """[n] bool: of one person and of two by the limits above."""
-    return rows.error <= np.where(rows.people == 1, RIGHT, OTHER_RIGHT)
+def judge(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with columns right and wrong, by the limits above.
+
+    A pair that was refused is wrong.
+    """
+    one = rows.people == 1
+    right = rows.error <= np.where(one, RIGHT, OTHER_RIGHT)
+    wrong = ~(rows.error <= np.where(one, WRONG, OTHER_WRONG))
+    return rows.assign(right=right, wrong=wrong)
 
 
-def is_wrong(rows: pd.DataFrame) -> pd.Series:
-    """[n] bool, likewise; a pair that was refused is wrong."""
-    limit = np.where(rows.people == 1, WRONG, OTHER_WRONG)
-    return ~(rows.error <= limit)
+def count_verdicts(rows: pd.DataFrame) -> tuple[str, str, str]:
+    """Of judged rows how many are wrong, wrong and `ok`, right and not `ok`."""
+    ok = rows.status == "ok"
+    counts = rows.wrong, rows.wrong & ok, rows.right & ~ok
+    wrong, wrong_and_ok, right_and_not_ok = (str(which.sum()) for which in counts)
+    return wrong, wrong_and_ok, right_and_not_ok
 
 
 def _kinds(rows: pd.DataFrame) -> Mapping[str, pd.Series]:
@@ -88,14 +96,11 @@ def _kinds(rows: pd.DataFrame) -> Mapping[str, pd.Series]:
 
 
 def _counts(rows: pd.DataFrame) -> tuple[str, ...]:
-    ok = rows.status == "ok"
     return (
         str(len(rows)),
         f"{rows[rows.people == 1].error.median():.2f}",
         f"{rows.right.mean():.0%}",
-        str(rows.wrong.sum()),
-        str((rows.wrong & ok).sum()),
-        str((rows.right & ~ok).sum()),
+        *count_verdicts(rows),
     )
 
 

@@ -139,13 +139,12 @@ def summarise(rows: pd.DataFrame) -> str:
 
 
 def _counts(rows: pd.DataFrame) -> tuple[str, ...]:
-    right, wrong = campaign_table.is_right(rows), campaign_table.is_wrong(rows)
-    ok = rows.status == "ok"
-    counts = (right, wrong, wrong & ok, right & ~ok)
+    judged = campaign_table.judge(rows)
     return (
         str(len(rows)),
         f"{rows.error.median():.2f}",
-        *(str(int(which.sum())) for which in counts),
+        str(judged.right.sum()),
+        *campaign_table.count_verdicts(judged),
     )
 
 
@@ -164,22 +163,16 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; return its exit code."""
     options = _parser().parse_args(words)
     options.output.mkdir(parents=True, exist_ok=True)
-    kept = ResultsFile(options.output / "pairs.jsonl")
     others = [row for folder in options.also for row in read_rows(folder)]
-    maps = campaign.read_maps(range(options.maps[0], options.maps[1] + 1))
-    seeds = range(options.first, options.first + options.pairs)
-    for seed in tqdm.tqdm(seeds):
-        if kept.get(str(seed)) is None:
-            pair = campaign.draw_pair(seed, maps)
-            row = {"seed": seed, **campaign.describe_pair(pair), **compare(pair)}
-            kept.add(str(seed), row)
-    rows = [*(kept.get(str(seed)) for seed in seeds), *others]
-    if rows:
-        text = summarise(pd.DataFrame(rows).drop_duplicates("seed"))
+    maps, seeds = campaign.read_draw(options)
+    own = campaign.run_pairs(maps, seeds, options.output / "pairs.jsonl", compare)
+    rows = pd.concat([own, pd.DataFrame(others)])
+    if len(rows):
+        text = summarise(rows.drop_duplicates("seed"))
         print(text, end="")
         (options.output / "summary.md").write_text(text, encoding="utf-8")
     if options.real:
-        text = summarise_real([compare_real(*pair) for pair in tqdm.tqdm(real_pairs())])
+        text = summarise_real([compare_real(pair) for pair in tqdm.tqdm(real_pairs())])
         print(text, end="")
         (options.output / "real.md").write_text(text, encoding="utf-8")
     return 0
@@ -203,17 +196,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Register synthetic pairs of all kinds, and real whole heads, "
         "with and without the network of this package among the starts.",
     )
+    campaign.add_draw_options(parser, first=40000, maps=(17, 20))
     add = parser.add_argument
-    add("--pairs", type=int, default=2000, metavar="N", help="default: 2000")
-    add("--first", type=int, default=40000, metavar="SEED", help="default: 40000")
-    add(
-        "--maps",
-        type=int,
-        nargs=2,
-        default=(17, 20),
-        metavar=("FIRST", "LAST"),
-        help="label maps; the network has learned from 1 to 16; default: 17 20",
-    )
     add("--real", action="store_true", help="whole heads of lhdata and open_ms, too")
     add(
         "--output",

@@ -72,37 +72,44 @@ def estimate(
         forth, back = jnp.split(answers, 2, axis=1)
         return jnp.stack([forth, geometry.invert(back)])
 
-    starts = _starts(fixed, moving)
-    keypoints = isinstance(network.module, keymorph.KeyMorph)
-    by_keypoints = functools.partial(
-        _answer_by_keypoints, network.module.config, params, fixed, moving
-    )
+    def of_all_turns(rough: Array, answers_to) -> tuple[Array, Array]:
+        """The best of the answers to the turns that rough answers bring into question.
 
-    def of_all_turns() -> tuple[Array, Array]:
-        if keypoints:
-            turned, _ = by_keypoints(starts[1:])
-            rough = jnp.concatenate([as_they_are, turned], axis=1)
-        else:
-            rough = both_ways(starts, _ROUGH_STAGES)
+        Args:
+            rough: [2, 24, batch, 4, 4].
+            answers_to: turns in question [n, batch] → answers [2, n, batch, 4, 4].
+        """
         halves = geometry.halve(fixed), geometry.halve(moving)
         scores = _scores(*halves, rough).max(axis=0)  # [24, batch]
-        scores += _MARGIN * (jnp.arange(len(starts)) == 0)[:, None]  # as they are
+        scores += _MARGIN * (jnp.arange(len(scores)) == 0)[:, None]  # as they are
         _, turn = jax.lax.top_k(scores.T, _IN_QUESTION)
         turn = turn.T  # [turns in question, batch]
-        pair = jnp.arange(len(fixed))
-        answers = rough[:, turn, pair] if keypoints else both_ways(starts[turn, pair])
+        answers = answers_to(turn)
         return _best(answers, _scores(fixed, moving, answers) + _MARGIN * (turn == 0))
 
-    if keypoints:
+    starts, pair = _starts(fixed, moving), jnp.arange(len(fixed))
+    if isinstance(network.module, keymorph.KeyMorph):
+        by_keypoints = functools.partial(
+            _answer_by_keypoints, network.module.config, params, fixed, moving
+        )
         as_they_are, misfits = by_keypoints(starts[:1])
         scores = _scores(fixed, moving, as_they_are)  # 0 where a matrix mirrors
         recognised = ((misfits < _RECOGNISED) & (scores > 0)).all(axis=(0, 1))
         upright = _best(as_they_are, scores)
-        turned = jax.lax.cond(recognised.all(), lambda: upright, of_all_turns)
+
+        def of_turned_images() -> tuple[Array, Array]:
+            turned, _ = by_keypoints(starts[1:])
+            answers = jnp.concatenate([as_they_are, turned], axis=1)
+            return of_all_turns(answers, lambda turn: answers[:, turn, pair])
+
+        turned = jax.lax.cond(recognised.all(), lambda: upright, of_turned_images)
         first = jnp.where(recognised[:, None, None], upright[0], turned[0])
         fixed_stays = jnp.where(recognised, upright[1], turned[1])
     else:
-        first, fixed_stays = of_all_turns()
+        rough = both_ways(starts, _ROUGH_STAGES)
+        first, fixed_stays = of_all_turns(
+            rough, lambda turn: both_ways(starts[turn, pair])
+        )
     start = jnp.where(fixed_stays[:, None, None], first, geometry.invert(first))
     mean = _mean_answer(ask, *_in_order(fixed_stays, fixed, moving), start)
     second = jnp.where(fixed_stays[:, None, None], mean, geometry.invert(mean))
