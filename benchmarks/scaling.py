@@ -9,10 +9,10 @@ of one device; 1.00 means that it costs nothing.
 """
 
 import argparse
-import os
 import socket
 
 from benchmarks import steps
+from mdvit_jax.io import processors
 
 # A device of a real machine has many times the arithmetic of the rest; so here.
 NETWORK = {"model.embedding": "96", "model.depth": "2"}
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64, help="voxels along each axis")
     parser.add_argument("--repeats", type=int, default=2, help="the best counts")
     arguments = parser.parse_args()
-    cores = len(os.sched_getaffinity(0))
+    cores = processors.count()
     print(f"{arguments.size}³, one pair a device and step, {cores} cores")
     print("| processes | devices | step (s) | pairs/s | relative to one device |")
     print("|---|---|---|---|---|", flush=True)

@@ -21,8 +21,13 @@ import numpy as np
 import pytest
 
 from helpers import array_types
+from mdvit_jax.cli import startup
 
 array_types.install()
+jax.config.update(
+    "jax_compilation_cache_dir",
+    startup.folder_of_programs(os.environ["JAX_COMPILATION_CACHE_DIR"]),
+)
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 _DATA = Path(os.environ.get("MDVIT_DATA", _SHARED / "data"))

@@ -31,13 +31,23 @@ def program(dof):
     return jax.jit(functools.partial(gauss_newton.align, dof=dof))
 
 
-def align(fixed, moving, start, *, coverage=0.0, steps, dof="affine", tolerance=0.0):
+def align(
+    fixed,
+    moving,
+    start,
+    *,
+    coverage=0.0,
+    steps,
+    dof="affine",
+    tolerance=0.0,
+    plain=False,
+):
     fixed, moving = (
         Level(*(np.asarray(v, np.float32) for v in level)) for level in (fixed, moving)
     )
     start = np.asarray(start, np.float32)
     points = np.arange(fixed.image.size, dtype=np.int32)  # all voxels take part
-    settings = WEIGHT, coverage, steps, tolerance
+    settings = WEIGHT, coverage, steps, tolerance, plain
     result = program(dof)(fixed, moving, (points,) * 2, start, *settings)
     return jax.tree.map(np.asarray, result)
 
@@ -148,22 +158,45 @@ def test_extrapolated_steps_reach_what_those_of_gauss_newton_creep_to():
     goes = (turn * [0.05, 0.1, 0.3, 0.9] @ turn.T).astype(np.float32)
     target = np.array([0.02, -0.03, 0.01, 0.02], np.float32)
 
-    def run(weight, steps):
-        shapes = 4, 4, (gauss_newton._MEMORY, 4), (gauss_newton._MEMORY, 4)
-        history = gauss_newton.History(*map(np.zeros, shapes))
-        history = jax.tree.map(np.float32, history)
-        at = np.zeros(4, np.float32)
-        for _ in range(steps):
-            newton = goes @ (target - at)
-            history = gauss_newton.extrapolate(newton, history, 24.0, weight)
-            at = at + np.asarray(history.made)
-        return at
-
-    plain = run(0.0, 12)
+    shapes = 4, 4, (gauss_newton._MEMORY, 4), (gauss_newton._MEMORY, 4)
+    history = gauss_newton.History(*map(np.zeros, shapes))
+    history = jax.tree.map(np.float32, history)
+    at = np.zeros(4, np.float32)
+    for _ in range(12):
+        history = gauss_newton.extrapolate(goes @ (target - at), history)
+        at = at + np.asarray(history.made)
     left = np.linalg.matrix_power(np.eye(4) - goes, 12) @ target
-    assert np.allclose(target - plain, left, atol=1e-6)
-    extrapolated = run(1.0, 12)
-    assert np.linalg.norm(target - extrapolated) < 0.02 * np.linalg.norm(left)
+    assert np.linalg.norm(left) > 0.2 * np.linalg.norm(target)
+    assert np.linalg.norm(target - at) < 0.02 * np.linalg.norm(left)
+
+
+def test_eight_stretched_and_plain_steps_do_what_sixteen_plain_ones_do():
+    def left(share):
+        return ((1 - gauss_newton._STRETCH * share) * (1 - share)) ** 4
+
+    shares = np.linspace(0, 1, 101)
+    assert np.abs(left(shares) - (1 - shares) ** 16).max() < 0.04
+
+
+def test_plain_steps_are_stretched_in_turn(moved):
+    fixed, moving, truth = moved
+
+    def linear(start, steps, plain):
+        settings = {"steps": steps, "plain": plain, "coverage": COVERAGE}
+        return align(fixed, moving, start, **settings).matrix
+
+    start = truth + 0.01 * np.eye(3, 4)
+    first = linear(start, 1, False)  # nothing is there yet to extrapolate from
+    change = first[:, :3] @ np.linalg.inv(start[:, :3]) - np.eye(3)
+    stretched = np.hstack(
+        [
+            (np.eye(3) + 3 * change) @ start[:, :3],
+            (start + 3 * (first - start))[:, 3:],
+        ]
+    )
+    once = linear(start, 1, True)
+    assert np.allclose(once, stretched, atol=2e-5)
+    assert np.allclose(linear(start, 2, True), linear(once, 1, False), atol=2e-5)
 
 
 def test_an_image_on_itself_does_not_move(moved):

@@ -49,6 +49,24 @@ def test_a_window_of_any_width(mask):
     assert np.array_equal(morphology.any_in_window(mask, widths), expected)
 
 
+def test_specks_go(mask):
+    # What is largest stays, and what is at least a fifth of it.
+    components, count = ndimage.label(mask)
+    expected = np.zeros_like(mask)
+    sizes = {label: (components == label).sum() for label in range(1, count + 1)}
+    for label, size in sizes.items():
+        if size >= 0.2 * max(sizes.values()):
+            expected |= components == label
+    assert np.array_equal(morphology.remove_specks(mask, 0.2), expected)
+    nothing = np.zeros_like(mask)
+    assert not morphology.remove_specks(nothing, 0.2).any()
+
+
+def test_the_centroid_of_a_mask(mask):
+    expected = ndimage.center_of_mass(mask)
+    assert np.allclose(morphology.centroid(mask), expected, atol=1e-12)
+
+
 def test_the_box_of_a_mask():
     mask = np.zeros((5, 6, 7), bool)
     assert mask[morphology.bounding_box(mask)].size == 0

@@ -114,7 +114,7 @@ def test_a_second_registration_traces_nothing(monkeypatch):
     """What the first one kept is loaded before the second one aligns."""
     shape, affine = heads.grid(40, 5.0)
     scan = heads.head(shape, affine), affine
-    every = refinement._align_several, refinement._align_one, register_module._preload
+    every = refinement._program, register_module._preload
     for cached in every:
         cached.cache_clear()
     monkeypatch.setattr(similarity_metrics._comparison, "_loaded", {})

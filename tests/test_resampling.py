@@ -88,6 +88,53 @@ def test_laws_of_every_interpolation(interpolation):
     assert (np.abs(one - two) > 1e-2).mean() < 1e-3
 
 
+@pytest.mark.parametrize("start", [(4, 0, 5), (9, 9, 9)], ids=["on a face", "inside"])
+@pytest.mark.parametrize("interpolation", ["linear", "nearest"])
+@pytest.mark.parametrize("fill", [0, 37])
+def test_what_surrounds_the_object_changes_nothing(interpolation, fill, start):
+    """Only the object's part of both grids is looked at, as if it were all of them."""
+    grid = GRIDS["oblique"]
+    data = np.full(grid.shape, fill, np.float32)
+    inner = tuple(slice(first, first + 7) for first in start)
+    data[inner] = volume(data[inner].shape) + 50
+    # Another value in a corner, so that all of the image is its object.
+    marked = data.copy()
+    marked[0, 0, 0] = marked[-1, -1, -1] = fill - 1
+    parts, whole = (
+        transforms.resample(
+            image, grid.affine, NEAR, grid, interpolation=interpolation, fill=fill
+        )
+        for image in (data, marked)
+    )
+    assert (parts > fill).mean() > 0.005
+    far = np.abs(whole - fill) <= 1  # where the marks reach
+    assert np.allclose(parts[~far], whole[~far], atol=1e-5)
+    assert (parts[far] == fill).mean() > 0.99
+    if interpolation == "nearest":
+        labels = transforms.resample_labels(
+            data.astype(np.uint8), grid.affine, NEAR, grid, fill=fill
+        )
+        assert set(np.unique(labels)) <= set(np.unique(data).astype(int))
+        assert ((labels != fill) == (parts != fill)).mean() > 0.98
+
+
+@pytest.mark.parametrize("interpolation", ALL)
+def test_an_image_without_an_object_or_out_of_reach(interpolation):
+    grid = GRIDS["oblique"]
+    away = np.eye(4)
+    away[:3, 3] = 1e4
+    flat_world = np.diag([1.0, 1, 0, 1])  # maps space to a plane
+    for data, matrix in (
+        (np.full(grid.shape, 3.0), NEAR),
+        (volume(grid.shape), away),
+        (np.full(grid.shape, 3.0), flat_world),
+    ):
+        result = transforms.resample(
+            data, grid.affine, matrix, grid, interpolation=interpolation, fill=3
+        )
+        assert np.allclose(result, 3)
+
+
 @pytest.mark.parametrize("interpolation", ["cubic", "lanczos"])
 def test_smooth_images_are_interpolated_better_than_linearly(interpolation):
     x, y, z = np.indices((24, 26, 28))

@@ -41,26 +41,36 @@ def compute(*user, **environ):
     return folder, done.stderr
 
 
+THREADS = f"{len(os.sched_getaffinity(0))}_threads"
+
+
 def entries(folder):
     return {path.name: path.read_bytes() for path in folder.glob("jit_step-*-cache")}
 
 
 def test_programs_are_kept_in_the_users_cache(tmp_path):
     environ = {"HOME": str(tmp_path)}
-    assert compute(**environ) == (str(tmp_path / ".cache/mdvit_jax"), "")
+    kept = str(tmp_path / ".cache/mdvit_jax" / THREADS)
+    assert compute(**environ) == (kept, "")
     environ["XDG_CACHE_HOME"] = str(tmp_path / "xdg")
-    assert compute(**environ) == (str(tmp_path / "xdg/mdvit_jax"), "")
+    assert compute(**environ) == (str(tmp_path / "xdg/mdvit_jax" / THREADS), "")
+
+
+def test_programs_for_another_number_of_threads_are_kept_apart(tmp_path):
+    environ = {"HOME": str(tmp_path), "NPROC": "7"}
+    assert compute(**environ) == (str(tmp_path / ".cache/mdvit_jax/7_threads"), "")
 
 
 @pytest.mark.parametrize("length", [0, 100])
 def test_a_damaged_program_is_replaced(tmp_path, length):
     environ = {"HOME": str(tmp_path), "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "c")}
-    assert compute(**environ) == (str(tmp_path / "c"), "")
-    ((name, whole),) = entries(tmp_path / "c").items()
-    (tmp_path / "c" / name).write_bytes(whole[:length])
+    folder = tmp_path / "c" / THREADS
+    assert compute(**environ) == (str(folder), "")
+    ((name, whole),) = entries(folder).items()
+    (folder / name).write_bytes(whole[:length])
     _, printed = compute(**environ)
-    assert printed == f"A damaged program in {tmp_path / 'c'} is compiled again.\n"
-    assert len(entries(tmp_path / "c")[name]) > 100
+    assert printed == f"A damaged program in {folder} is compiled again.\n"
+    assert len(entries(folder)[name]) > 100
     assert compute(**environ)[1] == ""
 
 
@@ -81,5 +91,6 @@ def test_a_user_without_a_home_or_a_writable_cache(tmp_path):
     folder, printed = compute(NOBODY)
     assert printed == "" and not Path(folder).exists()  # one for the process only
     _, printed = compute(NOBODY, JAX_COMPILATION_CACHE_DIR=str(tmp_path))
-    assert printed.startswith(f"Compiled programs cannot be kept in {tmp_path} (Perm")
+    folder = tmp_path / THREADS
+    assert printed.startswith(f"Compiled programs cannot be kept in {folder} (Perm")
     assert printed.count("\n") == 1

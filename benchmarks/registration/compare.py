@@ -1,6 +1,5 @@
 """Methods on cases: their results, times and failures."""
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from benchmarks.registration import cases, heads, plan
 from mdvit_jax import errors, transforms
 from mdvit_jax.evaluation import methods
 from mdvit_jax.io import image as images
+from mdvit_jax.io import processors
 from mdvit_jax.studies.results import ResultsFile
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -95,7 +95,7 @@ def _run(
         "method": name,
         "value": value,
         "seconds": round(seconds, 3),
-        "cores": _count_cores(),
+        "cores": processors.count(),
         "error": error,
         "matrix": numbers,
     }
@@ -123,9 +123,3 @@ def _run_command(
         if done.returncode:
             raise errors.UserError(done.stderr.strip().split("\n")[-1])
         return transforms.read(matrix_path), seconds
-
-
-def _count_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import jax
 
+from mdvit_jax.io import processors
+
 _log = logging.getLogger(__name__)
 
 
@@ -38,9 +40,20 @@ def start() -> None:
         except OSError as error:
             _log.warning("%s", _not_kept(folder, error.strerror))
             return
-        jax.config.update("jax_compilation_cache_dir", folder)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    folder = folder_of_programs(folder)
+    jax.config.update("jax_compilation_cache_dir", folder)
     _replace_damaged_programs(Path(folder))
+
+
+def folder_of_programs(cache: str) -> str:
+    """The folder of a cache, or the address of a bucket, for as many threads as now.
+
+    A program that XLA compiled for one thread, as in one of several processes of a
+    batch, uses no more of them wherever it is loaded, and JAX does not tell them apart.
+    """
+    # XLA reads NPROC before it counts.
+    return f"{cache}/{os.environ.get('NPROC') or processors.count()}_threads"
 
 
 def _find_home() -> Path:

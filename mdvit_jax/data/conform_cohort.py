@@ -20,6 +20,7 @@ import tqdm
 
 from mdvit_jax import errors
 from mdvit_jax.data import cache, cohort, dataset
+from mdvit_jax.io import processors
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def _conform_all(scans: list[cohort.Scan], config: ml_collections.ConfigDict) ->
     cache.write_bad(bad, config)
     if not scans:
         return 0
-    workers = min(len(scans), _processors())
+    workers = min(len(scans), processors.count())
     with futures.ProcessPoolExecutor(
         workers,
         # A fork would take over whatever threads and locks the caller has.
@@ -136,12 +137,6 @@ def _is_there(scan: cohort.Scan, config: ml_collections.ConfigDict) -> bool:
     except errors.UserError:
         return False
     return True
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _start_worker() -> None:

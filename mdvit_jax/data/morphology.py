@@ -71,12 +71,15 @@ def fill_holes(mask: np.ndarray) -> np.ndarray:
 
 def remove_specks(mask: np.ndarray, share: float) -> np.ndarray:
     """The largest component of a mask, and those of at least a share of its size."""
-    components, count = ndimage.label(mask)
+    box = bounding_box(mask)
+    components, count = ndimage.label(mask[box])
     if count < 2:
         return mask
     sizes = np.bincount(components.reshape(-1))
     sizes[0] = 0
-    return (sizes >= share * sizes.max())[components]
+    result = np.zeros_like(mask)
+    result[box] = (sizes >= share * sizes.max())[components]
+    return result
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
@@ -87,6 +90,13 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
         (places,) = np.nonzero(mask.any(others))
         box.append(slice(places[0], places[-1] + 1) if places.size else slice(0, 0))
     return tuple(box)
+
+
+def centroid(mask: np.ndarray) -> np.ndarray:
+    """The mean index [3] of the voxels of a mask [x, y, z] that is not empty."""
+    axes = {0, 1, 2}
+    counts = [np.count_nonzero(mask, tuple(axes - {axis})) for axis in range(3)]
+    return np.array([np.average(np.arange(n.size), weights=n) for n in counts])
 
 
 def _part(axis: int, start: int | None, stop: int | None) -> tuple[slice, ...]:

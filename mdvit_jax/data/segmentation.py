@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mdvit_jax.data import morphology
+from mdvit_jax.io import voxels
 
 _FEW = 0.01  # of the voxels; a background's one value is more frequent
 # Of the border of a sharp brain: how often it is darker than what lies two voxels
@@ -103,8 +104,7 @@ def otsu_threshold(values: np.ndarray) -> float:
 
 def _background(data: np.ndarray) -> float:
     """The most frequent value of the faces; the darkest one where none is frequent."""
-    faces = [np.take(data, (0, -1), axis).reshape(-1) for axis in range(3)]
-    values, counts = np.unique(np.concatenate(faces), return_counts=True)
+    values, counts = np.unique(voxels.on_faces(data), return_counts=True)
     value = values[np.argmax(counts)]
     # A brain may fill its box so far that all of its border is another value.
     if np.count_nonzero(data == value) < _FEW * data.size:

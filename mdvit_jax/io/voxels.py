@@ -23,6 +23,15 @@ def replace_non_finite(values: np.ndarray) -> tuple[np.ndarray, int]:
     return np.where(bad, values.dtype.type(0), values) if count else values, count
 
 
+def on_faces(values: np.ndarray) -> np.ndarray:
+    """The values [n] on the six faces of a volume [x, y, z]; edges come several times.
+
+    `np.take` would copy the volume, where its first axis is contiguous as in files.
+    """
+    sides = [np.moveaxis(values, axis, 0)[[0, -1]] for axis in range(values.ndim)]
+    return np.concatenate([side.reshape(-1) for side in sides])
+
+
 def as_scan(values: np.ndarray, path: str | Path) -> np.ndarray:
     """Integers unchanged, others as finite float32; a warning counts the bad ones.
 

@@ -154,8 +154,7 @@ def crop(
     image = np.clip((image - low) / (high - low), -0.05, 1.05) * inside
     affine = affine.copy()
     affine[:3, 3] += affine[:3, :3] @ [part.start for part in box]
-    points = np.argwhere(counted)
-    centre = affine[:3, :3] @ points.mean(0) + affine[:3, 3]
+    centre = affine[:3, :3] @ morphology.centroid(counted) + affine[:3, 3]
     radius = _radius(counted, affine, centre)
     return Foreground(image, inside, weight, affine, centre, radius, clean, name)
 

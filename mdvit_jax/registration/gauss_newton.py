@@ -22,12 +22,16 @@ from mdvit_jax.registration.normal_equations import (
 from mdvit_jax.registration.normalisation import Level, normalise
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
 
 _MEMORY = 4  # steps that the next one is extrapolated from
 _FARTHEST = 10.0  # largest ratio of an extrapolated step to that of Gauss-Newton
 _RIDGE = 1e-3
 _LONGEST = 0.15  # longest step, as a share of the foreground's radius
+# Where a plain step goes a share s of the way, a stretched one and a plain one leave
+# (1 - 3s)(1 - s) of it: as much as four plain ones where s is small, and elsewhere
+# between -1/3 and that.
+_STRETCH = 3.0
 
 
 class History(NamedTuple):
@@ -75,7 +79,7 @@ def align(
     coverage: Float[Array, ""] | float,
     steps: Int[Array, ""] | int,
     tolerance: Float[Array, ""] | float,
-    extrapolation: Float[Array, ""] | float = 1.0,
+    plain: Bool[Array, ""] | bool = False,
     *,
     dof: str = "affine",
 ) -> Fit:
@@ -90,7 +94,8 @@ def align(
         coverage: share of a neighbourhood that must be tissue; see `normalise`.
         steps: largest number of steps; 0 only measures the start.
         tolerance: in voxels; the steps end with one that moves the foreground less.
-        extrapolation: 1; with 0, steps are those of Gauss-Newton.
+        plain: whether steps are those of Gauss-Newton, in turn `_STRETCH` times as
+            long and as they are, and not extrapolated.
         dof: "rigid", "similarity" or "affine". A rigid step keeps the start's scale.
     """
     one, other = normalise(fixed, coverage), normalise(moving, coverage)
@@ -103,8 +108,9 @@ def align(
         matrix, history, _, _, count = state
         system = symmetric_equations(*both, matrix, outline_weight)
         newton = damped_step(system, matrix, directions, radius)
-        history = extrapolate(newton, history, radius, extrapolation)
-        increment = history.made
+        history = extrapolate(newton, history)
+        stretch = jnp.where(count % 2 == 0, _STRETCH, 1)
+        increment = jnp.where(plain, shorten(stretch * newton), history.made)
         goes_on = (count < steps) & (radius * jnp.linalg.norm(increment) > tolerance)
         moved = apply_increment(matrix, increment * in_voxels, dof)
         matrix = jnp.where(goes_on, moved, matrix)
@@ -146,8 +152,6 @@ def damped_step(
 def extrapolate(
     newton: Float[Array, " p"],
     history: History,
-    radius: float,
-    weight: Float[Array, ""] | float,
 ) -> History:
     """The history with the step that is to be made now.
 
@@ -166,13 +170,15 @@ def extrapolate(
     unit = changes / scale
     gram = multiply(unit, unit.T) + _RIDGE * jnp.eye(_MEMORY)
     share = jnp.linalg.solve(gram, multiply(unit, newton))
-    made = newton - weight * multiply(share, steps / scale + unit)
-    length = radius * jnp.linalg.norm(made)
-    longest = jnp.minimum(
-        _LONGEST * radius, _FARTHEST * radius * jnp.linalg.norm(newton)
-    )
-    made *= jnp.minimum(1, longest / (length + 1e-12))
-    return History(newton, made, steps, changes)
+    made = newton - multiply(share, steps / scale + unit)
+    farthest = _FARTHEST * jnp.linalg.norm(newton)
+    made *= jnp.minimum(1, farthest / (jnp.linalg.norm(made) + 1e-12))
+    return History(newton, shorten(made), steps, changes)
+
+
+def shorten(step: Float[Array, " p"]) -> Float[Array, " p"]:
+    """A step of at most `_LONGEST`."""
+    return step * jnp.minimum(1, _LONGEST / (jnp.linalg.norm(step) + 1e-12))
 
 
 def apply_increment(

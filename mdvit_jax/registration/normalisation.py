@@ -65,13 +65,11 @@ def normalise(level: Level, coverage: Float[Array, ""] | float) -> Features:
             be foreground for the voxel to be tissue, and tissue for it to count; 0
             counts the whole foreground.
     """
-    shares = jnp.stack([level.inside, level.inside**2, level.weight > 0])
-    around, squares_around, known = sampling.smooth(shares)
-    covered = coverage * known
+    around, squares_around = _smooth(level.inside), _smooth(level.inside**2)
+    covered = coverage * _smooth((level.weight > 0).astype(jnp.float32))
     tissue = ((level.inside > 0.5) & (around >= covered)).astype(jnp.float32)
     image = tissue * level.image
-    volumes = jnp.stack([tissue, image, image**2])
-    count, total, squares = sampling.smooth(volumes)
+    count, total, squares = _smooth(tissue), _smooth(image), _smooth(image**2)
     counted = tissue * (count >= covered)
     count += 1e-6
     mean = total / count
@@ -80,3 +78,9 @@ def normalise(level: Level, coverage: Float[Array, ""] | float) -> Features:
     variance = jnp.maximum(squares_around - around**2, 0)
     outline = (level.inside - around) / jnp.sqrt(variance + _EPSILON_OUTLINE**2)
     return Features(image, outline, counted, level.weight)
+
+
+def _smooth(volume: Float[Array, "n n n"]) -> Float[Array, "n n n"]:
+    # One volume at a time fits the processor's cache. Without the barrier XLA sums the
+    # last axis anew for everything that is made of it.
+    return jax.lax.optimization_barrier(sampling.smooth(volume))

@@ -14,10 +14,10 @@ from mdvit_jax.registration.normalisation import Level
 _ONE_SIZE = 0.02  # scales of two scans of one head differ by less
 _OUTLINE = {12: 1.0, 24: 1.0, 48: 1.0, 96: 0.4}  # weight; the interior is more exact
 # Between two people: outlines' weights, steps, and the tolerance at 48³ in voxels.
-_PEOPLE_OUTLINE, _PEOPLE_STEPS = {48: 0.6, 96: 0.25}, {48: 100, 96: 16}
+_PEOPLE_OUTLINE, _PEOPLE_STEPS = {48: 0.6, 96: 0.25}, {48: 100, 96: 8}
 _PEOPLE_TOLERANCE = 0.002
 # Part of these weights, and steps at 96³, where an outline is a network's estimate.
-_ESTIMATED, _ESTIMATED_STEPS = 0.6, 8
+_ESTIMATED, _ESTIMATED_STEPS = 0.6, 4
 # Local correlation at 48³ above which two images show one person: in any contrast it is
 # 0.78 to 0.89, between two people up to 0.50, to a template up to 0.44.
 ONE_PERSON = 0.6
@@ -34,7 +34,7 @@ _TOO_COARSE = 2.0  # voxels of the finest cube in one of a file: little interior
 _TOO_BLURRED = 1.65
 _TOLERANCE = {12: 0.03, 24: 0.02, 48: 0.02, 96: 0.002}  # voxels
 _STEPS = {12: 8, 24: 20, 48: 15, 96: 40}
-_PARTS = 4  # of several starts, which are aligned at once
+_AT_ONCE = 4  # of several starts
 
 
 def fit(
@@ -46,19 +46,18 @@ def fit(
     steps: int | None = None,
     outline: float | None = None,
     tolerance: float | None = None,
-    extrapolation: float = 1.0,
+    plain: bool = False,
     interior: bool = False,
 ) -> gauss_newton.Fit:
     """Align the cubes of one size.
 
     Args:
-        starts: [3, 4], or several of them [n, 3, 4], in voxels of that size; n is a
-            multiple of four.
+        starts: [3, 4], or several of them [n, 3, 4], in voxels of that size.
         steps: largest number of steps; None: the default of that size; 0 only measures
             the starts.
         outline: weight of the outlines; None: the default of that size.
         tolerance: in voxels; None: the default of that size.
-        extrapolation: see `gauss_newton.align`.
+        plain: see `gauss_newton.align`.
         interior: whether the outlines and all voxels near them are left out.
 
     Returns:
@@ -73,20 +72,21 @@ def fit(
         _coverage(pair) if interior else 0.0,
         _STEPS[size] if steps is None else steps,
         _TOLERANCE[size] if tolerance is None else tolerance,
-        extrapolation,
+        plain,
     )
 
-    def compute(program, starts):
-        starts = starts.astype(np.float32)
-        fits = program(*pair.cubes[size], pair.points[size], starts, *options)
+    def compute(start):
+        start = start.astype(np.float32)
+        fits = _program(dof)(*pair.cubes[size], pair.points[size], start, *options)
         return jax.tree.map(np.asarray, fits)
 
     if starts.ndim == 2:
-        return compute(_align_one(dof), starts)
-    with ThreadPoolExecutor(_PARTS) as threads:  # each part takes one core
-        parts = np.split(starts, _PARTS)
-        fits = threads.map(functools.partial(compute, _align_several(dof)), parts)
-    return jax.tree.map(lambda *values: np.concatenate(values), *fits)
+        return compute(starts)
+    # Each by the program of one, which a command loads in any case; each ends when it
+    # is done, and takes one core.
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        fits = threads.map(compute, starts)
+    return jax.tree.map(lambda *values: np.stack(values), *fits)
 
 
 def finer(matrix: np.ndarray) -> np.ndarray:
@@ -95,23 +95,9 @@ def finer(matrix: np.ndarray) -> np.ndarray:
 
 
 @functools.cache
-def _align_one(dof: str):
+def _program(dof: str) -> programs.Program:
     function = functools.partial(gauss_newton.align, dof=dof)
     return programs.Program(function, f"align-{dof}", (Level, gauss_newton.Fit))
-
-
-@functools.cache
-def _align_several(dof: str):
-    def align_each(fixed, moving, points, starts, *options):
-        # One after the other: each ends when it is done. A vmap takes twice as long.
-        return jax.lax.map(
-            lambda start: gauss_newton.align(
-                fixed, moving, points, start, *options, dof=dof
-            ),
-            starts,
-        )
-
-    return programs.Program(align_each, f"several-{dof}", (Level, gauss_newton.Fit))
 
 
 def refine(pair: levels.Pair, start: np.ndarray, dof: str) -> tuple[np.ndarray, float]:
@@ -203,9 +189,7 @@ def fit_people(pair: levels.Pair, start: np.ndarray, dof: str) -> gauss_newton.F
     if dof == "similarity":
         return fit(pair, 96, start, dof=dof, outline=outline)
     steps = _ESTIMATED_STEPS if pair.estimated else _PEOPLE_STEPS[96]
-    return fit(
-        pair, 96, start, dof=dof, outline=outline, steps=steps, extrapolation=0.0
-    )
+    return fit(pair, 96, start, dof=dof, outline=outline, steps=steps, plain=True)
 
 
 def _coverage(pair: levels.Pair) -> float:
@@ -232,6 +216,4 @@ def _sides(pair: levels.Pair) -> np.ndarray:
 
 def preload(dof: str) -> None:
     """Load the kept programs of `align`, which can be done while images are read."""
-    dof = "similarity" if dof == "rigid" else dof
-    for program in (_align_several(dof), _align_one(dof)):
-        program.preload()
+    _program("similarity" if dof == "rigid" else dof).preload()

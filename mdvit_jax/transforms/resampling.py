@@ -5,7 +5,6 @@ values of its border, and beyond that the fill value, as in ITK.
 """
 
 import functools
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -14,7 +13,8 @@ import numpy as np
 from scipy import ndimage
 
 from mdvit_jax import errors
-from mdvit_jax.io import voxels
+from mdvit_jax.data import morphology
+from mdvit_jax.io import processors, voxels
 from mdvit_jax.io.grid import Grid
 from mdvit_jax.transforms import interpolators
 from mdvit_jax.transforms.displacement import DisplacementField
@@ -25,8 +25,8 @@ Transform = np.ndarray | DisplacementField | Sequence[np.ndarray | DisplacementF
 _SLAB = 1 << 17  # voxels that are resampled at a time, by one thread
 _SHARED = 0.25  # part of the border's voxels with one value, which is the background's
 
-# Shape and first slice of a part of the target → its values, and which are inside.
-SlabSampler = Callable[[tuple[int, ...], int], tuple[np.ndarray, np.ndarray]]
+# Shape and first voxel of a part of the target → its values, and which are inside.
+Sampler = Callable[[tuple[int, ...], np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def resample(
@@ -64,17 +64,18 @@ def resample(
     if dtype is None:
         exact = np.result_type(data.dtype, np.float32)
         dtype = data.dtype if interpolation == "nearest" else exact
+    if interpolation in ("linear", "nearest"):  # which have no farther neighbours
+        data, affine = _crop(data, affine, fill)
     path = _path(affine, fixed_to_moving, target)
     # By scipy a nearest voxel comes through float64, which has 53 bits.
     large = interpolation == "nearest" and data.dtype.itemsize > 4
     if path.steps or large or interpolation == "lanczos":
         sampler = interpolators.point_sampler(data, interpolation)
-        sample: SlabSampler = functools.partial(
-            _sample_points, path, data.shape, sampler
-        )
+        sample: Sampler = functools.partial(_sample_points, path, data.shape, sampler)
     else:
         sample = _affine_sampler(data, interpolation, path)
-    return _fill_slabs(target.shape, sample, fill, np.dtype(dtype))
+    box = _reached(path, data.shape, target.shape)
+    return _fill_box(target.shape, box, sample, fill, np.dtype(dtype))
 
 
 def resample_labels(
@@ -103,13 +104,15 @@ def resample_labels(
     Returns:
         `target.shape`, of the dtype of `data`.
     """
+    data, affine = _crop(data, affine, fill)
     data = np.ascontiguousarray(data)
     sampler = functools.partial(
         interpolators.most_weight, data, interpolators.is_mixed(data)
     )
     path = _path(affine, fixed_to_moving, target)
     sample = functools.partial(_sample_points, path, data.shape, sampler)
-    return _fill_slabs(target.shape, sample, fill, data.dtype)
+    box = _reached(path, data.shape, target.shape)
+    return _fill_box(target.shape, box, sample, fill, data.dtype)
 
 
 def background_value(data: np.ndarray) -> float:
@@ -121,9 +124,7 @@ def background_value(data: np.ndarray) -> float:
     Args:
         data: [x, y, z].
     """
-    border = np.concatenate(
-        [np.take(data, (0, -1), axis).reshape(-1) for axis in range(3)]
-    )
+    border = voxels.on_faces(data)
     values, counts = np.unique(border, return_counts=True)
     if counts.max() >= _SHARED * border.size:
         return values[counts.argmax()].item()
@@ -133,11 +134,41 @@ def background_value(data: np.ndarray) -> float:
     return float(round(middle)) if data.dtype.kind in "iu" else middle
 
 
-# The target, a few slices at a time
+# The part of the target that the moving image reaches, a few slices at a time
 
 
-def _fill_slabs(
-    shape: tuple[int, int, int], sample: SlabSampler, fill: float, dtype: np.dtype
+def _crop(
+    data: np.ndarray, affine: np.ndarray, fill: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """An image without what has the fill value around it, but for one voxel."""
+    tight = morphology.bounding_box(data != fill)
+    box = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in tight)
+    affine = affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ [side.start for side in box]
+    return data[box], affine
+
+
+def _reached(
+    path: "_Path", moving_shape: tuple[int, ...], shape: tuple[int, ...]
+) -> tuple[slice, ...]:
+    """The box of a grid of some shape within which all voxels of an image lie."""
+    linear = path.matrix[:3, :3]
+    if path.steps or np.linalg.matrix_rank(linear) < 3:
+        return tuple(slice(0, length) for length in shape)
+    ends = np.array([*np.ndindex(2, 2, 2)]) * moving_shape - 0.5
+    reached = np.linalg.solve(linear, (ends - path.matrix[:3, 3]).T)
+    # A voxel more, as rounding may take what lies on a border for inside.
+    low, high = np.floor(reached.min(1)) - 1, np.ceil(reached.max(1)) + 2
+    first, last = (np.clip(end, 0, shape).astype(int) for end in (low, high))
+    return tuple(map(slice, first, last))
+
+
+def _fill_box(
+    shape: tuple[int, int, int],
+    box: tuple[slice, ...],
+    sample: Sampler,
+    fill: float,
+    dtype: np.dtype,
 ) -> np.ndarray:
     outside = voxels.cast(np.array(fill), dtype)
     if dtype.kind in "iu" and outside != fill:
@@ -145,17 +176,21 @@ def _fill_slabs(
             f"The fill value {fill:g} is none of {dtype}, the number type of the "
             "image; choose another."
         )
-    result = np.empty(shape, dtype, order="F")
-    thickness = max(1, _SLAB // (shape[0] * shape[1]))
+    result = np.full(shape, outside, dtype, order="F")
+    reached = result[box]
+    if not reached.size:
+        return result
+    x, y, z = (side.start for side in box)
+    thickness = max(1, _SLAB // (reached.shape[0] * reached.shape[1]))
 
     def fill_slab(start: int) -> None:
-        part = result[:, :, start : start + thickness]
-        values, inside = sample(part.shape, start)
+        part = reached[:, :, start : start + thickness]
+        values, inside = sample(part.shape, np.array([x, y, z + start]))
         part[...] = voxels.cast(values, dtype)
         part[~inside] = outside
 
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        list(threads.map(fill_slab, range(0, shape[2], thickness)))
+    with ThreadPoolExecutor(processors.count()) as threads:
+        list(threads.map(fill_slab, range(0, reached.shape[2], thickness)))
     return result
 
 
@@ -214,28 +249,30 @@ def _inside(positions: Iterable[np.ndarray], shape: tuple[int, ...]) -> np.ndarr
     return np.asarray(result)
 
 
-def _grid_points(shape: tuple[int, ...], start: int) -> list[np.ndarray]:
-    """Voxel indices of a slab, along each axis."""
-    x, y, z = np.ogrid[: shape[0], : shape[1], start : start + shape[2]]
-    return [axis.astype(np.float64) for axis in (x, y, z)]
+def _grid_points(shape: tuple[int, ...], first: np.ndarray) -> list[np.ndarray]:
+    """Voxel indices of a part of a grid, along each axis."""
+    axes = np.ogrid[tuple(map(slice, first, first + shape))]
+    return [axis.astype(np.float64) for axis in axes]
 
 
 # Samplers: values of the moving image, and whether they are within it
 
 
-def _affine_sampler(data: np.ndarray, interpolation: str, path: _Path) -> SlabSampler:
+def _affine_sampler(data: np.ndarray, interpolation: str, path: _Path) -> Sampler:
     coefficients, options = interpolators.spline(data, interpolation)
     linear, offset = path.matrix[:3, :3], path.matrix[:3, 3]
 
-    def sample(shape: tuple[int, ...], start: int) -> tuple[np.ndarray, np.ndarray]:
+    def sample(
+        shape: tuple[int, ...], first: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         values = ndimage.affine_transform(
             coefficients,
             linear,
-            offset + start * linear[:, 2],
+            offset + linear @ first,
             output_shape=shape,
             **options,
         )
-        positions = _coordinates(path.matrix, _grid_points(shape, start))
+        positions = _coordinates(path.matrix, _grid_points(shape, first))
         return values, _inside(positions, data.shape)
 
     return sample
@@ -246,9 +283,9 @@ def _sample_points(
     moving_shape: tuple[int, ...],
     sample: interpolators.PointSampler,
     shape: tuple[int, ...],
-    start: int,
+    first: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    points = np.stack(np.broadcast_arrays(*_grid_points(shape, start)))
+    points = np.stack(np.broadcast_arrays(*_grid_points(shape, first)))
     for step in path.steps:
         points = step(points)
     positions = _apply(path.matrix, points)
