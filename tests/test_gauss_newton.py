@@ -40,14 +40,14 @@ def align(
     steps,
     dof="affine",
     tolerance=0.0,
-    plain=False,
+    stretched=False,
 ):
     fixed, moving = (
         Level(*(np.asarray(v, np.float32) for v in level)) for level in (fixed, moving)
     )
     start = np.asarray(start, np.float32)
     points = np.arange(fixed.image.size, dtype=np.int32)  # all voxels take part
-    settings = WEIGHT, coverage, steps, tolerance, plain
+    settings = WEIGHT, coverage, steps, tolerance, stretched
     result = program(dof)(fixed, moving, (points,) * 2, start, *settings)
     return jax.tree.map(np.asarray, result)
 
@@ -181,8 +181,8 @@ def test_eight_stretched_and_plain_steps_do_what_sixteen_plain_ones_do():
 def test_plain_steps_are_stretched_in_turn(moved):
     fixed, moving, truth = moved
 
-    def linear(start, steps, plain):
-        settings = {"steps": steps, "plain": plain, "coverage": COVERAGE}
+    def linear(start, steps, stretched):
+        settings = {"steps": steps, "stretched": stretched, "coverage": COVERAGE}
         return align(fixed, moving, start, **settings).matrix
 
     start = truth + 0.01 * np.eye(3, 4)

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from mdvit_jax.cli import startup
+from mdvit_jax.io import processors
+
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = """
 import os, sys
@@ -41,7 +44,7 @@ def compute(*user, **environ):
     return folder, done.stderr
 
 
-THREADS = f"{len(os.sched_getaffinity(0))}_threads"
+THREADS = f"{processors.count()}_threads"
 
 
 def entries(folder):
@@ -57,8 +60,15 @@ def test_programs_are_kept_in_the_users_cache(tmp_path):
 
 
 def test_programs_for_another_number_of_threads_are_kept_apart(tmp_path):
-    environ = {"HOME": str(tmp_path), "NPROC": "7"}
-    assert compute(**environ) == (str(tmp_path / ".cache/mdvit_jax/7_threads"), "")
+    for number, folder in ("7", "7_threads"), ("many", THREADS), ("", THREADS):
+        environ = {"HOME": str(tmp_path), "NPROC": number}
+        assert compute(**environ) == (str(tmp_path / ".cache/mdvit_jax" / folder), "")
+
+
+def test_an_empty_name_keeps_no_programs(monkeypatch):
+    assert startup.folder_of_programs("") == ""
+    monkeypatch.setenv("NPROC", "3")
+    assert startup.folder_of_programs("gs://bucket/c") == "gs://bucket/c/3_threads"
 
 
 @pytest.mark.parametrize("length", [0, 100])

@@ -21,9 +21,9 @@ def start() -> None:
     """Log to stderr, and keep compiled programs for the next run.
 
     The cache lies in `$XDG_CACHE_HOME/mdvit_jax` (by default ~/.cache/mdvit_jax) and
-    is the user's own; JAX_COMPILATION_CACHE_DIR names another folder. Where it cannot
-    be written, commands work as well and compile each time. To be called before JAX
-    computes anything.
+    is the user's own; JAX_COMPILATION_CACHE_DIR names another folder. In it each number
+    of threads has a folder. Where it cannot be written, commands work as well and
+    compile each time. To be called before JAX computes anything.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("mdvit_jax").setLevel(logging.INFO)
@@ -51,9 +51,14 @@ def folder_of_programs(cache: str) -> str:
 
     A program that XLA compiled for one thread, as in one of several processes of a
     batch, uses no more of them wherever it is loaded, and JAX does not tell them apart.
+
+    Args:
+        cache: "" where no programs are kept.
     """
-    # XLA reads NPROC before it counts.
-    return f"{cache}/{os.environ.get('NPROC') or processors.count()}_threads"
+    threads = os.environ.get("NPROC", "").strip()  # which XLA reads before it counts
+    if not threads.isdecimal():
+        threads = str(processors.count())
+    return cache and f"{cache}/{threads}_threads"
 
 
 def _find_home() -> Path:

@@ -28,9 +28,9 @@ _MEMORY = 4  # steps that the next one is extrapolated from
 _FARTHEST = 10.0  # largest ratio of an extrapolated step to that of Gauss-Newton
 _RIDGE = 1e-3
 _LONGEST = 0.15  # longest step, as a share of the foreground's radius
-# Where a plain step goes a share s of the way, a stretched one and a plain one leave
-# (1 - 3s)(1 - s) of it: as much as four plain ones where s is small, and elsewhere
-# between -1/3 and that.
+# Where a plain step goes a share s of the way, from 0 to 1, a stretched one and a plain
+# one leave (1 - 3s)(1 - s) of it: as much as four plain ones where s is small, and
+# elsewhere between -1/3 and that.
 _STRETCH = 3.0
 
 
@@ -79,7 +79,7 @@ def align(
     coverage: Float[Array, ""] | float,
     steps: Int[Array, ""] | int,
     tolerance: Float[Array, ""] | float,
-    plain: Bool[Array, ""] | bool = False,
+    stretched: Bool[Array, ""] | bool = False,
     *,
     dof: str = "affine",
 ) -> Fit:
@@ -94,8 +94,8 @@ def align(
         coverage: share of a neighbourhood that must be tissue; see `normalise`.
         steps: largest number of steps; 0 only measures the start.
         tolerance: in voxels; the steps end with one that moves the foreground less.
-        plain: whether steps are those of Gauss-Newton, in turn `_STRETCH` times as
-            long and as they are, and not extrapolated.
+        stretched: whether steps are not extrapolated, but those of Gauss-Newton, in
+            turn `_STRETCH` times as long and as they are.
         dof: "rigid", "similarity" or "affine". A rigid step keeps the start's scale.
     """
     one, other = normalise(fixed, coverage), normalise(moving, coverage)
@@ -110,7 +110,7 @@ def align(
         newton = damped_step(system, matrix, directions, radius)
         history = extrapolate(newton, history)
         stretch = jnp.where(count % 2 == 0, _STRETCH, 1)
-        increment = jnp.where(plain, shorten(stretch * newton), history.made)
+        increment = jnp.where(stretched, shorten(stretch * newton), history.made)
         goes_on = (count < steps) & (radius * jnp.linalg.norm(increment) > tolerance)
         moved = apply_increment(matrix, increment * in_voxels, dof)
         matrix = jnp.where(goes_on, moved, matrix)

@@ -46,7 +46,7 @@ def fit(
     steps: int | None = None,
     outline: float | None = None,
     tolerance: float | None = None,
-    plain: bool = False,
+    stretched: bool = False,
     interior: bool = False,
 ) -> gauss_newton.Fit:
     """Align the cubes of one size.
@@ -57,7 +57,7 @@ def fit(
             the starts.
         outline: weight of the outlines; None: the default of that size.
         tolerance: in voxels; None: the default of that size.
-        plain: see `gauss_newton.align`.
+        stretched: see `gauss_newton.align`.
         interior: whether the outlines and all voxels near them are left out.
 
     Returns:
@@ -72,7 +72,7 @@ def fit(
         _coverage(pair) if interior else 0.0,
         _STEPS[size] if steps is None else steps,
         _TOLERANCE[size] if tolerance is None else tolerance,
-        plain,
+        stretched,
     )
 
     def compute(start):
@@ -157,12 +157,12 @@ def _refine_level_by_level(
 def fit_people(pair: levels.Pair, start: np.ndarray, dof: str) -> gauss_newton.Fit:
     """Refine a matrix between two people.
 
-    The answer is the optimum at 48³ voxels, corrected by some plain steps of
-    Gauss-Newton. Finer details of two people differ: at 96³ there are several optima up
-    to 2 mm apart, and directions in which hardly anything changes. Such steps go far
-    where the details agree and hardly anywhere else (early stopping as regularisation),
-    and bring starts together rather than apart. A similarity has too few parameters for
-    that, and goes to its optimum.
+    The answer is the optimum at 48³ voxels, corrected by some steps of Gauss-Newton
+    that are stretched rather than extrapolated. Finer details of two people differ: at
+    96³ there are several optima up to 2 mm apart, and directions in which hardly
+    anything changes. Such steps go far where the details agree and hardly anywhere else
+    (early stopping as regularisation), and bring starts together rather than apart. A
+    similarity has too few parameters for that, and goes to its optimum.
 
     Args:
         pair: the foregrounds on their cubes.
@@ -189,7 +189,7 @@ def fit_people(pair: levels.Pair, start: np.ndarray, dof: str) -> gauss_newton.F
     if dof == "similarity":
         return fit(pair, 96, start, dof=dof, outline=outline)
     steps = _ESTIMATED_STEPS if pair.estimated else _PEOPLE_STEPS[96]
-    return fit(pair, 96, start, dof=dof, outline=outline, steps=steps, plain=True)
+    return fit(pair, 96, start, dof=dof, outline=outline, steps=steps, stretched=True)
 
 
 def _coverage(pair: levels.Pair) -> float:

@@ -13,7 +13,6 @@ import numpy as np
 from scipy import ndimage
 
 from mdvit_jax import errors
-from mdvit_jax.data import morphology
 from mdvit_jax.io import processors, voxels
 from mdvit_jax.io.grid import Grid
 from mdvit_jax.transforms import interpolators
@@ -64,8 +63,6 @@ def resample(
     if dtype is None:
         exact = np.result_type(data.dtype, np.float32)
         dtype = data.dtype if interpolation == "nearest" else exact
-    if interpolation in ("linear", "nearest"):  # which have no farther neighbours
-        data, affine = _crop(data, affine, fill)
     path = _path(affine, fixed_to_moving, target)
     # By scipy a nearest voxel comes through float64, which has 53 bits.
     large = interpolation == "nearest" and data.dtype.itemsize > 4
@@ -74,8 +71,10 @@ def resample(
         sample: Sampler = functools.partial(_sample_points, path, data.shape, sampler)
     else:
         sample = _affine_sampler(data, interpolation, path)
-    box = _reached(path, data.shape, target.shape)
-    return _fill_box(target.shape, box, sample, fill, np.dtype(dtype))
+    # Cubic and Lanczos have farther neighbours. Where a point lies halfway between two
+    # voxels, rounding chooses the nearest one, and must not depend on the box.
+    part = _shown(path, data, fill, target) if interpolation == "linear" else None
+    return _fill(target.shape, part, sample, fill, np.dtype(dtype))
 
 
 def resample_labels(
@@ -104,15 +103,14 @@ def resample_labels(
     Returns:
         `target.shape`, of the dtype of `data`.
     """
-    data, affine = _crop(data, affine, fill)
     data = np.ascontiguousarray(data)
     sampler = functools.partial(
         interpolators.most_weight, data, interpolators.is_mixed(data)
     )
     path = _path(affine, fixed_to_moving, target)
     sample = functools.partial(_sample_points, path, data.shape, sampler)
-    box = _reached(path, data.shape, target.shape)
-    return _fill_box(target.shape, box, sample, fill, data.dtype)
+    part = _shown(path, data, fill, target)
+    return _fill(target.shape, part, sample, fill, data.dtype)
 
 
 def background_value(data: np.ndarray) -> float:
@@ -134,42 +132,41 @@ def background_value(data: np.ndarray) -> float:
     return float(round(middle)) if data.dtype.kind in "iu" else middle
 
 
-# The part of the target that the moving image reaches, a few slices at a time
+# The target, a few slices at a time
 
 
-def _crop(
-    data: np.ndarray, affine: np.ndarray, fill: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """An image without what has the fill value around it, but for one voxel."""
-    tight = morphology.bounding_box(data != fill)
-    box = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in tight)
-    affine = affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ [side.start for side in box]
-    return data[box], affine
+def _shown(
+    path: "_Path", data: np.ndarray, fill: float, target: Grid
+) -> tuple[slice, ...] | None:
+    """The part of a grid that shows more than the fill value, or None for all of it.
 
-
-def _reached(
-    path: "_Path", moving_shape: tuple[int, ...], shape: tuple[int, ...]
-) -> tuple[slice, ...]:
-    """The box of a grid of some shape within which all voxels of an image lie."""
-    linear = path.matrix[:3, :3]
-    if path.steps or np.linalg.matrix_rank(linear) < 3:
-        return tuple(slice(0, length) for length in shape)
-    ends = np.array([*np.ndindex(2, 2, 2)]) * moving_shape - 0.5
-    reached = np.linalg.solve(linear, (ends - path.matrix[:3, 3]).T)
-    # A voxel more, as rounding may take what lies on a border for inside.
-    low, high = np.floor(reached.min(1)) - 1, np.ceil(reached.max(1)) + 2
-    first, last = (np.clip(end, 0, shape).astype(int) for end in (low, high))
+    Other voxels lie outside of the image, or between voxels that have the fill value.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        background = voxels.cast(np.array(fill), data.dtype)
+    # Without a determinant (NaN), too.
+    if path.steps or background != fill or not abs(np.linalg.det(path.matrix)) > 1e-6:
+        return None
+    box = ndimage.find_objects((data != background).view(np.uint8))
+    if not box:
+        return (slice(0, 0),) * 3
+    ends = np.array([(side.start - 1, side.stop) for side in box[0]])
+    corners = np.stack(np.meshgrid(*ends), -1).reshape(-1, 3)
+    reached = (corners - path.matrix[:3, 3]) @ np.linalg.inv(path.matrix[:3, :3]).T
+    # A voxel more, for rounding.
+    low, high = np.floor(reached.min(0)) - 1, np.ceil(reached.max(0)) + 2
+    first, last = (np.clip(end, 0, target.shape).astype(int) for end in (low, high))
     return tuple(map(slice, first, last))
 
 
-def _fill_box(
+def _fill(
     shape: tuple[int, int, int],
-    box: tuple[slice, ...],
+    part: tuple[slice, ...] | None,
     sample: Sampler,
     fill: float,
     dtype: np.dtype,
 ) -> np.ndarray:
+    """The values of a sampler in a part of the target; elsewhere the fill value."""
     outside = voxels.cast(np.array(fill), dtype)
     if dtype.kind in "iu" and outside != fill:
         raise errors.UserError(
@@ -177,20 +174,20 @@ def _fill_box(
             "image; choose another."
         )
     result = np.full(shape, outside, dtype, order="F")
-    reached = result[box]
-    if not reached.size:
+    part = part or tuple(slice(0, length) for length in shape)
+    shown, (x, y, z) = result[part], (side.start for side in part)
+    if not shown.size:
         return result
-    x, y, z = (side.start for side in box)
-    thickness = max(1, _SLAB // (reached.shape[0] * reached.shape[1]))
+    thickness = max(1, _SLAB // (shown.shape[0] * shown.shape[1]))
 
     def fill_slab(start: int) -> None:
-        part = reached[:, :, start : start + thickness]
-        values, inside = sample(part.shape, np.array([x, y, z + start]))
-        part[...] = voxels.cast(values, dtype)
-        part[~inside] = outside
+        slab = shown[:, :, start : start + thickness]
+        values, inside = sample(slab.shape, np.array([x, y, z + start]))
+        slab[...] = voxels.cast(values, dtype)
+        slab[~inside] = outside
 
     with ThreadPoolExecutor(processors.count()) as threads:
-        list(threads.map(fill_slab, range(0, reached.shape[2], thickness)))
+        list(threads.map(fill_slab, range(0, shown.shape[2], thickness)))
     return result
 
 
