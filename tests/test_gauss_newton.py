@@ -181,22 +181,18 @@ def test_eight_stretched_and_plain_steps_do_what_sixteen_plain_ones_do():
 def test_plain_steps_are_stretched_in_turn(moved):
     fixed, moving, truth = moved
 
-    def linear(start, steps, stretched):
+    def end(start, steps, stretched):
         settings = {"steps": steps, "stretched": stretched, "coverage": COVERAGE}
         return align(fixed, moving, start, **settings).matrix
 
     start = truth + 0.01 * np.eye(3, 4)
-    first = linear(start, 1, False)  # nothing is there yet to extrapolate from
+    first = end(start, 1, False)  # nothing is there yet to extrapolate from
     change = first[:, :3] @ np.linalg.inv(start[:, :3]) - np.eye(3)
-    stretched = np.hstack(
-        [
-            (np.eye(3) + 3 * change) @ start[:, :3],
-            (start + 3 * (first - start))[:, 3:],
-        ]
-    )
-    once = linear(start, 1, True)
-    assert np.allclose(once, stretched, atol=2e-5)
-    assert np.allclose(linear(start, 2, True), linear(once, 1, False), atol=2e-5)
+    linear = (np.eye(3) + 3 * change) @ start[:, :3]
+    shift = start[:, 3:] + 3 * (first - start)[:, 3:]
+    once = end(start, 1, True)
+    assert np.allclose(once, np.hstack([linear, shift]), atol=2e-5)
+    assert np.allclose(end(start, 2, True), end(once, 1, False), atol=2e-5)
 
 
 def test_an_image_on_itself_does_not_move(moved):

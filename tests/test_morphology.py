@@ -5,6 +5,7 @@ import pytest
 from scipy import ndimage
 
 from mdvit_jax.data import morphology
+from mdvit_jax.io import voxels
 
 
 @pytest.fixture(params=[0, 1, 2], ids=["sparse", "half", "dense"])
@@ -69,8 +70,8 @@ def test_the_centroid_of_a_mask(mask):
 
 def test_the_box_of_a_mask():
     mask = np.zeros((5, 6, 7), bool)
-    assert mask[morphology.bounding_box(mask)].size == 0
+    assert mask[voxels.bounding_box(mask)].size == 0
     mask[1, 2, 3] = mask[3, 2, 5] = True
     expected = (slice(1, 4), slice(2, 3), slice(3, 6))
-    assert morphology.bounding_box(mask) == expected
+    assert voxels.bounding_box(mask) == expected
     assert np.array_equal(morphology.fill_holes(~mask), np.ones_like(mask))

@@ -118,6 +118,23 @@ def test_what_surrounds_the_object_changes_nothing(interpolation, fill, start):
         assert ((labels != fill) == (parts != fill)).mean() > 0.98
 
 
+@pytest.mark.parametrize("cut", range(3))
+def test_a_plane_is_that_of_the_volume(cut):
+    """It is so small that the image is not searched for its object."""
+    data = np.zeros((90, 100, 110), np.float32)
+    data[20:70, 30:90, 25:80] = volume((50, 60, 55))
+    grid = transforms.Grid((45, 50, 55), np.diag([2.0, 2, 2, 1]))
+    assert max(grid.shape) ** 2 < resampling._SOONER * data.size
+    whole = transforms.resample(data, np.eye(4), NEAR, grid)
+    at = np.eye(4)
+    at[cut, 3] = place = 20
+    shape = tuple(1 if axis == cut else n for axis, n in enumerate(grid.shape))
+    plane = transforms.Grid(shape, grid.affine @ at)
+    result = transforms.resample(data, np.eye(4), NEAR, plane)
+    assert (result > 0).mean() > 0.05
+    assert np.allclose(result.squeeze(), whole.take(place, cut), atol=1e-4)
+
+
 @pytest.mark.parametrize("interpolation", ALL)
 def test_an_image_without_an_object_or_out_of_reach(interpolation):
     grid = GRIDS["oblique"]

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
+from mdvit_jax.io import voxels
+
 
 def erode(mask: np.ndarray) -> np.ndarray:
     """A mask without the voxels that share a face with one outside of it.
@@ -62,7 +64,7 @@ def close(mask: np.ndarray, reach: Sequence[int] | np.ndarray) -> np.ndarray:
 
 def fill_holes(mask: np.ndarray) -> np.ndarray:
     """A mask with all that it encloses: what no way leads to from the faces."""
-    result, box = mask.copy(), bounding_box(mask)
+    result, box = mask.copy(), voxels.bounding_box(mask)
     outside, _ = ndimage.label(np.pad(~mask[box], 1, constant_values=True))
     inner = (slice(1, -1),) * mask.ndim
     result[box] = (outside != outside.flat[0])[inner]
@@ -71,7 +73,7 @@ def fill_holes(mask: np.ndarray) -> np.ndarray:
 
 def remove_specks(mask: np.ndarray, share: float) -> np.ndarray:
     """The largest component of a mask, and those of at least a share of its size."""
-    box = bounding_box(mask)
+    box = voxels.bounding_box(mask)
     components, count = ndimage.label(mask[box])
     if count < 2:
         return mask
@@ -80,16 +82,6 @@ def remove_specks(mask: np.ndarray, share: float) -> np.ndarray:
     result = np.zeros_like(mask)
     result[box] = (sizes >= share * sizes.max())[components]
     return result
-
-
-def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """The box that holds a mask [x, y, z]; empty if the mask is."""
-    box = []
-    for axis in range(mask.ndim):
-        others = tuple(set(range(mask.ndim)) - {axis})
-        (places,) = np.nonzero(mask.any(others))
-        box.append(slice(places[0], places[-1] + 1) if places.size else slice(0, 0))
-    return tuple(box)
 
 
 def centroid(mask: np.ndarray) -> np.ndarray:

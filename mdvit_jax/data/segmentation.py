@@ -121,7 +121,7 @@ def _ends_in_a_jump(
     """
     if not inside.any():
         return False
-    tight = morphology.bounding_box(inside)
+    tight = voxels.bounding_box(inside)
     # With a voxel of background, where the volume does not end.
     if inside[tight].mean() > _FILLED:
         return False

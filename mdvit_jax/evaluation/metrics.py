@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+from mdvit_jax.io import voxels
+
 Name = TypeVar("Name", bound=Hashable)
 
 
@@ -47,7 +49,7 @@ def hausdorff95(
     if not fixed.any() or not warped.any():
         return float("inf") if fixed.any() or warped.any() else float("nan")
     # Beyond the masks there is only background: leave it out, for speed.
-    (box,) = ndimage.find_objects((fixed | warped).astype(np.int8))
+    box = voxels.bounding_box(fixed | warped)
     fixed_surface, warped_surface = _surface(fixed[box]), _surface(warped[box])
     to_fixed = _distance(fixed_surface, spacing)
     to_warped = _distance(warped_surface, spacing)

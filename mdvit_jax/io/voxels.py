@@ -32,6 +32,16 @@ def on_faces(values: np.ndarray) -> np.ndarray:
     return np.concatenate([side.reshape(-1) for side in sides])
 
 
+def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
+    """The box that holds a mask [x, y, z]; empty if the mask is."""
+    box = []
+    for axis in range(mask.ndim):
+        others = tuple(set(range(mask.ndim)) - {axis})
+        (places,) = np.nonzero(mask.any(others))
+        box.append(slice(places[0], places[-1] + 1) if places.size else slice(0, 0))
+    return tuple(box)
+
+
 def as_scan(values: np.ndarray, path: str | Path) -> np.ndarray:
     """Integers unchanged, others as finite float32; a warning counts the bad ones.
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from mdvit_jax.io import voxels
 from mdvit_jax.plots import panels
 from mdvit_jax.plots.planes import CONVENTION, PLANES
 
@@ -123,7 +124,7 @@ def _box(images: Sequence[NDArray]) -> tuple[slice, ...]:
     inside = np.any([_brain(image) for image in images], axis=0)
     if not inside.any():
         return tuple(slice(0, size) for size in inside.shape)
-    (box,) = ndimage.find_objects(inside.astype(np.int8))
+    box = voxels.bounding_box(inside)
     margin = max(1, max(inside.shape) // 64)
     return tuple(
         slice(max(side.start - margin, 0), min(side.stop + margin, size))

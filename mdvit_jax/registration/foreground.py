@@ -7,6 +7,7 @@ import numpy as np
 
 from mdvit_jax import errors
 from mdvit_jax.data import morphology, segmentation
+from mdvit_jax.io import voxels
 
 # Voxels along an axis, and their size in mm, of which the finest cube shows no more.
 _ENOUGH, _FINE = 192, 1.0
@@ -135,7 +136,7 @@ def crop(
         UserError: the foreground is a few voxels thin, or without contrast.
     """
     counted = inside if counted is None else counted
-    tight = morphology.bounding_box(counted)
+    tight = voxels.bounding_box(counted)
     sides = [part.stop - part.start for part in tight]
     if min(sides) < _THINNEST:
         raise errors.UserError(
@@ -278,7 +279,7 @@ def end_at_cuts(weight: np.ndarray, inside: np.ndarray) -> None:
 
     So ends a slab, or a field of view within a volume filled up with background.
     """
-    for axis, side in enumerate(morphology.bounding_box(inside)):
+    for axis, side in enumerate(voxels.bounding_box(inside)):
         areas = np.count_nonzero(inside, tuple({0, 1, 2} - {axis}))
         slices = np.moveaxis(weight, axis, 0)
         wide = areas > _WIDE * areas.max(initial=0)

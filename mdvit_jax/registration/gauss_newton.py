@@ -149,10 +149,7 @@ def damped_step(
     return jnp.linalg.solve(damped, multiply(basis, system.gradient))
 
 
-def extrapolate(
-    newton: Float[Array, " p"],
-    history: History,
-) -> History:
+def extrapolate(newton: Float[Array, " p"], history: History) -> History:
     """The history with the step that is to be made now.
 
     Between two people steps of Gauss-Newton go far too short a way: what the images

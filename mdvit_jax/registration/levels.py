@@ -13,6 +13,7 @@ from scipy import ndimage, sparse
 
 from mdvit_jax import errors
 from mdvit_jax.data import morphology
+from mdvit_jax.io import voxels
 from mdvit_jax.registration import sampling
 from mdvit_jax.registration.foreground import Foreground
 from mdvit_jax.registration.normalisation import Level
@@ -278,5 +279,5 @@ def _halve(volume: np.ndarray) -> np.ndarray:
 def _thickness(foreground: Foreground) -> float:
     """Extent of the foreground along the file's axis where it is thinnest, in mm."""
     steps = np.linalg.norm(foreground.affine[:3, :3], axis=0)
-    box = morphology.bounding_box(foreground.inside)
+    box = voxels.bounding_box(foreground.inside)
     return float(min(s * (b.stop - b.start) for s, b in zip(steps, box, strict=True)))

@@ -82,8 +82,8 @@ def fit(
 
     if starts.ndim == 2:
         return compute(starts)
-    # Each by the program of one, which a command loads in any case; each ends when it
-    # is done, and takes one core.
+    # Each by the program of one, which a command loads in any case, and which ends when
+    # that one is done.
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         fits = threads.map(compute, starts)
     return jax.tree.map(lambda *values: np.stack(values), *fits)

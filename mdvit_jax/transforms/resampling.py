@@ -5,6 +5,7 @@ values of its border, and beyond that the fill value, as in ITK.
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -22,6 +23,7 @@ INTERPOLATIONS = ("linear", "nearest", "cubic", "lanczos")
 Transform = np.ndarray | DisplacementField | Sequence[np.ndarray | DisplacementField]
 
 _SLAB = 1 << 17  # voxels that are resampled at a time, by one thread
+_SOONER = 0.01  # of an image's voxels; so many are sampled sooner than it is searched
 _SHARED = 0.25  # part of the border's voxels with one value, which is the background's
 
 # Shape and first voxel of a part of the target → its values, and which are inside.
@@ -135,30 +137,6 @@ def background_value(data: np.ndarray) -> float:
 # The target, a few slices at a time
 
 
-def _shown(
-    path: "_Path", data: np.ndarray, fill: float, target: Grid
-) -> tuple[slice, ...] | None:
-    """The part of a grid that shows more than the fill value, or None for all of it.
-
-    Other voxels lie outside of the image, or between voxels that have the fill value.
-    """
-    with np.errstate(invalid="ignore", over="ignore"):
-        background = voxels.cast(np.array(fill), data.dtype)
-    # Without a determinant (NaN), too.
-    if path.steps or background != fill or not abs(np.linalg.det(path.matrix)) > 1e-6:
-        return None
-    box = ndimage.find_objects((data != background).view(np.uint8))
-    if not box:
-        return (slice(0, 0),) * 3
-    ends = np.array([(side.start - 1, side.stop) for side in box[0]])
-    corners = np.stack(np.meshgrid(*ends), -1).reshape(-1, 3)
-    reached = (corners - path.matrix[:3, 3]) @ np.linalg.inv(path.matrix[:3, :3]).T
-    # A voxel more, for rounding.
-    low, high = np.floor(reached.min(0)) - 1, np.ceil(reached.max(0)) + 2
-    first, last = (np.clip(end, 0, target.shape).astype(int) for end in (low, high))
-    return tuple(map(slice, first, last))
-
-
 def _fill(
     shape: tuple[int, int, int],
     part: tuple[slice, ...] | None,
@@ -250,6 +228,32 @@ def _grid_points(shape: tuple[int, ...], first: np.ndarray) -> list[np.ndarray]:
     """Voxel indices of a part of a grid, along each axis."""
     axes = np.ogrid[tuple(map(slice, first, first + shape))]
     return [axis.astype(np.float64) for axis in axes]
+
+
+def _shown(
+    path: _Path, data: np.ndarray, fill: float, target: Grid
+) -> tuple[slice, ...] | None:
+    """The part of a grid that shows more than the fill value, or None for all of it.
+
+    Other voxels lie outside of the image, or between voxels that have the fill value.
+    """
+    if math.prod(target.shape) < _SOONER * data.size:
+        return None
+    with np.errstate(invalid="ignore", over="ignore"):
+        background = voxels.cast(np.array(fill), data.dtype)
+    # Without a determinant (NaN), too.
+    if path.steps or background != fill or not abs(np.linalg.det(path.matrix)) > 1e-6:
+        return None
+    box = voxels.bounding_box(data != background)
+    if any(side.start == side.stop for side in box):
+        return box
+    ends = np.array([(side.start - 1, side.stop) for side in box])
+    corners = np.stack(np.meshgrid(*ends), -1).reshape(-1, 3)
+    reached = (corners - path.matrix[:3, 3]) @ np.linalg.inv(path.matrix[:3, :3]).T
+    # A voxel more, for rounding.
+    low, high = np.floor(reached.min(0)) - 1, np.ceil(reached.max(0)) + 2
+    first, last = (np.clip(end, 0, target.shape).astype(int) for end in (low, high))
+    return tuple(map(slice, first, last))
 
 
 # Samplers: values of the moving image, and whether they are within it
