@@ -134,7 +134,7 @@ def test_from_the_headers_alone(fixed, result):
 
 def test_the_order_of_a_files_axes_does_not_matter(fixed, result):
     # test_levels checks the cubes of all 48 orders, and all else follows from these.
-    for axes, flips in ORDERS[::7]:
+    for axes, flips in ORDERS[5::24]:
         again = register(fixed, reordered(*seen(TRUTH), axes, flips))
         assert apart(again.matrix, result.matrix) < 1e-4, (axes, flips)
 

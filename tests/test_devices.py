@@ -154,16 +154,6 @@ def test_micro_steps_and_shared_weights_change_nothing(
     ]
 
 
-def test_all_devices_may_share_the_weights(tmp_path, run_python, tokens_on_one_device):
-    """Tokens and sums over them are exchanged, but neither weights nor volumes."""
-    shared = TOKENS | {"mesh__model": 2}
-    (result,), _ = on_devices(run_python, tmp_path, 2, shared)
-    assert_same(result, tokens_on_one_device)
-    assert {line.split()[0] for line in result[2]} == {"all-reduce", "all-gather"}
-    shapes = re.findall(r"f32\[([\d,]*)\]", "".join(result[2]))
-    assert set(shapes) == {f"{BATCH},64,8", "64", ""}
-
-
 def test_shared_weights_need_weights_to_share():
     device = jax.devices()[0]
     mesh = jax.sharding.Mesh(np.array([[device, device]]), ("data", "model"))
@@ -181,8 +171,8 @@ def test_a_run_continues_on_other_devices(tmp_path, tiny):
     unbroken, moved = (
         recorded_run.Run(tmp_path / name, tokens) for name in ("unbroken", "moved")
     )
-    unbroken.train(8)
-    for steps, devices, model in ((2, 1, 1), (4, 2, 1), (6, 4, 2), (8, 1, 1)):
+    unbroken.train(6)
+    for steps, devices, model in ((2, 1, 1), (4, 4, 2), (6, 2, 1)):
         moved.train(steps, devices=devices, model=model)
-    assert moved.pairs() == unbroken.pairs() and len(moved.pairs()) == 8
+    assert moved.pairs() == unbroken.pairs() and len(moved.pairs()) == 6
     np.testing.assert_allclose(moved.losses(), unbroken.losses(), rtol=1e-5)

@@ -70,15 +70,6 @@ def test_rounds_move_less_and_less(group):
     assert shifts[1] < 0.3 * shifts[0] and shifts[2] < shifts[1]
 
 
-def test_the_order_of_people_does_not_matter(group):
-    back = build_template([seen(matrix) for matrix in POSES[::-1]])
-    assert back.converged
-    for one, other in zip(group.scans, back.scans[::-1], strict=True):
-        assert apart(one.matrix, other.matrix) < 0.02 * VOXEL
-    assert back.template.grid.shape == group.template.grid.shape
-    assert np.abs(back.template.data - group.template.data).max() < 0.05
-
-
 def test_the_average_becomes_sharper(group):
     first, *_, last = group.rounds
     assert last.sharpness > 1.1 * first.sharpness
@@ -108,9 +99,9 @@ def test_two_meet_half_way(two):
     assert apart(to_other @ np.linalg.inv(to_one), between) < 0.25 * VOXEL
 
 
-def test_the_order_of_two_scans_does_not_matter(monkeypatch):
+def test_the_order_of_scans_does_not_matter(monkeypatch):
     monkeypatch.setattr(group_template, "_ROUNDS", 1)
-    scans = [seen(matrix) for matrix in RIGID]
+    scans = [seen(matrix) for matrix in (*RIGID, np.eye(4))]
     there = build_template(scans, dof="rigid", voxel=8)
     back = build_template(scans[::-1], dof="rigid", voxel=8)
     for one, other in zip(there.scans, back.scans[::-1], strict=True):

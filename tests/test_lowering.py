@@ -49,13 +49,6 @@ def training_step(dtype: str, dilated_form: str = "channels", batch: int = 1):
     return train, (jax.eval_shape(create), volume, volume)
 
 
-def forward(dtype: str):
-    config = small_config(dtype)
-    network, volume = models.create(config), array(1, *[config.data.size] * 3)
-    params = jax.eval_shape(network.init, jax.random.key(0), volume, volume)
-    return network.from_centres, (params, volume, volume)
-
-
 def gradient(function, *shapes, to: int):
     """The function, and the gradient of its sum with respect to one input."""
     total = lambda *inputs: function(*inputs).sum()  # noqa: E731
@@ -99,8 +92,6 @@ PROGRAMS = {
     "step, float32": lambda: training_step("float32"),
     "step, bfloat16": lambda: training_step("bfloat16"),
     "step, tokens": lambda: training_step("bfloat16", "tokens"),
-    "forward, float32": lambda: forward("float32"),
-    "forward, bfloat16": lambda: forward("bfloat16"),
     **{f"ntg, {form}": functools.partial(ntg, form) for form in sobel.FORMS},
     "ncc": ncc,
     **{f"warp, {f}": functools.partial(warped, f, to=1) for f in warp.FORMS},
@@ -122,7 +113,7 @@ def test_programs_are_lowered_for(name, platforms):
         lowered = export.export(jax.jit(function), platforms=platforms)(*shapes)
     assert lowered.platforms == platforms
     assert ("tpu_custom_call" in lowered.mlir_module()) == (
-        platforms == ("tpu",) and name.startswith(("step", "forward", "warp, blocks"))
+        platforms == ("tpu",) and name.startswith(("step", "warp, blocks"))
     )
 
 
@@ -148,7 +139,7 @@ print(lowered.nr_devices)
 
 @pytest.mark.parametrize(
     "name",
-    [n for n in PROGRAMS if not n.startswith(("step", "forward", "warp, blocks"))],
+    [n for n in PROGRAMS if not n.startswith(("step", "warp, blocks"))],
 )
 def test_no_product_is_rounded(name):
     """An accelerator rounds factors to 8 or 11 bits by default.

