@@ -26,7 +26,7 @@ from mdvit_jax.io import atomic, bucket
 _PREFIX = "--config."
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number"}
 
-# What runs did before there was a setting; so that the older ones can go on.
+# What held before there was a setting, for older runs and files of weights.
 _ADDED = {
     "model.passes": 1,
     "model.first_stride": 1,

@@ -72,7 +72,7 @@ class NormalEquations(NamedTuple):
     Attributes:
         hessian: [12, 12], JᵀJ of the residuals.
         gradient: [12], Jᵀr, downhill.
-        correlation, outline, overlap: see `Fit`.
+        correlation, outline, overlap: see `gauss_newton.Fit`.
     """
 
     hessian: Float[Array, "12 12"]

@@ -32,7 +32,8 @@ class Level(NamedTuple):
     Attributes:
         image: [n, n, n], about [0, 1] within the foreground.
         inside: [n, n, n] in [0, 1], share of the voxel that is foreground.
-        weight: [n, n, n] in [0, 1], 0 where the user's mask leaves the voxel out.
+        weight: [n, n, n] in [0, 1], 0 where the user's mask leaves the voxel out, in
+            padding, and where the field of view cuts the foreground off.
     """
 
     image: Any

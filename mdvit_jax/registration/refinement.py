@@ -215,5 +215,9 @@ def _sides(pair: levels.Pair) -> np.ndarray:
 
 
 def preload(dof: str) -> None:
-    """Load the kept programs of `align`, which can be done while images are read."""
+    """Load the kept program that a search begins with, while images are read.
+
+    Of the affine one, which judges every result, only one size of several is needed for
+    another `dof`, and of the rigid one mostly none: `fit` loads those.
+    """
     _program("similarity" if dof == "rigid" else dof).preload()

@@ -77,5 +77,5 @@ _comparison = programs.Program(_compare, "compare", (Level,))
 
 
 def preload() -> None:
-    """Load the kept program of `measure`; those of `search` are loaded there."""
+    """Load the kept program of `measure`, but for the one of `refinement`."""
     _comparison.preload()
