@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+_BRIGHTEST = 0.999  # quantile of the voxels that becomes 1
+
 
 def axis_positions(size: int, voxel: Array | float) -> Array:
     """Voxel centres along one axis in mm from the middle of the grid, [size]."""
@@ -131,7 +133,7 @@ def block_mean(volume: Array, block: tuple[int, int, int]) -> Array:
     return volume.reshape(shape).mean(axis=(1, 3, 5))
 
 
-def normalise(image: Array, *, brightest: float = 0.999) -> Array:
+def normalise(image: Array) -> Array:
     """Divide by a quantile of the voxels above 0 and clip to [0, 1], as `conform` does.
 
     Of a large volume the quantile is that of a regular sample; it is computed by
@@ -139,11 +141,10 @@ def normalise(image: Array, *, brightest: float = 0.999) -> Array:
 
     Args:
         image: [x, y, z], ≥ 0.
-        brightest: the quantile, in [0, 1].
     """
     steps = [max(1, round(size / 64)) for size in image.shape]
     values = image[:: steps[0], :: steps[1], :: steps[2]]
-    above = (1 - brightest) * (values > 0).sum()
+    above = (1 - _BRIGHTEST) * (values > 0).sum()
 
     def halve(_, ends):
         low, high = ends

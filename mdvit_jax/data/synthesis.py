@@ -67,24 +67,19 @@ class Scan(NamedTuple):
         return self.depth > 0
 
 
-def synthesise(
-    key: Array, head: Head, settings: Settings, *, person: Person | None = None
-) -> Scan:
-    """Draw a scan of a head and make it.
+def synthesise(key: Array, head: Head, settings: Settings) -> Scan:
+    """Draw a person and a scan of it, and make the scan.
 
     For a batch: `jax.vmap(lambda key, head: synthesise(key, head, settings))`. For two
-    scans of one person draw the person first (`scan_draw.draw_person`) and hand it to
-    both.
+    scans of one person draw the person once, and call `form_scan` with it for both.
 
     Args:
         key: of `jax.random.key`, for everything random.
         head: a label map (`label_maps.read_head`).
         settings: how often and how strongly; static.
-        person: the shape of the head; None draws one.
     """
     person_key, scan_key = jax.random.split(key)
-    if person is None:
-        person = scan_draw.draw_person(person_key, settings)
+    person = scan_draw.draw_person(person_key, settings)
     return form_scan(head, person, scan_draw.draw_scan(scan_key, settings), settings)
 
 

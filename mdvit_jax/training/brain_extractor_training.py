@@ -46,6 +46,7 @@ SCANNER = scan_settings.Settings(
 )
 NETWORK = brain_extractor.BrainExtractor()
 _EVERY = 250  # steps between two checkpoints
+_EVALUATED = 24  # images, at each of them
 _AVERAGE = 0.998  # of the running mean of the parameters, which is what is kept
 
 
@@ -69,10 +70,10 @@ def loss(logits: Array, share: Array) -> Array:
     return 4 * entropy + 1 - dice.mean()
 
 
-def evaluate(params: Params, heads: label_maps.Head, count: int = 24) -> np.ndarray:
-    """Dice of the masks of some images, the same in each run, [count] rising."""
+def evaluate(params: Params, heads: label_maps.Head) -> np.ndarray:
+    """Dice of the masks of some images, the same in each run, [images] rising."""
     result = []
-    for key in jax.random.split(jax.random.key(2), count):
+    for key in jax.random.split(jax.random.key(2), _EVALUATED):
         images, shares = make_batch(key, 1, heads)
         share = _find_share(params, images)
         result.append(metrics.dice(shares[0] > 0.5, share[0] > 0.5))

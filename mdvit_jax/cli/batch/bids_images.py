@@ -16,6 +16,7 @@ _ENDING = re.compile(r"\.nii(\.gz)?$")
 _PLACES = ("sub-*.nii*", "sub-*/*/sub-*.nii*", "sub-*/ses-*/*/sub-*.nii*")
 # Entities that come after `space` in a name.
 _LATE = ("split", "recording", "chunk", "seg", "res", "den", "label", "desc")
+_LISTED = 5  # words of a list in a sentence
 
 
 class BidsImage(NamedTuple):
@@ -35,11 +36,6 @@ class BidsImage(NamedTuple):
     def session(self) -> tuple[str, str]:
         """The person and the session, "" where there are none."""
         return self.entities["sub"], self.entities.get("ses", "")
-
-    @property
-    def name(self) -> str:
-        """The file's name without its ending."""
-        return _ENDING.sub("", self.path.name)
 
 
 def find(root: Path) -> list[BidsImage]:
@@ -88,11 +84,11 @@ def add_entities(
     return early | {key: late[key] for key in _LATE if key in late}
 
 
-def list_briefly(words: Iterable[str], most: int = 5) -> str:
+def list_briefly(words: Iterable[str]) -> str:
     """Words with commas, the first ones of many."""
     listed = list(words)
-    more = f" and {len(listed) - most} more" if len(listed) > most else ""
-    return ", ".join(listed[:most]) + more
+    more = f" and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
+    return ", ".join(listed[:_LISTED]) + more
 
 
 def _parse(path: Path) -> BidsImage | None:

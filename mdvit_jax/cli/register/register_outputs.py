@@ -57,7 +57,7 @@ def check(options: argparse.Namespace) -> None:
     for flag, path in outputs.items():
         if flag in ("--transform", "--inverse"):
             if not options.transform_format:
-                _check_format(flag, path)
+                _check_format(path)
         elif flag == "--header-only":
             _check_ending(flag, path, (".nii.gz", ".nii"))
         elif flag == "--qc":
@@ -104,7 +104,7 @@ def _additional_images(options) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     yield "--also-labels", options.also_labels
 
 
-def _check_format(flag: str, path: str) -> None:
+def _check_format(path: str) -> None:
     if path.lower().endswith(".mat"):
         raise errors.UserError(
             f"{path}: both ITK and FSL have files .mat; add --transform-format itk or "
