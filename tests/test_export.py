@@ -13,6 +13,7 @@ import pytest
 from configs import default
 from helpers.run import untrained
 from mdvit_jax import __main__, geometry
+from mdvit_jax.models import weights_file
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -60,6 +61,25 @@ def test_jax_and_flatbuffers_alone_run_it(run, tmp_path, capsys):
     result = np.load(tmp_path / "matrix.npy")
     np.testing.assert_allclose(result, expected, atol=1e-5)
     assert np.abs(result - np.eye(4)).max() > 0.1
+
+
+def test_weights_alone_are_written(run, tmp_path):
+    output = tmp_path / "network.safetensors"
+    words = ["export", "--checkpoint", str(run[0]), "--output", str(output)]
+    assert __main__.main(words) == 0
+    saved = weights_file.load(output)
+    assert (saved.network, saved.size) == (run[1], 32)
+    for one, other in zip(*map(jax.tree.leaves, (saved.params, run[2])), strict=True):
+        np.testing.assert_allclose(one, other, rtol=6e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize(("name", "file"), weights_file.PRETRAINED.items())
+def test_the_weights_of_this_package_are_copied(tmp_path, capsys, name, file):
+    output = tmp_path / "network.safetensors"
+    words = ["export", "--checkpoint", name, "--output", str(output)]
+    assert __main__.main(words) == 0
+    assert output.read_bytes() == weights_file.pretrained_file(file).read_bytes()
+    assert f"({name})" in capsys.readouterr().out
 
 
 def test_an_existing_output_is_not_overwritten(run, tmp_path, capsys):

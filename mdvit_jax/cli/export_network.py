@@ -49,15 +49,19 @@ def export_network(options: argparse.Namespace) -> int:
     if options.output.endswith(".safetensors"):
         from mdvit_jax.models import weights_file
 
-        saved = read_config(options.checkpoint)
         about = f"{trained.name}, {trained.origin}"
-        with atomic.replacing(options.output) as beside:
-            weights_file.save(beside, trained.params, saved, about)
+        if pretrained.is_pretrained(options.checkpoint):
+            name = weights_file.PRETRAINED[options.checkpoint]
+            saved = weights_file.pretrained_file(name).read_bytes()
+            atomic.write_bytes(options.output, saved)
+        else:
+            config = read_config(options.checkpoint)
+            with atomic.replacing(options.output) as beside:
+                weights_file.save(beside, trained.params, config, about)
         print(f"{options.output}: {about}, for volumes of {size}³ voxels")
         return 0
     data = export.exported(trained.network, trained.params, size)
-    with atomic.replacing(options.output) as beside:
-        beside.write_bytes(data)
+    atomic.write_bytes(options.output, data)
     print(
         f"{options.output}: {trained.name}, {trained.origin}, for volumes of {size}³ "
         f"voxels, {len(data) / 1e6:.1f} MB"

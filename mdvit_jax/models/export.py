@@ -18,7 +18,7 @@ from mdvit_jax.models import network
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def exported(net: network.Network, params: network.Params, size: int) -> bytearray:
+def exported(net: network.Network, params: network.Params, size: int) -> bytes:
     """The network from the centres of mass on, as the bytes of a file.
 
     Args:
@@ -38,4 +38,4 @@ def exported(net: network.Network, params: network.Params, size: int) -> bytearr
     volume = jax.ShapeDtypeStruct((1, *[size] * 3), jnp.float32)
     with forms.tracing_for("cpu"):  # those of others may run nowhere else
         made = jax_export.export(jax.jit(estimate), platforms=PLATFORMS)(volume, volume)
-    return made.serialize()
+    return bytes(made.serialize())
