@@ -2,14 +2,11 @@
 
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from mdvit_jax import geometry
 from mdvit_jax.data import conform
-
-_warp = jax.jit(geometry.warp_affine, static_argnames="order")
+from mdvit_jax.evaluation import scoring
 
 
 class Perturbation(NamedTuple):
@@ -40,12 +37,8 @@ class Perturbation(NamedTuple):
         """
         if self.to_original is None:
             return scan
-        mask = np.asarray(_warp(scan.mask.astype(np.float32), self.to_original)) >= 0.5
-        labels = scan.labels
-        if labels is not None:
-            labels = np.asarray(_warp(labels, self.to_original, order=0))
-        image = np.asarray(_warp(np.asarray(scan.image, np.float32), self.to_original))
-        return scan._replace(image=image, mask=mask.astype(np.uint8), labels=labels)
+        scan = scan._replace(image=np.asarray(scan.image, np.float32))
+        return scoring.warp_scan(scan, self.to_original, threshold=0.5)
 
 
 UNPERTURBED = Perturbation("")
