@@ -23,7 +23,7 @@ from mdvit_jax.registration.foreground import Foreground, segment_foreground
 from mdvit_jax.registration.quality import Quality
 from mdvit_jax.registration.register import register
 from mdvit_jax.registration.search import Alignment
-from mdvit_jax.templates.scan_average import Average, Head, average_scans
+from mdvit_jax.templates.scan_average import Average, average_scans
 
 TOLERANCE = 0.05  # mm, how far a round may move points when it is the last
 _ROUNDS = 20
@@ -109,18 +109,18 @@ def build_template(
     foregrounds = [
         _segment(*triple) for triple in zip(images, masks, names, strict=True)
     ]
-    heads = [Head(f.image, f.inside, f.affine, f.centre) for f in foregrounds]
     if voxel is None:
         sizes = [scan.grid.voxel_sizes for scan in images]
         voxel = round(float(np.exp(np.mean(np.log(sizes)))), 3)
-    matrices = _lay_centres_together(heads)
-    average = average_scans(heads, matrices, _COARSE)
+    matrices = _lay_centres_together(foregrounds)
+    average = average_scans(foregrounds, matrices, _COARSE)
     places: list[_Place] = []
     rounds: list[Round] = []
     converged = False
     while not converged and len(rounds) < _ROUNDS:
         # An average that a scan is part of would hold it where it is.
-        others = itertools.starmap(average.without, zip(heads, matrices, strict=True))
+        both = zip(foregrounds, matrices, strict=True)
+        others = itertools.starmap(average.without, both)
         if not places:
             places = [
                 _find_place(*triple, dof)
@@ -141,9 +141,9 @@ def build_template(
             rounds[-1].sharpness,
         )
         matrices, converged = moved, shift < TOLERANCE
-        average = average_scans(heads, matrices, _COARSE)
+        average = average_scans(foregrounds, matrices, _COARSE)
     rounds.append(Round(average.sharpness(), 0.0))
-    average = average_scans(heads, matrices, voxel)
+    average = average_scans(foregrounds, matrices, voxel)
     template = image.from_array(average.image, average.grid.affine)
     scans_placed = [
         ScanPlace(matrix, place.quality)
@@ -191,9 +191,9 @@ def _segment(scan: Image, mask: Any, name: str) -> Foreground:
     return segment_foreground(scan.data, scan.affine, mask=inside, name=name)
 
 
-def _lay_centres_together(heads: Sequence[Head]) -> list[np.ndarray]:
+def _lay_centres_together(foregrounds: Sequence[Foreground]) -> list[np.ndarray]:
     """4×4 shifts from the mean of the centres to each of them."""
-    centres = np.array([head.centre for head in heads])
+    centres = np.array([foreground.centre for foreground in foregrounds])
     result = np.tile(np.eye(4), (len(centres), 1, 1))
     result[:, :3, 3] = centres - centres.mean(0)
     return list(result)

@@ -8,24 +8,9 @@ from scipy import ndimage
 
 from mdvit_jax import transforms
 from mdvit_jax.io.grid import Grid
+from mdvit_jax.registration.foreground import Foreground
 
 _RIM = 3.0  # mm of the average that its sharpness leaves out
-
-
-class Head(NamedTuple):
-    """What is averaged of a scan: its foreground, see `Foreground`, without the rest.
-
-    Attributes:
-        image: [x, y, z] float32, 0 to 1 within the foreground, 0 outside.
-        inside: [x, y, z] bool.
-        affine: 4×4, voxel indices → world RAS+ mm.
-        centre: [3] of the foreground, world RAS+ mm.
-    """
-
-    image: np.ndarray
-    inside: np.ndarray
-    affine: np.ndarray
-    centre: np.ndarray
 
 
 class Average(NamedTuple):
@@ -56,14 +41,14 @@ class Average(NamedTuple):
         mean = self.brightness / np.maximum(self.inside, 0.5)
         return np.where(self.majority, mean, 0).astype(np.float32)
 
-    def without(self, head: Head, to_scan: np.ndarray) -> "Average":
+    def without(self, foreground: Foreground, to_scan: np.ndarray) -> "Average":
         """The average of the others.
 
         Args:
-            head: of the scan that is left out.
+            foreground: of the scan that is left out.
             to_scan: 4×4, the average's space → that scan, world RAS+ mm.
         """
-        brightness, inside = _warp(head, to_scan, self.grid)
+        brightness, inside = _warp(foreground, to_scan, self.grid)
         return Average(
             self.grid,
             self.brightness - brightness,
@@ -88,40 +73,43 @@ class Average(NamedTuple):
 
 
 def average_scans(
-    heads: Sequence[Head], matrices: Sequence[np.ndarray], voxel: float
+    foregrounds: Sequence[Foreground], matrices: Sequence[np.ndarray], voxel: float
 ) -> Average:
     """Add up scans in one space.
 
     Args:
-        heads: theirs.
+        foregrounds: theirs.
         matrices: 4×4 each, from that space to the scan, world RAS+ mm.
         voxel: mm, of the grid.
     """
-    grid = _surrounding_grid(heads, matrices, voxel)
+    grid = _surrounding_grid(foregrounds, matrices, voxel)
     brightness, inside = np.zeros(grid.shape), np.zeros(grid.shape)
-    for head, matrix in zip(heads, matrices, strict=True):
-        warped = _warp(head, matrix, grid)
+    for foreground, matrix in zip(foregrounds, matrices, strict=True):
+        warped = _warp(foreground, matrix, grid)
         brightness += warped[0]
         inside += warped[1]
-    return Average(grid, brightness, inside, len(heads))
+    return Average(grid, brightness, inside, len(foregrounds))
 
 
-def _warp(head: Head, matrix: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+def _warp(
+    foreground: Foreground, matrix: np.ndarray, grid: Grid
+) -> tuple[np.ndarray, np.ndarray]:
     """Image and foreground of a scan on a grid, [x, y, z] float32."""
     image, inside = (
-        transforms.resample(data, head.affine, matrix, grid)
-        for data in (head.image, head.inside.astype(np.float32))
+        transforms.resample(data, foreground.affine, matrix, grid)
+        for data in (foreground.image, foreground.inside.astype(np.float32))
     )
     return image, inside
 
 
 def _surrounding_grid(
-    heads: Sequence[Head], matrices: Sequence[np.ndarray], voxel: float
+    foregrounds: Sequence[Foreground], matrices: Sequence[np.ndarray], voxel: float
 ) -> Grid:
     corners = []
-    for head, matrix in zip(heads, matrices, strict=True):
-        ends = np.array([*np.ndindex(2, 2, 2)]) * (np.array(head.image.shape) - 1)
-        to_space = np.linalg.inv(matrix) @ head.affine
+    for foreground, matrix in zip(foregrounds, matrices, strict=True):
+        last = np.array(foreground.image.shape) - 1
+        ends = np.array([*np.ndindex(2, 2, 2)]) * last
+        to_space = np.linalg.inv(matrix) @ foreground.affine
         corners.append(ends @ to_space[:3, :3].T + to_space[:3, 3])
     low = np.floor(np.min(corners, axis=(0, 1)) / voxel).astype(int)
     high = np.ceil(np.max(corners, axis=(0, 1)) / voxel).astype(int)
