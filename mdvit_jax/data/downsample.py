@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import ndimage, sparse
 
+from mdvit_jax.io import voxels
 from mdvit_jax.io.image import Image, from_array
 
 # A rotation that moves no voxel further than this (in source voxels) is ignored.
@@ -124,14 +125,9 @@ def _fine_to_world(to_world: np.ndarray, fine: int) -> np.ndarray:
 
 def crop_to_content(volume: Image) -> Image:
     """The smallest box that holds every voxel that is not 0; there are such voxels."""
-    present = volume.data != 0
-    ends = [
-        np.flatnonzero(present.any(axis=others))[[0, -1]]
-        for others in ((1, 2), (0, 2), (0, 1))
-    ]
-    box = tuple(slice(first, last + 1) for first, last in ends)
+    box = voxels.bounding_box(volume.data != 0)
     affine = volume.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ [first for first, _ in ends]
+    affine[:3, 3] += affine[:3, :3] @ [part.start for part in box]
     return from_array(volume.data[box], affine)
 
 

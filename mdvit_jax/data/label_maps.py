@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from mdvit_jax import errors
 from mdvit_jax.data import downsample, landmarks, template, tissues
-from mdvit_jax.io import image
+from mdvit_jax.io import image, voxels
 
 # The box of a head in mm along x, y, z: a nose, and a neck as far as it goes down.
 FIELD = (192.0, 240.0, 240.0)
@@ -174,15 +174,12 @@ def _close(brain: np.ndarray, labels: np.ndarray, voxel: float) -> np.ndarray:
 def _box(head: np.ndarray, voxel: float) -> tuple[slice, slice, slice]:
     """The part of a grid that `FIELD` spans: around the head, from its top down."""
     size = [round(length / voxel) for length in FIELD]
-    spans = [
-        np.flatnonzero(head.any(axis=others))[[0, -1]]
-        for others in ((1, 2), (0, 2), (0, 1))
-    ]
+    spans = voxels.bounding_box(head)
     starts = [
-        (first + last + 1 - n) // 2
-        for (first, last), n in zip(spans[:2], size[:2], strict=True)
+        (span.start + span.stop - n) // 2
+        for span, n in zip(spans[:2], size[:2], strict=True)
     ]
-    starts.append(spans[2][1] + 1 + round(_ABOVE / voxel) - size[2])
+    starts.append(spans[2].stop + round(_ABOVE / voxel) - size[2])
     starts = [
         int(np.clip(start, 0, whole - n))
         for start, whole, n in zip(starts, head.shape, size, strict=True)

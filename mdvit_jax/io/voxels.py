@@ -42,6 +42,16 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
     return tuple(box)
 
 
+def ends_of_lines(mask: np.ndarray) -> np.ndarray:
+    """The first and the last voxel of a mask [x, y, z] on each line along z, [3, n].
+
+    Among them is the farthest voxel from any point, and in any direction.
+    """
+    first, last = mask.argmax(2), mask.shape[2] - 1 - mask[:, :, ::-1].argmax(2)
+    x, y = np.nonzero(mask.any(2))
+    return np.concatenate([np.stack([x, y, z[x, y]]) for z in (first, last)], 1)
+
+
 def as_scan(values: np.ndarray, path: str | Path) -> np.ndarray:
     """Integers unchanged, others as finite float32; a warning counts the bad ones.
 

@@ -290,9 +290,5 @@ def end_at_cuts(weight: np.ndarray, inside: np.ndarray) -> None:
 
 
 def _radius(inside: np.ndarray, affine: np.ndarray, centre: np.ndarray) -> float:
-    # The farthest voxel is the first or the last of its line.
-    first, last = inside.argmax(2), inside.shape[2] - 1 - inside[:, :, ::-1].argmax(2)
-    x, y = np.nonzero(inside.any(2))
-    ends = [np.stack([x, y, z[x, y]]) for z in (first, last)]
-    points = affine[:3, :3] @ np.concatenate(ends, 1) + affine[:3, 3:]
+    points = affine[:3, :3] @ voxels.ends_of_lines(inside) + affine[:3, 3:]
     return float(np.linalg.norm(points - centre[:, None], axis=0).max())

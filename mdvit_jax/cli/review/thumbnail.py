@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mdvit_jax.io import voxels
 from mdvit_jax.plots import planes, strips
 from mdvit_jax.registration.foreground import Foreground
 from mdvit_jax.registration.registration_result import Registration
@@ -19,13 +20,9 @@ def encode(result: Registration) -> bytes:
 
 def frame(foreground: Foreground) -> planes.Box:
     """The world around a foreground, with a margin."""
-    # The farthest voxel along any direction is the first or the last of its line.
-    inside = foreground.inside
-    first, last = inside.argmax(2), inside.shape[2] - 1 - inside[:, :, ::-1].argmax(2)
-    x, y = np.nonzero(inside.any(2))
-    ends = np.concatenate([np.stack([x, y, z[x, y]], 1) for z in (first, last)])
-    points = ends @ foreground.affine[:3, :3].T + foreground.affine[:3, 3]
-    low, high = points.min(0), points.max(0)
+    affine = foreground.affine
+    points = affine[:3, :3] @ voxels.ends_of_lines(foreground.inside) + affine[:3, 3:]
+    low, high = points.min(1), points.max(1)
     longest = (high - low).max()
     half = np.maximum((high - low) / 2, _FLATTEST * longest / 2) + _MARGIN * longest
     middle = (low + high) / 2
