@@ -6,9 +6,7 @@ resumed by running it again. One run at a time may write into a cache.
 
 import logging
 import multiprocessing
-import os
 import signal
-import threading
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
 from logging import handlers
@@ -19,7 +17,7 @@ import ml_collections
 import tqdm
 
 from mdvit_jax import errors
-from mdvit_jax.data import cache, cohort, dataset
+from mdvit_jax.data import cache, child_process, cohort, dataset
 from mdvit_jax.io import processors
 
 _log = logging.getLogger(__name__)
@@ -142,11 +140,4 @@ def _is_there(scan: cohort.Scan, config: ml_collections.ConfigDict) -> bool:
 def _start_worker() -> None:
     """Runs first in a worker; ending it is left to the parent, also to a killed one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    child_process.end_with_parent()

@@ -8,12 +8,10 @@ a step sees; no iterator state needs to be saved.
 import atexit
 import gc
 import logging
-import multiprocessing
 import os
 import shutil
 import signal
 import sys
-import threading
 import weakref
 from collections.abc import Generator, Sequence
 from multiprocessing import resource_tracker
@@ -22,7 +20,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from mdvit_jax.data import conform, loading, pairs
+from mdvit_jax.data import child_process, conform, loading, pairs
 from mdvit_jax.data.scan import LoadingError
 
 # Batches in each of the two queues between a worker and the caller. The shortest is
@@ -189,18 +187,11 @@ def _start_worker(worker: int, count: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if hasattr(signal, "SIGHUP"):  # a closed terminal's
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    child_process.end_with_parent()
     # Grain itself imports JAX. That starts no backend, and never shall: an accelerator
     # belongs to the parent.
     if "jax" in sys.modules:
         sys.modules["jax"].config.update("jax_platforms", "cpu")
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _workers_with_room(load: loading.Load, first: int, workers: int) -> int:
