@@ -1,4 +1,4 @@
-"""Weights and heads in files come back unchanged."""
+"""Weights in files come back but for their rounding, heads unchanged."""
 
 import functools
 
@@ -24,27 +24,17 @@ def made():
     return config, network.init(jax.random.key(0), volume, volume)
 
 
-@pytest.mark.parametrize(("dtype", "rtol"), [("float32", 0), ("float16", 6e-4)])
-def test_weights_come_back(tmp_path, dtype, rtol):
+def test_weights_come_back(tmp_path):
     config, params = made()
     path = tmp_path / "network.safetensors"
-    weights_file.save(path, params, config, "of a test", dtype)
+    weights_file.save(path, params, config, "of a test")
     back = weights_file.load(path)
     assert (back.size, back.field_of_view, back.about) == (16, 256.0, "of a test")
     assert back.network == models.create(config)
     assert jax.tree.structure(back.params) == jax.tree.structure(params)
     for one, other in zip(*map(jax.tree.leaves, (back.params, params)), strict=True):
         assert one.dtype == np.float32
-        np.testing.assert_allclose(one, other, rtol=rtol, atol=1e-7 * bool(rtol))
-
-
-def test_half_as_large_in_half_precision(tmp_path):
-    config, params = made()
-    sizes = []
-    for dtype in ("float32", "float16"):
-        weights_file.save(tmp_path / dtype, params, config, "", dtype)
-        sizes.append((tmp_path / dtype).stat().st_size)
-    assert sizes[1] < 0.55 * sizes[0]
+        np.testing.assert_allclose(one, other, rtol=6e-4, atol=1e-7)
 
 
 def test_a_file_of_something_else_is_refused(tmp_path):

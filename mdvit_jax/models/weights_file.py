@@ -73,16 +73,14 @@ def save(
     params: network.Params,
     config: ml_collections.ConfigDict,
     about: str,
-    dtype: str = "float16",
 ) -> None:
-    """Write the parameters of a run's network.
+    """Write the parameters of a run's network, in float16.
 
     Args:
         path: of the file.
         params: nested dict.
         config: the run's configuration; its `model` part and the grid are kept.
         about: a sentence.
-        dtype: "float16" halves the file; its relative rounding error is 1/2000.
 
     Raises:
         OSError: it cannot be written.
@@ -93,7 +91,7 @@ def save(
         "field_of_view": str(config.data.field_of_view),
         "about": about,
     }
-    layer_weights.save(path, params, metadata, dtype)
+    layer_weights.save(path, params, metadata)
 
 
 def load(path: str | Path) -> Weights:
