@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from configs import default
 from mdvit_jax import errors
 from mdvit_jax.data import cohort
+from mdvit_jax.data.scan import Scan
 
 
 def configuration(layout: str, root="", **data):
@@ -322,7 +323,7 @@ def test_people(tmp_path, caplog):
 def people(*scans_of: int):
     """A cohort in which person i has scans_of[i] scans."""
     return [
-        cohort.Scan(f"{i:04}_{j}", f"person {i:04}", Path("x"), None, None, "")
+        Scan(f"{i:04}_{j}", f"person {i:04}", Path("x"), None, None, "")
         for i, count in enumerate(scans_of)
         for j in range(count)
     ]

@@ -14,7 +14,6 @@ import mdvit_jax
 from mdvit_jax import transforms
 from mdvit_jax.cli import bids_app, option_values
 from mdvit_jax.cli.main import create_parser, main
-from mdvit_jax.registration import register
 from mdvit_jax.transforms import resampling
 
 TRAINING = ("prepare", "ablation", "compare", "export")
@@ -72,8 +71,6 @@ main(["{command}", "--help"])
 
 
 def test_the_values_of_options_are_those_of_the_library():
-    assert option_values.DOF == register.DOF
-    assert option_values.CONTRASTS == register.CONTRASTS
     assert option_values.FORMATS == transforms.FORMATS
     assert option_values.INTERPOLATIONS == resampling.INTERPOLATIONS
 

@@ -4,20 +4,10 @@ The help of a command is printed before anything heavy is imported.
 """
 
 from mdvit_jax import errors
-from mdvit_jax.registration import CONTRASTS, DOF
 
 FORMATS = ("itk", "fsl", "lta", "x5", "text")  # `transforms.FORMATS`
 # `transforms.resampling.INTERPOLATIONS`
 INTERPOLATIONS = ("linear", "nearest", "cubic", "lanczos")
-
-__all__ = [
-    "CONTRASTS",
-    "DOF",
-    "FORMATS",
-    "INTERPOLATIONS",
-    "fill_value",
-    "positive_number",
-]
 
 
 def fill_value(word: str) -> float | str:

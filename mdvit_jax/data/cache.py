@@ -18,7 +18,8 @@ import ml_collections
 import numpy as np
 
 from mdvit_jax import errors
-from mdvit_jax.data import cohort, conform
+from mdvit_jax.data import conform
+from mdvit_jax.data.scan import Scan
 from mdvit_jax.io import gzip_files
 
 PREPARE = "run `python -m mdvit_jax prepare` with this configuration"
@@ -27,7 +28,7 @@ _PARTIAL = ".partial-"  # how the names of unfinished folders begin
 _VERSION = 1  # of the cache; raised when conforming changes what it gives
 
 
-def recipe(scan: cohort.Scan, config: ml_collections.ConfigDict) -> dict[str, Any]:
+def recipe(scan: Scan, config: ml_collections.ConfigDict) -> dict[str, Any]:
     """All that a conformed scan depends on, as JSON has it: settings and files.
 
     A file is identified by its path, and by the size and the time of change of it and
@@ -49,7 +50,7 @@ def recipe(scan: cohort.Scan, config: ml_collections.ConfigDict) -> dict[str, An
     return json.loads(json.dumps(ingredients))
 
 
-def stale_reason(scan: cohort.Scan, config: ml_collections.ConfigDict) -> str | None:
+def stale_reason(scan: Scan, config: ml_collections.ConfigDict) -> str | None:
     """What keeps the cached scan from being used; None if it is up to date."""
     try:
         details = (scan_folder(scan, config) / "scan.json").read_text()
@@ -63,7 +64,7 @@ def stale_reason(scan: cohort.Scan, config: ml_collections.ConfigDict) -> str | 
     return f"another {' and '.join(changed)}" if changed else None
 
 
-def read(scan: cohort.Scan, config: ml_collections.ConfigDict) -> conform.Conformed:
+def read(scan: Scan, config: ml_collections.ConfigDict) -> conform.Conformed:
     """A scan from the cache, memory-mapped.
 
     Raises:
@@ -88,7 +89,7 @@ def read(scan: cohort.Scan, config: ml_collections.ConfigDict) -> conform.Confor
 
 
 def write(
-    scan: cohort.Scan, conformed: conform.Conformed, config: ml_collections.ConfigDict
+    scan: Scan, conformed: conform.Conformed, config: ml_collections.ConfigDict
 ) -> None:
     """Put a scan into the cache, in one step, in place of an older one.
 
@@ -152,7 +153,7 @@ def write_bad(
 
 
 def is_bad(
-    scan: cohort.Scan,
+    scan: Scan,
     config: ml_collections.ConfigDict,
     bad: dict[str, dict[str, Any]],
 ) -> bool:
@@ -160,7 +161,7 @@ def is_bad(
     return scan.subject in bad and bad[scan.subject]["recipe"] == recipe(scan, config)
 
 
-def scan_folder(scan: cohort.Scan, config: ml_collections.ConfigDict) -> Path:
+def scan_folder(scan: Scan, config: ml_collections.ConfigDict) -> Path:
     """Where a scan lies, or would lie, in the cache."""
     name = parse.quote(scan.subject, safe=" ,+=@")  # without /, :, * and the like
     return _root(config) / (name.replace(".", "%2E", 1) if name[0] == "." else name)

@@ -16,8 +16,6 @@ from mdvit_jax import errors
 from mdvit_jax.data import layouts, partition
 from mdvit_jax.data.scan import Scan
 
-__all__ = ["PARTS", "Scan", "read", "split"]
-
 PARTS = ("train", "validation", "test")
 
 _log = logging.getLogger(__name__)

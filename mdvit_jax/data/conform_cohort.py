@@ -18,6 +18,7 @@ import tqdm
 
 from mdvit_jax import errors
 from mdvit_jax.data import cache, child_process, cohort, dataset
+from mdvit_jax.data.scan import Scan
 from mdvit_jax.io import processors
 
 _log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ def conform_cohort(config: ml_collections.ConfigDict) -> int:
     return bad
 
 
-def _conform_all(scans: list[cohort.Scan], config: ml_collections.ConfigDict) -> int:
+def _conform_all(scans: list[Scan], config: ml_collections.ConfigDict) -> int:
     """Conform scans in worker processes; how many of them were bad."""
     bad: dict = {}
     cache.write_bad(bad, config)
@@ -107,7 +108,7 @@ def _conform_all(scans: list[cohort.Scan], config: ml_collections.ConfigDict) ->
     return len(bad)
 
 
-def _conform_one(scan: cohort.Scan, config: ml_collections.ConfigDict) -> _Outcome:
+def _conform_one(scan: Scan, config: ml_collections.ConfigDict) -> _Outcome:
     """Runs in a worker process; its log is handed to the parent, which has the bar."""
     log = logging.getLogger("mdvit_jax")
     collected = handlers.BufferingHandler(1 << 30)
@@ -127,7 +128,7 @@ def _conform_one(scan: cohort.Scan, config: ml_collections.ConfigDict) -> _Outco
     return _Outcome(bad, [record.getMessage() for record in collected.buffer])
 
 
-def _is_there(scan: cohort.Scan, config: ml_collections.ConfigDict) -> bool:
+def _is_there(scan: Scan, config: ml_collections.ConfigDict) -> bool:
     if cache.stale_reason(scan, config) is not None:
         return False
     try:

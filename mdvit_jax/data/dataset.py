@@ -14,7 +14,7 @@ import numpy as np
 
 from mdvit_jax import errors
 from mdvit_jax.data import cache, cohort, conform, synthetic_cohort
-from mdvit_jax.data.scan import LoadingError
+from mdvit_jax.data.scan import LoadingError, Scan
 from mdvit_jax.io import image
 
 _log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class ScanDataset:
         stale: subject → what keeps its cached scan from being used.
     """
 
-    scans: tuple[cohort.Scan, ...]
+    scans: tuple[Scan, ...]
     config: ml_collections.ConfigDict
     stale: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -53,7 +53,7 @@ class ScanDataset:
         except errors.UserError as error:
             raise LoadingError(str(error)) from error
 
-    def _load(self, scan: cohort.Scan) -> conform.Conformed:
+    def _load(self, scan: Scan) -> conform.Conformed:
         if scan.subject in self.stale:
             raise errors.UserError(
                 f"{cache.scan_folder(scan, self.config)} in the cache is missing or "
@@ -89,7 +89,7 @@ class InMemory:
 def open_part(
     config: ml_collections.ConfigDict,
     part: str,
-    scans: Sequence[cohort.Scan] | None = None,
+    scans: Sequence[Scan] | None = None,
 ) -> ScanDataset:
     """The scans of one of `cohort.PARTS`; no voxel is read yet.
 
@@ -152,9 +152,7 @@ def open_part(
     return ScanDataset(tuple(good), config, stale)
 
 
-def conform_scan(
-    scan: cohort.Scan, config: ml_collections.ConfigDict
-) -> conform.Conformed:
+def conform_scan(scan: Scan, config: ml_collections.ConfigDict) -> conform.Conformed:
     """Conform a scan from its files, or make a synthetic person.
 
     Raises:

@@ -2,7 +2,8 @@
 
 import argparse
 
-from mdvit_jax.cli.option_values import DOF, FORMATS, positive_number
+from mdvit_jax.cli.option_values import FORMATS, positive_number
+from mdvit_jax.registration import DOF
 
 _DESCRIPTION = """\
 Register many pairs of images, and write one table of how each went.

@@ -4,13 +4,8 @@ import argparse
 from pathlib import Path
 
 from mdvit_jax import errors
-from mdvit_jax.cli.option_values import (
-    CONTRASTS,
-    DOF,
-    FORMATS,
-    INTERPOLATIONS,
-    fill_value,
-)
+from mdvit_jax.cli.option_values import FORMATS, INTERPOLATIONS, fill_value
+from mdvit_jax.registration import CONTRASTS, DOF
 
 _USAGE = "mdvit register --fixed IMAGE --moving IMAGE [options]"
 _DESCRIPTION = """\

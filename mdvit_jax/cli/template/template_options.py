@@ -2,7 +2,8 @@
 
 import argparse
 
-from mdvit_jax.cli.option_values import DOF, FORMATS
+from mdvit_jax.cli.option_values import FORMATS
+from mdvit_jax.registration import DOF
 
 _DESCRIPTION = """\
 Bring scans into the space in their middle, and average them there.

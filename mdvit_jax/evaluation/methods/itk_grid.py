@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from mdvit_jax import errors
+from mdvit_jax.transforms.itk_parameters import TO_LPS
 
-_TO_LPS = np.diag([-1.0, -1, 1, 1])  # its own inverse
 # How far two axes may be from a right angle: headers are float32.
 _RIGHT_ANGLES = 1e-4
 
@@ -27,7 +27,7 @@ def itk_geometry(affine: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
     Raises:
         UserError: the axes are not at right angles, which ITK cannot hold.
     """
-    lps = _TO_LPS @ affine
+    lps = TO_LPS @ affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
     direction = lps[:3, :3] / spacing
     if not np.allclose(direction.T @ direction, np.eye(3), atol=_RIGHT_ANGLES):
@@ -47,4 +47,4 @@ def affine_matrix(
     ends = np.array([transform(step) for step in (far * np.eye(3)).tolist()])
     lps = np.eye(4)
     lps[:3, :3], lps[:3, 3] = ((ends - origin) / far).T, origin
-    return _TO_LPS @ lps @ _TO_LPS
+    return TO_LPS @ lps @ TO_LPS
