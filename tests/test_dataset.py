@@ -276,11 +276,6 @@ def test_writing_replaces_and_leaves_nothing_else(config):
     assert set(details) == {"to_world", "recipe"}
 
 
-def test_unknown_part(config):
-    with pytest.raises(errors.UserError, match='"tset" is not a part'):
-        dataset.open_part(config, "tset")
-
-
 def test_a_damaged_list_of_bad_scans_is_one_sentence(config):
     folder = Path(config.data.cache)
     folder.mkdir(parents=True, exist_ok=True)

@@ -288,17 +288,6 @@ def test_a_small_shared_memory_means_fewer_workers(monkeypatch, caplog):
     assert "room for the batches of 0 of the 2 workers" in caplog.text
 
 
-def test_wrong_arguments_are_named():
-    with pytest.raises(ValueError, match="batch of 4 cannot be shared by 3"):
-        stream(process_count=3)
-    with pytest.raises(ValueError, match="needs a template"):
-        stream(task="template")
-    with pytest.raises(ValueError, match="4 persons are named for 5 scans"):
-        stream(persons=PERSONS[:4])
-    with pytest.raises(errors.UserError, match="two people at least"):
-        stream(persons=("a",) * 5)
-
-
 def test_signals_to_all_of_a_terminal_leave_a_worker_to_its_parent(run_python):
     program = """
 import signal

@@ -105,10 +105,6 @@ def open_part(
             `config.data.skip_unreadable`, a scan to train with that is not there, or
             made from others, is refused when it is asked for.
     """
-    if part not in cohort.PARTS:
-        raise errors.UserError(
-            f'"{part}" is not a part of a cohort; choose {", ".join(cohort.PARTS)}.'
-        )
     begun = scans is not None
     if scans is None:
         scans = cohort.split(cohort.read(config), config)[part]

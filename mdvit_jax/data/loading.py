@@ -140,5 +140,5 @@ class Load(NamedTuple):
     def _image(self, index: int) -> np.ndarray:
         if index != pairs.TEMPLATE:
             return self.scans[index].image
-        assert self.template is not None  # `pipeline.batches` checks this
+        assert self.template is not None  # the task is "template"
         return self.template

@@ -53,8 +53,6 @@ def draw_again(
     Raises:
         UserError: there is no pair to draw.
     """
-    if attempt < 1:
-        raise ValueError(f"attempt {attempt}, but the first pair is that of `draw`")
     return _draw(seed, step, (row, attempt), 1, persons, task)[0]
 
 

@@ -20,7 +20,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from mdvit_jax.data import child_process, conform, loading, pairs
+from mdvit_jax.data import child_process, conform, loading
 from mdvit_jax.data.scan import LoadingError
 
 # Batches in each of the two queues between a worker and the caller. The shortest is
@@ -54,7 +54,7 @@ def batches(
     closed (`close()`, or `contextlib.closing` around it) or has raised.
 
     Args:
-        scans: for `task` "reference" of two people at least.
+        scans: for `task` "reference" of two people at least (`pairs.check`).
         template: the fixed scan of the task "template"; else None.
         persons: the person that each of the scans shows (`pairs.draw`).
         seed, task: as in `pairs.draw`.
@@ -70,19 +70,10 @@ def batches(
             UserError for one of its scans. The batch names these scans.
 
     Raises:
-        UserError: there is no pair to draw.
         LoadingError: while iterating, the scans raised a UserError for a scan,
             whichever process it was read in. With `skip_unreadable`: too many cannot
             be read.
-        ValueError: the batch cannot be shared out, or the template is missing.
     """
-    pairs.check(persons, task)
-    if len(persons) != len(scans):
-        raise ValueError(f"{len(persons)} persons are named for {len(scans)} scans")
-    if task == "template" and template is None:
-        raise ValueError("the task template needs a template")
-    if batch % process_count:
-        raise ValueError(f"a batch of {batch} cannot be shared by {process_count}")
     rows = batch // process_count
     load = loading.Load(
         scans=scans,
