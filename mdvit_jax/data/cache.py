@@ -20,7 +20,7 @@ import numpy as np
 from mdvit_jax import errors
 from mdvit_jax.data import conform
 from mdvit_jax.data.scan import Scan
-from mdvit_jax.io import gzip_files
+from mdvit_jax.io import atomic, gzip_files
 
 PREPARE = "run `python -m mdvit_jax prepare` with this configuration"
 
@@ -117,10 +117,7 @@ def remove_unfinished(config: ml_collections.ConfigDict) -> None:
         OSError: it cannot be removed.
     """
     for left_over in _root(config).glob(f"{_PARTIAL}*"):
-        if left_over.is_dir():
-            shutil.rmtree(left_over)
-        else:
-            left_over.unlink()
+        shutil.rmtree(left_over)
 
 
 def read_bad(config: ml_collections.ConfigDict) -> dict[str, dict[str, Any]]:
@@ -147,9 +144,7 @@ def write_bad(
     bad: dict[str, dict[str, Any]], config: ml_collections.ConfigDict
 ) -> None:
     """Replace the list of bad scans, in one step."""
-    partial = _root(config) / f"{_PARTIAL}bad.json"
-    partial.write_text(json.dumps(bad, indent=1))
-    partial.replace(_root(config) / "bad.json")
+    atomic.write_text(_root(config) / "bad.json", json.dumps(bad, indent=1))
 
 
 def is_bad(

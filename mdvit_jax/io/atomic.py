@@ -37,11 +37,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
 def _partial_name(name: str) -> str:
     """A short name, as the file's own may already be as long as names can be."""
     digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:12]
-    ending = "".join(Path(name).suffixes[-2:])
-    if len(os.fsencode(ending)) > _LONGEST_ENDING:
-        ending = Path(name).suffix
-    if len(os.fsencode(ending)) > _LONGEST_ENDING:
-        ending = ""
+    endings = "".join(Path(name).suffixes[-2:]), Path(name).suffix, ""
+    ending = next(e for e in endings if len(os.fsencode(e)) <= _LONGEST_ENDING)
     return f".partial_{digest}{ending}"
 
 
