@@ -95,11 +95,7 @@ def _from_nibabel(source: Any, name: str) -> Image:
     file = source.get_filename()
     path = Path(file or name)
     shape = headers.checked_shape(source.dataobj, path)
-    if len(shape) > 3:
-        raise errors.UserError(
-            f"{path} has {'×'.join(map(str, shape))} voxels, which is more than one "
-            "volume; give one of them."
-        )
+    nifti.accept_one_volume(shape, path)
     headers.check_orientation(source.header, None, path)
     grid = headers.checked_grid(source, path)._replace(file=file and str(file))
     values = np.asanyarray(source.dataobj).reshape(shape)

@@ -77,7 +77,7 @@ class StoredVoxels(NamedTuple):
 
 
 def open_file(
-    path: str | Path, *, check_shape: CheckShape, keep_voxels: bool = True
+    path: str | Path, *, check_shape: CheckShape | None = None, keep_voxels: bool = True
 ) -> tuple[Grid, tuple[int, ...], Any, StoredVoxels]:
     """Open an image and check it to the last byte.
 
@@ -86,7 +86,7 @@ def open_file(
 
     Args:
         path: of the file.
-        check_shape: sees the shape before any voxel is read.
+        check_shape: sees the shape before any voxel is read; None: any will do.
         keep_voxels: False keeps nothing of a gzip stream; the voxels cannot be read.
 
     Returns:
@@ -107,7 +107,8 @@ def open_file(
             image: Any = nib.load(header_file)
         proxy = image.dataobj
         shape = headers.checked_shape(proxy, path)
-        check_shape(shape, path)
+        if check_shape is not None:
+            check_shape(shape, path)
         grid = headers.checked_grid(image, path)
         headers.check_orientation(image.header, header_file, path)
         headers.check_scaling(image, header_file, path)
@@ -132,7 +133,7 @@ def read_grid(path: str | Path) -> Grid:
         UserError: the file cannot be read or is damaged, or its header is not
             that of an image in space.
     """
-    return open_file(path, check_shape=accept_any, keep_voxels=False)[0]
+    return open_file(path, keep_voxels=False)[0]
 
 
 @contextlib.contextmanager
@@ -160,22 +161,17 @@ def sentence_for_damage(path: Path) -> Iterator[None]:
         ) from error
 
 
-def accept_any(shape: tuple[int, ...], path: Path) -> None:
-    """Accept the shape of any image."""
-    del shape, path
-
-
 def accept_one_volume(shape: tuple[int, ...], path: Path) -> None:
     """One volume only.
 
     Raises:
-        UserError: the file holds several.
+        UserError: there are several.
     """
     if len(shape) > 3:
         raise errors.UserError(
             f"{path} has {'×'.join(map(str, shape))} voxels, which is "
-            f"{math.prod(shape[3:])} volumes where one is needed; extract one of them, "
-            "or their mean, into a file."
+            f"{math.prod(shape[3:])} volumes where one is needed; take one of them, or "
+            "their mean."
         )
 
 

@@ -50,7 +50,7 @@ def read(path: str | Path) -> DisplacementField:
     Raises:
         UserError: the file cannot be read, or holds something else.
     """
-    grid, lengths, header, stored = nifti.open_file(path, check_shape=nifti.accept_any)
+    grid, lengths, header, stored = nifti.open_file(path)
     intent = int(header["intent_code"]) if "intent_code" in header else 0
     name = header["intent_name"].item() if "intent_name" in header else b""
     problem = None
