@@ -12,7 +12,7 @@ import importlib.util
 import inspect
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +214,24 @@ def differences(
     names = dict.fromkeys([*first, *second])
     pairs = {name: (first.get(name), second.get(name)) for name in names}
     return {name: values for name, values in pairs.items() if values[0] != values[1]}
+
+
+def describe_changes(
+    before: ml_collections.ConfigDict,
+    now: ml_collections.ConfigDict,
+    matters: Callable[[str], bool],
+) -> str:
+    """The values that differ between two configurations, in words; "" if none does.
+
+    Args:
+        before, now: configurations.
+        matters: whether a difference in this dotted name counts.
+    """
+    return ", ".join(
+        f"{name} {old!r} (now {new!r})"
+        for name, (old, new) in differences(before, now).items()
+        if matters(name)
+    )
 
 
 def leaves(config: Mapping, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -12,7 +12,7 @@ from mdvit_jax import errors
 from mdvit_jax.config import differences, read_config
 from mdvit_jax.data import dataset, template
 from mdvit_jax.evaluation import methods, regions, scoring
-from mdvit_jax.studies import STUDIES
+from mdvit_jax.studies import STUDIES, held_out
 from mdvit_jax.studies.compute import NotApplicable, Setting
 from mdvit_jax.studies.report import render
 from mdvit_jax.training import pretrained
@@ -140,7 +140,7 @@ def load_networks(
         elif path.is_file():
             trained.append(pretrained.imported_network(config, path))
         else:
-            pretrained.check_held_out(config, path)
+            held_out.check_run(config, path)
             trained.append(pretrained.trained_network(path))
     own_names = [network.name for network in trained]
     names = distinct_names(own_names, checkpoints)

@@ -20,7 +20,7 @@ import numpy as np
 
 from mdvit_jax import errors, models
 from mdvit_jax.io import atomic
-from mdvit_jax.studies import runner
+from mdvit_jax.studies import held_out, runner
 from mdvit_jax.training import loop, optimizer, pretrained, sharding, step
 
 # Name of a run's folder → the values of `model` in which the network differs from the
@@ -67,7 +67,7 @@ def train_and_evaluate(
     """
     if not seconds > 0:
         raise errors.UserError(f"{seconds:g} seconds are nothing to train; give more.")
-    pretrained.check_seeds(config, seeds)
+    held_out.check_seeds(config, seeds)
     steps = count_steps(config, output / "steps.json", seconds)
     runs = list(run_configs(config, output, steps, seeds))
     for own in runs:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import ml_collections
 
-from mdvit_jax.studies import runner
-from mdvit_jax.training import loop, pretrained, step
+from mdvit_jax.studies import held_out, runner
+from mdvit_jax.training import loop, step
 
 
 def train_and_evaluate(
@@ -35,7 +35,7 @@ def train_and_evaluate(
     Raises:
         UserError: configurations or data that cannot be used.
     """
-    pretrained.check_seeds(config, seeds)
+    held_out.check_seeds(config, seeds)
     runs = []
     for seed in range(seeds):
         configs = network_configs(config, pretraining, output, seed=seed)

@@ -4,7 +4,7 @@ A run is the folder that training wrote, or the name of a network of this packag
 "pretrained" (MDViT) or "pretrained-keymorph".
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import SingleDeviceSharding
 
 from mdvit_jax import errors, geometry, models
-from mdvit_jax.config import differences, read_config
+from mdvit_jax.config import read_config
 from mdvit_jax.data import conform
 from mdvit_jax.evaluation import methods
 from mdvit_jax.io.image import Image
@@ -23,9 +23,6 @@ from mdvit_jax.models import import_torch
 from mdvit_jax.models.weights_file import PRETRAINED
 from mdvit_jax.training import checkpoint
 
-# Settings that decide which people of a cohort train and which test; and the seed,
-# where it draws them.
-_DECIDE_THE_SPLIT = ("data.split", "data.person", "data.same_person")
 # model.name → what a network is called, except C2FViT and MDViT, which share one.
 _NAMES = {"dlir": "DLIR", "pasta": "PASTA", "keymorph": "KeyMorph"}
 # Network of this package → where its model is described.
@@ -210,73 +207,6 @@ def parameter_shapes(config: ml_collections.ConfigDict, network: models.Network)
     """The tree of a network's parameters as shapes; nothing is computed."""
     volume = jax.ShapeDtypeStruct((1, *[config.data.size] * 3), jnp.float32)
     return jax.eval_shape(network.init, jax.random.key(0), volume, volume)
-
-
-def check_held_out(config: ml_collections.ConfigDict, run: str | Path) -> None:
-    """Raise a UserError if the cohort that trained a run is now split differently.
-
-    People that the network learned from would be among those that test it.
-
-    Args:
-        config: the configuration of the evaluation.
-        run: folder that training wrote.
-    """
-    before = read_config(run)
-    if any(before.data[name] != config.data[name] for name in ("layout", "root")):
-        return
-    names = set(_DECIDE_THE_SPLIT)
-    if _seed_draws_people(config):
-        names.add("seed")
-    changes = describe_changes(
-        before,
-        config,
-        lambda name: name in names or name.startswith("data.synthetic."),
-    )
-    if changes:
-        raise errors.UserError(
-            f"{run} was trained with {changes}, so that people it learned from may be "
-            "among those to be tested; evaluate it with the values it was trained with."
-        )
-
-
-def check_seeds(config: ml_collections.ConfigDict, seeds: int) -> None:
-    """Raise a UserError if runs with so many seeds cannot be tested on the same people.
-
-    Args:
-        config: the configuration of the evaluation.
-        seeds: how many runs of each network.
-    """
-    if seeds < 1:
-        raise errors.UserError(f"{seeds} seeds are nothing to train; give more.")
-    if seeds > 1 and _seed_draws_people(config):
-        raise errors.UserError(
-            f"data.split is {config.data.split}, so that each seed would test other "
-            "people; give patterns of names as configs/table1.py does, or --seeds 1."
-        )
-
-
-def _seed_draws_people(config: ml_collections.ConfigDict) -> bool:
-    """Whether the seed makes or chooses people; patterns of names choose the same."""
-    patterns = all(isinstance(part, str) for part in config.data.split)
-    return config.data.layout == "synthetic" or not patterns
-
-
-def describe_changes(
-    before: ml_collections.ConfigDict,
-    now: ml_collections.ConfigDict,
-    matters: Callable[[str], bool],
-) -> str:
-    """The values that differ between two configurations, in words; "" if none does.
-
-    Args:
-        before, now: configurations.
-        matters: whether a difference in this dotted name counts.
-    """
-    return ", ".join(
-        f"{name} {old!r} (now {new!r})"
-        for name, (old, new) in differences(before, now).items()
-        if matters(name)
-    )
 
 
 def _architecture(

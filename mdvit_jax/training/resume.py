@@ -10,7 +10,7 @@ import numpy as np
 from etils import epath
 
 from mdvit_jax import errors
-from mdvit_jax.config import read_config
+from mdvit_jax.config import describe_changes, read_config
 from mdvit_jax.io import bucket, lock
 from mdvit_jax.training import checkpoint, distributed, pretrained, setup, step
 
@@ -74,7 +74,7 @@ def check_same_run(config: ml_collections.ConfigDict, workdir: epath.Path) -> No
     """Raise a UserError if the folder holds a run under another configuration."""
     if not (workdir / "config.json").exists():
         return
-    changes = pretrained.describe_changes(
+    changes = describe_changes(
         read_config(workdir),
         config,
         lambda name: (
