@@ -1,6 +1,7 @@
 """Programs that are kept: traced once for each set of shapes and state of the code."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -98,31 +99,33 @@ def test_without_a_folder_nothing_is_kept(tmp_path, folder):
             compute(must_not_be_traced)
 
 
-def test_preloading_loads_what_is_kept(folder):
-    program = programs.Program(must_not_be_traced, "add", (Pair,))
-    program.preload()  # nothing
+def test_a_program_is_prepared_and_read_once(folder):
     compute(add)
-    (folder / f"add-{programs._code()}-damaged").write_text("")
-    program.preload()
+    program = programs.Program(must_not_be_traced, "add", (Pair,))
+    program.prepare(Pair(*np.zeros((2, 3), np.float32)), 0.0)
     for file in folder.glob("add-*"):
         file.unlink()
     assert program(PAIR, np.float32(2)).other == 3
     assert program(PAIR, 2.0).other == 3
 
 
-def test_a_second_registration_traces_nothing(monkeypatch):
-    """What the first one kept is loaded before the second one aligns."""
+@pytest.mark.parametrize("dof", ["affine", "rigid"])
+def test_a_registration_needs_what_is_prepared(monkeypatch, dof):
+    """Nothing else, and all of it, but for the last step of a rigid one."""
     shape, affine = heads.grid(40, 5.0)
     scan = heads.head(shape, affine), affine
-    every = refinement._program, register_module._preload
-    for cached in every:
-        cached.cache_clear()
-    monkeypatch.setattr(similarity_metrics._comparison, "_loaded", {})
-    first = register(scan, scan).matrix
-    for cached in every:
-        cached.cache_clear()
-    monkeypatch.setattr(similarity_metrics._comparison, "_loaded", {})
-    monkeypatch.setattr(programs.Program, "_read_or_trace", must_not_be_traced)
-    np.testing.assert_array_equal(register(scan, scan).matrix, first)
-    for cached in every:
-        cached.cache_clear()
+    every = *refinement._PROGRAMS.values(), similarity_metrics._comparison
+    for program in every:
+        monkeypatch.setattr(program, "_loaded", {})
+    register_module._prepare_programs.cache_clear()
+    before = threading.active_count()
+    register_module._prepare_programs(dof)
+    while threading.active_count() > before:
+        time.sleep(0.01)
+    prepared = [set(program._loaded) for program in every]
+    register(scan, scan, dof=dof)
+    needed = [set(program._loaded) for program in every]
+    rigid = list(refinement._PROGRAMS).index("rigid")
+    assert len(needed[rigid]) == (dof == "rigid") and not prepared[rigid]
+    del needed[rigid], prepared[rigid]
+    assert needed == prepared and sum(map(len, needed)) == 4 + (dof == "rigid")

@@ -35,35 +35,26 @@ class Program:
     def __init__(self, function: Callable[..., Any], name: str, types: Sequence[type]):
         self._jitted, self._name, self._types = jax.jit(function), name, types
         self._loaded: dict[Any, Callable[..., Any]] = {}  # by the shapes of arguments
-        self._lock = threading.Lock()
+        self._locks: dict[Any, threading.Lock] = {}  # likewise
 
     def __call__(self, *arguments):
-        """Compute, after loading or tracing the program if necessary."""
+        """Compute, after loading or compiling the program if necessary."""
         arguments = jax.tree.map(_as_array, arguments)
+        return self._prepared(arguments)(*arguments)
+
+    def prepare(self, *arguments) -> None:
+        """Load or compile the program for arguments of these shapes and types."""
+        self._prepared(jax.tree.map(_as_array, arguments))
+
+    def _prepared(self, arguments) -> Callable[..., Any]:
         key = _shapes(jax.tree.leaves(arguments))
-        with self._lock:  # of several threads one compiles
+        # Of several threads one compiles; those that need other shapes do not wait.
+        with self._locks.setdefault(key, threading.Lock()):
             if key not in self._loaded:
                 program = self._read_or_trace(arguments)
                 program.lower(*arguments).compile()
                 self._loaded[key] = program
-        return self._loaded[key](*arguments)
-
-    def preload(self) -> None:
-        """Load the program for all shapes for which it is kept."""
-        if (folder := _folder()) is None:
-            return
-        with self._lock:
-            for file in sorted(folder.glob(f"{self._name}-{_code()}-*")):
-                traced = self._read(file)
-                if traced is None or _shapes(traced.in_avals) in self._loaded:
-                    continue
-                program = jax.jit(traced.call)
-                leaves = [
-                    jax.ShapeDtypeStruct(a.shape, a.dtype) for a in traced.in_avals
-                ]
-                arguments, _ = jax.tree.unflatten(traced.in_tree, leaves)
-                program.lower(*arguments).compile()
-                self._loaded[_shapes(leaves)] = program
+        return self._loaded[key]
 
     def _read_or_trace(self, arguments) -> jax.stages.Wrapped:
         if (folder := _folder()) is None:

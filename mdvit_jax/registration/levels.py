@@ -214,10 +214,23 @@ def choose_points(level: Level) -> np.ndarray:
         odd = [index % 2 for index in np.ogrid[tuple(map(slice, near.shape))]]
         near &= (odd[0] == odd[1]) & (odd[1] == odd[2])
     points = np.flatnonzero(near).astype(np.int32)
-    count = int(_SHARE[len(near)] * near.size)
+    count = _count_points(len(near))
     if len(points) > count:
         return points[np.linspace(0, len(points) - 1, count).astype(int)]
     return np.pad(points, (0, count - len(points)), constant_values=-1)
+
+
+def _count_points(size: int) -> int:
+    return int(_SHARE[size] * size**3)
+
+
+def empty_cube(size: int) -> tuple[Level, np.ndarray]:
+    """A cube without an image and its points, of the shapes and types that pairs have.
+
+    For programs that are compiled before there is a pair.
+    """
+    cube = np.zeros((size,) * 3, np.float32)
+    return Level(cube, cube, cube), np.zeros(_count_points(size), np.int32)
 
 
 def _cube_to_voxels(foreground: Foreground, voxel: float, size: int) -> np.ndarray:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from mdvit_jax.io import programs
-from mdvit_jax.registration import gauss_newton, levels
+from mdvit_jax.registration import DOF, gauss_newton, levels
 from mdvit_jax.registration.normalisation import Level
 
 _ONE_SIZE = 0.02  # scales of two scans of one head differ by less
@@ -35,6 +35,14 @@ _TOO_BLURRED = 1.65
 _TOLERANCE = {12: 0.03, 24: 0.02, 48: 0.02, 96: 0.002}  # voxels
 _STEPS = {12: 8, 24: 20, 48: 15, 96: 40}
 _AT_ONCE = 4  # of several starts
+_PROGRAMS = {
+    dof: programs.Program(
+        functools.partial(gauss_newton.align, dof=dof),
+        f"align-{dof}",
+        (Level, gauss_newton.Fit),
+    )
+    for dof in DOF
+}
 
 
 def fit(
@@ -77,7 +85,7 @@ def fit(
 
     def compute(start):
         start = start.astype(np.float32)
-        fits = _program(dof)(*pair.cubes[size], pair.points[size], start, *options)
+        fits = _PROGRAMS[dof](*pair.cubes[size], pair.points[size], start, *options)
         return jax.tree.map(np.asarray, fits)
 
     if starts.ndim == 2:
@@ -92,12 +100,6 @@ def fit(
 def finer(matrix: np.ndarray) -> np.ndarray:
     """The same [..., 3, 4] in voxels of half the size."""
     return matrix * np.array([1, 1, 1, 2], np.float32)
-
-
-@functools.cache
-def _program(dof: str) -> programs.Program:
-    function = functools.partial(gauss_newton.align, dof=dof)
-    return programs.Program(function, f"align-{dof}", (Level, gauss_newton.Fit))
 
 
 def refine(pair: levels.Pair, start: np.ndarray, dof: str) -> tuple[np.ndarray, float]:
@@ -214,10 +216,14 @@ def _sides(pair: levels.Pair) -> np.ndarray:
     return np.linalg.norm(affines[:, :3, :3], axis=1)
 
 
-def preload(dof: str) -> None:
-    """Load the kept program that a search begins with, while images are read.
+def prepare(size: int, *, dof: str) -> None:
+    """Load or compile the program by which `search` fits the cubes of one size.
 
-    Of the affine one, which judges every result, only one size of several is needed for
-    another `dof`, and of the rigid one mostly none: `fit` loads those.
+    Args:
+        size: voxels along each axis of the cubes.
+        dof: that of the answer.
     """
-    _program("similarity" if dof == "rigid" else dof).preload()
+    cube, points = levels.empty_cube(size)
+    start, numbers = np.zeros((3, 4), np.float32), (0.0, 0.0, 0, 0.0, False)
+    program = _PROGRAMS["similarity" if dof == "rigid" else dof]
+    program.prepare(cube, cube, (points, points), start, *numbers)

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -89,9 +90,9 @@ def register(
             f"the {name} image is an array alone and the other one is not, so that its "
             "orientation is not known; give (array, affine)."
         )
+    if refine:
+        _prepare_programs(dof)
     with ThreadPoolExecutor() as threads:  # decompression releases Python's lock
-        if refine:
-            threads.submit(_preload, dof)
         names = "the fixed image", "the moving image"
         both = list(threads.map(coerce.to_image, (fixed, moving), names))
         segment = functools.partial(_segment, force=force, thin_out=not refine)
@@ -132,9 +133,22 @@ def register(
 
 
 @functools.cache  # once in a process
-def _preload(dof: str) -> None:
-    refinement.preload(dof)
-    similarity_metrics.preload()
+def _prepare_programs(dof: str) -> None:
+    """Load or compile what every alignment needs, while images are read and aligned.
+
+    In two threads, as to compile one program keeps one processor busy.
+    """
+
+    def prepare_coarse() -> None:
+        for size in (24, 48):
+            refinement.prepare(size, dof=dof)
+
+    def prepare_fine() -> None:
+        refinement.prepare(96, dof=dof)
+        similarity_metrics.prepare()
+
+    for prepare in (prepare_coarse, prepare_fine):
+        threading.Thread(target=prepare).start()
 
 
 def _segment(

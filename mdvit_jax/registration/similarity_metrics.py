@@ -76,6 +76,8 @@ def _compare(fixed: Level, moving: Level, matrix: Array):
 _comparison = programs.Program(_compare, "compare", (Level,))
 
 
-def preload() -> None:
-    """Load the kept program of `measure`, but for the one of `refinement`."""
-    _comparison.preload()
+def prepare() -> None:
+    """Load or compile the programs of `measure`."""
+    refinement.prepare(SIZE, dof="affine")
+    cube, _ = levels.empty_cube(SIZE)
+    _comparison.prepare(cube, cube, np.zeros((3, 4), np.float32))
