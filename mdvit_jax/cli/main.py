@@ -20,7 +20,6 @@ from mdvit_jax.cli import (
     prepare_cohort,
     run_ablation,
     shell_completion,
-    version_report,
 )
 from mdvit_jax.cli.batch import batch_options
 from mdvit_jax.cli.register import register_options
@@ -46,6 +45,8 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; None is the process's command line."""
     words = list(sys.argv[1:] if words is None else words)
     if set(words) == {"--version", "--json"}:
+        from mdvit_jax.cli import version_report
+
         print(version_report.describe_versions())
         return 0
     options = create_parser().parse_args(words)
