@@ -22,10 +22,9 @@ import jax
 import numpy as np
 
 from benchmarks import timing
-from mdvit_jax import models
 from mdvit_jax.cli import cluster
 from mdvit_jax.config import load_config
-from mdvit_jax.training import distributed, optimizer, sharding, step
+from mdvit_jax.training import distributed, setup, sharding, step
 
 _ENOUGH = 15.0  # seconds after which no further step is timed
 # Settings that are not of the configuration: to time inference too, and these two.
@@ -50,25 +49,23 @@ def main() -> int:
 def measure(settings: Mapping[str, str], extra: Collection[str]) -> dict[str, Any]:
     """Seconds to compile and of a step and forward pass, bytes, on all devices."""
     config = load_config("configs/default.py", dict(settings))
-    mesh = sharding.create_mesh(config.optim.batch, accumulate=config.optim.accumulate)
-    network = models.create(config)
-    volume = jax.ShapeDtypeStruct((1, *[config.data.size] * 3), np.float32)
-    shapes = jax.eval_shape(network.init, jax.random.key(0), volume, volume)
-    descent = optimizer.create(config.optim, shapes)
-    state = step.create_state(config, network, descent, mesh)
-    part, parts = sharding.rows_of_process(mesh)
-    rows = (config.optim.batch // parts, *volume.shape[1:])
+    learner = setup.create_learner(config)
+    state = step.create_state(config, *learner)
+    part, parts = sharding.rows_of_process(learner.mesh)
+    rows = (config.optim.batch // parts, *[config.data.size] * 3)
     random = np.random.default_rng(part)
     pair = [
-        sharding.to_devices(mesh, random.random(rows, np.float32)) for _ in range(2)
+        sharding.to_devices(learner.mesh, random.random(rows, np.float32))
+        for _ in range(2)
     ]
     start = time.perf_counter()
-    train: Any = step.create_step(config, network, descent, mesh)
+    train: Any = step.create_step(config, *learner)
     compiled = train.lower(state, *pair).compile()
     row: dict[str, Any] = {"compile_s": time.perf_counter() - start}
     estimate = None
     if _FORWARD in extra:
-        estimate = jax.jit(network.from_centres).lower(state.params, *pair).compile()
+        forward = jax.jit(learner.network.from_centres)
+        estimate = forward.lower(state.params, *pair).compile()
     if _COMPILE_ONLY in extra:
         return row
     if _WAIT in extra:

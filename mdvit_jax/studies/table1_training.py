@@ -18,10 +18,10 @@ import jax
 import ml_collections
 import numpy as np
 
-from mdvit_jax import errors, models
+from mdvit_jax import errors
 from mdvit_jax.io import atomic
 from mdvit_jax.studies import held_out, runner
-from mdvit_jax.training import loop, optimizer, pretrained, sharding, step
+from mdvit_jax.training import loop, setup, sharding, step
 
 # Name of a run's folder → the values of `model` in which the network differs from the
 # configuration's. Narrower than published, so that one core makes some hundred steps.
@@ -130,17 +130,14 @@ def count_steps(
 
 def measure_step(config: ml_collections.ConfigDict) -> float:
     """Seconds that all cores together spend on one step, the median of ten."""
-    mesh = sharding.create_mesh(config.optim.batch)
-    network = models.create(config)
-    descent = optimizer.create(
-        config.optim, pretrained.parameter_shapes(config, network)
-    )
-    state = step.create_state(config, network, descent, mesh)
-    train_step = step.create_step(config, network, descent, mesh)
+    learner = setup.create_learner(config)
+    state = step.create_state(config, *learner)
+    train_step = step.create_step(config, *learner)
     shape = (config.optim.batch, *[config.data.size] * 3)
     random = np.random.default_rng(0)
     pair = [
-        sharding.to_devices(mesh, random.random(shape, np.float32)) for _ in range(2)
+        sharding.to_devices(learner.mesh, random.random(shape, np.float32))
+        for _ in range(2)
     ]
     times = []
     for _ in range(11):  # the first one compiles

@@ -8,11 +8,10 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
-from mdvit_jax import models
 from mdvit_jax.data import conform, dataset, pairs
 from mdvit_jax.studies.compute import Setting
 from mdvit_jax.studies.report.section import Section, Table
-from mdvit_jax.training import optimizer, sharding, step
+from mdvit_jax.training import setup, sharding, step
 
 _ROUNDS, _STEPS = 5, 4  # rounds alternate, so that other load falls on both losses
 
@@ -88,14 +87,10 @@ def _time_steps(
 ) -> Iterator[float]:
     """Yield the seconds of the first step, then those of a step in each round."""
     config = step.with_loss(config, loss)
-    mesh = sharding.create_mesh(config.optim.batch)
-    network = models.create(config)
-    volume = jax.ShapeDtypeStruct(fixed.shape, np.float32)
-    shapes = jax.eval_shape(network.init, jax.random.key(0), volume, volume)
-    descent = optimizer.create(config.optim, shapes)
-    state = step.create_state(config, network, descent, mesh)
-    make_step = step.create_step(config, network, descent, mesh)
-    pair = tuple(sharding.to_devices(mesh, rows) for rows in (fixed, moving))
+    learner = setup.create_learner(config)
+    state = step.create_state(config, *learner)
+    make_step = step.create_step(config, *learner)
+    pair = tuple(sharding.to_devices(learner.mesh, rows) for rows in (fixed, moving))
     count = 1
     while True:
         jax.block_until_ready(state)

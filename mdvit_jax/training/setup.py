@@ -30,6 +30,19 @@ _MAY_DIFFER = (
 )
 
 
+class Learner(NamedTuple):
+    """What learns, in the order of the arguments of `step.create_state`.
+
+    Attributes:
+        network, optimizer: what is trained, and how.
+        mesh: the devices.
+    """
+
+    network: models.Network
+    optimizer: optax.GradientTransformation
+    mesh: Mesh
+
+
 class Setup(NamedTuple):
     """The parts of a run.
 
@@ -73,28 +86,37 @@ def create(config: ml_collections.ConfigDict, workdir: epath.Path) -> Setup:
     if config.loss.people:
         to_template = template_affines.read(training, fixed)
 
-    mesh = sharding.create_mesh(
-        config.optim.batch,
-        model=config.mesh.model,
-        accumulate=config.optim.accumulate,
-    )
-    part, parts = sharding.rows_of_process(mesh)
+    learner = create_learner(config)
+    part, parts = sharding.rows_of_process(learner.mesh)
     check_skipping(config, parts)
-    network = models.create(config)
-    shapes = pretrained.parameter_shapes(config, network)
-    descent = optimizer.create(config.optim, shapes)
     return Setup(
         training,
         held_out,
         to_template,
         fixed,
         cases,
-        mesh,
+        learner.mesh,
         part,
         parts,
-        network,
-        descent,
+        learner.network,
+        learner.optimizer,
     )
+
+
+def create_learner(config: ml_collections.ConfigDict) -> Learner:
+    """The network of a configuration, its optimiser, and the devices of all processes.
+
+    Raises:
+        UserError: a configuration that cannot be used, or not on these devices.
+    """
+    mesh = sharding.create_mesh(
+        config.optim.batch,
+        model=config.mesh.model,
+        accumulate=config.optim.accumulate,
+    )
+    network = models.create(config)
+    shapes = pretrained.parameter_shapes(config, network)
+    return Learner(network, optimizer.create(config.optim, shapes), mesh)
 
 
 def check_processes_agree(

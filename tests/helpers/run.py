@@ -5,30 +5,21 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from mdvit_jax import models
 from mdvit_jax.config import read_config, save_config
-from mdvit_jax.training import checkpoint, optimizer, pretrained, sharding, step
-
-
-def _parts(config):
-    """The network of a configuration, its optimiser and the devices."""
-    network = models.create(config)
-    shapes = pretrained.parameter_shapes(config, network)
-    descent = optimizer.create(config.optim, shapes)
-    return network, descent, sharding.create_mesh(config.optim.batch)
+from mdvit_jax.training import checkpoint, setup, step
 
 
 def first_state(config):
     """The network of a configuration and the state before the first step."""
-    network, *others = _parts(config)
-    return network, step.create_state(config, network, *others)
+    learner = setup.create_learner(config)
+    return learner.network, step.create_state(config, *learner)
 
 
 def first_step(config):
     """The network of a configuration, the state before the first step, and the step."""
-    parts = _parts(config)
-    state = step.create_state(config, *parts)
-    return parts[0], state, step.create_step(config, *parts)
+    learner = setup.create_learner(config)
+    state = step.create_state(config, *learner)
+    return learner.network, state, step.create_step(config, *learner)
 
 
 def untrained(config):
