@@ -3,7 +3,6 @@
 import contextlib
 import json
 import logging
-import math
 import os
 import tempfile
 import time
@@ -13,7 +12,7 @@ from typing import Any
 
 from etils import epath
 
-from mdvit_jax.io import atomic, bucket
+from mdvit_jax.io import atomic, bucket, json_file
 
 _NAME = "metrics.jsonl"
 
@@ -63,8 +62,8 @@ class MetricsLog(contextlib.AbstractContextManager):
         Raises:
             OSError: it cannot be written.
         """
-        row = {k: v if math.isfinite(v) else None for k, v in values.items()}
-        text = json.dumps({"step": step, **row}, allow_nan=False)
+        row = {"step": step, **json_file.finite(values)}
+        text = json.dumps(row, allow_nan=False)
         self._file.write(text + "\n")
         self._file.flush()
         if self._board is not None:

@@ -23,7 +23,7 @@ from mdvit_jax.cli.batch.bids_pairs import BidsPair
 from mdvit_jax.cli.batch.pair_outputs import ENDINGS, Options, Outputs
 from mdvit_jax.cli.batch.pair_task import PairTask
 from mdvit_jax.cli.batch.pairs_csv import Row
-from mdvit_jax.io import atomic, named_templates
+from mdvit_jax.io import atomic, json_file, named_templates
 
 _VERSION = "1.10.0"  # of the standard
 _DESCRIPTION = "dataset_description.json"
@@ -172,7 +172,7 @@ def write_dataset_files(derivatives: Derivatives) -> None:
     if license_name:
         content["License"] = license_name
     folder.mkdir(parents=True, exist_ok=True)
-    bids_sidecars.write_json(folder / _DESCRIPTION, content)
+    json_file.write(folder / _DESCRIPTION, content)
     atomic.write_text(folder / ".bidsignore", "\n".join(_IGNORED) + "\n")
     if not (folder / "README").exists():
         atomic.write_text(

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
-import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mdvit_jax
 from mdvit_jax.cli.batch.pair_outputs import Options, Outputs
-from mdvit_jax.io import atomic
+from mdvit_jax.io import json_file
 
 if TYPE_CHECKING:  # it brings JAX, which --help need not wait for
     from mdvit_jax.registration.registration_result import Registration
@@ -55,9 +52,9 @@ def write(
         skull = metadata.get(SKULL)
         if skull is None:
             skull = bool(result.pair.moving.clean)
-        write_json(outputs.image_sidecar, {**metadata, SKULL: skull, **shared})
+        json_file.write(outputs.image_sidecar, {**metadata, SKULL: skull, **shared})
     if outputs.transform_sidecar:
-        write_json(
+        json_file.write(
             outputs.transform_sidecar,
             shared
             | {
@@ -72,13 +69,6 @@ def write(
         )
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a file of JSON, all at once."""
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    atomic.write_text(path, text + "\n", errors="backslashreplace")
-
-
 def _rounded(value: Any) -> float | None:
-    """A number of JSON; NaN is null there."""
-    number = float(f"{float(value):.5g}")
-    return number if math.isfinite(number) else None
+    """A number of five digits; None for NaN."""
+    return json_file.finite(float(f"{float(value):.5g}"))

@@ -1,8 +1,6 @@
 """The result of a registration, its inputs and versions: one JSON file."""
 
 import hashlib
-import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +10,7 @@ import jax
 import numpy as np
 
 import mdvit_jax
-from mdvit_jax.io import atomic, gzip_files, named_templates
+from mdvit_jax.io import atomic, gzip_files, json_file, named_templates
 from mdvit_jax.io.grid import Grid
 from mdvit_jax.registration.registration_result import Registration
 
@@ -75,16 +73,15 @@ def report(
             "numpy": np.__version__,
         },
     }
-    return _strict(content)
+    return json_file.finite(content)
 
 
 def write(path: str | Path, content: Mapping[str, Any]) -> None:
     """Write a report, whole or not at all."""
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    text = json_file.encode(content)
     # Rows of numbers on one line; no string holds a line break.
     text = re.sub(r"\[\s+([-+.,\d\se]+?)\s+\]", _on_one_line, text)
-    # Bytes of file names that are not UTF-8 become JSON's escapes.
-    atomic.write_text(path, text + "\n", errors="backslashreplace")
+    atomic.write_text(path, text, errors="backslashreplace")
 
 
 def _file(path: str, grid: Grid | None) -> dict[str, Any]:
@@ -108,18 +105,3 @@ def _file(path: str, grid: Grid | None) -> dict[str, Any]:
 
 def _on_one_line(numbers: re.Match) -> str:
     return f"[{' '.join(numbers[1].split())}]"
-
-
-def _strict(value: Any) -> Any:
-    """Lists for arrays and tuples, None for what is not a finite number."""
-    if isinstance(value, Mapping):
-        return {key: _strict(part) for key, part in value.items()}
-    if isinstance(value, np.ndarray):
-        return _strict(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_strict(part) for part in value]
-    if isinstance(value, np.generic):
-        return _strict(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

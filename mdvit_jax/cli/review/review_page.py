@@ -22,7 +22,7 @@ import markupsafe
 
 from mdvit_jax import errors
 from mdvit_jax.cli.batch import results_csv
-from mdvit_jax.io import atomic
+from mdvit_jax.io import atomic, json_file
 from mdvit_jax.plots import planes
 
 PAGE = "index.html"  # in the folder of a batch
@@ -148,18 +148,12 @@ def _describe(result: results_csv.Result, picture: str | None) -> dict[str, Any]
     links = {words: _link(result[column]) for words, column in _LINKS.items()}
     return {
         **{name: result[name] for name in _TEXTS},
-        "values": _without_nan(values),
-        "before": _without_nan(before),
+        # A pair that was not registered has no measures.
+        "values": json_file.finite(values),
+        "before": json_file.finite(before),
         "rating": {name: result[name] for name in results_csv.RATING},
         "picture": picture,
         "links": {words: link for words, link in links.items() if link},
-    }
-
-
-def _without_nan(values: Mapping[str, float]) -> dict[str, float | None]:
-    """JSON has no NaN; a pair that was not registered has no measures."""
-    return {
-        name: value if math.isfinite(value) else None for name, value in values.items()
     }
 
 

@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import dataclasses
 import importlib.metadata
-import json
 import os
 import sys
 import time
@@ -19,7 +18,7 @@ from mdvit_jax.cli.batch.pair_task import PairTask
 from mdvit_jax.cli.review import review_page
 from mdvit_jax.cli.template import scan_groups
 from mdvit_jax.cli.template.scan_groups import ScanGroup
-from mdvit_jax.io import atomic, image, series
+from mdvit_jax.io import image, json_file, series
 from mdvit_jax.registration import quality, register
 from mdvit_jax.templates import group_template
 from mdvit_jax.templates.group_template import GroupTemplate
@@ -220,6 +219,5 @@ def _write_description(
         },
         "Command": options.command_line,
     }
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     with errors.explain_write_errors(group.folder):
-        atomic.write_text(group.folder / _DESCRIPTION, text, errors="backslashreplace")
+        json_file.write(group.folder / _DESCRIPTION, json_file.finite(content))
