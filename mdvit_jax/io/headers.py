@@ -22,8 +22,9 @@ _FLAT = 1e-3
 _LARGEST_VOXEL = 100.0  # mm
 _FORMS_AGREE = 1.0  # mm at the corners; float32 headers differ by some 1e-3
 _REPRESENTED = 1e-3  # mm at the corners, by which a qform may miss
-_MILLIMETRE = 2  # of NIfTI's xyzt_units
-_UNIT, _MILLIMETRES = 0x07, {1: 1e3, 3: 1e-3}  # of NIfTI's xyzt_units: metre, micron
+# Of NIfTI's xyzt_units: the bits of the unit of length, the code of the millimetre, and
+# the millimetres in the units of the other codes, metre and micrometre.
+_UNIT_BITS, _MILLIMETRE_CODE, _UNIT_FACTORS = 0x07, 2, {1: 1e3, 3: 1e-3}
 
 _log = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ def _millimetres_in_unit(image: Any, path: Path) -> float:
     """Millimetres in the unit of a NIfTI header; 1 where that is absurd."""
     if not isinstance(image.header, nib.Nifti1Header):
         return 1.0
-    unit = _MILLIMETRES.get(int(image.header["xyzt_units"]) & _UNIT, 1.0)
+    unit = _UNIT_FACTORS.get(int(image.header["xyzt_units"]) & _UNIT_BITS, 1.0)
     if unit == 1:
         return 1.0
     name = "metres" if unit > 1 else "micrometres"
@@ -245,7 +246,8 @@ def set_place(header: nib.Nifti1Header, grid: Grid) -> None:
     The qform does so too if it can: it has no shear, and its code is 0 then.
     """
     # The unit of time is kept: nibabel refuses to set some that files have.
-    header["xyzt_units"] = int(header["xyzt_units"]) & ~_UNIT | _MILLIMETRE
+    time = int(header["xyzt_units"]) & ~_UNIT_BITS
+    header["xyzt_units"] = time | _MILLIMETRE_CODE
     header.set_sform(grid.affine, grid.space)
     header["pixdim"][1:4] = grid.voxel_sizes
     header.set_qform(grid.affine, grid.space, strip_shears=True)

@@ -116,7 +116,7 @@ def align(
     return Alignment(matrix, agreement, searched, score, runner_up, mirror)
 
 
-def refine(pair: levels.Pair, previous: Alignment, *, dof: str) -> Alignment:
+def refine_previous(pair: levels.Pair, previous: Alignment, *, dof: str) -> Alignment:
     """Refine an answer for a pair that changed a little: no other place is tried.
 
     Args:
@@ -129,7 +129,7 @@ def refine(pair: levels.Pair, previous: Alignment, *, dof: str) -> Alignment:
     """
     if pair.moving.radius > pair.fixed.radius:
         inverse = previous._replace(matrix=np.linalg.inv(previous.matrix))
-        result = refine(pair.swap(), inverse, dof=dof)
+        result = refine_previous(pair.swap(), inverse, dof=dof)
         return result._replace(matrix=np.linalg.inv(result.matrix))
     best, _ = refinement.refine(pair, pair.to_voxels(previous.matrix, 48), dof)
     matrix = pair.to_world(best, 96)
@@ -176,20 +176,20 @@ def _best_of(
     return matrices[_first_best(np.array([rate(judged) for judged in fits]))]
 
 
-def rate(fit: gauss_newton.Fit) -> np.ndarray:
+def rate(fits: gauss_newton.Fit) -> np.ndarray:
     """The score of each fit: higher is better, as many as the fits.
 
     It is -inf where a matrix mirrors, collapses or separates the two.
     """
-    sizes = np.linalg.svd(fit.matrix[..., :3], compute_uv=False)
-    sound = (np.linalg.det(fit.matrix[..., :3]) > 0) & (sizes > 0.4).all(-1)
+    sizes = np.linalg.svd(fits.matrix[..., :3], compute_uv=False)
+    sound = (np.linalg.det(fits.matrix[..., :3]) > 0) & (sizes > 0.4).all(-1)
     sound &= (sizes < 2.5).all(-1)
     # Where two objects do not overlap, no outlines can differ.
-    sound &= fit.overlap > _MEETING
+    sound &= fits.overlap > _MEETING
     # From 1 on an outline is no nearer to the other one than to none at all, as between
     # a brain stripped loosely and one stripped tightly: how far beyond says nothing.
-    outline = np.minimum(1, fit.outline)
-    score = fit.correlation * np.minimum(1, fit.overlap / 0.5) - outline
+    outline = np.minimum(1, fits.outline)
+    score = fits.correlation * np.minimum(1, fits.overlap / 0.5) - outline
     return np.where(sound & np.isfinite(score), score, -np.inf)
 
 

@@ -178,7 +178,7 @@ def _refine_place(
     )
     pair = levels.build_pair(average, foreground)
     previous = last.alignment._replace(matrix=matrix)
-    alignment = search.refine(pair, previous, dof=dof)
+    alignment = search.refine_previous(pair, previous, dof=dof)
     measures = similarity_metrics.measure(pair, alignment.matrix)
     return _Place(
         alignment, quality.assess(alignment.matrix, measures, alignment, dof=dof)

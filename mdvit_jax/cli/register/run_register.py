@@ -199,27 +199,26 @@ def summarise(
         f"{options.dof if options.refine else 'not refined'}, {seconds:.1f} s"
     ]
     lines += [f"  because {reason}" for reason in result.quality.reasons]
-    rows = {
-        "local correlation": f"{before.correlation:.3f} → {after.correlation:.3f}",
-        "soft overlap": f"{before.overlap:.3f} → {after.overlap:.3f}",
-        "NTG": f"{before.ntg:.3f} → {after.ntg:.3f}",
-        "translation": f"{_triple(parts.translation, '.2f')} mm (x, y, z)",
-        "rotation": f"{_triple(parts.rotation, '.2f')}° (about x, y, z); "
-        f"{parts.angle:.2f}° as one",
-        "scale": f"moving {_triple(parts.scale, '.4f')} times as large (x, y, z)",
-        "shear": f"{_triple(parts.shear, '.4f')} (xy, xz, yz)",
-    }
+    rotation = f"{_triple(parts.rotation, '.2f')}° (about x, y, z)"
+    scale = f"moving {_triple(parts.scale, '.4f')} times as large (x, y, z)"
+    rows = [
+        ("local correlation", f"{before.correlation:.3f} → {after.correlation:.3f}"),
+        ("soft overlap", f"{before.overlap:.3f} → {after.overlap:.3f}"),
+        ("NTG", f"{before.ntg:.3f} → {after.ntg:.3f}"),
+        ("translation", f"{_triple(parts.translation, '.2f')} mm (x, y, z)"),
+        ("rotation", f"{rotation}; {parts.angle:.2f}° as one"),
+        ("scale", scale),
+        ("shear", f"{_triple(parts.shear, '.4f')} (xy, xz, yz)"),
+    ]
     if result.alignment and result.alignment.searched:
-        rows["orientation"] = (
+        orientation = (
             "all were searched, and the header's fits best"
             if parts.angle < _TURNED
             else f"the header's did not fit; turned {parts.angle:.0f}° from it"
         )
-    for number, path in enumerate(written):
-        rows["written" + " " * number] = path
-    return "\n".join(
-        lines + [f"  {name.rstrip():18}{row}" for name, row in rows.items()]
-    )
+        rows.append(("orientation", orientation))
+    rows += [("written", path) for path in written]
+    return "\n".join(lines + [f"  {name:18}{row}" for name, row in rows])
 
 
 def _triple(values: np.ndarray, form: str) -> str:
