@@ -4,12 +4,12 @@ import numpy as np
 
 _FEWEST_VOXELS = 1000  # below, no decision is made
 _ENOUGH_VOXELS = 1 << 24  # of which a sample of lines is looked at
-_FEW = 8  # labels that may be numbered in the order in which they touch
-_SAME = 0.6  # part of the neighbours that have one value, as in patches
-_MOSTLY_SAME = 0.85  # likewise, whatever the others have
-_OFTEN_SAME = 0.25  # likewise, as in a ribbon of thin patches, if the others have
-_STEPS = 2  # or more of the image's values between them
-_OFTEN = 25  # percent of such neighbours that are closer, as in the noise of the air
+# In a label map more than this share of neighbours has one value, as in patches.
+_FEW, _SAME = 8, 0.6  # of few values: labels that touch may have numbers in a row
+_MOSTLY_SAME = 0.85  # of more values
+_OFTEN_SAME = 0.25  # of more in thin patches, if neighbours that differ are far apart:
+# all but _OFTEN percent by more than _STEPS of the values, unlike the noise of air.
+_STEPS, _OFTEN = 2, 25
 
 
 def count_labels(data: np.ndarray) -> int:

@@ -18,7 +18,8 @@ from mdvit_jax.registration.foreground import Foreground
 # Two foregrounds → places to start from, [n, 4, 4] fixed → moving, world RAS+ mm.
 Start = Callable[[Foreground, Foreground], np.ndarray]
 
-# Local correlation that is convincing; and where most of the starts agree.
+# Local correlation below which other brains are tried; the same where more than this
+# share of the starts agree.
 _ALIKE, _ALIKE_IF_AGREED, _AGREE = 0.4, 0.25, 0.6
 # How much higher the fitness must be with what the network takes for the brains:
 # without their rims it is up to 0.05 higher, and the answer no better.
@@ -122,8 +123,8 @@ def _look_again(
 
     The network was trained on heads that are mostly upright, and finds another brain in
     a turned one. Which of the two is turned is not known: each is looked at as the
-    other one lies, and the brains that fit best at 24³ are taken; the interior at 48³
-    is the more alike the less of a brain there is.
+    other one lies, and the brains with the best score at 24³ are taken. The local
+    correlation at 48³ could not decide: the less of a brain is seen, the higher it is.
 
     Args:
         fixed, moving: the heads, or brains.

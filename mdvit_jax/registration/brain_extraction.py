@@ -24,8 +24,8 @@ from mdvit_jax.registration.foreground import (
 )
 
 _FILE = Path(__file__).parents[1] / "weights" / "brain_extractor.safetensors"
-# A stripped brain has no more mm³, unless with a wide margin (the template has 1.88e6),
-# and than a brain no head has less than so many times the volume.
+# mm³ of the largest stripped brain without a wide margin (MNI152's has 1.88e6); and how
+# many times the volume of a brain a head has at least.
 _LARGEST, _LARGER = 1.95e6, 1.8
 # In a head more than this share of the object is so many voxels off the brain.
 _FAR, _FAR_SHARE = 2, 0.05

@@ -34,8 +34,8 @@ _SCORE |= {"rigid": (-0.25, -0.1), "similarity": (-0.25, -0.1)}
 _CORRELATION = {"affine": (0.18, 0.24)}
 _CORRELATION |= {"rigid": (0.18, 0.2), "similarity": (0.18, 0.23)}
 _OVERLAP = {"affine": (0.7, 0.86), "rigid": (0.7, 0.74), "similarity": (0.7, 0.86)}
-# Local correlation from which two images show one person, if they meet at all; and that
-# is enough where an outline is a network's estimate, which the coarse fit contains.
+# Local correlations from which two images show one person, the second where an outline
+# is a network's estimate; and the overlap that they need besides.
 _CONVINCING, _ENOUGH, _MEETING = 0.4, 0.32, 0.2
 _SCALES = (0.5, 2.0), (0.7, 1.45)  # of people among each other and to templates
 _TURNED = 60.0  # degrees; nobody turns the head so far in a scanner

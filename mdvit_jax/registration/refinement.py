@@ -25,8 +25,8 @@ ONE_PERSON = 0.6
 # do, the interior alone shows it, above the first one at 48³ and the second at 96³.
 # Those of two people and of a template reach 0.61 and 0.45.
 _PROMISING, ONE_PERSON_INSIDE = 0.55, 0.5
-# Voxels of the finest cube, or of a coarser image, between one that counts and the
-# border, as standard deviations of its neighbourhood.
+# Depth of the interior below the border, in σ of a voxel's Gaussian neighbourhood, or
+# in voxels of a file where those are larger.
 _DEPTH = 1.3
 _TOO_COARSE = 2.0  # voxels of the finest cube in one of a file: little interior is left
 # The same of a voxel's mean side: without details two people look like one, with an

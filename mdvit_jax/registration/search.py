@@ -63,9 +63,9 @@ def align(
 
     Args:
         pair: the foregrounds on their cubes.
-        places: [n, 4, 4] fixed → moving, world RAS+ mm: starts are drawn around the
-            first one, and each other one is a start besides, which has no say in
-            whether these agree.
+        places: [n, 4, 4] fixed → moving, world RAS+ mm, where to start. Further starts
+            are drawn around the first one; the others are tried as they are, and are
+            not among those whose agreement is counted.
         dof: "rigid", "similarity" or "affine".
         search: whether orientations far from these may be tried.
         seed: seed of the starts that are drawn.
