@@ -1,7 +1,9 @@
-"""The values that options may have, without the modules that compute with them.
+"""What options may be, without the modules that compute with them.
 
 The help of a command is printed before anything heavy is imported.
 """
+
+import argparse
 
 from mdvit_jax import errors
 
@@ -33,3 +35,20 @@ def positive_number(word: str) -> int:
     if not word.isdecimal() or int(word) < 1:
         raise errors.UserError(f'"{word}" is not a whole number from 1; write one.')
     return int(word)
+
+
+def refuse(options: argparse.Namespace, reason: str, *names: str) -> None:
+    """Refuse options that do nothing beside others.
+
+    Args:
+        options: of the command line.
+        reason: what follows the option in the sentence, such as "needs --bids".
+        names: of the options in the namespace.
+
+    Raises:
+        UserError: one of them is given.
+    """
+    for name in names:
+        if getattr(options, name):
+            flag = "--" + name.replace("_", "-")
+            raise errors.UserError(f"{flag} {reason}; leave it out.")

@@ -15,7 +15,7 @@ from pathlib import Path
 import tqdm
 
 from mdvit_jax import errors
-from mdvit_jax.cli import startup
+from mdvit_jax.cli import option_values, startup
 from mdvit_jax.cli.batch import (
     bids_outputs,
     bids_pairs,
@@ -184,8 +184,8 @@ def summarise(
 
 
 def _list_csv_tasks(options: argparse.Namespace, folder: Path) -> list[PairTask]:
-    _refuse(options, "--pairs", "to", "space", "suffix", "entity", "session")
-    _refuse(options, "--pairs", "participant_label")
+    for_bids = "to", "space", "suffix", "entity", "session", "participant_label"
+    option_values.refuse(options, "means nothing with --pairs", *for_bids)
     chosen = _pair_options(options, options.dof or "affine")
     rows = pairs_csv.read(Path(options.pairs))
     outputs = [pair_outputs.name_outputs(row, folder, chosen) for row in rows]
@@ -208,7 +208,7 @@ def _list_bids_tasks(
         bids_pairs.parse_entities(options.entity),
     )
     if options.to == bids_pairs.T1W:
-        _refuse(options, "--to T1w", "space")
+        option_values.refuse(options, "means nothing with --to T1w", "space")
         pairs, notes = bids_pairs.pair_with_t1w(root, selection)
         derivatives = bids_outputs.Derivatives(root, folder, bids_pairs.T1W, None)
     else:
@@ -230,14 +230,6 @@ def _list_bids_tasks(
 
 def _pair_options(options: argparse.Namespace, dof: str) -> pair_outputs.Options:
     return pair_outputs.Options(dof, options.format, not options.no_images, options.qc)
-
-
-def _refuse(options: argparse.Namespace, where: str, *names: str) -> None:
-    """Raise a UserError if an option is given that means nothing there."""
-    for name in names:
-        if getattr(options, name):
-            flag = "--" + name.replace("_", "-")
-            raise errors.UserError(f"{flag} means nothing with {where}; leave it out.")
 
 
 def _merge(folder: Path) -> int:

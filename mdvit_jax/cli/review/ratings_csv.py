@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mdvit_jax import errors
-from mdvit_jax.cli.batch import results_csv
+from mdvit_jax.cli.batch import bids_images, results_csv
 from mdvit_jax.io import csv_table
 
 WORDS = ("pass", "fail", "")
@@ -69,10 +69,8 @@ def summarise(rated: Rated) -> str:
     comments = "1 comment" if alone == 1 else f"{alone} comments"
     lines = [f"{passed} pass, {failed} fail, {comments} alone."]
     if rated.outdated:
-        names = ", ".join(rated.outdated[:5])
-        more = f" and {len(rated.outdated) - 5} more" if len(rated.outdated) > 5 else ""
         lines.append(
             "Left out, as these pairs were registered anew since they were looked at: "
-            f"{names}{more}."
+            f"{bids_images.list_briefly(rated.outdated)}."
         )
     return "\n".join(lines)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mdvit_jax import errors
+from mdvit_jax.cli import option_values
 from mdvit_jax.cli.batch import bids_images, bids_pairs, pairs_csv
 from mdvit_jax.cli.batch.pairs_csv import Row
 
@@ -35,10 +36,8 @@ def list_groups(options: argparse.Namespace) -> list[ScanGroup]:
     """
     folder = Path(options.output).absolute()
     if not options.bids:
-        for name in ("suffix", "participant_label", "session", "entity"):
-            if getattr(options, name):
-                flag = "--" + name.replace("_", "-")
-                raise errors.UserError(f"{flag} needs --bids; leave it out.")
+        for_bids = "suffix", "participant_label", "session", "entity"
+        option_values.refuse(options, "needs --bids", *for_bids)
     if options.bids:
         groups = _from_bids(options, folder)
     elif options.pairs:
