@@ -171,8 +171,8 @@ def test_a_run_continues_on_other_devices(tmp_path, tiny):
     unbroken, moved = (
         recorded_run.Run(tmp_path / name, tokens) for name in ("unbroken", "moved")
     )
-    unbroken.train(6)
-    for steps, devices, model in ((2, 1, 1), (4, 4, 2), (6, 2, 1)):
+    unbroken.train(4)
+    for steps, devices, model in ((2, 4, 2), (4, 2, 1)):
         moved.train(steps, devices=devices, model=model)
-    assert moved.pairs() == unbroken.pairs() and len(moved.pairs()) == 6
+    assert moved.pairs() == unbroken.pairs() and len(moved.pairs()) == 4
     np.testing.assert_allclose(moved.losses(), unbroken.losses(), rtol=1e-5)
