@@ -5,15 +5,17 @@ python -m benchmarks.registration.command METHOD FIXED MOVING OUTPUT
 
 import sys
 
-import numpy as np
-
-from benchmarks.registration import compare
 from mdvit_jax.__main__ import main
-from mdvit_jax.io import image
 
 if __name__ == "__main__":
     name, fixed, moving, output = sys.argv[1:]
     if name == "register":
         words = ["--fixed", fixed, "--moving", moving, "--transform", output, "-q"]
         sys.exit(main(["register", *words]))
+    # Imported here: the command of users does not bring them.
+    import numpy as np
+
+    from benchmarks.registration import compare
+    from mdvit_jax.io import image
+
     np.savetxt(output, compare.align_pair(name, image.load(fixed), image.load(moving)))
