@@ -142,7 +142,8 @@ def test_micro_steps_and_shared_weights_change_nothing(
     assert_same(results[1], tokens_on_one_device)
     # Tokens are exchanged, but neither weights nor volumes.
     assert {line.split()[0] for line in results[1][2]} == {"all-reduce", "all-gather"}
-    assert len([line for line in results[1][2] if line.startswith("all-gather ")]) == 2
+    gathered = [line for line in results[1][2] if line.startswith("all-gather ")]
+    assert [re.findall(r"\[([\d,]*)\]", line)[0] for line in gathered] == ["4,64,8"] * 2
     assert output.splitlines() == [
         "optim.batch is 6, which 4 devices cannot share evenly; make it a multiple of "
         "4.",

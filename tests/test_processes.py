@@ -1,5 +1,6 @@
 """Several processes: how they join, how they end, and how others go on."""
 
+import json
 import os
 import re
 import signal
@@ -175,6 +176,8 @@ def test_when_a_process_is_lost_the_other_reports_it_and_ends(tmp_path, tiny):
         output, _ = process.communicate(timeout=400)
         assert process.returncode == 0 and "damaged" not in output, output
     assert len(broken.losses()) == steps + 2
+    last = max(broken.records.iterdir()).read_text()
+    assert json.loads(last.splitlines()[0])["step"] == steps, "it goes on from there"
 
 
 def test_processes_with_other_options_are_refused(tmp_path, tiny):

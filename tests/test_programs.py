@@ -1,7 +1,6 @@
 """Programs that are kept: traced once for each set of shapes and state of the code."""
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ import pytest
 
 from mdvit_jax import register
 from mdvit_jax.io import programs
-from mdvit_jax.registration import refinement, similarity_metrics
+from mdvit_jax.registration import DOF, refinement, similarity_metrics
 from mdvit_jax.registration import register as register_module
 from oracle import heads
 
@@ -28,7 +27,7 @@ def add(pair, factor):
     return Pair(pair.one + factor * pair.other, pair.one.sum())
 
 
-def must_not_be_traced(pair, factor):
+def must_not_be_traced(*arguments):
     raise AssertionError
 
 
@@ -111,21 +110,27 @@ def test_a_program_is_prepared_and_read_once(folder):
 
 @pytest.mark.parametrize("dof", ["affine", "rigid"])
 def test_a_registration_needs_what_is_prepared(monkeypatch, dof):
-    """Nothing else, and all of it, but for the last step of a rigid one."""
+    """All of it, and nothing else but for the last step of a rigid one."""
     shape, affine = heads.grid(40, 5.0)
     scan = heads.head(shape, affine), affine
     every = *refinement._PROGRAMS.values(), similarity_metrics._comparison
+    prepare = register_module._prepare_programs
+    for thread in [thread for each in DOF for thread in prepare(each)]:
+        thread.join()  # one of an earlier test may be at work
     for program in every:
         monkeypatch.setattr(program, "_loaded", {})
-    register_module._prepare_programs.cache_clear()
-    before = threading.active_count()
-    register_module._prepare_programs(dof)
-    while threading.active_count() > before:
-        time.sleep(0.01)
+    prepare.cache_clear()
+    for thread in prepare(dof):
+        thread.join()
     prepared = [set(program._loaded) for program in every]
-    register(scan, scan, dof=dof)
+    first = register(scan, scan, dof=dof).matrix
     needed = [set(program._loaded) for program in every]
-    rigid = list(refinement._PROGRAMS).index("rigid")
+    rigid = DOF.index("rigid")
     assert len(needed[rigid]) == (dof == "rigid") and not prepared[rigid]
     del needed[rigid], prepared[rigid]
     assert needed == prepared and sum(map(len, needed)) == 4 + (dof == "rigid")
+    # In another process nothing would be traced.
+    for program in every:
+        monkeypatch.setattr(program, "_loaded", {})
+        monkeypatch.setattr(program, "_jitted", jax.jit(must_not_be_traced))
+    np.testing.assert_array_equal(register(scan, scan, dof=dof).matrix, first)

@@ -34,6 +34,7 @@ def add_parser(subparsers) -> None:
 
 def export_network(options: argparse.Namespace) -> int:
     """Run the command with its options; return its exit code."""
+    from mdvit_jax.cli import option_values
     from mdvit_jax.io import atomic, output_paths
 
     output_paths.check_writable(options.output)
@@ -43,6 +44,9 @@ def export_network(options: argparse.Namespace) -> int:
     from mdvit_jax.models import export
     from mdvit_jax.training import pretrained
 
+    if pretrained.is_pretrained(options.checkpoint):
+        reason = "means nothing with a network of this package"
+        option_values.refuse(options, reason, "newest")
     startup.start()
     trained = pretrained.trained_network(options.checkpoint, newest=options.newest)
     size = trained.size

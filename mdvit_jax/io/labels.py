@@ -4,11 +4,12 @@ import numpy as np
 
 _FEWEST_VOXELS = 1000  # below, no decision is made
 _ENOUGH_VOXELS = 1 << 24  # of which a sample of lines is looked at
-# In a label map more than this share of neighbours has one value, as in patches.
-_FEW, _SAME = 8, 0.6  # of few values: labels that touch may have numbers in a row
-_MOSTLY_SAME = 0.85  # of more values
-_OFTEN_SAME = 0.25  # of more in thin patches, if neighbours that differ are far apart:
-# all but _OFTEN percent by more than _STEPS of the values, unlike the noise of air.
+# In a label map more than a certain share of neighbouring voxels has the same value.
+_FEW, _SAME = 8, 0.6  # the share where there are up to _FEW values
+_MOSTLY_SAME = 0.85  # the share where there are more
+# Or this share, as in thin patches, if neighbours that differ lie far apart in the list
+# of values: all but _OFTEN percent by more than _STEPS, unlike those of noise.
+_OFTEN_SAME = 0.25
 _STEPS, _OFTEN = 2, 25
 
 

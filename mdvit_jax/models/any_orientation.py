@@ -94,7 +94,7 @@ def estimate(
         )
         as_they_are, misfits = by_keypoints(starts[:1])
         scores = _scores(fixed, moving, as_they_are)  # 0 where a matrix mirrors
-        recognised = ((misfits < _RECOGNISED) & (scores > 0)).all(axis=(0, 1))
+        recognised = _recognise(misfits, scores)
         upright = _best(as_they_are, scores)
 
         def of_turned_images() -> tuple[Array, Array]:
@@ -116,6 +116,11 @@ def estimate(
     better = _information(fixed, moving, second) > _information(fixed, moving, first)
     better &= jnp.isfinite(second).all(axis=(1, 2))
     return jnp.where(better[:, None, None], second, first)
+
+
+def _recognise(misfits: Array, scores: Array) -> Array:
+    """[batch], whether all answers [2, n, batch] are taken as they are."""
+    return ((misfits < _RECOGNISED) & (scores > 0)).all(axis=(0, 1))
 
 
 def _starts(fixed: Array, moving: Array) -> Array:

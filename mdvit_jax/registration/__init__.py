@@ -7,8 +7,8 @@ on coarse ones, from their centres or from the estimate of `network_start`, and
 `refinement` refines it on fine ones, by the steps of `gauss_newton` on the
 `normal_equations` of the local correlation. `ntg_refinement` may refine it more,
 `similarity_metrics` measures and `quality` judges. `io.programs` keeps the programs of
-all these in files. The two tuples below are here because they need no JAX: `mdvit
-register --help` imports them.
+all these in files. The two tuples below are here because they need no JAX: the help of
+the commands imports them.
 """
 
 DOF = ("rigid", "similarity", "affine")

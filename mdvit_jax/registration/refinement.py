@@ -217,7 +217,7 @@ def _sides(pair: levels.Pair) -> np.ndarray:
 
 
 def prepare(size: int, *, dof: str) -> None:
-    """Load or compile the program by which `search` fits the cubes of one size.
+    """Load or compile the program by which the cubes of one size are fitted.
 
     Args:
         size: voxels along each axis of the cubes.

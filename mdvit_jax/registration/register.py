@@ -1,8 +1,10 @@
 """`mdvit_jax.register`: two images in, the transform between them out."""
 
+import contextlib
 import functools
 import logging
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -90,11 +92,11 @@ def register(
             f"the {name} image is an array alone and the other one is not, so that its "
             "orientation is not known; give (array, affine)."
         )
-    if refine:
-        _prepare_programs(dof)
     with ThreadPoolExecutor() as threads:  # decompression releases Python's lock
         names = "the fixed image", "the moving image"
         both = list(threads.map(coerce.to_image, (fixed, moving), names))
+        if refine:
+            _prepare_programs(dof)
         segment = functools.partial(_segment, force=force, thin_out=not refine)
         one, other = threads.map(segment, both, (fixed_mask, moving_mask), names)
     levels.check_sizes(one, other)
@@ -133,22 +135,28 @@ def register(
 
 
 @functools.cache  # once in a process
-def _prepare_programs(dof: str) -> None:
-    """Load or compile what every alignment needs, while images are read and aligned.
+def _prepare_programs(dof: str) -> list[threading.Thread]:
+    """Load or compile what every alignment needs, while images are segmented.
 
-    In two threads, as to compile one program keeps one processor busy.
+    In two threads, as to compile one program keeps one processor busy. What fails there
+    fails again where it is needed, and is reported then.
     """
+    coarse = [functools.partial(refinement.prepare, size, dof=dof) for size in (24, 48)]
+    finest = functools.partial(refinement.prepare, 96, dof=dof)
 
-    def prepare_coarse() -> None:
-        for size in (24, 48):
-            refinement.prepare(size, dof=dof)
+    def prepare_each(*programs: Callable[[], None]) -> None:
+        with contextlib.suppress(Exception):
+            for prepare in programs:
+                if threading.main_thread().is_alive():  # or a mistake ended the command
+                    prepare()
 
-    def prepare_fine() -> None:
-        refinement.prepare(96, dof=dof)
-        similarity_metrics.prepare()
-
-    for prepare in (prepare_coarse, prepare_fine):
-        threading.Thread(target=prepare).start()
+    threads = [
+        threading.Thread(target=prepare_each, args=programs)
+        for programs in (coarse, (finest, similarity_metrics.prepare))
+    ]
+    for thread in threads:
+        thread.start()
+    return threads
 
 
 def _segment(

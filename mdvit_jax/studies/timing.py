@@ -87,6 +87,7 @@ def _time_steps(
 ) -> Iterator[float]:
     """Yield the seconds of the first step, then those of a step in each round."""
     config = step.with_loss(config, loss)
+    config.mesh.model = 1  # there may be fewer devices than in training
     learner = setup.create_learner(config)
     state = step.create_state(config, *learner)
     make_step = step.create_step(config, *learner)
