@@ -17,6 +17,7 @@ import pytest
 from configs import default
 from mdvit_jax import errors
 from mdvit_jax.data import cache, cohort, conform_cohort, dataset
+from mdvit_jax.io import atomic
 
 
 def save(path: Path, seed: int) -> None:
@@ -158,6 +159,8 @@ def test_killed_at_any_moment_it_is_resumed(tmp_path):
             if cache.stale_reason(scan, config) is None:
                 cache.read(scan, config)  # whole
     (folder / ".partial-1-s00").mkdir(exist_ok=True)
+    (folder / ".partial-bad.json").touch()  # as of an earlier version
+    (folder / atomic._partial_name("other.json")).touch()
     run = subprocess.run(command, env=environment, check=False, capture_output=True)
     assert run.returncode == 0, run.stderr
     assert contents(config) == contents(expected)

@@ -24,7 +24,7 @@ from mdvit_jax.io import atomic, gzip_files
 
 PREPARE = "run `python -m mdvit_jax prepare` with this configuration"
 
-_PARTIAL = ".partial-"  # how the names of unfinished folders begin
+_PARTIAL = ".partial"  # how the names of unfinished folders and files begin
 _VERSION = 1  # of the cache; raised when conforming changes what it gives
 
 
@@ -97,7 +97,7 @@ def write(
         OSError: the cache cannot be written.
     """
     folder = scan_folder(scan, config)
-    partial = folder.with_name(f"{_PARTIAL}{os.getpid()}-{folder.name}")
+    partial = folder.with_name(f"{_PARTIAL}-{os.getpid()}-{folder.name}")
     partial.mkdir()
     for name in ("image", "mask", "labels"):
         volume = getattr(conformed, name)
@@ -117,7 +117,10 @@ def remove_unfinished(config: ml_collections.ConfigDict) -> None:
         OSError: it cannot be removed.
     """
     for left_over in _root(config).glob(f"{_PARTIAL}*"):
-        shutil.rmtree(left_over)
+        if left_over.is_dir():
+            shutil.rmtree(left_over)
+        else:  # the list of bad scans
+            left_over.unlink()
 
 
 def read_bad(config: ml_collections.ConfigDict) -> dict[str, dict[str, Any]]:
