@@ -6,7 +6,7 @@ import functools
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ _UNWRITABLE = {
     *(errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EIO),
 }
+_LISTED = 5  # words of a list in a sentence
 
 
 class UserError(Exception):
@@ -27,6 +28,13 @@ class UserError(Exception):
     """
 
     exit_code = 2
+
+
+def list_briefly(words: Iterable[str]) -> str:
+    """Words with commas, the first ones of many."""
+    listed = list(words)
+    more = f" and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
+    return ", ".join(listed[:_LISTED]) + more
 
 
 def handle_user_errors(main: Callable[..., int]) -> Callable[..., int]:

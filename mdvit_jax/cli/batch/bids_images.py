@@ -5,7 +5,7 @@ those of https://bids-specification.readthedocs.io (1.10).
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,6 @@ _ENDING = re.compile(r"\.nii(\.gz)?$")
 _PLACES = ("sub-*.nii*", "sub-*/*/sub-*.nii*", "sub-*/ses-*/*/sub-*.nii*")
 # Entities that come after `space` in a name.
 _LATE = ("split", "recording", "chunk", "seg", "res", "den", "label", "desc")
-_LISTED = 5  # words of a list in a sentence
 
 
 class BidsImage(NamedTuple):
@@ -82,13 +81,6 @@ def add_entities(
     late = {key: value for key, value in {**merged, **added}.items() if key in _LATE}
     early |= {key: value for key, value in added.items() if key not in _LATE}
     return early | {key: late[key] for key in _LATE if key in late}
-
-
-def list_briefly(words: Iterable[str]) -> str:
-    """Words with commas, the first ones of many."""
-    listed = list(words)
-    more = f" and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
-    return ", ".join(listed[:_LISTED]) + more
 
 
 def _parse(path: Path) -> BidsImage | None:

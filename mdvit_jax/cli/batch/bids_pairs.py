@@ -74,7 +74,7 @@ def pair_with_template(
     without = _list_without(root, images, chosen, selection)
     if without:
         what = " or ".join(suffixes)
-        notes.append(f"No {what}, so left out: {bids_images.list_briefly(without)}.")
+        notes.append(f"No {what}, so left out: {errors.list_briefly(without)}.")
     pairs, more = _pair(images, [(image, template) for image in chosen])
     return pairs, notes + more
 
@@ -96,14 +96,13 @@ def pair_with_t1w(root: Path, selection: Selection) -> tuple[list[BidsPair], lis
     several = {i.session for i in chosen if len(targets[i.session]) > 1}
     if without:
         notes.append(
-            "No T1w in their session, so left out: "
-            f"{bids_images.list_briefly(without)}."
+            f"No T1w in their session, so left out: {errors.list_briefly(without)}."
         )
     if several:
         first = [image.path.name for image in targets[min(several)]]
         notes.append(
             f"Several T1w in {len(several)} sessions, so left out "
-            f"({bids_images.list_briefly(first)}, for one); say by --entity which one "
+            f"({errors.list_briefly(first)}, for one); say by --entity which one "
             "counts, such as --entity run-1."
         )
     if not both:
@@ -151,9 +150,9 @@ def _select_sessions(root: Path, selection: Selection) -> list[BidsImage]:
 def _check_labels(root: Path, kind: str, asked: set[str], known: set[str]) -> None:
     unknown = sorted(asked - known)
     if unknown:
-        there = bids_images.list_briefly(sorted(known - {""})) or "none"
+        there = errors.list_briefly(sorted(known - {""})) or "none"
         raise errors.UserError(
-            f"{root} has no {kind} {bids_images.list_briefly(unknown)}; it has {there}."
+            f"{root} has no {kind} {errors.list_briefly(unknown)}; it has {there}."
         )
 
 
@@ -192,7 +191,7 @@ def _pair(
     if several:
         notes.append(
             f"Several images of one kind in {len(several)} sessions, each registered "
-            f"on its own ({bids_images.list_briefly(several[0])}, for one)."
+            f"on its own ({errors.list_briefly(several[0])}, for one)."
         )
     defaced = sum(pair.defaced for pair in pairs)
     if defaced:

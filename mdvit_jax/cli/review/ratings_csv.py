@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mdvit_jax import errors
-from mdvit_jax.cli.batch import bids_images, results_csv
+from mdvit_jax.cli.batch import results_csv
 from mdvit_jax.io import csv_table
 
 WORDS = ("pass", "fail", "")
@@ -71,6 +71,6 @@ def summarise(rated: Rated) -> str:
     if rated.outdated:
         lines.append(
             "Left out, as these pairs were registered anew since they were looked at: "
-            f"{bids_images.list_briefly(rated.outdated)}."
+            f"{errors.list_briefly(rated.outdated)}."
         )
     return "\n".join(lines)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from mdvit_jax import errors
 from mdvit_jax.cli import option_values
-from mdvit_jax.cli.batch import bids_images, bids_pairs, pairs_csv
+from mdvit_jax.cli.batch import bids_pairs, pairs_csv
 from mdvit_jax.cli.batch.pairs_csv import Row
 
 TEMPLATE = "template.nii.gz"
@@ -83,9 +83,7 @@ def _from_bids(options: argparse.Namespace, folder: Path) -> list[ScanGroup]:
             )
         alone = [f"sub-{person}" for person in people if person not in several]
         if alone:
-            notes.append(
-                f"One scan only, so left out: {bids_images.list_briefly(alone)}."
-            )
+            notes.append(f"One scan only, so left out: {errors.list_briefly(alone)}.")
         groups = [
             _create_group(
                 folder / f"sub-{person}", [_create_row(scan.path) for scan in scans]
@@ -95,7 +93,7 @@ def _from_bids(options: argparse.Namespace, folder: Path) -> list[ScanGroup]:
     else:
         if several:
             person, scans = next(iter(several.items()))
-            names = bids_images.list_briefly(scan.path.name for scan in scans)
+            names = errors.list_briefly(scan.path.name for scan in scans)
             raise errors.UserError(
                 f"{root} has several scans of sub-{person} ({names}), and people count "
                 "the same in a group; choose by --session or --entity, or add "
