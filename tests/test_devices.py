@@ -155,6 +155,16 @@ def test_micro_steps_and_shared_weights_change_nothing(
     ]
 
 
+def test_all_devices_may_share_the_weights(tmp_path, run_python, tokens_on_one_device):
+    """Tokens and sums over them are exchanged, but neither weights nor volumes."""
+    shared = TOKENS | {"mesh__model": 2}
+    (result,), _ = on_devices(run_python, tmp_path, 2, shared)
+    assert_same(result, tokens_on_one_device)
+    assert {line.split()[0] for line in result[2]} == {"all-reduce", "all-gather"}
+    shapes = re.findall(r"f32\[([\d,]*)\]", "".join(result[2]))
+    assert set(shapes) == {f"{BATCH},64,8", "64", ""}
+
+
 def test_shared_weights_need_weights_to_share():
     device = jax.devices()[0]
     mesh = jax.sharding.Mesh(np.array([[device, device]]), ("data", "model"))

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from helpers.recorded_run import JOIN, ROOT, Run, environs, start_together
+from helpers.run import final_bytes
 from mdvit_jax import errors
 from mdvit_jax.cli import cluster
 from mdvit_jax.io import sums
@@ -159,7 +160,8 @@ def test_when_a_process_is_lost_the_other_reports_it_and_ends(tmp_path, tiny):
     """Its step fails, or JAX aborts it earlier, as when process 0 is gone."""
     settings = tiny | {"model.dilated_form": "none", "optim.batch": "2"}
     settings |= {"checkpoint.every": "10", "stall_after": "1"}
-    broken = Run(tmp_path, settings)
+    unbroken = Run(tmp_path / "unbroken", settings)
+    broken = Run(tmp_path / "broken", settings)
     goes_on = "What was saved before is intact; the same command goes on from there."
     steps = 0
     for victim in (1, 0):
@@ -178,6 +180,9 @@ def test_when_a_process_is_lost_the_other_reports_it_and_ends(tmp_path, tiny):
     assert len(broken.losses()) == steps + 2
     last = max(broken.records.iterdir()).read_text()
     assert json.loads(last.splitlines()[0])["step"] == steps, "it goes on from there"
+    unbroken.train(steps + 2, processes=2)
+    assert broken.losses() == unbroken.losses()
+    assert final_bytes(broken.workdir) == final_bytes(unbroken.workdir)
 
 
 def test_processes_with_other_options_are_refused(tmp_path, tiny):
