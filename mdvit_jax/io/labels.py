@@ -3,7 +3,7 @@
 import numpy as np
 
 _FEWEST_VOXELS = 1000  # below, no decision is made
-_ENOUGH_VOXELS = 1 << 24  # of which a sample of lines is looked at
+_ENOUGH_VOXELS = 1 << 21  # of which a sample of lines is looked at
 # In a label map more than a certain share of neighbouring voxels has the same value.
 _FEW, _SAME = 8, 0.6  # the share where there are up to _FEW values
 _MOSTLY_SAME = 0.85  # the share where there are more
