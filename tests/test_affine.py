@@ -16,6 +16,7 @@ from oracle import affine
 # Compiled whole: primitive by primitive takes ten times as long to compile.
 affine_matrix = jax.jit(geometry.affine_matrix)
 centre_of_mass = jax.jit(geometry.centre_of_mass)
+centre_shift = jax.jit(geometry.centre_shift)
 warp_affine = jax.jit(geometry.warp_affine)
 
 parameter_sets = st.lists(
@@ -135,10 +136,9 @@ def test_gradients():
         return geometry.affine_matrix(parameters, centre=centre)
 
     with jax.enable_x64(True):
-        parameters = jnp.asarray(random_parameters(8, 2), float)
-        centre = jnp.asarray(random_parameters(9, 2)[:, :3], float)
+        parameters = jnp.asarray(random_parameters(8, 3), float).at[2].set(0)
+        centre = jnp.asarray(random_parameters(9, 3)[:, :3], float)
         test_util.check_grads(value, (parameters, centre), order=2)
-        test_util.check_grads(value, (jnp.zeros((2, 12)), centre), order=2)
 
 
 def test_computed_in_single_precision_at_least():
@@ -198,7 +198,7 @@ def test_centre_shift_lays_the_centres_on_each_other():
     moving = np.zeros(images.SHAPE, np.float32)
     moving[5:8, 4:8, 6:11] = images.noise(7)[5:8, 4:8, 6:11]
     fixed = np.roll(moving, (2, -1, 3), (0, 1, 2))
-    shift = geometry.centre_shift(fixed, moving)
+    shift = centre_shift(fixed, moving)
     assert warp_affine(moving, shift) == pytest.approx(fixed, abs=1e-5)
     assert shift == pytest.approx(
         np.asarray(geometry.translation_matrix(jnp.array([-4 / 12, 2 / 14, -6 / 17]))),
@@ -230,5 +230,5 @@ def test_golden_matrix_and_warp(golden):
 
 def test_golden_centre_shift(golden):
     fixed, moving = golden["fixed"], golden["moving"]
-    warped = warp_affine(moving, geometry.centre_shift(fixed, moving))
+    warped = warp_affine(moving, centre_shift(fixed, moving))
     assert warped == pytest.approx(golden["com/warped"], abs=1e-4)

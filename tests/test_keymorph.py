@@ -1,5 +1,7 @@
 """KeyMorph: its closed form, its laws, and its gradients."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -123,9 +125,7 @@ def test_the_estimate_includes_where_it_started():
     assert estimate.warped == pytest.approx(np.asarray(warped), abs=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("first_stride", "heat_maps"), [(1, "relu"), (2, "relu"), (2, "softplus")]
-)
+@pytest.mark.parametrize(("first_stride", "heat_maps"), [(1, "relu"), (2, "softplus")])
 def test_every_parameter_gets_a_gradient(first_stride, heat_maps):
     network, params, fixed = made(first_stride, heat_maps)
     moving = np.roll(fixed, 2, axis=2) ** 2
@@ -158,7 +158,8 @@ def test_a_keypoint_whose_map_is_negative_can_come_back():
 
 def test_a_stride_leaves_fewer_places_for_the_same_points():
     network, params, fixed = made(2)
-    points, strengths = keymorph.detect(network.module.config, params, fixed)
+    detect = jax.jit(functools.partial(keymorph.detect, network.module.config))
+    points, strengths = detect(params, fixed)
     assert points.shape == (2, 12, 3) and strengths.shape == (2, 12)
     assert jnp.abs(points).max() < 1
     with pytest.raises(errors.UserError, match="must be a multiple of 4"):

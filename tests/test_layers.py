@@ -378,7 +378,7 @@ def test_msda(form, oracle):
 def test_msda_gradients(form):
     with jax.enable_x64(True):
         features = noise(1, 1, 5, 5, 6, 3).astype(np.float64)
-        layer = form((1, 2, 3), jnp.dtype("float64"))
+        layer = form((1, 2), jnp.dtype("float64"))
         params = randomised(layer, 2, features)
         params = jax.tree.map(lambda leaf: leaf.astype(np.float64), params)
         test_util.check_grads(

@@ -103,7 +103,7 @@ def test_value_equals_the_formula(form, stride):
 
 
 @by_stride
-@pytest.mark.parametrize("shape", [(3, 3, 3), (2, 9, 5, 31), (2, 2, *SHAPE)])
+@pytest.mark.parametrize("shape", [(3, 3, 3), (2, 2, 9, 5, 17)])
 def test_both_forms_agree_in_value_and_gradient(stride, shape):
     fixed, warped = images.smooth(6, shape), images.smooth(7, shape)
     (one, gradients), (other, other_gradients) = (
@@ -203,12 +203,12 @@ def test_each_pair_has_its_own_value():
 # Derivatives
 
 
-@by_form
 @by_stride
-def test_gradients_equal_differences(form, stride):
+def test_gradients_equal_differences(stride):
+    """Of one form; both have the same gradients, see above."""
     with jax.enable_x64(True):
         fixed, warped = (jnp.asarray(v, float) for v in pair(13, (6, 7, 9)))
-        loss = jax.jit(functools.partial(losses.ntg, stride=stride, form=form))
+        loss = jax.jit(functools.partial(losses.ntg, stride=stride))
         test_util.check_grads(loss, (fixed, warped), order=1, eps=1e-7)
 
 

@@ -57,7 +57,7 @@ def test_samples_fade_to_zero_at_the_border_as_in_scipy(form):
 
 @by_form
 @pytest.mark.parametrize("order", [0, 1])
-@pytest.mark.parametrize("shape", [SHAPE, (8, 8, 8), (1, 5, 3), (33, 10, 6)])
+@pytest.mark.parametrize("shape", [SHAPE, (1, 5, 3), (33, 10, 6)])
 def test_the_identity_changes_no_bit(form, order, shape):
     moving = images.noise(5, shape)
     warped = warp_affine(moving, jnp.eye(4), order=order, form=form)
@@ -74,11 +74,9 @@ def test_whole_voxels_are_moved_whole(order, shift):
     moving = images.noise(6)
     offset = jnp.asarray([2 * s / n for s, n in zip(shift, SHAPE, strict=True)])
     matrix = geometry.translation_matrix(offset)
-    expected = np.zeros(SHAPE, np.float32)
-    for index in np.ndindex(*SHAPE):
-        source = tuple(np.add(index, shift))
-        if all(0 <= s < n for s, n in zip(source, SHAPE, strict=True)):
-            expected[index] = moving[source]
+    expected = np.pad(moving, [(n + 2, 2 * n + 2) for n in SHAPE])
+    for axis, (s, n) in enumerate(zip(shift, SHAPE, strict=True)):
+        expected = expected.take(range(s + n + 2, s + 2 * n + 2), axis)
     warped = warp_affine(moving, matrix, order=order)
     assert warped == pytest.approx(expected, abs=1e-5)
 
@@ -163,25 +161,24 @@ def test_gradients_at_a_generic_affine():
 
         test_util.check_grads(jax.jit(value), (moving, matrix), order=1, eps=1e-7)
 
-        @jax.jit
         def value_at(matrix):
             return value(moving, matrix)
 
         # Other modes, and the second derivative along one direction.
-        gradient = jax.jit(jax.grad(value_at))
         direction = jnp.asarray(generic(33) - np.eye(4))
 
         @jax.jit
-        def other_modes(matrix):
+        def by_every_mode(matrix):
             _, linear = jax.linearize(value_at, matrix)
-            _, second = jax.jvp(jax.grad(value_at), (matrix,), (direction,))
-            return jax.jacfwd(value_at)(matrix), linear(jnp.ones((4, 4))), second
+            gradient, second = jax.jvp(jax.grad(value_at), (matrix,), (direction,))
+            forward = jax.jacfwd(value_at)(matrix)
+            return gradient, forward, linear(jnp.ones((4, 4))), second
 
-        forward, linear, second = other_modes(matrix)
-        assert forward == pytest.approx(np.asarray(gradient(matrix)))
+        gradient, forward, linear, second = by_every_mode(matrix)
+        assert forward == pytest.approx(np.asarray(gradient))
         assert float(linear) == pytest.approx(float(forward.sum()))
-        step = 1e-6 * direction
-        difference = (gradient(matrix + step) - gradient(matrix - step)) / 2e-6
+        above, below = (by_every_mode(matrix + s * direction)[0] for s in (1e-6, -1e-6))
+        difference = (above - below) / 2e-6
         assert second == pytest.approx(np.asarray(difference), rel=1e-4, abs=1e-5)
 
 
@@ -205,12 +202,7 @@ def test_both_forms_have_the_same_gradient():
 
 @pytest.mark.parametrize(
     ("shape", "fits"),
-    [
-        ((9, 30, 13), True),
-        ((9, 30, 13), False),
-        ((24, 9, 6), True),
-        ((3, 7, 130), True),
-    ],
+    [((9, 30, 13), False), ((24, 7, 130), True)],
 )
 def test_blocks_have_the_values_and_gradients_of_the_gathered_form(
     shape, fits, monkeypatch
