@@ -27,6 +27,7 @@ from mdvit_jax.registration import (
 )
 from mdvit_jax.registration import search as searches
 from mdvit_jax.registration.foreground import segment_foreground
+from test_levels import reordered
 
 VOXEL = 3.0
 GRID = {"shape": (64, 80, 84), "voxel": (VOXEL,) * 3}
@@ -36,13 +37,17 @@ GRID = {"shape": (64, 80, 84), "voxel": (VOXEL,) * 3}
 def scans():
     """A brain and the noisy whole head around it, on one grid; its 4×4."""
     settings = PLAIN._replace(**GRID)
-    head = label_maps.mni152_head(voxel=4.0)
-    draw_person = jax.jit(scan_draw.draw_person, static_argnums=1)
-    draw_scan = jax.jit(scan_draw.draw_scan, static_argnums=1)
-    form = jax.jit(synthesis.form_scan, static_argnums=3)
-    person = draw_person(jax.random.key(0), settings)
-    draw = draw_scan(jax.random.key(1), settings)
-    scan = jax.device_get(form(head, person, draw, settings))
+
+    def make(head):
+        person = scan_draw.draw_person(jax.random.key(0), settings)
+        draw = scan_draw.draw_scan(jax.random.key(1), settings)
+        return synthesis.form_scan(head, person, draw, settings)
+
+    # One program without optimisation: it is used once.
+    quick = {"xla_backend_optimization_level": 0}
+    quick["xla_llvm_disable_expensive_passes"] = True
+    made = jax.jit(make, compiler_options=quick)(label_maps.mni152_head(voxel=4.0))
+    scan = jax.device_get(made)
     affine = np.diag([VOXEL, VOXEL, VOXEL, 1.0])
     affine[:3, 3] = -VOXEL * (np.array(GRID["shape"]) - 1) / 2
     noise = np.random.default_rng(0).normal(0, 0.02, (2, *GRID["shape"]))
@@ -296,6 +301,10 @@ def test_the_network_alone_is_measured_on_the_brain(scans):
     assert error(result.matrix, truth, brain, affine) < 15
     assert result.pair.moving.estimated and result.alignment is None
     assert result.after.correlation > result.before.correlation
+    # Both without what is around them, and one with its axes in another order.
+    other = reordered(brain, truth @ affine, (2, 0, 1), (True, False, True))
+    result = register((brain, affine), other, start="network", refine=False)
+    assert error(result.matrix, truth, brain, affine) < 8
 
 
 def test_a_wrong_start_is_no_ok(scans):
