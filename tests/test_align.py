@@ -386,6 +386,17 @@ def as_acquired(head, deviation, dtype, seed):
     return seen.astype(dtype), head.affine
 
 
+@pytest.fixture(scope="module")
+def two_heads(coarse_brain):
+    """A painted head and the mask of its brain, both also moved; and the truth."""
+    both = painted_head(coarse_brain)
+    turn = Rotation.from_euler("xyz", [8, -5, 12], degrees=True).as_matrix()
+    linear = turn @ np.diag([1.05, 0.97, 1.03])
+    middle = brain_points(coarse_brain).mean(0)
+    truth = cases.affine_about(middle, linear, [6.0, -9, 4])
+    return both, [scans.image(*moved_linearly(image, truth)) for image in both], truth
+
+
 @pytest.mark.parametrize(
     ("noise", "masked", "most"),
     [
@@ -395,15 +406,11 @@ def as_acquired(head, deviation, dtype, seed):
     ],
     ids=["padded", "padded, masks", "8 bits"],
 )
-def test_a_whole_head_in_a_padded_field_of_view(coarse_brain, noise, masked, most):
-    head, inside = painted_head(coarse_brain)
+def test_a_whole_head_in_a_padded_field_of_view(
+    coarse_brain, two_heads, noise, masked, most
+):
+    (head, inside), (moved, moved_inside), truth = two_heads
     at = brain_points(coarse_brain)
-    turn = Rotation.from_euler("xyz", [8, -5, 12], degrees=True).as_matrix()
-    linear = turn @ np.diag([1.05, 0.97, 1.03])
-    truth = cases.affine_about(at.mean(0), linear, [6.0, -9, 4])
-    moved, moved_inside = (
-        scans.image(*moved_linearly(image, truth)) for image in (head, inside)
-    )
     masks = {}
     if masked:
         masks["fixed_mask"] = (inside.data, inside.affine)

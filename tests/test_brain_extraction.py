@@ -350,9 +350,7 @@ def test_a_head_and_its_brain_lie_alike_on_mni152(scans):
     assert 2 * shared / (len(grid) + size) > 0.93
 
 
-@pytest.mark.parametrize(
-    "scan", ["lhdata/sub-01_T1w", "lhdata/sub-02_inplaneT2", "open_ms/patient01_FLAIR"]
-)
+@pytest.mark.parametrize("scan", ["lhdata/sub-02_inplaneT2", "open_ms/patient01_FLAIR"])
 def test_real_heads_on_a_whole_head_template(whole_heads, scans, scan):
     """In any contrast they lie on the template's head as on its brain."""
     brain, whole, affine = scans

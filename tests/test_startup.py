@@ -60,27 +60,30 @@ def test_programs_are_kept_in_the_users_cache(tmp_path):
 
 
 def test_programs_for_another_number_of_threads_are_kept_apart(tmp_path):
-    for number, folder in ("7", "7_threads"), ("many", THREADS), ("", THREADS):
-        environ = {"HOME": str(tmp_path), "NPROC": number}
-        assert compute(**environ) == (str(tmp_path / ".cache/mdvit_jax" / folder), "")
+    environ = {"HOME": str(tmp_path), "NPROC": "7"}
+    assert compute(**environ) == (str(tmp_path / ".cache/mdvit_jax/7_threads"), "")
 
 
-def test_an_empty_name_keeps_no_programs(monkeypatch):
-    assert startup.folder_of_programs("") == ""
-    monkeypatch.setenv("NPROC", "3")
-    assert startup.folder_of_programs("gs://bucket/c") == "gs://bucket/c/3_threads"
+@pytest.mark.parametrize(
+    ("number", "folder"), [("3", "3_threads"), ("many", THREADS), ("", THREADS)]
+)
+def test_a_named_folder_has_one_for_each_number(monkeypatch, caplog, number, folder):
+    assert startup.folder_of_programs("") == "", "no programs are kept"
+    monkeypatch.setenv("NPROC", number)
+    assert startup.folder_of_programs("gs://bucket/c") == f"gs://bucket/c/{folder}"
+    assert not caplog.text
 
 
-@pytest.mark.parametrize("length", [0, 100])
-def test_a_damaged_program_is_replaced(tmp_path, length):
+def test_a_damaged_program_is_replaced(tmp_path):
     environ = {"HOME": str(tmp_path), "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "c")}
     folder = tmp_path / "c" / THREADS
     assert compute(**environ) == (str(folder), "")
     ((name, whole),) = entries(folder).items()
-    (folder / name).write_bytes(whole[:length])
-    _, printed = compute(**environ)
-    assert printed == f"A damaged program in {folder} is compiled again.\n"
-    assert len(entries(folder)[name]) > 100
+    for length in (0, 100):
+        (folder / name).write_bytes(whole[:length])
+        _, printed = compute(**environ)
+        assert printed == f"A damaged program in {folder} is compiled again.\n"
+        assert len(entries(folder)[name]) > 100
     assert compute(**environ)[1] == ""
 
 
