@@ -23,7 +23,7 @@ from mdvit_jax.cli.register import run_register
 from mdvit_jax.cli.review import qc
 from mdvit_jax.io import image as images
 from mdvit_jax.plots import planes, strips
-from mdvit_jax.registration import network_start, quality, similarity_metrics
+from mdvit_jax.registration import quality, similarity_metrics
 from test_loop import config as tiny_config
 
 VOXEL = 3.5  # mm
@@ -498,12 +498,10 @@ def test_a_trained_network_gives_the_start(run, scans, here):
     assert report["options"]["start"] == "run"
 
 
-def test_the_network_of_the_package_gives_the_start(run, here, monkeypatch):
-    """What it says is tested in `test_brain_extraction`; to compile it takes long."""
-    monkeypatch.setattr(network_start, "estimate", lambda *_: known())
+def test_the_network_of_the_package_gives_the_start(run, scans, here):
     words = ["--start", "network", "--transform", "t.txt", "--report", "r.json"]
-    assert run(*words, "--no-refine", "-q") == 0
-    assert np.abs(transforms.read("t.txt") - known()).max() < 1e-9
+    assert run(*words, "--no-refine", "-q") in (0, 3)
+    assert apart(transforms.read("t.txt"), scans) < 8
     report = json.loads((here / "r.json").read_text())
     assert report["options"]["start"] == "network"
 
