@@ -2,6 +2,7 @@
 
 import os
 
+import gcsfs.retry
 import jax
 import numpy as np
 import pytest
@@ -36,6 +37,8 @@ def bucket():
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.items():
             patch.setenv(name, value)
+        # It cannot move objects: gcsfs copies them, after 12 s of asking again.
+        patch.setattr(gcsfs.retry, "is_retriable", lambda error: False)
         server.start()
         yield "gs://bucket"
         server.stop()
