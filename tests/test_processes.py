@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,38 +40,6 @@ def test_processes_that_do_not_meet_get_one_sentence(index):
     assert done.returncode == 134
     assert done.stderr.startswith("error: The 2 processes of the run did not all meet")
     assert environ[cluster.NAMES[0]] in done.stderr and done.stderr.count("\n") == 1
-
-
-def terminate_after(processes_, run: Run, steps: int) -> None:
-    """SIGTERM to the second process alone, once the first has written so many rows."""
-    record, deadline = run.workdir / "metrics.jsonl", time.monotonic() + 400
-    while all(p.poll() is None for p in processes_) and time.monotonic() < deadline:
-        if record.exists() and record.read_text().count("\n") >= steps:
-            break
-        time.sleep(0.02)
-    processes_[1].send_signal(signal.SIGTERM)
-
-
-@pytest.mark.timeout(1200)  # several programs, one after the other
-def test_a_run_continues_in_other_processes_and_after_a_signal(tmp_path, tiny):
-    unbroken, moved = Run(tmp_path / "unbroken", tiny), Run(tmp_path / "moved", tiny)
-    moved.train(2)
-    # A signal to one of two: both save the same step and leave.
-    both = moved.start(5000, processes=2)
-    terminate_after(both, moved, 6)
-    output = [process.communicate(timeout=400)[0] for process in both]
-    assert [process.returncode for process in both] == [143, 143], output
-    saved = newest(moved)
-    assert len(moved.losses()) == saved > 6
-    assert f"Saved step {saved} in" in output[0] and "Saved step" not in output[1]
-    assert "pair/s" in output[0] and "pair/s" not in output[1]  # the progress bar
-    # One process goes on.
-    moved.train(saved + 2)
-    unbroken.train(saved + 2)
-    assert len(moved.losses()) == saved + 2
-    np.testing.assert_allclose(moved.losses(), unbroken.losses(), rtol=1e-5)
-    pairs = moved.pairs()
-    assert {step: pairs[step] for step in range(saved + 2)} == unbroken.pairs()
 
 
 # Asks like the training loop; the step that it saves is not one that it asked at.
@@ -122,21 +91,37 @@ def test_errors_that_mean_a_lost_process(monkeypatch, error, expected):
     assert distributed.lost(error) == expected
 
 
-def lose(run: Run, victim: int) -> tuple[int, str]:
-    """Stop one of two processes after a save; kill it once the other has stalled.
+def newest(run: Run) -> int:
+    """The newest step that is saved; 0 if none is."""
+    names = [path.name for path in run.workdir.glob("checkpoints/*")]
+    return max((int(name) for name in names if name.isdecimal()), default=0)
 
-    Returns:
-        The exit code of the other, and its output.
-    """
-    before, deadline = newest(run), time.monotonic() + 400
-    both = run.start(100_000, processes=2)
+
+def forget(run: Run, after: int) -> None:
+    """Remove what was saved after a step, so that the run repeats what followed."""
+    while (step := newest(run)) > after:
+        shutil.rmtree(run.workdir / "checkpoints" / str(step))
+
+
+def start_two(run: Run, until: int):
+    """Start two processes, and wait until a step from `until` on is saved."""
+    both, deadline = run.start(100_000, processes=2), time.monotonic() + 400
+    while newest(run) < until:
+        for process in both:
+            assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return both
+
+
+def lose(run: Run, victim: int, until: int) -> None:
+    """Stop one of two processes; kill it once the other has stalled, which ends."""
+    both = start_two(run, until)
     lost, other = both[victim], both[1 - victim]
     try:
-        while newest(run) == before and time.monotonic() < deadline:
-            assert lost.poll() is None and other.poll() is None, lost.communicate()[0]
-            time.sleep(0.01)
         lost.send_signal(signal.SIGSTOP)
         stopped, dumps = time.time(), f"stalled-*-{1 - victim}.txt"
+        deadline = time.monotonic() + 400
         while not any(p.stat().st_mtime > stopped for p in run.workdir.glob(dumps)):
             assert other.poll() is None, other.communicate()[0]
             assert time.monotonic() < deadline
@@ -146,43 +131,50 @@ def lose(run: Run, victim: int) -> tuple[int, str]:
     finally:
         for process in both:
             process.kill()
-    return other.returncode, output
-
-
-def newest(run: Run) -> int:
-    """The newest step that is saved; 0 if none is."""
-    names = [path.name for path in run.workdir.glob("checkpoints/*")]
-    return max((int(name) for name in names if name.isdecimal()), default=0)
+    # Its step fails, or JAX aborts it earlier, as when process 0 is gone.
+    code = other.returncode
+    assert code in (134, -signal.SIGABRT), output  # JAX ends it by the latter
+    if code == 134:
+        goes_on = "What was saved before is intact; the same command goes on from there"
+        sentence = rf"error: Process {1 - victim} of 2 cannot go on \(.*{goes_on}\."
+        assert re.fullmatch(sentence, output.rstrip().splitlines()[-1]), output
+        assert "Traceback" not in output
+    assert sums.damage(run.workdir / "checkpoints" / str(newest(run))) is None
 
 
 @pytest.mark.timeout(1800)  # several programs, one after the other
-def test_when_a_process_is_lost_the_other_reports_it_and_ends(tmp_path, tiny):
-    """Its step fails, or JAX aborts it earlier, as when process 0 is gone."""
+def test_a_run_goes_on_when_a_process_is_lost_or_gets_a_signal(tmp_path, tiny):
+    """Two processes repeat steps bit for bit, and one alone the same but rounding."""
     settings = tiny | {"model.dilated_form": "none", "optim.batch": "2"}
-    settings |= {"checkpoint.every": "10", "stall_after": "1"}
-    unbroken = Run(tmp_path / "unbroken", settings)
-    broken = Run(tmp_path / "broken", settings)
-    goes_on = "What was saved before is intact; the same command goes on from there."
-    steps = 0
-    for victim in (1, 0):
-        code, output = lose(broken, victim)
-        assert code in (134, -signal.SIGABRT), output  # JAX ends it by the latter
-        if code == 134:
-            sentence = rf"error: Process {1 - victim} of 2 cannot go on \(.*{goes_on}"
-            assert re.fullmatch(sentence, output.rstrip().splitlines()[-1]), output
-            assert "Traceback" not in output
-        assert newest(broken) > steps
-        steps = newest(broken)
-        assert sums.damage(broken.workdir / "checkpoints" / str(steps)) is None
-    for process in broken.start(steps + 2, processes=2):
-        output, _ = process.communicate(timeout=400)
-        assert process.returncode == 0 and "damaged" not in output, output
-    assert len(broken.losses()) == steps + 2
-    last = max(broken.records.iterdir()).read_text()
-    assert json.loads(last.splitlines()[0])["step"] == steps, "it goes on from there"
-    unbroken.train(steps + 2, processes=2)
-    assert broken.losses() == unbroken.losses()
-    assert final_bytes(broken.workdir) == final_bytes(unbroken.workdir)
+    settings |= {"checkpoint.every": "10", "checkpoint.keep": "99", "stall_after": "1"}
+    run = Run(tmp_path, settings)
+    lose(run, 1, until=20)
+    step = newest(run)
+    losses, saved = run.losses()[:step], final_bytes(run.workdir)
+    forget(run, step - 1)
+    lose(run, 0, until=step + 1)
+    forget(run, step)
+    assert run.losses()[:step] == losses
+    assert final_bytes(run.workdir) == saved
+
+    # A signal to one of two: both save the same step and leave.
+    both = start_two(run, until=step + 1)
+    both[1].send_signal(signal.SIGTERM)
+    output = [process.communicate(timeout=400)[0] for process in both]
+    assert [process.returncode for process in both] == [143, 143], output
+    assert "damaged" not in output[0] + output[1]
+    steps, losses, pairs = newest(run), run.losses(), run.pairs()
+    assert len(losses) == steps > step
+    assert f"Saved step {steps} in" in output[0] and "Saved step" not in output[1]
+    assert "pair/s" in output[0] and "pair/s" not in output[1]  # the progress bar
+
+    forget(run, steps - 1)
+    step = newest(run)
+    run.train(steps)
+    last = max(run.records.iterdir()).read_text()
+    assert json.loads(last.splitlines()[0])["step"] == step, "it goes on from there"
+    np.testing.assert_allclose(run.losses(), losses, rtol=1e-5)
+    assert run.pairs() == pairs
 
 
 def test_processes_with_other_options_are_refused(tmp_path, tiny):
