@@ -98,9 +98,18 @@ def test_the_loss_and_dice_of_the_truth_and_of_nothing():
 
 
 def test_training_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
-    """On heads of MNI152 in voxels of 16 mm: two steps, and one and one."""
-    head = label_maps.mni152_head(voxel=6.0)
-    two = type(head)(*(np.stack([part, part]) for part in head))
+    """On balls of tissue in voxels of 16 mm: two steps, and one and one."""
+    from_centre = np.linalg.norm(np.indices((40,) * 3) - 19.5, axis=0)  # voxels of 6 mm
+    depth = np.clip((13 - from_centre) * 6 / label_maps.DEPTH_STEP, -127, 127)
+    to_mm = np.diag([6.0, 6, 6, 1])
+    to_mm[:3, 3] = -19.5 * 6
+    ball = label_maps.Head(
+        (16 - from_centre).clip(0, 3).astype(np.uint8),
+        depth.astype(np.int8),
+        to_mm.astype(np.float32),
+        np.zeros((83, 3), np.float32),
+    )
+    two = label_maps.Head(*(np.stack([part, part]) for part in ball))
     head_file.write(tmp_path / "heads.npz", two)
     small = training.SCANNER._replace(shape=(16,) * 3, voxel=(16.0,) * 3)
     monkeypatch.setattr(training, "SCANNER", small)
