@@ -58,9 +58,9 @@ def brain(weights):
     )
 
 
-def moved(scan: conform.Conformed, field_of_view: float):
+@jax.jit
+def moved(volume, field_of_view: float):
     """A brain, the same brain under known affines, and the true matrices."""
-    volume = jnp.asarray(scan.image)
     centre = geometry.centre_of_mass(volume)
     keys = jax.random.split(jax.random.key(0), COUNT)
     moves = jax.vmap(lambda key: known_affines.draw(key, centre, field_of_view))(keys)
@@ -68,11 +68,13 @@ def moved(scan: conform.Conformed, field_of_view: float):
     return fixed, geometry.warp_affine(fixed, moves), geometry.invert(moves)
 
 
+distance_over = jax.jit(known_affines.distance_over)
+
+
 def errors_in_mm(scan, matrices, truth, weights) -> list[float]:
     """Mean error over the brain, and over the affines, of each of the matrices."""
-    mask = jnp.asarray(scan.mask)
     return [
-        float(known_affines.distance_over(mask, matrix, truth).mean())
+        float(distance_over(scan.mask, matrix, truth).mean())
         * weights.field_of_view
         / 2
         for matrix in matrices
@@ -102,7 +104,7 @@ def test_what_is_in_the_file(name, weights):
 )
 def test_known_affines_of_the_template(weights, align, brain, recolour, most):
     """MNI152, not in its training; `most` is a share of the centres' error."""
-    fixed, moving, truth = moved(brain, weights.field_of_view)
+    fixed, moving, truth = moved(brain.image, weights.field_of_view)
     matrices = align(weights.params, fixed, recolour(moving))
     ours, centres = errors_in_mm(brain, matrices, truth, weights)
     assert centres > 10
@@ -119,7 +121,7 @@ def test_known_affines_of_people(weights, align, real_data, person):
         size=weights.size,
         field_of_view=weights.field_of_view,
     )
-    fixed, moving, truth = moved(scan, weights.field_of_view)
+    fixed, moving, truth = moved(scan.image, weights.field_of_view)
     matrices = align(weights.params, fixed, moving)
     ours, centres = errors_in_mm(scan, matrices, truth, weights)
     assert centres > 10
@@ -133,7 +135,7 @@ def test_half_precision_is_enough(weights, align, brain):
         lambda w: np.float32(w * (1 + random.uniform(-1, 1, w.shape) / 2**11)),
         weights.params,
     )
-    fixed, moving, _ = moved(brain, weights.field_of_view)
+    fixed, moving, _ = moved(brain.image, weights.field_of_view)
     matrix, other = (align(p, fixed, moving)[0] for p in (weights.params, changed))
     (apart,) = errors_in_mm(brain, [matrix], other, weights)
     assert 0 < apart < 0.2

@@ -267,7 +267,7 @@ def test_the_known_affines_of_each_pass_and_stage():
     config.model.passes = 2
     two = models.create(config)
     image = jnp.asarray(blobs(1)[0])
-    params = one.init(jax.random.key(0), image[None], image[None])
+    params = jax.jit(one.init)(jax.random.key(0), image[None], image[None])
     measured = [
         known_affines.create(network, 3, FIELD)(params, image, image > 0.1, 5)
         for network in (one, two)
