@@ -31,7 +31,7 @@ from mdvit_jax.training import checkpoint, loop, metrics_log
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
 
-KILLS = int(os.environ.get("MDVIT_KILLS", "4"))
+KILLS = int(os.environ.get("MDVIT_KILLS", "3"))
 EVERY = 7  # steps from one validation to the next
 SETTINGS = {
     **{"data.label_scheme": "tissue", "data.split": "(2, 2, 0)"},
@@ -125,7 +125,7 @@ def test_killed_again_and_again_a_run_ends_bit_identical(prepared, compiled, tmp
     for number in range(KILLS):
         before = record.stat().st_ino if record.exists() else None
         most = max(1, (total - rows(record)) // (KILLS - number))
-        workers = {"data.workers": str(int(number % 4 == 3))}
+        workers = {"data.workers": str(int(number % 3 == 2))}
         run = forked.Program(command(broken, prepared | workers)[1:], compiled)
         kill_at_random(run, record, before, most, random)
         output += run.output()
