@@ -79,6 +79,24 @@ def prepared_people(tiny):
         yield
 
 
+def test_after_the_first_validation_and_save_nothing_is_compiled(
+    tmp_path, monkeypatch, shared_programs
+):
+    """The first test of the file, as the others can use what it compiles."""
+    shared_programs.clear()
+    write, compiled = metrics_log.MetricsLog.write, {}
+
+    def write_and_count(self, at, values):
+        write(self, at, values)
+        compiled[at] = list(programs)
+
+    monkeypatch.setattr(metrics_log.MetricsLog, "write", write_and_count)
+    with compiled_programs() as programs:
+        loop.train(config(tmp_path / "run", optim__steps="12", validation__every="3"))
+    assert compiled[1]
+    assert compiled[12][len(compiled[4]) :] == []
+
+
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "unbroken"
@@ -351,23 +369,6 @@ def test_a_run_that_began_and_ended_meanwhile_is_noticed(tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "hold", hold_later)
     with pytest.raises(errors.UserError, match=r"holds a run with optim.lr 0.01"):
         loop.train(config(tmp_path / "run"))
-
-
-def test_after_the_first_validation_and_save_nothing_is_compiled(
-    tmp_path, monkeypatch, shared_programs
-):
-    shared_programs.clear()
-    write, compiled = metrics_log.MetricsLog.write, {}
-
-    def write_and_count(self, at, values):
-        write(self, at, values)
-        compiled[at] = list(programs)
-
-    monkeypatch.setattr(metrics_log.MetricsLog, "write", write_and_count)
-    with compiled_programs() as programs:
-        loop.train(config(tmp_path / "run", optim__steps="12", validation__every="3"))
-    assert compiled[1]
-    assert compiled[12][len(compiled[4]) :] == []
 
 
 def test_another_configuration_does_not_touch_a_run(unbroken):
