@@ -107,9 +107,10 @@ def start_two(run: Run, until: int):
     """Start two processes, and wait until a step from `until` on is saved."""
     both, deadline = run.start(100_000, processes=2), time.monotonic() + 400
     while newest(run) < until:
-        for process in both:
-            assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
+        if time.monotonic() > deadline or any(p.poll() is not None for p in both):
+            for process in both:
+                process.kill()
+            raise AssertionError([process.communicate()[0] for process in both])
         time.sleep(0.01)
     return both
 
