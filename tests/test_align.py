@@ -253,7 +253,7 @@ def test_starts_are_spread_around_the_start():
     assert (starts == search._perturb(begin, 0, 8.0)).all()
 
 
-@pytest.mark.parametrize("contrast", ["gamma 1", "gamma 2", "inverted"])
+@pytest.mark.parametrize("contrast", ["gamma 1", "inverted"])
 def test_a_real_brain_moved_by_a_known_affine(real_data, contrast):
     case = cases.known_affine(1, contrast)
     result = register(case.fixed, case.moving)

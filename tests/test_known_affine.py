@@ -20,9 +20,10 @@ def study(tmp_path_factory):
     scans = dataset.open_part(config, "test")
     setting = Setting(config, scans, None, (), [], folder, {})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(known_affine, "GAMMAS", (0.5, 1.0))
+        patch.setattr(known_affine, "GAMMAS", (1.0,))
         text = runner.run_study("known_affine", setting, command="python eval.py")
-        records = pd.read_csv(folder / "known_affine.csv").fillna({"error": ""})
+        records = pd.read_csv(folder / "known_affine.csv", dtype={"error": str})
+        records = records.fillna({"error": ""})
         section = known_affine.report(setting, records)
     return section, records, folder, text
 
@@ -52,10 +53,7 @@ def test_the_error_is_over_people(study):
     ]
     ntg, ncc = (
         np.mean(
-            [
-                errors_in_mm(records, method, f"affine {seed}, gamma 0.5")
-                for seed in (0, 1)
-            ],
+            [errors_in_mm(records, method, f"affine {seed}") for seed in (0, 1)],
             axis=0,
         )
         for method in ("NTG minimised", "NCC minimised")
@@ -69,7 +67,7 @@ def test_the_error_is_over_people(study):
 
 def test_the_files_of_the_study(study):
     _, records, folder, _ = study
-    assert len(records) == 2 * 4 * 3 and "mm" in records  # people, affines, methods
+    assert len(records) == 2 * 2 * 3 and "mm" in records  # people, affines, methods
     assert (folder / "known_affine.png").is_file()
 
 

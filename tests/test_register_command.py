@@ -18,10 +18,11 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from helpers.run import untrained
-from mdvit_jax import __main__, transforms
+from mdvit_jax import __main__, register, transforms
 from mdvit_jax.cli.register import run_register
 from mdvit_jax.cli.review import qc
 from mdvit_jax.io import image as images
+from mdvit_jax.io import named_templates
 from mdvit_jax.plots import planes, strips
 from mdvit_jax.registration import quality, similarity_metrics
 from test_loop import config as tiny_config
@@ -504,6 +505,20 @@ def test_the_network_of_the_package_gives_the_start(run, scans, here):
     assert apart(transforms.read("t.txt"), scans) < 8
     report = json.loads((here / "r.json").read_text())
     assert report["options"]["start"] == "network"
+
+
+def test_the_network_alone_is_measured_on_the_brain_of_a_real_head(whole_heads):
+    """Here, as the test above needs the same program, which takes long to compile."""
+    pair = "mni152-2mm", whole_heads / "lhdata/sub-02_inplaneT2.nii.gz"
+    result = register(*pair, start="network", refine=False)
+    assert result.pair.moving.estimated and result.alignment is None
+    assert result.after.correlation > result.before.correlation
+    brain = named_templates.load("mni152-2mm")
+    points = nib.affines.apply_affine(brain.affine, np.argwhere(brain.data > 0)[::50])
+    ends = (
+        nib.affines.apply_affine(r.matrix, points) for r in (result, register(*pair))
+    )
+    assert np.linalg.norm(np.subtract(*ends), axis=1).mean() < 8  # mm
 
 
 MISTAKES = [
