@@ -300,11 +300,15 @@ def test_dof(run, scans, dof):
     assert size == pytest.approx(1 if dof == "rigid" else 1.05, abs=3e-3)
 
 
-def test_contrast(run, scans):
-    """It is passed on."""
-    words = ["--contrast", "same", "--transform", "t.txt", "--report", "r.json", "-q"]
-    assert run(*words) == 0
-    assert apart(transforms.read("t.txt"), scans) < 0.3
+def test_contrast(run, scans, here):
+    """With the same contrast NTG is minimised, and so lower than without."""
+    ntg = {}
+    for contrast in ("same", "any"):
+        words = ["--contrast", contrast, "--transform", "t.txt", "--report", "r.json"]
+        assert run(*words, "--overwrite", "-q") == 0
+        assert apart(transforms.read("t.txt"), scans) < 0.3
+        ntg[contrast] = json.loads((here / "r.json").read_text())["after"]["ntg"]
+    assert ntg["same"] < ntg["any"]
 
 
 def test_a_rigid_header_keeps_its_qform(run, scans):
