@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from mdvit_jax.data import head_file, label_maps
+from mdvit_jax.data import head_file, label_maps, landmarks
 from mdvit_jax.evaluation import metrics
 from mdvit_jax.models import brain_extractor
 from mdvit_jax.training import brain_extractor_training as training
@@ -107,7 +107,7 @@ def test_training_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
         (16 - from_centre).clip(0, 3).astype(np.uint8),
         depth.astype(np.int8),
         to_mm.astype(np.float32),
-        np.zeros((83, 3), np.float32),
+        np.zeros((len(landmarks.MIRRORED), 3), np.float32),
     )
     two = label_maps.Head(*(np.stack([part, part]) for part in ball))
     head_file.write(tmp_path / "heads.npz", two)
